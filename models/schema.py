@@ -1,0 +1,128 @@
+"""The vocabulary of the pipeline: what one stage hands to the next.
+
+Every array travels with its times. Two clocks, never mixed:
+
+* media time (`media_s`, `start_s`, `end_s`): the sender's clock, from RTP timestamps or a file's
+  presentation times, unwrapped, in seconds. Windows and signs are measured in it.
+* arrival time (`arrival_s`, `decoded_s`): this machine's `time.monotonic()`, in seconds. Latency is
+  measured in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Frame:
+    """One picture of one stream. Compared by identity: the same picture is the same object."""
+
+    image: NDArray[np.uint8]  # (H, W, 3) RGB
+    media_s: float
+    arrival_s: float = 0.0  # last packet of the frame read from the socket; 0 offline
+    decoded_s: float = 0.0  # picture decoded and converted; 0 offline
+    rtp: int = 0  # the RTP timestamp as it came, 90 kHz, 32 bits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Clip:
+    """The frames of one window, one a tick of the encoder's rate, oldest first.
+
+    A tick for which the sender delivered no frame repeats the frame before it (the same object), so
+    an encoder that works frame by frame can tell what it has seen already.
+    """
+
+    stream: str  # whose frames; an encoder may keep state between the clips of a stream
+    frames: tuple[Frame, ...]
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Embedding:
+    """What an encoder says of one clip: `features` (T, D) float32, a row a time step."""
+
+    features: NDArray[np.float32]
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prediction:
+    """What the recogniser says of one window."""
+
+    stream: str
+    probabilities: NDArray[np.float32]  # (G,), in the order of the bundle's glosses; sum + idle = 1
+    idle: float  # probability that nobody signs a known gloss
+    attention: NDArray[np.float32]  # (T,), sums to 1
+    start_s: float
+    end_s: float
+    stages_s: dict[str, float] = field(default_factory=dict)  # seconds spent, by stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A gloss and its probability."""
+
+    gloss: str
+    p: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sign:
+    """One sign as the decoder sees it. A later one with the same `id` replaces it until `final`."""
+
+    id: int
+    gloss: str
+    p: float
+    alternatives: tuple[Candidate, ...]
+    start_s: float
+    end_s: float
+    final: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderSpec:
+    """What an encoder takes and gives; stored in a bundle's card under `encoder`.
+
+    A clip has `frames` pictures at `fps` pictures a second of media time, so a window lasts
+    `frames / fps` seconds. Pictures larger than `short_side` px are scaled down before they reach it.
+    """
+
+    kind: str  # "landmarks", "vjepa2"
+    source: str  # package, folder or hub id that the weights came from
+    revision: str  # pinned hash or version of that source
+    dim: int  # D
+    frames: int  # T in
+    fps: float
+    short_side: int  # px
+
+    def __post_init__(self) -> None:
+        if self.dim < 1 or self.frames < 1 or self.short_side < 16 or not 0 < self.fps <= 120:
+            raise ValueError(f"not a usable encoder: {self}")
+
+    @property
+    def window_s(self) -> float:
+        return self.frames / self.fps
+
+
+class Encoder(Protocol):
+    """Clips of many sessions in, one `Embedding` a clip out. Called from one thread at a time."""
+
+    @property
+    def spec(self) -> EncoderSpec: ...
+
+    def encode(self, clips: Sequence[Clip]) -> list[Embedding]:
+        """Encode `clips`, in order. A clip's result is the same alone and in any batch."""
+        ...
+
+    def forget(self, stream: str) -> None:
+        """Drop what is kept for a stream that ended. Unknown streams are fine."""
+        ...
+
+    def close(self) -> None: ...

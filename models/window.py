@@ -1,0 +1,110 @@
+"""Which frames make a window, and when one is due: media time in, clips out.
+
+The live half and the offline commands cut windows with this one module, so a model meets in service
+what it met in training. Time is divided into ticks of `1 / fps` seconds, anchored at media time 0: the
+first frame of a tick stands for it, a tick without a frame repeats the frame before it. Because ticks
+are anchored, two overlapping windows share their frames.
+
+No clock, no I/O: plain synchronous code with media time passed in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+from models.schema import Clip, EncoderSpec, Frame
+
+_EDGE = 1e-6  # s: a time stamp this close below a tick belongs to the tick (rounding of n / fps)
+
+
+class FrameSampler:
+    """Tells which frames of a stream a window will use, before anyone pays for converting them."""
+
+    def __init__(self, fps: float) -> None:
+        self._fps = fps
+        self._tick: int | None = None
+
+    def tick(self, media_s: float) -> int:
+        return math.floor((media_s + _EDGE) * self._fps)
+
+    def wants(self, media_s: float) -> bool:
+        """True for the first frame of each tick. Frames that go back in time are not wanted."""
+        tick = self.tick(media_s)
+        if self._tick is not None and tick <= self._tick:
+            return False
+        self._tick = tick
+        return True
+
+    def reset(self) -> None:
+        """Forget where the stream was (its clock jumped)."""
+        self._tick = None
+
+
+class WindowCutter:
+    """Keeps the sampled frames of one stream, at most a window of them, and cuts windows.
+
+    Bound: `spec.frames` frames, the oldest leaves first. A jump of media time by more than a window,
+    or back, empties it: a window never mixes what lies apart.
+    """
+
+    def __init__(self, stream: str, spec: EncoderSpec, hop_s: float) -> None:
+        if hop_s <= 0:
+            raise ValueError(f"hop_s must be positive, not {hop_s}")
+        self._stream = stream
+        self._spec = spec
+        self._hop_s = hop_s
+        self._sampler = FrameSampler(spec.fps)
+        self._frames: deque[Frame] = deque(maxlen=spec.frames)
+        self._cut_s = -math.inf  # end of the newest window handed out
+
+    def push(self, frame: Frame) -> None:
+        if self._frames:
+            step_s = frame.media_s - self._frames[-1].media_s
+            if step_s < 0 or step_s > self._spec.window_s:
+                self._frames.clear()
+                self._cut_s = -math.inf
+        self._frames.append(frame)
+
+    def due(self) -> bool:
+        """True when the newest frame lies a hop or more after the newest window handed out."""
+        return bool(self._frames) and self._frames[-1].media_s >= self._cut_s + self._hop_s - _EDGE
+
+    def cut(self) -> Clip:
+        """The window that ends at the newest frame: exactly `spec.frames` frames.
+
+        Ticks before the first frame kept repeat that frame, as if the signer had stood still.
+
+        Raises:
+            LookupError: no frame has come yet.
+        """
+        if not self._frames:
+            raise LookupError("no frame to cut a window from")
+        self._cut_s = self._frames[-1].media_s
+        last = self._sampler.tick(self._cut_s)
+        frames: list[Frame] = []
+        held = iter(self._frames)
+        current = next(held)
+        upcoming = next(held, None)
+        for tick in range(last - self._spec.frames + 1, last + 1):
+            while upcoming is not None and self._sampler.tick(upcoming.media_s) <= tick:
+                current, upcoming = upcoming, next(held, None)
+            frames.append(current)
+        return Clip(
+            stream=self._stream,
+            frames=tuple(frames),
+            start_s=self._cut_s - self._spec.window_s,
+            end_s=self._cut_s,
+        )
+
+
+def windows(stream: str, frames: Iterable[Frame], spec: EncoderSpec, hop_s: float) -> Iterator[Clip]:
+    """All windows of a finished video, as the live half would have cut them from its camera."""
+    sampler = FrameSampler(spec.fps)
+    cutter = WindowCutter(stream, spec, hop_s)
+    for frame in frames:
+        if sampler.wants(frame.media_s):
+            cutter.push(frame)
+            if cutter.due():
+                yield cutter.cut()

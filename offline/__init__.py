@@ -1,0 +1,1 @@
+"""The offline half: labelled videos -> embeddings -> trained head -> evaluation -> bundle."""

@@ -1,0 +1,1 @@
+"""The page that people open, and its files."""
