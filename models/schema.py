@@ -91,7 +91,7 @@ class EncoderSpec:
     """What an encoder takes and gives; stored in a bundle's card under `encoder`.
 
     A clip has `frames` pictures at `fps` pictures a second of media time, so a window lasts
-    `frames / fps` seconds. Pictures larger than `short_side` px are scaled down before they reach it.
+    `frames / fps` seconds. Pictures with a longer short side than `short_side` px are scaled down.
     """
 
     kind: str  # "landmarks", "vjepa2"

@@ -1,9 +1,9 @@
 """Which frames make a window, and when one is due: media time in, clips out.
 
-The live half and the offline commands cut windows with this one module, so a model meets in service
-what it met in training. Time is divided into ticks of `1 / fps` seconds, anchored at media time 0: the
-first frame of a tick stands for it, a tick without a frame repeats the frame before it. Because ticks
-are anchored, two overlapping windows share their frames.
+The live half and the offline commands cut windows with this one module, so a model meets in
+service what it met in training. Time is divided into ticks of `1 / fps` seconds, anchored at media
+time 0: the first frame of a tick stands for it, a tick without a frame repeats the frame before it.
+Because ticks are anchored, two overlapping windows share their frames.
 
 No clock, no I/O: plain synchronous code with media time passed in.
 """
@@ -45,8 +45,8 @@ class FrameSampler:
 class WindowCutter:
     """Keeps the sampled frames of one stream, at most a window of them, and cuts windows.
 
-    Bound: `spec.frames` frames, the oldest leaves first. A jump of media time by more than a window,
-    or back, empties it: a window never mixes what lies apart.
+    Bound: `spec.frames` frames, the oldest leaves first. A jump of media time by more than a
+    window, or back, empties it: a window never mixes what lies apart.
     """
 
     def __init__(self, stream: str, spec: EncoderSpec, hop_s: float) -> None:
@@ -99,7 +99,9 @@ class WindowCutter:
         )
 
 
-def windows(stream: str, frames: Iterable[Frame], spec: EncoderSpec, hop_s: float) -> Iterator[Clip]:
+def windows(
+    stream: str, frames: Iterable[Frame], spec: EncoderSpec, hop_s: float
+) -> Iterator[Clip]:
     """All windows of a finished video, as the live half would have cut them from its camera."""
     sampler = FrameSampler(spec.fps)
     cutter = WindowCutter(stream, spec, hop_s)

@@ -1,1 +1,1 @@
-"""The live half: camera -> WebRTC -> ring -> window -> batch -> recogniser -> signs -> data channel."""
+"""The live half: camera -> WebRTC -> ring -> window -> batch -> recogniser -> signs -> page."""
