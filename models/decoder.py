@@ -1,0 +1,200 @@
+"""Window predictions -> signs: smoothed in seconds, idle rejected, told early, then revised.
+
+Predictions come several times a second and overlap by most of a window, so each sign shows up in
+many of them. The decoder follows one stream: a sign opens when a gloss has led long enough, may be
+renamed while it is young, and closes when the hands rest or another gloss has taken over; the same
+gloss after a rest is a new sign. Media time comes with each prediction; there is no clock here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.schema import Candidate, Prediction, Sign
+
+_EDGE = 1e-6  # s, against rounding of media times
+_WORTH_TELLING = 0.05  # a sign that grew surer by less is not told again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderSettings:
+    """How sure and how long: times in seconds of media time, levels as probabilities."""
+
+    threshold: float = 0.5  # a smoothed gloss at least this likely opens a sign
+    release: float = 0.6  # times `threshold`: below it, the sign has ended
+    smooth_s: float = 0.2  # time constant of the smoothing
+    hold_s: float = 0.25  # how long a gloss must lead before it opens or takes over
+    revise_s: float = 0.8  # a sign this young may still be renamed instead of followed
+    alternatives: int = 4  # others named beside a sign
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold <= 1:
+            raise ValueError(f"threshold must lie in (0, 1], not {self.threshold}")
+        if not 0 < self.release <= 1:
+            raise ValueError(f"release must lie in (0, 1], not {self.release}")
+        if min(self.smooth_s, self.hold_s, self.revise_s) < 0:
+            raise ValueError("smooth_s, hold_s and revise_s must not be negative")
+        if self.alternatives < 0:
+            raise ValueError("alternatives must not be negative")
+
+
+def candidates(
+    glosses: Sequence[str], probabilities: NDArray[np.floating], count: int
+) -> tuple[Candidate, ...]:
+    """The `count` likeliest glosses of probabilities (G,), likeliest first."""
+    best = np.argsort(probabilities, kind="stable")[::-1][:count]
+    return tuple(Candidate(gloss=glosses[i], p=float(probabilities[i])) for i in best)
+
+
+def clip_probabilities(predictions: Sequence[Prediction]) -> NDArray[np.float32]:
+    """What a whole clip of one sign shows: (G,), sums to 1.
+
+    The geometric mean of its windows, each weighted by how sure it is that someone signs.
+
+    Raises:
+        ValueError: there is no prediction.
+    """
+    if not predictions:
+        raise ValueError("a clip without a window has no answer")
+    logs = np.log(np.stack([p.probabilities for p in predictions]) + 1e-6)  # (N, G)
+    weights = np.array([1 - p.idle + 1e-3 for p in predictions])  # (N,)
+    mean = (weights[:, None] * logs).sum(0) / weights.sum()  # (G,)
+    likelihood = np.exp(mean - mean.max())
+    result: NDArray[np.float32] = (likelihood / likelihood.sum()).astype(np.float32)
+    return result
+
+
+@dataclass(slots=True)
+class _Open:
+    """The sign under way."""
+
+    id: int
+    gloss: int
+    born_s: float  # when it was first told; a rename keeps it
+    start_s: float
+    end_s: float  # the last moment at which it led
+    best: NDArray[np.float64]  # (G,) smoothed probabilities where its gloss was surest
+
+
+class SignDecoder:
+    """Follows one stream of predictions. `settings` may be replaced between two of them."""
+
+    def __init__(self, glosses: Sequence[str], settings: DecoderSettings | None = None) -> None:
+        self.settings = settings or DecoderSettings()
+        self._glosses = tuple(glosses)
+        self._ids = itertools.count(1)
+        self._open: _Open | None = None
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self._smooth = np.zeros(len(self._glosses))  # (G,)
+        self._now_s: float | None = None
+        self._leader = -1
+        self._leads_since_s = 0.0
+
+    def update(self, prediction: Prediction) -> list[Sign]:
+        """The signs that this prediction opened, changed or closed, oldest first.
+
+        A prediction that ends no later than the one before is ignored. After a gap of a window or
+        more the sign under way is closed and everything starts over.
+        """
+        signs: list[Sign] = []
+        if self._now_s is not None:
+            if prediction.end_s <= self._now_s:
+                return []
+            if prediction.end_s - self._now_s >= prediction.end_s - prediction.start_s:
+                signs += self.flush()
+        p = self._follow(prediction)
+        leads = p >= self.settings.threshold
+        held = leads and prediction.end_s - self._leads_since_s >= self.settings.hold_s - _EDGE
+        if self._open is None:
+            if held:
+                signs.append(self._begin(prediction.end_s))
+        elif self._leader == self._open.gloss and p >= self._release:
+            signs += self._go_on(prediction.end_s, p)
+        elif held:
+            signs += self._take_over(prediction.end_s)
+        elif p < self._release:
+            signs += self._close()
+        return signs
+
+    def flush(self) -> list[Sign]:
+        """Close the sign under way (the stream ended or jumped) and start over."""
+        signs = self._close()
+        self._start_over()
+        return signs
+
+    @property
+    def _release(self) -> float:
+        return self.settings.threshold * self.settings.release
+
+    def _follow(self, prediction: Prediction) -> float:
+        """Take the prediction into the smoothed probabilities; return the leader's."""
+        now_s = prediction.end_s
+        settings = self.settings
+        if self._now_s is None:
+            weight = 1.0
+        else:
+            dt_s = now_s - self._now_s
+            weight = 1 - math.exp(-dt_s / settings.smooth_s) if settings.smooth_s else 1.0
+        self._smooth += weight * (prediction.probabilities - self._smooth)
+        self._now_s = now_s
+        leader = int(self._smooth.argmax())
+        p = float(self._smooth[leader])
+        if leader != self._leader or p < self._release:
+            self._leader, self._leads_since_s = leader, now_s
+        return p
+
+    def _begin(self, now_s: float) -> Sign:
+        self._open = _Open(
+            id=next(self._ids),
+            gloss=self._leader,
+            born_s=now_s,
+            start_s=self._leads_since_s,
+            end_s=now_s,
+            best=self._smooth.copy(),
+        )
+        return self._tell(self._open, final=False)
+
+    def _go_on(self, now_s: float, p: float) -> list[Sign]:
+        assert self._open is not None
+        self._open.end_s = now_s
+        if p < self._open.best[self._leader] + _WORTH_TELLING:
+            return []
+        self._open.best = self._smooth.copy()
+        return [self._tell(self._open, final=False)]
+
+    def _take_over(self, now_s: float) -> list[Sign]:
+        """Another gloss leads: a better reading of a young sign, else the next sign."""
+        assert self._open is not None
+        if now_s - self._open.born_s > self.settings.revise_s:
+            return [*self._close(), self._begin(now_s)]
+        self._open.gloss, self._open.end_s = self._leader, now_s
+        self._open.best = self._smooth.copy()
+        return [self._tell(self._open, final=False)]
+
+    def _close(self) -> list[Sign]:
+        if self._open is None:
+            return []
+        sign = self._tell(self._open, final=True)
+        self._open = None
+        return [sign]
+
+    def _tell(self, sign: _Open, *, final: bool) -> Sign:
+        ranked = candidates(self._glosses, sign.best, self.settings.alternatives + 1)
+        gloss = self._glosses[sign.gloss]
+        return Sign(
+            id=sign.id,
+            gloss=gloss,
+            p=float(sign.best[sign.gloss]),
+            alternatives=tuple(c for c in ranked if c.gloss != gloss)[: self.settings.alternatives],
+            start_s=sign.start_s,
+            end_s=sign.end_s,
+            final=final,
+        )
