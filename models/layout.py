@@ -10,8 +10,8 @@ signer's own.
     RIGHT_HAND   likewise
     SEEN         two flags: 1 where the left / right hand was seen in this very frame
 
-A hand that is lost keeps its last points for `HOLD_S` (flag 0), then it is zeros. Without a body the
-whole row is zeros. Only numpy is imported here, so that heads can use it without a network at hand.
+A hand that is lost keeps its last points for `HOLD_S` (flag 0), then it is zeros. Without a body
+the whole row is zeros. Only numpy is imported here, so a head can use it without any network.
 """
 
 from __future__ import annotations
