@@ -30,7 +30,7 @@ class DecoderSettings:
     release: float = 0.6  # times `threshold`: below it, the sign has ended
     smooth_s: float = 0.2  # time constant of the smoothing
     hold_s: float = 0.25  # how long a gloss must lead before it opens or takes over
-    revise_s: float = 0.8  # a sign this young may still be renamed instead of followed
+    revise_s: float = 0.6  # a sign this young may still be renamed instead of followed
     alternatives: int = 4  # others named beside a sign
 
     def __post_init__(self) -> None:
@@ -62,8 +62,9 @@ def clip_probabilities(predictions: Sequence[Prediction]) -> NDArray[np.float32]
     """
     if not predictions:
         raise ValueError("a clip without a window has no answer")
-    logs = np.log(np.stack([p.probabilities for p in predictions]) + 1e-6)  # (N, G)
-    weights = np.array([1 - p.idle + 1e-3 for p in predictions])  # (N,)
+    p = np.stack([one.probabilities for one in predictions]) + 1e-3  # (N, G)
+    weights = np.array([1 - one.idle + 1e-3 for one in predictions])  # (N,)
+    logs = np.log(p / p.sum(1, keepdims=True))  # which gloss, given that there is one
     mean = (weights[:, None] * logs).sum(0) / weights.sum()  # (G,)
     likelihood = np.exp(mean - mean.max())
     result: NDArray[np.float32] = (likelihood / likelihood.sum()).astype(np.float32)
@@ -173,7 +174,7 @@ class SignDecoder:
     def _take_over(self, now_s: float) -> list[Sign]:
         """Another gloss leads: a better reading of a young sign, else the next sign."""
         assert self._open is not None
-        if now_s - self._open.born_s > self.settings.revise_s:
+        if self._leads_since_s - self._open.born_s > self.settings.revise_s:
             return [*self._close(), self._begin(now_s)]
         self._open.gloss, self._open.end_s = self._leader, now_s
         self._open.best = self._smooth.copy()

@@ -55,6 +55,11 @@ class Recognizer:
     def spec(self) -> EncoderSpec:
         return self.bundle.encoder
 
+    @property
+    def device(self) -> str:
+        """Where the encoder computes: "cpu", "cuda:0"."""
+        return self._encoder.device
+
     def recognise(self, clips: Sequence[Clip]) -> list[Prediction]:
         """Answer each clip, in order. A clip's answer is the same alone and in any batch."""
         if not clips:

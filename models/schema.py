@@ -117,6 +117,11 @@ class Encoder(Protocol):
     @property
     def spec(self) -> EncoderSpec: ...
 
+    @property
+    def device(self) -> str:
+        """Where it computes: "cpu", "cuda:0"."""
+        ...
+
     def encode(self, clips: Sequence[Clip]) -> list[Embedding]:
         """Encode `clips`, in order. A clip's result is the same alone and in any batch."""
         ...

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from models.schema import Clip, EncoderSpec, Frame
 
 _EDGE = 1e-6  # s: a time stamp this close below a tick belongs to the tick (rounding of n / fps)
+_LATE_S = 1.0  # s: a frame older than this against the newest one is no late frame
 
 
 class FrameSampler:
@@ -30,16 +31,16 @@ class FrameSampler:
         return math.floor((media_s + _EDGE) * self._fps)
 
     def wants(self, media_s: float) -> bool:
-        """True for the first frame of each tick. Frames that go back in time are not wanted."""
+        """True for the first frame of each tick, when time goes on.
+
+        A frame a little before the newest one is late and not wanted; one long before it means
+        that the sender's clock was set back, and time goes on from there.
+        """
         tick = self.tick(media_s)
-        if self._tick is not None and tick <= self._tick:
+        if self._tick is not None and 0 <= self._tick - tick <= _LATE_S * self._fps:
             return False
         self._tick = tick
         return True
-
-    def reset(self) -> None:
-        """Forget where the stream was (its clock jumped)."""
-        self._tick = None
 
 
 class WindowCutter:
@@ -58,6 +59,9 @@ class WindowCutter:
         self._sampler = FrameSampler(spec.fps)
         self._frames: deque[Frame] = deque(maxlen=spec.frames)
         self._cut_s = -math.inf  # end of the newest window handed out
+
+    def __len__(self) -> int:
+        return len(self._frames)
 
     def push(self, frame: Frame) -> None:
         if self._frames:

@@ -8,10 +8,13 @@ one before it is done, with whatever is due.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from models.schema import Clip, Prediction
+
+_log = logging.getLogger(__name__)
 
 Recognise = Callable[[Sequence[Clip]], Awaitable[Sequence[Prediction]]]
 
@@ -54,6 +57,7 @@ class Batcher:
         self._waiting: dict[str, _Waiting] = {}
         self._arrived = asyncio.Event()
         self.counts = BatcherCounts()
+        self.failures_in_a_row = 0  # batches
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -119,11 +123,14 @@ class Batcher:
             raise
         except Exception as error:  # the batch fails, told to its sessions; the next one may work
             self.counts.failed += len(batch)
+            self.failures_in_a_row += 1
+            _log.exception("a batch of %d windows failed", len(batch))
             for waiting in batch:
                 if not waiting.answer.done():
                     waiting.answer.set_exception(error)
                     waiting.answer.exception()
             return
+        self.failures_in_a_row = 0
         self.counts.done += len(batch)
         for waiting, prediction in zip(batch, predictions, strict=True):
             if not waiting.answer.done():

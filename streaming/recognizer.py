@@ -29,6 +29,9 @@ class RecognizerCore(Protocol):
     @property
     def bundle(self) -> Bundle: ...
 
+    @property
+    def device(self) -> str: ...
+
     def recognise(self, clips: Sequence[Clip]) -> list[Prediction]: ...
     def warm(self) -> None: ...
     def forget(self, stream: str) -> None: ...
@@ -70,6 +73,11 @@ class RecognizerWorker:
     @property
     def spec(self) -> EncoderSpec:
         return self._opened().spec
+
+    @property
+    def device(self) -> str:
+        """Where it computes: "cpu", "cuda:0"."""
+        return self._opened().device
 
     async def recognise(self, clips: Sequence[Clip]) -> list[Prediction]:
         """Answer a batch. Cancelling leaves the thread to finish the batch it is on."""

@@ -1,0 +1,149 @@
+"""`python -m streaming`: settings from flags, `serve()`, signals, drain.
+
+    python -m streaming --port 9000 --model bundles/mine
+
+Prints one line when it is ready:
+`livegloss ready at URL (model NAME, N glosses, DEVICE)`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+import sys
+import time
+from collections.abc import Sequence
+
+from models.decoder import DecoderSettings
+from streaming.server import serve
+from streaming.settings import (
+    RecognizerSettings,
+    ServerSettings,
+    SessionSettings,
+    Settings,
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; every default is the one in `streaming.settings`."""
+    server, session, chosen = ServerSettings(), SessionSettings(), RecognizerSettings()
+    flags = argparse.ArgumentParser(
+        prog="python -m streaming",
+        description="Recognise ASL glosses from browsers' cameras over WebRTC.",
+        allow_abbrev=False,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = flags.add_argument
+    add("--host", default=server.host, help="address to listen on; 0.0.0.0 for the whole network")
+    add("--port", type=int, default=server.port, help="0 picks a free one")
+    add("--model", default=chosen.model, metavar="PATH", help="a bundle's folder, or 'builtin'")
+    add("--device", default=chosen.device, help="auto, cpu, cuda or cuda:N")
+    add("--hop-s", type=float, metavar="S", help="time between windows (the bundle's own)")
+    add("--top-k", type=int, default=session.top_k, metavar="N", help="candidates told")
+    add("--threshold", type=float, metavar="P", help="how sure a sign must be (the bundle's own)")
+    add("--max-sessions", type=int, default=server.max_sessions, metavar="N", help="at once")
+    add("--token", help="ask this of every session, as 'Authorization: Bearer TOKEN'")
+    add("--tls-cert", metavar="FILE", help="serve HTTPS with this certificate (PEM)")
+    add("--tls-key", metavar="FILE", help="and this key (PEM)")
+    add("--tls-self-signed", action="store_true", help="serve HTTPS with a certificate made now")
+    add(
+        "--ice-server",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="stun:, turn: or turns: URL; may be repeated; none is contacted unless given",
+    )
+    add("--turn-secret", metavar="TEXT", help="the TURN servers' shared secret")
+    add("--loopback-ice", action="store_true", help="offer 127.0.0.1 too: tests on one machine")
+    add("--log-format", choices=("text", "json"), default="text", help="of the log on stderr")
+    return flags
+
+
+def settings_from(argv: Sequence[str] | None) -> tuple[Settings, str]:
+    """The settings and the log format that the flags ask for. A bad flag exits with status 2."""
+    flags = parser()
+    given = flags.parse_args(argv)
+    try:
+        settings = Settings(
+            server=ServerSettings(
+                host=given.host,
+                port=given.port,
+                max_sessions=given.max_sessions,
+                max_sessions_per_address=given.max_sessions,
+                token=given.token,
+                tls_cert=given.tls_cert,
+                tls_key=given.tls_key,
+                tls_self_signed=given.tls_self_signed,
+            ),
+            session=SessionSettings(
+                hop_s=given.hop_s,
+                top_k=given.top_k,
+                loopback_ice=given.loopback_ice,
+                ice_servers=tuple(given.ice_server),
+                turn_secret=given.turn_secret,
+            ),
+            recognizer=RecognizerSettings(model=given.model, device=given.device),
+            decoder=None if given.threshold is None else DecoderSettings(threshold=given.threshold),
+        )
+    except ValueError as error:
+        flags.error(str(error))
+    return settings, given.log_format
+
+
+class _JsonFormatter(logging.Formatter):
+    """One JSON object a line, for those who collect logs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False)
+
+
+def _log_to_stderr(form: str) -> None:
+    handler = logging.StreamHandler()
+    if form == "json":
+        handler.setFormatter(_JsonFormatter())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("aioice").setLevel(logging.WARNING)
+
+
+async def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then drain."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with serve(settings) as server:
+        bundle = server.worker.bundle
+        print(
+            f"livegloss ready at {server.url} "
+            f"(model {bundle.name}, {len(bundle.glosses)} glosses, {server.worker.device})",
+            flush=True,
+        )
+        await stop.wait()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    settings, log_format = settings_from(argv)
+    _log_to_stderr(log_format)
+    try:
+        asyncio.run(run(settings))
+    except (ValueError, OSError, RuntimeError) as error:  # theirs to mend: one line will do
+        print(f"livegloss can't start: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

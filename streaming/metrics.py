@@ -1,0 +1,122 @@
+"""The server's numbers in Prometheus' text format: every buffer with its bound beside it."""
+
+from __future__ import annotations
+
+import resource
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from streaming.server import Server
+
+
+def render(server: Server) -> tuple[bytes, str]:
+    """The page's body and content type, read from live objects at this moment."""
+    registry = CollectorRegistry()
+    registry.register(_Reading(server))
+    return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+class _Reading(Collector):
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._admission()
+        yield from self._batcher()
+        yield from self._sessions()
+        yield from self._buffers()
+        yield _gauge("livegloss_threads", "Threads alive", threading.active_count())
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        yield _counter("livegloss_cpu_seconds", "Processor time", usage.ru_utime + usage.ru_stime)
+        yield _gauge("livegloss_resident_bytes", "Memory in use", _resident_bytes())
+
+    def _admission(self) -> Iterator[Metric]:
+        server = self._server
+        yield _gauge("livegloss_ready", "1 when a session would be taken", not server.not_ready())
+        limit = server.settings.server.max_sessions
+        yield _gauge("livegloss_sessions", "Sessions alive", len(server.sessions))
+        yield _gauge("livegloss_sessions_limit", "Sessions at most", limit)
+        counts = server.counts
+        yield _counter("livegloss_sessions_admitted", "Sessions begun", counts.admitted)
+        yield _by("livegloss_sessions_refused", "Offers refused", "reason", counts.refused)
+        yield _by("livegloss_sessions_ended", "Sessions ended", "reason", counts.ended)
+
+    def _batcher(self) -> Iterator[Metric]:
+        counts = self._server.batcher.counts
+        windows = {
+            "due": counts.due,
+            "done": counts.done,
+            "replaced": counts.replaced,
+            "failed": counts.failed,
+        }
+        yield _by("livegloss_windows", "Windows by what became of them", "outcome", windows)
+        sizes = {str(size): count for size, count in sorted(counts.sizes.items())}
+        yield _by("livegloss_batches", "Batches by size", "size", sizes)
+        busy_s = self._server.worker.busy_s
+        yield _counter("livegloss_recognizer_seconds", "Time spent recognising", busy_s)
+
+    def _sessions(self) -> Iterator[Metric]:
+        """Sums over the sessions alive now: gauges, because a session takes its share with it."""
+        sums: dict[str, int] = {}
+        for session in self._server.sessions.values():
+            for name, value in session.numbers().items():
+                sums[name] = sums.get(name, 0) + value
+        family = GaugeMetricFamily(
+            "livegloss_live_total", "Counts of the sessions alive", labels=["what"]
+        )
+        for name, value in sums.items():
+            family.add_metric([name], value)
+        yield family
+
+    def _buffers(self) -> Iterator[Metric]:
+        held = GaugeMetricFamily(
+            "livegloss_buffer", "What a buffer holds, the fullest session's", labels=["buffer"]
+        )
+        bound = GaugeMetricFamily(
+            "livegloss_buffer_bound", "What it may hold at most", labels=["buffer"]
+        )
+        fullest: dict[str, tuple[float, float]] = {
+            "waiting_windows": (
+                len(self._server.batcher),
+                self._server.settings.server.max_sessions,
+            )
+        }
+        for session in self._server.sessions.values():
+            for name, (level, limit) in session.buffers().items():
+                fullest[name] = (max(level, fullest.get(name, (0, 0))[0]), limit)
+        for name, (level, limit) in fullest.items():
+            held.add_metric([name], level)
+            bound.add_metric([name], limit)
+        yield held
+        yield bound
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(name, text, value=value)
+
+
+def _by(name: str, text: str, label: str, values: dict[str, int]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
+
+
+def _resident_bytes() -> float:
+    """Now, where the system tells (Linux); the peak elsewhere."""
+    try:
+        with open("/proc/self/statm") as statm:
+            return int(statm.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0

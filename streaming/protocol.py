@@ -1,0 +1,187 @@
+"""Messages <-> JSON: what goes over the data channel `results` and its server-sent twin.
+
+One JSON object a message, told apart by `type`. No I/O here: dictionaries out, validated client
+messages in. Field by field in the project's contract; version 1.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from models.bundle import Bundle
+from models.decoder import candidates
+from models.schema import Prediction, Sign
+
+VERSION = 1
+
+Message = dict[str, Any]
+
+
+class ProtocolError(ValueError):
+    """The client's message can't be used; the text says why, `code` names the reason."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsChange:
+    """The page moved a slider. None: leave as it is."""
+
+    threshold: float | None = None
+    top_k: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """Close the sign under way and start over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Answer at once with the same `t`; it is on the page's clock."""
+
+    t: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bye:
+    """The page is leaving."""
+
+
+ClientMessage = SettingsChange | Clear | Ping | Bye
+
+
+def encode(message: Message) -> str:
+    """Compact JSON. NaN and infinity never leave the house: they raise ValueError."""
+    return json.dumps(message, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def parse(data: str | bytes) -> ClientMessage:
+    """Read a client's message, strictly: unknown types and fields are errors.
+
+    Raises:
+        ProtocolError: with a code and a sentence for the person who wrote the client.
+    """
+    if isinstance(data, bytes):
+        raise ProtocolError("not-text", "messages are text, one JSON object each")
+    try:
+        message = json.loads(data)
+    except (ValueError, RecursionError):
+        raise ProtocolError("not-json", "the message is not JSON") from None
+    if not isinstance(message, dict):
+        raise ProtocolError("not-object", "a message is a JSON object with a field 'type'")
+    kind = message.pop("type", None)
+    match kind:
+        case "settings":
+            change = SettingsChange(
+                threshold=_number(message, "threshold", 0.01, 1.0),
+                top_k=_whole(message, "top_k", 1, 50),
+            )
+            _nothing_left(message)
+            return change
+        case "ping":
+            t = _number(message, "t", -1e18, 1e18)
+            if t is None:
+                raise ProtocolError("bad-field", "ping needs a number 't'")
+            _nothing_left(message)
+            return Ping(t)
+        case "clear":
+            _nothing_left(message)
+            return Clear()
+        case "bye":
+            _nothing_left(message)
+            return Bye()
+    raise ProtocolError("unknown-type", "type is one of settings, clear, ping, bye")
+
+
+def _number(message: dict[str, Any], name: str, low: float, high: float) -> float | None:
+    value = message.pop(name, None)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ProtocolError("bad-field", f"{name} is a number from {low:g} to {high:g}")
+    return float(value)
+
+
+def _whole(message: dict[str, Any], name: str, low: int, high: int) -> int | None:
+    value = _number(message, name, low, high)
+    if value is not None and not value.is_integer():
+        raise ProtocolError("bad-field", f"{name} is a whole number")
+    return None if value is None else int(value)
+
+
+def _nothing_left(message: dict[str, Any]) -> None:
+    if message:
+        raise ProtocolError("unknown-field", f"unknown field '{sorted(message)[0][:40]}'")
+
+
+def hello(session: str, bundle: Bundle, hop_s: float, limits: Mapping[str, float]) -> Message:
+    return {
+        "type": "hello",
+        "protocol": VERSION,
+        "session": session,
+        "model": {
+            "name": bundle.name,
+            "encoder": bundle.encoder.kind,
+            "glosses": list(bundle.glosses),
+            "window_s": round(bundle.encoder.window_s, 3),
+            "hop_s": round(hop_s, 3),
+        },
+        "limits": dict(limits),
+    }
+
+
+def prediction(
+    said: Prediction,
+    glosses: Sequence[str],
+    *,
+    seq: int,
+    top_k: int,
+    rtp_end: int,
+    latency_ms: Mapping[str, float],
+    dropped: Mapping[str, int],
+) -> Message:
+    return {
+        "type": "prediction",
+        "seq": seq,
+        "top": [
+            {"gloss": c.gloss, "p": round(c.p, 4)}
+            for c in candidates(glosses, said.probabilities, top_k)
+        ],
+        "idle": round(said.idle, 4),
+        "attention": [round(float(weight), 4) for weight in said.attention],
+        "window": {"start_s": round(said.start_s, 3), "end_s": round(said.end_s, 3)},
+        "rtp_end": rtp_end,
+        "latency_ms": {stage: round(ms, 1) for stage, ms in latency_ms.items()},
+        "dropped": dict(dropped),
+    }
+
+
+def sign(said: Sign) -> Message:
+    message = asdict(said)
+    message["p"] = round(said.p, 4)
+    message["alternatives"] = [{"gloss": c.gloss, "p": round(c.p, 4)} for c in said.alternatives]
+    message["start_s"], message["end_s"] = round(said.start_s, 3), round(said.end_s, 3)
+    return {"type": "sign", **message}
+
+
+def hint(code: str, text: str) -> Message:
+    return {"type": "hint", "code": code, "text": text}
+
+
+def stats(numbers: Mapping[str, float]) -> Message:
+    return {"type": "stats", **{k: v for k, v in numbers.items() if math.isfinite(v)}}
+
+
+def pong(t: float) -> Message:
+    return {"type": "pong", "t": t}
+
+
+def error(code: str, text: str) -> Message:
+    return {"type": "error", "code": code, "message": text}

@@ -1,0 +1,351 @@
+"""The HTTP side: signalling, admission, events, health, metrics, the page.
+
+`serve()` owns everything that lives as long as the server: the recogniser's thread, the batcher's
+task, and one TaskGroup in which every session runs. Leaving it drains: sessions are told, get their
+grace period, and are closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aiohttp import web
+
+import web as page
+from models.decoder import DecoderSettings
+from models.recognizer import Recognizer
+from streaming.audience import TooManyListeners
+from streaming.batcher import Batcher
+from streaming.ice import CandidateRules, gather_loopback, ice_servers
+from streaming.metrics import render
+from streaming.problems import Problem, problems
+from streaming.protocol import encode
+from streaming.receiver import check_aiortc
+from streaming.recognizer import RecognizerCore, RecognizerWorker
+from streaming.sdp import OfferError, OfferLimits, check_offer, parse_trickle
+from streaming.session import Session
+from streaming.settings import ServerSettings, Settings
+from streaming.tls import ssl_context
+
+_log = logging.getLogger(__name__)
+
+_PAGE = Path(page.__file__).parent
+_PAGE_FILES = {".html", ".js", ".css", ".svg"}
+_OFFER_LIMITS = OfferLimits()
+_FAILURES = 3  # batches failed in a row: the recogniser is taken for broken
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; media-src 'self' blob:; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
+    "Permissions-Policy": "camera=(self), microphone=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@dataclass(slots=True)
+class Counts:
+    """Since the start, for /metrics."""
+
+    admitted: int = 0
+    refused: dict[str, int] = field(default_factory=dict)  # reason -> how many
+    ended: dict[str, int] = field(default_factory=dict)  # reason -> how many
+
+    def refuse(self, reason: str) -> None:
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+
+    def end(self, reason: str) -> None:
+        self.ended[reason] = self.ended.get(reason, 0) + 1
+
+
+class Server:
+    """Routes and admission over a warm recogniser. Made by `serve()`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        worker: RecognizerWorker,
+        batcher: Batcher,
+        sessions: asyncio.TaskGroup,
+    ) -> None:
+        self.settings = settings
+        self.worker = worker
+        self.batcher = batcher
+        self.counts = Counts()
+        self.sessions: dict[str, Session] = {}
+        self.draining = False
+        self._tasks = sessions
+        bundle = worker.bundle
+        self._decoder = settings.decoder or DecoderSettings(threshold=bundle.threshold)
+        self._hop_s = settings.session.hop_s or bundle.hop_s
+        # A public server does not let an offer make it send STUN into private networks.
+        self._rules = CandidateRules(
+            private=settings.session.private_ice, loopback=settings.session.loopback_ice
+        )
+        self.url = ""
+
+    def app(self) -> web.Application:
+        app = web.Application(
+            client_max_size=self.settings.server.body_bytes, middlewares=[problems]
+        )
+        app.on_response_prepare.append(self._secure)
+        app.add_routes(
+            [
+                web.get("/", self._page),
+                web.get("/static/{name}", self._page),
+                web.post("/whip", self._offer),
+                web.patch("/whip/{id}", self._trickle),
+                web.delete("/whip/{id}", self._delete),
+                web.get("/whip/{id}/events", self._events),
+                web.get("/api/model", self._model),
+                web.get("/api/ice", self._ice),
+                web.get("/healthz", self._healthz),
+                web.get("/readyz", self._readyz),
+                web.get("/metrics", self._metrics),
+            ]
+        )
+        return app
+
+    def not_ready(self) -> str | None:
+        """Why no session would be taken now, in words; None when one would."""
+        if self.draining:
+            return "The server is stopping."
+        if self.batcher.failures_in_a_row >= _FAILURES:
+            return "The recogniser fails; see the server's log."
+        if len(self.sessions) >= self.settings.server.max_sessions:
+            return f"All {self.settings.server.max_sessions} places are taken; try again soon."
+        return None
+
+    async def drain(self) -> None:
+        """Take no more sessions, tell those there are, wait out the grace, end the rest."""
+        self.draining = True
+        for session in self.sessions.values():
+            session.tell_stopping(self.settings.server.grace_s)
+        tasks = [session.ended for session in self.sessions.values()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=self.settings.server.grace_s)
+        for session in list(self.sessions.values()):
+            session.end("stopping")
+
+    # Signalling (WHIP, RFC 9725)
+
+    async def _offer(self, request: web.Request) -> web.Response:
+        self._authorise(request)
+        if request.content_type != "application/sdp":
+            raise Problem(415, "Send the offer as application/sdp.")
+        try:
+            offer = check_offer(await self._text(request), _OFFER_LIMITS, self._rules)
+        except OfferError as error:
+            self.counts.refuse("offer")
+            raise Problem(error.status, str(error)) from error
+        address = request.remote or ""
+        self._admit(address)
+        session = Session(
+            id=secrets.token_urlsafe(16),
+            address=address,
+            offer=offer,
+            settings=self.settings.session,
+            decoder=self._decoder,
+            hop_s=self._hop_s,
+            worker=self.worker,
+            batcher=self.batcher,
+        )
+        self.sessions[session.id] = session
+        self.counts.admitted += 1
+        self._tasks.create_task(self._keep(session), name=f"session {session.id[:6]}")
+        try:
+            answer = await asyncio.shield(session.answer)
+        except OfferError as error:
+            raise Problem(error.status, str(error)) from error
+        except asyncio.CancelledError:
+            session.end("abandoned")
+            raise
+        location = f"/whip/{session.id}"
+        headers = [("Location", location), ("ETag", session.etag)]
+        return web.Response(
+            status=201, body=answer.encode(), content_type="application/sdp", headers=headers
+        )
+
+    async def _keep(self, session: Session) -> None:
+        try:
+            await session.run()
+        finally:
+            del self.sessions[session.id]
+            self.counts.end(session.end_reason)
+
+    def _admit(self, address: str) -> None:
+        retry = str(self.settings.server.retry_after_s)
+        theirs = sum(session.address == address for session in self.sessions.values())
+        full = self.not_ready()
+        if full is not None:
+            self.counts.refuse("draining" if self.draining else "full")
+            raise Problem(503, full, Retry_After=retry)
+        if theirs >= self.settings.server.max_sessions_per_address:
+            self.counts.refuse("address")
+            raise Problem(429, f"{theirs} sessions from one address.", Retry_After=retry)
+
+    async def _trickle(self, request: web.Request) -> web.Response:
+        self._authorise(request)
+        session = self._session(request)
+        if request.content_type != "application/trickle-ice-sdpfrag":
+            raise Problem(415, "Send candidates as application/trickle-ice-sdpfrag.")
+        if request.headers.get("If-Match", session.etag) not in (session.etag, "*"):
+            raise Problem(412, "If-Match does not name this session's ICE generation.")
+        try:
+            fragment = parse_trickle(await self._text(request), _OFFER_LIMITS, self._rules)
+            await session.add_fragment(fragment)
+        except OfferError as error:
+            raise Problem(error.status, str(error)) from error
+        return web.Response(status=204, headers={"ETag": session.etag})
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        self._authorise(request)
+        session = self._session(request)
+        session.end("deleted")
+        await asyncio.wait([session.ended])
+        return web.Response(status=200)
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        session = self._session(request)
+        response = web.StreamResponse(
+            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+        )
+        try:
+            with session.listen() as outbox:
+                await response.prepare(request)
+                while (message := await outbox.take()) is not None:
+                    await response.write(f"data: {encode(message)}\n\n".encode())
+        except TooManyListeners as error:
+            raise Problem(429, str(error)) from error
+        except ConnectionResetError:
+            _log.debug("an event stream of session %s went away", session.id[:6])
+        return response
+
+    # What there is to know
+
+    async def _model(self, request: web.Request) -> web.Response:
+        bundle = self.worker.bundle
+        camera = {"width": 640, "height": 480, "frame_rate": bundle.encoder.fps}
+        return web.json_response({**bundle.card, "glosses": list(bundle.glosses), "camera": camera})
+
+    async def _ice(self, request: web.Request) -> web.Response:
+        self._authorise(request)
+        session = self.settings.session
+        servers = ice_servers(session.ice_servers, session.turn_secret)
+        return web.json_response({"ice_servers": servers}, headers={"Cache-Control": "no-store"})
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        return web.json_response({"status": "live"})
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        why = self.not_ready()
+        if why is not None:
+            raise Problem(503, why, Retry_After=str(self.settings.server.retry_after_s))
+        return web.json_response({"status": "ready"})
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        body, content_type = render(self)
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    async def _page(self, request: web.Request) -> web.StreamResponse:
+        path = _PAGE / request.match_info.get("name", "index.html")
+        if path.parent != _PAGE or path.suffix not in _PAGE_FILES or not path.is_file():
+            raise Problem(404, "There is no such file.")
+        return web.FileResponse(path, headers={"Cache-Control": "no-cache"})
+
+    # Small things that several routes share
+
+    def _session(self, request: web.Request) -> Session:
+        session = self.sessions.get(request.match_info["id"])
+        if session is None:
+            raise Problem(404, "The session has ended, or never was.")
+        return session
+
+    def _authorise(self, request: web.Request) -> None:
+        token = self.settings.server.token
+        if token is None:
+            return
+        given = request.headers.get("Authorization", "")
+        if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+            raise Problem(401, "Send 'Authorization: Bearer TOKEN'.", WWW_Authenticate="Bearer")
+
+    async def _text(self, request: web.Request) -> str:
+        try:
+            return (await request.read()).decode("utf-8")
+        except UnicodeDecodeError:
+            raise Problem(400, "The body is not UTF-8 text.") from None
+
+    async def _secure(self, request: web.Request, response: web.StreamResponse) -> None:
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
+
+
+@asynccontextmanager
+async def serve(
+    settings: Settings, recognizer: RecognizerCore | None = None
+) -> AsyncIterator[Server]:
+    """Listen and serve until the block is left; then drain and leave nothing behind.
+
+    `recognizer` replaces the bundle that the settings name (benchmarks, tests).
+
+    Raises:
+        BundleError, ValueError, OSError: before anything is served; the message says what to do.
+    """
+    check_aiortc()
+    if settings.session.loopback_ice:
+        gather_loopback()
+    tls = ssl_context(settings.server)
+
+    def make() -> RecognizerCore:
+        chosen = settings.recognizer
+        return recognizer or Recognizer.open(chosen.model, chosen.device)
+
+    async with AsyncExitStack() as stack:
+        # The port first: a taken one is told at once, not after the model was loaded.
+        listener = stack.enter_context(_bind(settings.server))
+        worker = await stack.enter_async_context(RecognizerWorker(make))
+        batcher = Batcher(worker.recognise, max_batch=settings.recognizer.max_batch)
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        stack.callback(tasks.create_task(batcher.run(), name="batcher").cancel)
+        server = Server(settings, worker, batcher, tasks)
+        runner = web.AppRunner(
+            server.app(), access_log=None, shutdown_timeout=settings.server.grace_s
+        )
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.SockSite(runner, listener, ssl_context=tls).start()
+        server.url = _url(listener, settings)
+        stack.push_async_callback(server.drain)
+        yield server
+
+
+def _bind(settings: ServerSettings) -> socket.socket:
+    """A socket that listens where the settings say.
+
+    Raises:
+        OSError: the port is taken, or the host is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=128)
+    except OSError as error:
+        where = f"{settings.host} port {settings.port}"
+        raise OSError(error.errno, f"can't listen on {where}: {error.strerror or error}") from error
+
+
+def _url(listener: socket.socket, settings: Settings) -> str:
+    """The address that a person on this machine, or in this room, can open."""
+    host, port = listener.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):
+        host = socket.gethostname()
+    elif ":" in host:
+        host = f"[{host}]"
+    secure = settings.server.tls_cert or settings.server.tls_self_signed
+    return f"{'https' if secure else 'http'}://{host}:{port}"

@@ -1,0 +1,152 @@
+"""Signs, not flicker."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.decoder import DecoderSettings, SignDecoder, candidates, clip_probabilities
+from models.schema import Prediction, Sign
+
+GLOSSES = ("book", "drink", "help")
+
+
+def said(end_s: float, idle: float = 1.0, **p: float) -> Prediction:
+    probabilities = np.array([p.get(gloss, 0.0) for gloss in GLOSSES], np.float32)
+    return Prediction(
+        stream="a",
+        probabilities=probabilities,
+        idle=idle,
+        attention=np.ones(1, np.float32),
+        start_s=end_s - 2,
+        end_s=end_s,
+    )
+
+
+def play(script: list[tuple[float, str | None]], hop_s: float = 0.1) -> list[Sign]:
+    """Predictions from (seconds, gloss) pieces, None for rest; what the decoder told, flushed."""
+    decoder = SignDecoder(GLOSSES)
+    signs: list[Sign] = []
+    now_s = 0.0
+    for seconds, gloss in script:
+        for _ in range(round(seconds / hop_s)):
+            now_s += hop_s
+            one = said(now_s) if gloss is None else said(now_s, 0.1, **{gloss: 0.9})
+            signs += decoder.update(one)
+    return signs + decoder.flush()
+
+
+def finals(signs: list[Sign]) -> list[str]:
+    return [sign.gloss for sign in signs if sign.final]
+
+
+def test_one_sign_is_told_early_and_once() -> None:
+    signs = play([(1, None), (1, "book"), (1, None)])
+    assert finals(signs) == ["book"]
+    assert {sign.id for sign in signs} == {1}
+    assert not signs[0].final
+    assert 0.9 < signs[0].start_s < 1.5
+    assert 1.9 < signs[-1].end_s < 2.4
+
+
+def test_a_flicker_is_no_sign() -> None:
+    assert play([(1, None), (0.1, "book"), (1, None), (0.2, "drink"), (1, None)]) == []
+
+
+def test_rest_is_no_sign() -> None:
+    assert play([(30, None)]) == []
+
+
+def test_a_true_repeat_is_kept() -> None:
+    signs = play([(1, "book"), (0.8, None), (1, "book"), (1, None)])
+    assert finals(signs) == ["book", "book"]
+    assert len({sign.id for sign in signs}) == 2
+
+
+def test_signs_that_follow_without_a_rest_are_two() -> None:
+    assert finals(play([(1.5, "book"), (1.5, "drink"), (1, None)])) == ["book", "drink"]
+
+
+def test_an_early_guess_is_revised_under_the_same_id() -> None:
+    signs = play([(1, None), (0.6, "book"), (1.2, "drink"), (1, None)])
+    assert finals(signs) == ["drink"]
+    assert signs[0].gloss == "book"
+    assert {sign.id for sign in signs} == {1}
+
+
+def test_the_end_of_the_stream_closes_the_sign() -> None:
+    assert finals(play([(1, "help")])) == ["help"]
+
+
+def test_a_gap_closes_the_sign_and_starts_over() -> None:
+    decoder = SignDecoder(GLOSSES)
+    for n in range(10):
+        decoder.update(said(n / 10, 0.1, book=0.9))
+    after = decoder.update(said(30.0))
+    assert [(sign.gloss, sign.final) for sign in after] == [("book", True)]
+
+
+def test_predictions_out_of_order_are_ignored() -> None:
+    decoder = SignDecoder(GLOSSES)
+    decoder.update(said(1.0))
+    assert decoder.update(said(0.5, 0.0, book=1.0)) == []
+
+
+@pytest.mark.parametrize("hop_s", [0.05, 0.1, 0.2])
+def test_time_counts_not_the_number_of_predictions(hop_s: float) -> None:
+    script = [(1.0, None), (1.0, "book"), (1.0, None)]
+    told = play(script, hop_s)
+    assert finals(told) == ["book"]
+    assert told[0].start_s == pytest.approx(1.2, abs=0.25)
+
+
+def test_alternatives_are_the_next_likeliest() -> None:
+    decoder = SignDecoder(GLOSSES)
+    told = [
+        sign for n in range(9) for sign in decoder.update(said(n / 10, 0.1, book=0.6, help=0.3))
+    ]
+    assert [c.gloss for c in told[0].alternatives] == ["help", "drink"]
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0.01, 0.5), st.sampled_from([None, *GLOSSES]), st.floats(0.3, 1.0)),
+        max_size=80,
+    )
+)
+def test_every_sign_ends_once_and_in_order(steps: list[tuple[float, str | None, float]]) -> None:
+    decoder = SignDecoder(GLOSSES)
+    signs: list[Sign] = []
+    now_s = 0.0
+    for dt_s, gloss, p in steps:
+        now_s += dt_s
+        signs += decoder.update(said(now_s) if gloss is None else said(now_s, 1 - p, **{gloss: p}))
+    signs += decoder.flush()
+    ends = [sign.id for sign in signs if sign.final]
+    assert ends == sorted(set(ends)) == sorted({sign.id for sign in signs})
+    assert all(sign.start_s <= sign.end_s for sign in signs)
+
+
+def test_candidates_come_likeliest_first() -> None:
+    ranked = candidates(GLOSSES, np.array([0.2, 0.5, 0.3], np.float32), 2)
+    assert [c.gloss for c in ranked] == ["drink", "help"]
+
+
+def test_a_clip_is_judged_by_the_windows_in_which_someone_signs() -> None:
+    rest = [said(n / 10, 0.98, book=0.02) for n in range(20)]
+    signing = [said(2 + n / 10, 0.1, drink=0.6, book=0.3) for n in range(5)]
+    p = clip_probabilities(rest + signing)
+    assert p.sum() == pytest.approx(1, abs=1e-5)
+    assert GLOSSES[int(p.argmax())] == "drink"
+    with pytest.raises(ValueError, match="window"):
+        clip_probabilities([])
+
+
+@pytest.mark.parametrize(
+    "bad", [{"threshold": 0.0}, {"threshold": 1.1}, {"hold_s": -1}, {"alternatives": -1}]
+)
+def test_settings_are_checked(bad: dict[str, float]) -> None:
+    with pytest.raises(ValueError):
+        DecoderSettings(**bad)  # type: ignore[arg-type]
