@@ -1,0 +1,442 @@
+"""The bounded receive path: RTP from aiortc's transport in, RGB frames out.
+
+aiortc's own path (its version 1.16) has three queues without a bound, holds each frame until the
+next one, and waits for lost packets without a limit in time. This room keeps aiortc's transports,
+bandwidth estimation, reports and retransmission, and puts three bounded parts in place of the rest:
+
+    socket -> [DatagramQueue] -> aiortc: SRTP, RTX -> [JitterBuffer] -> [VideoDecoder] -> Frame
+
+It relies on private names of aiortc and aioice; `check_aiortc` says so when an upgrade moves them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import aioice.ice
+from aiortc import (
+    RTCConfiguration,
+    RTCIceServer,
+    RTCPeerConnection,
+    RTCRtpReceiver,
+    RTCRtpTransceiver,
+    RTCSessionDescription,
+)
+from aiortc.exceptions import InvalidStateError, OperationError
+from aiortc.rtcdtlstransport import RTCDtlsTransport, RtpRouter
+from aiortc.rtcrtpparameters import RTCRtpReceiveParameters
+from aiortc.rtp import RtpPacket
+from aiortc.sdp import candidate_from_sdp
+
+from models.schema import Frame
+from streaming.jitter import (
+    EncodedFrame,
+    JitterBuffer,
+    JitterSettings,
+    MediaPacket,
+    starts_frame,
+)
+from streaming.sdp import Fragment, Offer, OfferError, finish_answer
+from streaming.video_decoder import DecoderSettings, VideoDecoder
+
+_log = logging.getLogger(__name__)
+
+_SSRCS = 8  # streams of one peer: video, its retransmission, and room for restarts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiveLimits:
+    """The bounds of one session's receive path."""
+
+    max_datagrams: int = 1024  # read from the socket and not looked at yet
+    jitter: JitterSettings = field(default_factory=JitterSettings)
+    decoder: DecoderSettings = field(default_factory=DecoderSettings)
+
+
+@dataclass(slots=True)
+class ReceiveCounters:
+    """One session's receive path in numbers, each gauge with its bound."""
+
+    packets: int = 0
+    bytes: int = 0
+    frames: int = 0  # encoded frames, whole and decodable
+    decoded: int = 0
+    converted: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)  # frames or late packets, by reason
+    holes: int = 0  # packets lost for good
+    repaired: int = 0  # packets that came late or again
+    nacks: int = 0
+    plis: int = 0
+    decoder_errors: int = 0
+    datagrams: int = 0
+    max_datagrams: int = 0
+    datagrams_dropped: int = 0
+    buffered_packets: int = 0
+    max_packets: int = 0
+    buffered_bytes: int = 0
+    max_bytes: int = 0
+    queued: int = 0
+    max_queued: int = 0
+    last_packet_s: float = 0.0  # monotonic; 0: none yet
+
+
+class DatagramQueue(asyncio.Queue[Any]):
+    """What aioice read from the socket and the loop has not looked at yet.
+
+    Overflow rule: as a socket's, the newest datagram is dropped. The end mark (None) always fits.
+    Remembers when the datagram taken last was read, so that time spent here counts as age.
+    """
+
+    def __init__(self, max_datagrams: int) -> None:
+        super().__init__()
+        self.bound = max_datagrams
+        self.dropped = 0
+        self.read_s = 0.0
+
+    def put_nowait(self, item: Any) -> None:
+        if item is not None and self.qsize() >= self.bound:
+            self.dropped += 1
+            return
+        super().put_nowait(item)
+
+    def _put(self, item: Any) -> None:
+        super()._put((time.monotonic(), item))
+
+    def _get(self) -> Any:
+        self.read_s, item = super()._get()
+        return item
+
+
+class VideoReceiver(RTCRtpReceiver):
+    """An RTCRtpReceiver for video whose buffers have bounds in time and size.
+
+    aiortc's `_handle_rtp_packet` still feeds its estimator and reports and unwraps retransmissions;
+    it hands every media packet to what it takes for its jitter buffer: `_Gate`, and so to us.
+    """
+
+    def __init__(
+        self,
+        transport: RTCDtlsTransport,
+        *,
+        on_frame: Callable[[Frame], None],
+        wants: Callable[[float], bool],
+        short_side: int,
+        limits: ReceiveLimits,
+    ) -> None:
+        super().__init__("video", transport)
+        self._limits = limits
+        self._jitter = JitterBuffer(limits.jitter)
+        self._decoder = VideoDecoder(
+            on_frame=on_frame,
+            wants=wants,
+            on_loss=self._on_loss,
+            short_side=short_side,
+            settings=limits.decoder,
+        )
+        self._names: dict[int | None, str] = {}  # payload type -> codec
+        self._ssrc: int | None = None
+        self._ssrcs: set[int] = set()
+        self._changed = asyncio.Event()
+        self._repair_task: asyncio.Task[None] | None = None
+        self._packets = 0
+        self._bytes = 0
+        self._faults = 0
+        self._last_packet_s = 0.0
+        self._stopped = False
+        setattr(self, _mangled("jitter_buffer"), _Gate(self))
+        setattr(self, _mangled("nack_generator"), None)
+
+    def count(self, counters: ReceiveCounters) -> None:
+        """Write this moment's numbers into `counters`."""
+        jitter, decoder = self._jitter.counts, self._decoder.counts
+        dropped = dict(jitter.dropped)
+        for reason, number in decoder.dropped.items():
+            dropped[reason] = dropped.get(reason, 0) + number
+        if self._faults:
+            dropped["fault"] = self._faults
+        counters.packets, counters.bytes = self._packets, self._bytes
+        counters.frames, counters.decoded = jitter.frames, decoder.decoded
+        counters.converted, counters.dropped = decoder.converted, dropped
+        counters.holes, counters.repaired = jitter.holes, jitter.repaired
+        counters.nacks, counters.plis = jitter.nacks, jitter.plis
+        counters.decoder_errors = decoder.errors
+        counters.buffered_packets = self._jitter.packets
+        counters.buffered_bytes = self._jitter.bytes
+        counters.queued = self._decoder.queued
+        counters.last_packet_s = self._last_packet_s
+
+    # What aiortc calls
+
+    async def receive(self, parameters: RTCRtpReceiveParameters) -> None:
+        """Start; as aiortc's, but with our decoder thread and our repair task."""
+        if getattr(self, _mangled("started")) or self._stopped:
+            return
+        for codec in parameters.codecs:
+            getattr(self, _mangled("codecs"))[codec.payloadType] = codec
+            self._names[codec.payloadType] = codec.name
+        for encoding in parameters.encodings:
+            if encoding.rtx:
+                getattr(self, _mangled("rtx_ssrc"))[encoding.rtx.ssrc] = encoding.ssrc
+        self._decoder.start()
+        self.transport._register_rtp_receiver(self, parameters)
+        setattr(self, _mangled("rtcp_task"), asyncio.ensure_future(self._run_rtcp()))
+        self._repair_task = asyncio.create_task(self._run_repair(), name="video-repair")
+        setattr(self, _mangled("started"), True)
+
+    async def stop(self) -> None:
+        """Stop for good; never blocks the loop."""
+        self._stopped = True
+        await super().stop()
+        if self._repair_task is not None:
+            self._repair_task.cancel()
+            await asyncio.wait([self._repair_task])
+            self._repair_task = None
+        await self._decoder.close()
+
+    async def _handle_rtp_packet(self, packet: RtpPacket, arrival_time_ms: int) -> None:
+        if packet.ssrc not in self._ssrcs:
+            if len(self._ssrcs) >= _SSRCS:
+                # Each stream costs memory in aiortc for as long as the session lasts.
+                self.transport._rtp_router.ssrc_table.pop(packet.ssrc, None)
+                self._faults += 1
+                return
+            self._ssrcs.add(packet.ssrc)
+        self._packets += 1
+        self._bytes += len(packet.payload)
+        self._last_packet_s = time.monotonic()
+        try:
+            await super()._handle_rtp_packet(packet, arrival_time_ms)
+        except Exception:  # what escapes here would end the whole transport
+            self._faults += 1
+            if self._faults == 1:
+                _log.exception("a packet of a peer can't be handled; more are only counted")
+
+    # What comes through the gate
+
+    def _take(self, packet: RtpPacket, data: bytes) -> None:
+        if packet.ssrc != self._ssrc:
+            if self._ssrc is not None:
+                self._jitter.restart()
+            self._ssrc = packet.ssrc
+        codec = self._names[packet.payload_type]
+        if codec not in ("VP8", "H264"):
+            return
+        now_s = time.monotonic()
+        queue = self.transport.transport._connection._queue
+        read_s = queue.read_s if isinstance(queue, DatagramQueue) else now_s
+        media = MediaPacket(
+            sequence=packet.sequence_number,
+            rtp=packet.timestamp,
+            marker=bool(packet.marker),
+            codec=codec,
+            data=data,
+            starts=starts_frame(codec, packet.payload, data),
+            arrival_s=read_s or now_s,
+        )
+        self._decode(self._jitter.add(media, now_s))
+        if self._jitter.deadline_s() is not None:
+            self._changed.set()
+
+    def _decode(self, frames: list[EncodedFrame]) -> None:
+        for frame in frames:
+            self._decoder.put(frame)
+
+    def _on_loss(self) -> None:
+        self._jitter.require_key()
+        self._changed.set()
+
+    async def _run_repair(self) -> None:
+        """Ask for lost packets and key frames, and give up what doesn't come, each in its time."""
+        while True:
+            deadline_s = self._jitter.deadline_s()
+            try:
+                async with asyncio.timeout_at(deadline_s):  # the loop's clock is the monotonic one
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+            self._changed.clear()
+            now_s = time.monotonic()
+            self._decode(self._jitter.poll(now_s))
+            if self._ssrc is None:
+                continue
+            lost = self._jitter.nacks(now_s)
+            if lost:
+                await self._send_rtcp_nack(self._ssrc, lost)
+            if self._jitter.asks_key(now_s):
+                await self._send_rtcp_pli(self._ssrc)
+
+
+class _Gate:
+    """Stands where aiortc has its jitter buffer, and passes every packet on."""
+
+    def __init__(self, receiver: VideoReceiver) -> None:
+        self._receiver = receiver
+
+    def add(self, packet: RtpPacket) -> tuple[bool, None]:
+        self._receiver._take(packet, packet._data)  # type: ignore[attr-defined]
+        return False, None  # no key frame to ask for, no frame to decode: both are our affair
+
+
+class BoundedPeerConnection(RTCPeerConnection):
+    """A peer connection that answers one offer and receives its video within bounds.
+
+    Args:
+        on_frame: gets every converted frame, on the session's decoder thread.
+        wants: asked on that thread, once a decoded frame in order of media time (seconds), whether
+            to convert it.
+        short_side: px; frames are scaled down to it.
+        ice_servers: STUN and TURN servers; none are contacted unless given.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_frame: Callable[[Frame], None],
+        wants: Callable[[float], bool],
+        short_side: int,
+        ice_servers: Sequence[RTCIceServer] = (),
+        limits: ReceiveLimits | None = None,
+    ) -> None:
+        super().__init__(RTCConfiguration(iceServers=list(ice_servers)))
+        self._limits = limits or ReceiveLimits()
+        self._receive: dict[str, Any] = {
+            "on_frame": on_frame,
+            "wants": wants,
+            "short_side": short_side,
+            "limits": self._limits,
+        }
+        self._video: VideoReceiver | None = None
+        self._queues: list[DatagramQueue] = []
+        self._counters = ReceiveCounters(
+            max_datagrams=self._limits.max_datagrams,
+            max_packets=self._limits.jitter.max_packets,
+            max_bytes=self._limits.jitter.max_bytes,
+            max_queued=self._limits.decoder.max_queued,
+        )
+
+    @property
+    def counters(self) -> ReceiveCounters:
+        """The receive path in numbers, as of now."""
+        if self._video is not None:
+            self._video.count(self._counters)
+        self._counters.datagrams = sum(queue.qsize() for queue in self._queues)
+        self._counters.datagrams_dropped = sum(queue.dropped for queue in self._queues)
+        return self._counters
+
+    async def answer(self, offer: Offer) -> str:
+        """Take an offer, gather candidates, and give the answer's SDP.
+
+        Raises:
+            OfferError: aiortc can't take it.
+        """
+        try:
+            await self.setRemoteDescription(RTCSessionDescription(sdp=offer.sdp, type="offer"))
+            self._bound_queues()
+            await self.setLocalDescription(await self.createAnswer())
+        except (InvalidStateError, asyncio.CancelledError):
+            raise
+        except (OperationError, ValueError, AssertionError, LookupError, AttributeError) as error:
+            raise OfferError(400, f"The offer can't be answered: {error or 'malformed'}") from error
+        return finish_answer(self.localDescription.sdp)
+
+    async def add_fragment(self, fragment: Fragment) -> None:
+        """Add candidates that the peer sent after its offer.
+
+        Raises:
+            OfferError: a candidate names no media section of the offer.
+        """
+        mids = {transceiver.mid for transceiver in self.getTransceivers()}
+        if self.sctp is not None:
+            mids.add(self.sctp.mid)
+        for trickled in fragment.candidates:
+            if trickled.mid is not None and trickled.mid not in mids:
+                raise OfferError(400, f"No media section is called '{trickled.mid}'.")
+            candidate = candidate_from_sdp(trickled.line.removeprefix("candidate:"))
+            candidate.sdpMid = trickled.mid
+            candidate.sdpMLineIndex = 0 if trickled.mid is None else None
+            await self.addIceCandidate(candidate)
+        if fragment.end:
+            await self.addIceCandidate(None)
+
+    def _bound_queues(self) -> None:
+        """Put bounded queues behind the sockets, before there are any."""
+        transports = {transceiver.receiver.transport for transceiver in self.getTransceivers()}
+        if self.sctp is not None:
+            transports.add(self.sctp.transport)
+        for transport in transports:
+            queue = DatagramQueue(self._limits.max_datagrams)
+            transport.transport._connection._queue = queue
+            self._queues.append(queue)
+
+    def _RTCPeerConnection__createTransceiver(
+        self, direction: str, kind: str, sender_track: Any = None
+    ) -> RTCRtpTransceiver:
+        """aiortc's, with our receiver in the transceiver. Audio is not received at all."""
+        create = RTCPeerConnection._RTCPeerConnection__createTransceiver  # type: ignore[attr-defined]
+        transceiver: RTCRtpTransceiver = create(self, direction, kind, sender_track)
+        if kind != "video":
+            transceiver.direction = "inactive"
+            return transceiver
+        self._video = VideoReceiver(transceiver.receiver.transport, **self._receive)
+        self._video._set_rtcp_ssrc(transceiver.sender._ssrc)
+        setattr(transceiver, "_RTCRtpTransceiver__receiver", self._video)  # noqa: B010
+        return transceiver
+
+
+def check_aiortc() -> None:
+    """Make sure that this aiortc and aioice have what this room relies on.
+
+    Raises:
+        RuntimeError: they don't; the message says which versions do.
+    """
+    found = version("aiortc")
+    missing = [] if found.split(".")[:2] == ["1", "16"] else [f"version 1.16 (found {found})"]
+    for owner, name, parameters in _RELIED_ON:
+        function = getattr(owner, name, None)
+        if function is None:
+            missing.append(f"{owner.__name__}.{name}")
+        elif parameters is not None and list(inspect.signature(function).parameters) != parameters:
+            missing.append(f"{owner.__name__}.{name}({', '.join(parameters)})")
+    source = inspect.getsource(RTCRtpReceiver)
+    missing += [f"RTCRtpReceiver.__{name}" for name in _PRIVATE if f"self.__{name}" not in source]
+    if "self.__jitter_buffer.add(packet)" not in source:
+        missing.append("RTCRtpReceiver: pli_flag, frame = __jitter_buffer.add(packet)")
+    if "self._queue.put_nowait" not in inspect.getsource(aioice.ice.Connection):
+        missing.append("aioice.Connection._queue")
+    if missing:
+        raise RuntimeError(
+            "streaming.receiver is written for aiortc 1.16 and aioice 0.13, and misses "
+            + "; ".join(missing)
+            + ". Install the versions in constraints.txt."
+        )
+
+
+_PRIVATE = ("jitter_buffer", "nack_generator", "started", "codecs", "rtx_ssrc", "rtcp_task")
+_RELIED_ON: tuple[tuple[Any, str, list[str] | None], ...] = (
+    (RTCRtpReceiver, "_handle_rtp_packet", ["self", "packet", "arrival_time_ms"]),
+    (RTCRtpReceiver, "_send_rtcp_nack", ["self", "media_ssrc", "lost"]),
+    (RTCRtpReceiver, "_send_rtcp_pli", ["self", "media_ssrc"]),
+    (RTCRtpReceiver, "_run_rtcp", ["self"]),
+    (RTCRtpReceiver, "_set_rtcp_ssrc", ["self", "ssrc"]),
+    (RTCRtpTransceiver, "receiver", None),
+    (RTCDtlsTransport, "_register_rtp_receiver", ["self", "receiver", "parameters"]),
+    (RtpRouter, "route_rtp", ["self", "packet"]),
+    (
+        RTCPeerConnection,
+        "_RTCPeerConnection__createTransceiver",
+        ["self", "direction", "kind", "sender_track"],
+    ),
+    (aioice.ice, "get_host_addresses", ["use_ipv4", "use_ipv6"]),
+)
+
+
+def _mangled(name: str) -> str:
+    """The name under which Python keeps a private attribute of RTCRtpReceiver."""
+    return f"_RTCRtpReceiver__{name}"

@@ -1,0 +1,213 @@
+"""Encoded frames in, pictures out: one decoder thread a session, with a bounded queue before it.
+
+Every frame must be decoded, since later ones build on it; that is cheap. Only the frames that a
+window will use are scaled down and converted to RGB.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from models.schema import Frame
+from streaming.jitter import EncodedFrame
+from streaming.media_clock import MediaClock
+
+_log = logging.getLogger(__name__)
+
+_CODECS = {"VP8": "vp8", "H264": "h264"}  # FFmpeg's own decoders: they check sizes before memory
+_SHUT_S = 2.0  # a decoder that takes longer to stop is left to die with the process
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderSettings:
+    """Bounds of the queue before the thread, and of a picture."""
+
+    max_queued: int = 30  # frames, about a second
+    max_age_s: float = 0.25  # an older frame is decoded but not converted: it would come too late
+    max_pixels: int = 1920 * 1200
+
+
+@dataclass(slots=True)
+class DecoderCounts:
+    """What became of the frames. `dropped` counts by reason."""
+
+    decoded: int = 0
+    converted: int = 0
+    errors: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def drop(self, reason: str, frames: int = 1) -> None:
+        self.dropped[reason] = self.dropped.get(reason, 0) + frames
+
+
+class VideoDecoder:
+    """Decodes the frames of one session on a thread of its own.
+
+    Overflow rule: when `max_queued` frames wait, all of them are dropped and `on_loss` tells that a
+    key frame is needed; a decoder that fails tells the same and goes on.
+
+    Args:
+        on_frame: gets each converted frame, on the thread. What it raises is logged and counted.
+        wants: asked once a picture, in order, on the thread, whether to convert it.
+        on_loss: called on the event loop.
+        short_side: px; larger pictures are scaled down, keeping their shape.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_frame: Callable[[Frame], None],
+        wants: Callable[[float], bool],
+        on_loss: Callable[[], None],
+        short_side: int,
+        settings: DecoderSettings | None = None,
+    ) -> None:
+        self.settings = settings or DecoderSettings()
+        self.counts = DecoderCounts()
+        self._on_frame = on_frame
+        self._wants = wants
+        self._on_loss = on_loss
+        self._short_side = short_side
+        self._queue: deque[EncodedFrame] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._clock = MediaClock()
+        self._reformatter = VideoReformatter()
+        self._loop = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
+
+    def start(self) -> None:
+        if self._thread is None and not self._closing:
+            self._thread = threading.Thread(target=self._run, name="video-decoder", daemon=True)
+            self._thread.start()
+
+    def put(self, frame: EncodedFrame) -> None:
+        """Queue a frame. Never blocks; called on the event loop; nothing after `close`."""
+        with self._changed:
+            if self._closing:
+                return
+            overflow = len(self._queue) >= self.settings.max_queued
+            if overflow:
+                self.counts.drop("behind", len(self._queue) + 1)
+                self._queue.clear()
+            else:
+                self._queue.append(frame)
+                self._changed.notify()
+        if overflow:
+            self._on_loss()
+
+    async def close(self) -> None:
+        """Stop the thread without blocking the loop. A second call is fine."""
+        with self._changed:
+            self._closing = True
+            self._queue.clear()
+            self._changed.notify()
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        try:
+            async with asyncio.timeout(_SHUT_S):
+                await self._ended.wait()
+        except TimeoutError:
+            _log.warning("a video decoder did not stop within %.0f s", _SHUT_S)
+            return
+        thread.join(0.1)  # it has said that it ends: this waits for its last instructions
+
+    # On the thread
+
+    def _run(self) -> None:
+        codec = ""
+        decoder: Any = None
+        pending: dict[int, EncodedFrame] = {}  # what went into the decoder, by its place
+        place = 0
+        while (frame := self._get()) is not None:
+            try:
+                if frame.codec != codec:
+                    codec, decoder = frame.codec, self._open(frame.codec)
+                    pending.clear()
+                packet = av.Packet(frame.data)
+                packet.pts = place
+                pending[place] = frame
+                pending.pop(place - self.settings.max_queued, None)
+                place += 1
+                for picture in decoder.decode(packet):
+                    source = pending.pop(picture.pts, None)
+                    if source is not None:
+                        self._show(picture, source)
+            except (av.FFmpegError, ValueError, MemoryError) as error:
+                self.counts.errors += 1
+                _log.info("a frame can't be decoded (%s): asking for a key frame", error)
+                self._tell(self._on_loss)
+            except Exception:
+                self.counts.errors += 1
+                _log.exception("the taker of frames failed")
+        del decoder
+        self._tell(self._ended.set)
+
+    def _get(self) -> EncodedFrame | None:
+        with self._changed:
+            while not self._queue and not self._closing:
+                self._changed.wait()
+            return None if self._closing else self._queue.popleft()
+
+    def _open(self, codec: str) -> Any:
+        decoder: Any = av.CodecContext.create(_CODECS[codec], "r")
+        decoder.thread_count = 1  # a frame threaded decoder would hold frames back
+        decoder.options = {"max_pixels": str(self.settings.max_pixels), "flags": "low_delay"}
+        return decoder
+
+    def _show(self, picture: Any, source: EncodedFrame) -> None:
+        self.counts.decoded += 1
+        media_s = self._clock.map(source.rtp, source.arrival_s)
+        if time.monotonic() - source.arrival_s > self.settings.max_age_s:
+            self.counts.drop("stale")
+            return
+        if not self._wants(media_s):
+            return
+        image = self._convert(picture)
+        self.counts.converted += 1
+        self._on_frame(
+            Frame(
+                image=image,
+                media_s=media_s,
+                arrival_s=source.arrival_s,
+                decoded_s=time.monotonic(),
+                rtp=source.rtp,
+            )
+        )
+
+    def _convert(self, picture: Any) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB with a short side of at most `short_side` px."""
+        scale = min(1.0, self._short_side / min(picture.width, picture.height))
+        small = self._reformatter.reformat(
+            picture,
+            width=max(1, round(picture.width * scale)),
+            height=max(1, round(picture.height * scale)),
+            format="rgb24",
+            interpolation="AREA",
+            threads=1,
+        )
+        return np.asarray(small.to_ndarray(), dtype=np.uint8)
+
+    def _tell(self, callback: Callable[[], object]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback)
+        except RuntimeError:
+            _log.debug("the event loop closed before a decoder's thread ended")
