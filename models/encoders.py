@@ -1,0 +1,34 @@
+"""Opens the encoder that a bundle names. Imports only what that encoder needs.
+
+The landmarks encoder runs without torch; V-JEPA 2 is imported when a bundle asks for it.
+"""
+
+from __future__ import annotations
+
+from models.schema import Encoder, EncoderSpec
+
+KINDS = ("landmarks", "vjepa2", "vjepa2-tokens")
+
+
+def open_encoder(spec: EncoderSpec, device: str = "auto") -> Encoder:
+    """The encoder that `spec` describes, on `device` ("auto", "cpu", "cuda", "cuda:N").
+
+    Raises:
+        ValueError: no such kind or device, a package is missing, or the weights do not fit `spec`.
+        OSError: the weights are not there.
+    """
+    if spec.kind == "landmarks":
+        from models.landmarks import LandmarkEncoder
+
+        return LandmarkEncoder(spec)
+    if spec.kind in ("vjepa2", "vjepa2-tokens"):
+        try:
+            from models.vjepa2 import VJEPA2Encoder
+        except ModuleNotFoundError as exc:
+            if exc.name is None or exc.name.split(".")[0] not in ("torch", "transformers"):
+                raise
+            raise ValueError(
+                f'this model needs {exc.name}: pip install "livegloss[gpu]", or use --model builtin'
+            ) from exc
+        return VJEPA2Encoder(spec, device)
+    raise ValueError(f"no encoder of kind {spec.kind!r}; there are {', '.join(KINDS)}")

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.bundle import Bundle, BundleError
+from models.classifier import Classifier, softmax
+from models.encoders import open_encoder
+from models.schema import Embedding
+from tests.models.bundles import SPEC, small_bundle
+from tests.models.heads_onnx import mean_head
+
+
+def embedding(rows: int, seed: int) -> Embedding:
+    features = np.random.default_rng(seed).normal(size=(rows, 3)).astype(np.float32)
+    return Embedding(features=features, start_s=0.0, end_s=1.0)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return small_bundle(tmp_path / "bundle")
+
+
+def test_probabilities_are_the_softmax_at_the_cards_temperature(bundle: Bundle) -> None:
+    clips = [embedding(8, 1), embedding(3, 2)]
+    probabilities, attention = Classifier(bundle).classify(clips)
+    assert probabilities.dtype == np.float32
+    for row, clip in zip(probabilities, clips, strict=True):
+        powers = np.exp(clip.features.mean(0) / bundle.temperature)
+        np.testing.assert_allclose(row, powers / powers.sum(), atol=1e-6)
+    assert [len(a) for a in attention] == [8, 3]
+    np.testing.assert_allclose(attention[1], 1 / 3, atol=1e-6)
+
+
+def test_a_clip_gets_the_same_answer_alone_and_padded(bundle: Bundle) -> None:
+    classifier = Classifier(bundle)
+    short, long = embedding(2, 3), embedding(50, 4)
+    alone, _ = classifier.classify([short])
+    together, _ = classifier.classify([long, short])
+    np.testing.assert_allclose(together[1], alone[0], atol=1e-6)
+
+
+def test_cuda_falls_back_to_the_cpu_where_there_is_none(bundle: Bundle) -> None:
+    classifier = Classifier(bundle, "cuda")
+    assert classifier.device in ("cpu", "cuda")
+    assert classifier.classify([embedding(8, 1)])[0].shape == (1, 3)
+
+
+@pytest.mark.parametrize("device", ["tpu", "cpu:1", "cuda:x", ""])
+def test_an_unknown_device(bundle: Bundle, device: str) -> None:
+    with pytest.raises(ValueError, match="no device"):
+        Classifier(bundle, device)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (4, 2), (3,)])
+def test_features_of_the_wrong_shape(bundle: Bundle, shape: tuple[int, ...]) -> None:
+    wrong = Embedding(features=np.zeros(shape, np.float32), start_s=0.0, end_s=1.0)
+    with pytest.raises(ValueError, match="the head takes"):
+        Classifier(bundle).classify([wrong])
+
+
+@pytest.mark.parametrize(
+    ("head", "says"),
+    [
+        (b"no network", "can't load it"),
+        (mean_head(np.eye(4, dtype=np.float32)), r"not \(B, T, 3\)"),
+        (mean_head(np.eye(3, 5, dtype=np.float32)), "the card has 3 classes"),
+        (mean_head(np.eye(3, dtype=np.float32), free_axes=False), "with B and T free"),
+    ],
+)
+def test_a_head_that_does_not_fit_its_card(bundle: Bundle, head: bytes, says: str) -> None:
+    bundle.head_path.write_bytes(head)
+    with pytest.raises(BundleError, match=says):
+        Classifier(bundle)
+
+
+def test_softmax_of_large_logits() -> None:
+    np.testing.assert_allclose(softmax(np.float32([[1e4, 1e4, -1e4]])), [[0.5, 0.5, 0]])
+
+
+def test_an_encoder_of_an_unknown_kind() -> None:
+    with pytest.raises(ValueError, match="no encoder of kind 'clip'"):
+        open_encoder(replace(SPEC, kind="clip"))
