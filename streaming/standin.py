@@ -1,0 +1,83 @@
+"""A recogniser of fixed cost that knows no sign: for benchmarks and tests of everything around it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from models.bundle import Bundle
+from models.schema import Clip, EncoderSpec, Frame, Prediction
+
+_SPEC = EncoderSpec(
+    kind="standin", source="none", revision="0", dim=1, frames=32, fps=15.0, short_side=240
+)
+GLOSSES = ("dark", "bright")
+
+
+class StandIn:
+    """Answers "bright" or "dark" by the newest picture's mean level, idle in between.
+
+    `cost_s` is what a batch takes, whatever its size. `look` is called with each clip's newest
+    frame on the worker's thread, before the answer: a benchmark reads its bar code there.
+    """
+
+    device = "cpu"
+
+    def __init__(
+        self,
+        cost_s: float = 0.0,
+        *,
+        hop_s: float = 0.1,
+        look: Callable[[Frame], None] | None = None,
+    ) -> None:
+        self._cost_s = cost_s
+        self._look = look
+        self._closed = threading.Event()
+        self.bundle = Bundle(
+            path=Path(),
+            name=f"standin:{round(cost_s * 1000)}",
+            glosses=GLOSSES,
+            encoder=_SPEC,
+            hop_s=hop_s,
+            idle=True,
+            temperature=1.0,
+            threshold=0.5,
+            card={"name": "standin", "licence": "MIT"},
+            head_path=Path(),
+        )
+
+    @property
+    def spec(self) -> EncoderSpec:
+        return self.bundle.encoder
+
+    def recognise(self, clips: Sequence[Clip]) -> list[Prediction]:
+        self._closed.wait(self._cost_s)
+        return [self._answer(clip) for clip in clips]
+
+    def _answer(self, clip: Clip) -> Prediction:
+        newest = clip.frames[-1]
+        if self._look is not None:
+            self._look(newest)
+        level = float(newest.image.mean())
+        dark, bright = (0.9 if level < 50 else 0.02), (0.9 if level > 200 else 0.02)
+        return Prediction(
+            stream=clip.stream,
+            probabilities=np.array([dark, bright], np.float32),
+            idle=1 - dark - bright,
+            attention=np.full(len(clip.frames), 1 / len(clip.frames), np.float32),
+            start_s=clip.start_s,
+            end_s=clip.end_s,
+            stages_s={"encode": self._cost_s, "classify": 0.0},
+        )
+
+    def warm(self) -> None:
+        """Nothing to warm."""
+
+    def forget(self, stream: str) -> None:
+        """Nothing is kept."""
+
+    def close(self) -> None:
+        self._closed.set()

@@ -1,0 +1,122 @@
+"""A caller for the tests: a real aiortc peer that sends video and listens to what comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import fractions
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import av
+import numpy as np
+from aiortc import (
+    MediaStreamTrack,
+    RTCConfiguration,
+    RTCPeerConnection,
+    RTCSessionDescription,
+)
+
+Picture = Callable[[int], np.ndarray[Any, Any]]  # frame number -> (H, W, 3) RGB
+
+
+def moving_square(n: int) -> np.ndarray[Any, Any]:
+    """A grey picture in which a bright square walks to the right."""
+    picture = np.full((240, 320, 3), 90, np.uint8)
+    x = (n * 5) % 280
+    picture[100:140, x : x + 40] = 230
+    return picture
+
+
+class Camera(MediaStreamTrack):
+    """Sends `picture(n)` at `fps`, on the wall clock, as a browser's camera would."""
+
+    kind = "video"
+
+    def __init__(self, picture: Picture = moving_square, fps: int = 30) -> None:
+        super().__init__()
+        self._picture = picture
+        self._fps = fps
+        self._n = 0
+        self._began_s = 0.0
+
+    async def recv(self) -> av.VideoFrame:
+        if self._n == 0:
+            self._began_s = time.monotonic()
+        due_s = self._began_s + self._n / self._fps
+        await asyncio.sleep(max(0.0, due_s - time.monotonic()))
+        frame = av.VideoFrame.from_ndarray(self._picture(self._n), format="rgb24")
+        frame.pts, frame.time_base = self._n * 90_000 // self._fps, fractions.Fraction(1, 90_000)
+        self._n += 1
+        return frame
+
+
+class Caller:
+    """One peer of a server at `url`: `messages` holds all that its data channel said."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.messages: list[dict[str, Any]] = []
+        self.came = asyncio.Condition()
+        self.location = ""
+        self.connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self.channel = self.connection.createDataChannel("results")
+        self.channel.on("message", self._hear)
+
+    def _hear(self, data: str) -> None:
+        self.messages.append(json.loads(data))
+        asyncio.ensure_future(self._stir())
+
+    async def _stir(self) -> None:
+        async with self.came:
+            self.came.notify_all()
+
+    async def offer(self, camera: MediaStreamTrack | None = None) -> str:
+        self.connection.addTransceiver(camera or Camera(), direction="sendonly")
+        await self.connection.setLocalDescription(await self.connection.createOffer())
+        return self.connection.localDescription.sdp
+
+    async def call(
+        self, http: aiohttp.ClientSession, camera: MediaStreamTrack | None = None
+    ) -> None:
+        """Connect. Raises AssertionError when the server does not answer 201."""
+        headers = {"Content-Type": "application/sdp"}
+        sdp = await self.offer(camera)
+        async with http.post(f"{self.url}/whip", data=sdp, headers=headers) as response:
+            body = await response.text()
+            assert response.status == 201, (response.status, body)
+            self.location = response.headers["Location"]
+        await self.connection.setRemoteDescription(RTCSessionDescription(body, "answer"))
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [message for message in self.messages if message["type"] == kind]
+
+    async def wait_for(
+        self, kind: str, count: int = 1, within_s: float = 15
+    ) -> list[dict[str, Any]]:
+        """The messages of a kind, once there are `count` of them."""
+        async with asyncio.timeout(within_s), self.came:
+            await self.came.wait_for(lambda: len(self.of(kind)) >= count)
+        return self.of(kind)
+
+    def say(self, **message: Any) -> None:
+        self.channel.send(json.dumps(message))
+
+    async def close(self) -> None:
+        await self.connection.close()
+
+
+@asynccontextmanager
+async def calling(
+    url: str, http: aiohttp.ClientSession, camera: MediaStreamTrack | None = None
+) -> AsyncIterator[Caller]:
+    """A connected caller for as long as the block lasts."""
+    caller = Caller(url)
+    try:
+        await caller.call(http, camera)
+        yield caller
+    finally:
+        await caller.close()

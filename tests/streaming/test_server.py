@@ -1,0 +1,371 @@
+"""The server with real peers: signalling, messages, admission, hostile input, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import aiohttp
+import numpy as np
+import pytest
+
+from streaming.server import Server, serve
+from streaming.settings import ServerSettings, SessionSettings, Settings
+from streaming.standin import StandIn
+from tests.streaming.caller import Caller, Camera, calling
+
+SETTINGS = Settings(
+    server=ServerSettings(port=0, max_sessions=3, max_sessions_per_address=3, grace_s=2.0),
+    session=SessionSettings(loopback_ice=True, connect_s=3.0, silence_s=3.0, heartbeat_s=1.0),
+)
+SDP = {"Content-Type": "application/sdp"}
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    async with serve(SETTINGS, StandIn()) as server:
+        yield server
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as http:
+        yield http
+
+
+async def until_empty(server: Server, within_s: float = 10) -> None:
+    async with asyncio.timeout(within_s):
+        while server.sessions:
+            await asyncio.wait([session.ended for session in server.sessions.values()])
+            await asyncio.sleep(0)
+
+
+async def problem(response: aiohttp.ClientResponse) -> dict[str, Any]:
+    assert response.content_type == "application/problem+json"
+    body: dict[str, Any] = json.loads(await response.text())
+    assert body["status"] == response.status
+    assert body["title"]
+    return body
+
+
+async def test_a_call_is_answered_with_predictions(
+    server: Server, http: aiohttp.ClientSession
+) -> None:
+    async with calling(server.url, http) as caller:
+        (hello,) = await caller.wait_for("hello")
+        assert hello["protocol"] == 1
+        assert hello["model"]["glosses"] == ["dark", "bright"]
+        predictions = await caller.wait_for("prediction", 5)
+        first = predictions[0]
+        assert [one["seq"] for one in predictions] == sorted({one["seq"] for one in predictions})
+        assert sum(first["attention"]) == pytest.approx(1, abs=0.01)
+        assert first["window"]["end_s"] - first["window"]["start_s"] == pytest.approx(
+            32 / 15, abs=0.002
+        )
+        stages = dict(first["latency_ms"])
+        total = stages.pop("total")
+        assert set(stages) == {"decode", "window", "queue", "encode", "classify", "send"}
+        assert sum(stages.values()) == pytest.approx(total, abs=1.0)
+        assert 0 < total < 5000
+        assert caller.location == f"/whip/{hello['session']}"
+        assert (await caller.wait_for("stats"))[0]["frames"] > 0
+
+
+async def test_signs_come_early_and_end_final(server: Server, http: aiohttp.ClientSession) -> None:
+    def blink(n: int) -> np.ndarray[Any, Any]:
+        return np.full((240, 320, 3), 250 if n >= 30 else 120, np.uint8)
+
+    async with calling(server.url, http, Camera(blink)) as caller:
+        (first, *_) = await caller.wait_for("sign")
+        assert (first["gloss"], first["final"]) == ("bright", False)
+        caller.say(type="clear")
+        async with asyncio.timeout(10):
+            while not caller.of("sign")[-1]["final"]:
+                await caller.wait_for("sign", len(caller.of("sign")) + 1)
+        assert {sign["id"] for sign in caller.of("sign")} == {1}
+
+
+async def test_the_page_may_ask_and_is_answered(
+    server: Server, http: aiohttp.ClientSession
+) -> None:
+    async with calling(server.url, http) as caller:
+        await caller.wait_for("hello")
+        caller.say(type="ping", t=42.5)
+        assert (await caller.wait_for("pong"))[0]["t"] == 42.5
+        caller.say(type="settings", top_k=1)
+        seen = len(caller.of("prediction"))
+        assert len((await caller.wait_for("prediction", seen + 5))[-1]["top"]) == 1
+        caller.say(type="sing")
+        assert (await caller.wait_for("error"))[0]["code"] == "unknown-type"
+        caller.channel.send("x" * 5000)
+        assert (await caller.wait_for("error", 2))[1]["code"] == "too-long"
+        caller.say(type="bye")
+        await until_empty(server)
+    assert server.counts.ended == {"bye": 1}
+
+
+async def test_events_say_what_the_channel_says(
+    server: Server, http: aiohttp.ClientSession
+) -> None:
+    async with calling(server.url, http) as caller:
+        await caller.wait_for("prediction")
+        async with http.get(f"{server.url}{caller.location}/events") as events:
+            assert events.status == 200
+            assert events.content_type == "text/event-stream"
+            kinds = []
+            async with asyncio.timeout(10):
+                while "prediction" not in kinds:
+                    line = (await events.content.readline()).decode()
+                    if line.startswith("data: "):
+                        kinds.append(json.loads(line[6:])["type"])
+            assert kinds[0] == "hello"
+            async with http.delete(f"{server.url}{caller.location}") as deleted:
+                assert deleted.status == 200
+            async with asyncio.timeout(10):
+                await events.content.read()  # the stream ends with the session
+        async with http.get(f"{server.url}{caller.location}/events") as gone:
+            assert gone.status == 404
+            await problem(gone)
+    assert not server.sessions
+
+
+async def test_the_house_is_full_and_then_has_room(
+    server: Server, http: aiohttp.ClientSession
+) -> None:
+    callers = [Caller(server.url) for _ in range(4)]
+    try:
+        for caller in callers[:3]:
+            await caller.call(http)
+        async with http.get(f"{server.url}/readyz") as response:
+            assert response.status == 503
+        sdp = await callers[3].offer()
+        async with http.post(f"{server.url}/whip", data=sdp, headers=SDP) as response:
+            assert response.status == 503
+            assert int(response.headers["Retry-After"]) > 0
+            assert "places" in (await problem(response))["detail"]
+        async with http.delete(f"{server.url}{callers[0].location}") as response:
+            assert response.status == 200
+        async with http.get(f"{server.url}/readyz") as response:
+            assert response.status == 200
+        async with http.post(f"{server.url}/whip", data=sdp, headers=SDP) as response:
+            assert response.status == 201
+    finally:
+        for caller in callers:
+            await caller.close()
+
+
+async def test_one_address_may_not_take_all_places(http: aiohttp.ClientSession) -> None:
+    few = replace(SETTINGS, server=replace(SETTINGS.server, max_sessions_per_address=1))
+    async with serve(few, StandIn()) as server, calling(server.url, http):
+        sdp = await Caller(server.url).offer()
+        async with http.post(f"{server.url}/whip", data=sdp, headers=SDP) as response:
+            assert response.status == 429
+            assert "Retry-After" in response.headers
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b"", SDP, 400),
+        (b"v=0", SDP, 400),
+        (b"\xff\xfe\x00", SDP, 400),
+        (b"\x00" * 1000, SDP, 400),
+        (b"a" * 900_000, SDP, 413),
+        (b"{}", {"Content-Type": "application/json"}, 415),
+        (b"v=0", {}, 415),
+    ],
+)
+async def test_what_is_no_offer_is_refused(
+    server: Server,
+    http: aiohttp.ClientSession,
+    body: bytes,
+    headers: dict[str, str],
+    status: int,
+) -> None:
+    async with http.post(f"{server.url}/whip", data=body, headers=headers) as response:
+        assert response.status == status
+        await problem(response)
+    assert not server.sessions
+
+
+async def test_broken_offers_are_refused_and_disturb_nobody(
+    server: Server, http: aiohttp.ClientSession
+) -> None:
+    """Truncated at many places, without a fingerprint, with nothing but VP9."""
+    good = await Caller(server.url).offer()
+    lines = good.split("\r\n")
+    without_fingerprint = "\r\n".join(x for x in lines if not x.startswith("a=fingerprint"))
+    only_vp9 = good.replace("VP8/90000", "VP9/90000").replace("H264/90000", "AV1/90000")
+    async with calling(server.url, http) as caller:
+        await caller.wait_for("prediction")
+        for body in (without_fingerprint, only_vp9, *(good[:n] for n in range(0, 900, 60))):
+            async with http.post(f"{server.url}/whip", data=body, headers=SDP) as response:
+                assert response.status == 400, body
+                await problem(response)
+        seen = len(caller.of("prediction"))
+        await caller.wait_for("prediction", seen + 5)
+        assert len(server.sessions) == 1
+
+
+async def test_offers_that_nobody_follows_up_are_swept(http: aiohttp.ClientSession) -> None:
+    """Their sockets and tasks go with them, and a live call goes on."""
+    brief = replace(
+        SETTINGS,
+        server=replace(SETTINGS.server, max_sessions=50, max_sessions_per_address=50),
+        session=replace(SETTINGS.session, connect_s=1.0),
+    )
+    async with serve(brief, StandIn()) as server, calling(server.url, http) as caller:
+        await caller.wait_for("prediction")
+        before = {task.get_name() for task in asyncio.all_tasks()}
+        abandoned = Caller(server.url)
+        sdp = await abandoned.offer()
+        for _ in range(20):
+            async with http.post(f"{server.url}/whip", data=sdp, headers=SDP) as response:
+                assert response.status == 201
+        assert len(server.sessions) == 21
+        others = [s.ended for s in server.sessions.values() if s.id not in caller.location]
+        async with asyncio.timeout(20):
+            await asyncio.wait(others)
+        seen = len(caller.of("prediction"))
+        await caller.wait_for("prediction", seen + 5)
+        assert len(server.sessions) == 1
+        await abandoned.close()
+        after = {task.get_name() for task in asyncio.all_tasks()}
+        assert not [name for name in after - before if name.startswith(("session", "watch"))]
+    assert server.counts.ended["no video"] == 20
+
+
+async def test_a_flood_on_the_channel_costs_the_flooder_alone(
+    server: Server, http: aiohttp.ClientSession
+) -> None:
+    async with calling(server.url, http) as good, calling(server.url, http) as flooder:
+        await good.wait_for("prediction")
+        await flooder.wait_for("hello")
+        for _ in range(3000):
+            flooder.say(type="ping", t=1)
+        errors = await flooder.wait_for("error")
+        assert errors[0]["code"] == "too-many"
+        assert len(flooder.of("pong")) < 200
+        seen = len(good.of("prediction"))
+        await good.wait_for("prediction", seen + 5)
+
+
+async def test_bytes_that_are_no_text_do_not_end_the_session(
+    server: Server, http: aiohttp.ClientSession
+) -> None:
+    async with calling(server.url, http) as caller:
+        await caller.wait_for("hello")
+        sctp: Any = caller.connection.sctp
+        sctp._data_channel_queue.append((caller.channel, 51, b"\xff\xfe not UTF-8"))
+        await sctp._data_channel_flush()
+        caller.channel.send(b"\x00\x01")
+        assert (await caller.wait_for("error"))[0]["code"] == "not-text"
+        seen = len(caller.of("prediction"))
+        await caller.wait_for("prediction", seen + 5)
+        (session,) = server.sessions.values()
+        assert session.guard.faults == 1
+
+
+async def test_a_peer_that_vanishes_is_noticed(server: Server, http: aiohttp.ClientSession) -> None:
+    async with calling(server.url, http) as caller:
+        await caller.wait_for("prediction")
+        for transport in caller.connection.sctp.transport.transport._connection._protocols:
+            transport.transport.abort()  # as `kill -9` would: nothing is said, packets stop
+        await until_empty(server, within_s=20)
+    assert server.counts.ended.keys() <= {"silent", "disconnected"}
+
+
+async def test_a_token_is_asked_for(http: aiohttp.ClientSession) -> None:
+    locked = replace(SETTINGS, server=replace(SETTINGS.server, token="s3cret"))
+    async with serve(locked, StandIn()) as server:
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "s3cret"}):
+            sent = {**SDP, **headers}
+            async with http.post(f"{server.url}/whip", data="v=0", headers=sent) as response:
+                assert response.status == 401
+                assert response.headers["WWW-Authenticate"] == "Bearer"
+            async with http.get(f"{server.url}/api/ice", headers=headers) as response:
+                assert response.status == 401
+        right = {"Authorization": "Bearer s3cret"}
+        async with http.get(f"{server.url}/api/ice", headers=right) as response:
+            assert await response.json() == {"ice_servers": []}
+
+
+async def test_draining_tells_the_peer_and_takes_nobody_new(http: aiohttp.ClientSession) -> None:
+    async with serve(SETTINGS, StandIn()) as server:
+        caller = Caller(server.url)
+        await caller.call(http)
+        await caller.wait_for("prediction")
+        draining = asyncio.create_task(server.drain())
+        assert (await caller.wait_for("error"))[0]["code"] == "stopping"
+        async with http.get(f"{server.url}/readyz") as response:
+            assert response.status == 503
+        async with http.get(f"{server.url}/healthz") as response:
+            assert response.status == 200
+        sdp = await Caller(server.url).offer()
+        async with http.post(f"{server.url}/whip", data=sdp, headers=SDP) as response:
+            assert response.status == 503
+        await draining
+        await until_empty(server)
+        await caller.close()
+    assert server.counts.ended == {"stopping": 1}
+
+
+async def test_metrics_show_every_buffer_beside_its_bound(
+    server: Server, http: aiohttp.ClientSession
+) -> None:
+    async with calling(server.url, http) as caller:
+        await caller.wait_for("prediction", 3)
+        async with http.get(f"{server.url}/metrics") as response:
+            text = await response.text()
+    held, bounds = {}, {}
+    for line in text.splitlines():
+        for name, values in (("livegloss_buffer{", held), ("livegloss_buffer_bound{", bounds)):
+            if line.startswith(name):
+                values[line.split('"')[1]] = float(line.split()[-1])
+    assert set(held) == set(bounds)
+    assert set(bounds) >= {
+        "socket_datagrams",
+        "jitter_packets",
+        "jitter_bytes",
+        "decoder_frames",
+        "ring_frames",
+        "window_frames",
+        "waiting_windows",
+        "outbox_messages",
+    }
+    assert all(held[name] <= bounds[name] for name in held)
+    assert 'livegloss_windows_total{outcome="done"}' in text
+
+
+async def test_a_failing_recogniser_is_told_and_makes_the_server_not_ready(
+    http: aiohttp.ClientSession,
+) -> None:
+    class Broken(StandIn):
+        def recognise(self, clips: Any) -> Any:
+            raise ArithmeticError("the model answered with something that is not a number")
+
+    async with serve(SETTINGS, Broken()) as server, calling(server.url, http) as caller:
+        errors = await caller.wait_for("error", 3)
+        assert errors[0]["code"] == "recogniser"
+        async with http.get(f"{server.url}/readyz") as response:
+            assert response.status == 503
+            assert "recogniser" in (await problem(response))["detail"]
+
+
+@pytest.mark.parametrize("path", ["/static/../pyproject.toml", "/static/demo.py", "/static/x.js"])
+async def test_only_the_page_s_own_files_are_served(
+    server: Server, http: aiohttp.ClientSession, path: str
+) -> None:
+    async with http.get(f"{server.url}{path}") as response:
+        assert response.status == 404
+        await problem(response)
+
+
+async def test_the_model_is_described(server: Server, http: aiohttp.ClientSession) -> None:
+    async with http.get(f"{server.url}/api/model") as response:
+        model = await response.json()
+    assert model["glosses"] == ["dark", "bright"]
+    assert model["camera"]["frame_rate"] == 15
