@@ -1,0 +1,191 @@
+"""A real browser with a camera that plays what a test gives it, and a real server in a process.
+
+Chromium reads its fake camera from an MJPEG file at 30 pictures a second and plays it in a loop; the
+file is a launch flag, so each camera needs its own browser.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import sys
+import urllib.request
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from playwright.async_api import Page, async_playwright
+
+ROOT = Path(__file__).resolve().parent.parent
+CAMERA_FPS = 30  # Chromium's, whatever the file says
+WIDTH, HEIGHT = 640, 480
+READY_S = 60.0  # a server's start on a busy machine
+_READY = re.compile(r"livegloss ready at (\S+) ")
+
+Picture = NDArray[np.uint8]  # (H, W, 3) RGB
+
+_FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--allow-loopback-in-peer-connection",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+)
+
+
+def chromium() -> str | None:
+    """The system's Chromium; None where Playwright must bring its own."""
+    return shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def camera_flags(camera: Path) -> tuple[str, ...]:
+    """A camera that plays the file `camera`, and a person who allows it."""
+    return (
+        "--use-fake-ui-for-media-stream",
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-video-capture={camera}",
+    )
+
+
+NO_CAMERA = (
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream=device-count=0",
+)
+CAMERA_DENIED = ("--use-fake-device-for-media-stream", "--deny-permission-prompts")
+
+
+@asynccontextmanager
+async def browser_page(
+    folder: Path,
+    flags: Sequence[str],
+    *,
+    size: tuple[int, int] = (1280, 860),
+    dark: bool = False,
+    scale: float = 1,
+) -> AsyncIterator[Page]:
+    """A page of a new Chromium with an empty profile in `folder`; closed at the end."""
+    async with async_playwright() as playwright:
+        context = await playwright.chromium.launch_persistent_context(
+            folder / "profile",
+            executable_path=chromium(),
+            headless=True,
+            args=[*_FLAGS, *flags],
+            viewport={"width": size[0], "height": size[1]},
+            color_scheme="dark" if dark else "light",
+            device_scale_factor=scale,
+        )
+        try:
+            yield context.pages[0] if context.pages else await context.new_page()
+        finally:
+            await context.close()
+
+
+def write_camera(path: Path, pictures: Iterable[Picture]) -> Path:
+    """Write pictures of 640x480, one a thirtieth of a second, as a camera's MJPEG."""
+    with av.open(str(path), "w", format="mjpeg") as out:
+        stream: Any = out.add_stream("mjpeg", rate=CAMERA_FPS)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuvj420p"
+        stream.codec_context.qmin = stream.codec_context.qmax = 3
+        stream.codec_context.thread_count = 1
+        for picture in pictures:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        out.mux(stream.encode(None))
+    return path
+
+
+def clip_pictures(clip: Path, *, lead_s: float, tail_s: float) -> Iterator[Picture]:
+    """A clip as the camera would see it, whole, between its first and last picture held still.
+
+    The camera starts before the page is connected and begins again at its end: `lead_s` and
+    `tail_s` keep the sign away from both.
+    """
+    pictures: list[tuple[float, Picture]] = []
+    with av.open(str(clip), metadata_errors="ignore") as video:
+        for frame in video.decode(video=0):
+            pictures.append((float(frame.time or 0), _fit(frame.to_ndarray(format="rgb24"))))
+    first_s, last_s = pictures[0][0], pictures[-1][0]
+    yield from repeat(pictures[0][1], round(lead_s * CAMERA_FPS))
+    at = 0
+    for tick in range(round((last_s - first_s) * CAMERA_FPS) + 1):
+        while at + 1 < len(pictures) and pictures[at + 1][0] <= first_s + tick / CAMERA_FPS:
+            at += 1
+        yield pictures[at][1]
+    yield from repeat(pictures[-1][1], round(tail_s * CAMERA_FPS))
+
+
+def _fit(picture: Picture) -> Picture:
+    """The whole picture, scaled into 640x480 with its aspect kept; bars continue its edge."""
+    height, width = picture.shape[:2]
+    scale = min(WIDTH / width, HEIGHT / height)
+    size = (min(WIDTH, round(width * scale)), min(HEIGHT, round(height * scale)))
+    scaled = cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
+    x, y = WIDTH - size[0], HEIGHT - size[1]
+    edges = (y // 2, y - y // 2, x // 2, x - x // 2)
+    padded = cv2.copyMakeBorder(scaled, *edges, cv2.BORDER_REPLICATE)
+    return np.asarray(padded, dtype=np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerProcess:
+    """A running `python -m streaming`."""
+
+    url: str
+    process: asyncio.subprocess.Process
+
+    async def get(self, path: str) -> str:
+        def fetch() -> str:
+            with urllib.request.urlopen(self.url + path, timeout=10) as response:
+                text: str = response.read().decode()
+                return text
+
+        return await asyncio.to_thread(fetch)
+
+    async def sessions(self) -> int:
+        """How many sessions it says it has."""
+        found = re.search(r"^livegloss_sessions(?:\{\})? (\S+)$", await self.get("/metrics"), re.M)
+        assert found, "no livegloss_sessions in /metrics"
+        return int(float(found[1]))
+
+    async def kill(self) -> None:
+        """End it as a power cut would."""
+        self.process.kill()
+        await self.process.wait()
+
+
+@asynccontextmanager
+async def server(*arguments: str, port: int = 0) -> AsyncIterator[ServerProcess]:
+    """`python -m streaming` on 127.0.0.1, once it is ready; stopped with SIGTERM at the end."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "streaming", "--port", str(port), "--loopback-ice", *arguments),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stdout
+        async with asyncio.timeout(READY_S):
+            line = (await process.stdout.readline()).decode()
+        ready = _READY.match(line)
+        assert ready, f"the server did not get ready; it said {line!r}"
+        yield ServerProcess(ready[1], process)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            try:
+                async with asyncio.timeout(15):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+                raise

@@ -1,0 +1,83 @@
+// The camera: asks the browser for the picture that the model needs, and no more.
+
+/** A camera that can't be had. `code` is short and stable, `message` says what to do about it. */
+export class CameraError extends Error {
+  constructor(code, message) {
+    super(message);
+    this.code = code;
+  }
+}
+
+const WORDS = {
+  insecure:
+    "Browsers give the camera to secure pages only. Open this page with https://, " +
+    "or as http://localhost on the computer that runs the server.",
+  unsupported: "This browser cannot send live video. Use a current Firefox, Chrome, Edge or Safari.",
+  denied:
+    "The browser was not allowed to use the camera. Allow it for this page " +
+    "(the camera or lock sign beside the address), then press Start camera.",
+  system:
+    "The operating system keeps the camera from this browser. Allow it in the system's privacy " +
+    "settings, then press Start camera.",
+  missing: "No camera was found. Connect one, then press Start camera.",
+  busy:
+    "The camera is there but gives no picture. Another program may be using it (a video call?): " +
+    "close that, then press Start camera.",
+  gone: "The camera went away. Connect it again, then press Start camera.",
+};
+
+function problem(code) {
+  return new CameraError(code, WORDS[code]);
+}
+
+function explain(error) {
+  switch (error.name) {
+    case "NotAllowedError":
+    case "SecurityError":
+      return problem(/system/i.test(error.message) ? "system" : "denied");
+    case "NotFoundError":
+    case "OverconstrainedError":
+      return problem("missing");
+    default: // NotReadableError, AbortError, and what browsers may invent
+      return problem("busy");
+  }
+}
+
+async function ask({ width, height, frame_rate: rate }) {
+  const video = {
+    width: { ideal: width },
+    height: { ideal: height },
+    frameRate: { ideal: rate, max: rate },
+    facingMode: { ideal: "user" },
+  };
+  try {
+    return await navigator.mediaDevices.getUserMedia({ video, audio: false });
+  } catch (error) {
+    if (error.name !== "OverconstrainedError") throw error;
+    delete video.frameRate.max; // a camera that can't go that slowly; the sender drops frames
+    return navigator.mediaDevices.getUserMedia({ video, audio: false });
+  }
+}
+
+/**
+ * Open the camera: a stream with one video track and no sound. `onGone(CameraError)` is called if it
+ * is unplugged later. Throws CameraError.
+ */
+export async function openCamera(wanted, onGone) {
+  if (!window.isSecureContext) throw problem("insecure");
+  if (!navigator.mediaDevices?.getUserMedia || !window.RTCPeerConnection) throw problem("unsupported");
+  let stream;
+  try {
+    stream = await ask(wanted);
+  } catch (error) {
+    throw explain(error);
+  }
+  const [track] = stream.getVideoTracks();
+  track.contentHint = "detail"; // keep the size, give up frames: hands must stay sharp
+  track.addEventListener("ended", () => onGone(problem("gone")));
+  return stream;
+}
+
+export function closeCamera(stream) {
+  for (const track of stream.getTracks()) track.stop();
+}

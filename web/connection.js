@@ -1,0 +1,237 @@
+// One connection: a WebRTC peer set up over WHIP (RFC 9725), its `results` channel and heartbeat.
+// It does not retry: session.js does.
+
+const GATHER_MS = 500; // wait this long for addresses before the offer goes out; later ones trickle
+const CONNECT_MS = 12_000;
+const PING_MS = 2_000;
+const SILENCE_MS = 7_000; // three pings unanswered: the other side is gone
+const SHAKY_MS = 4_000; // how long a connection may be "disconnected" before it counts as lost
+const PROTOCOL = 1;
+
+/**
+ * Why there is no connection. `retry` tells whether trying again can help, `afterS` how long the
+ * server asked to wait (null: it did not say).
+ */
+export class ConnectionError extends Error {
+  constructor(code, message, { retry = true, afterS = null } = {}) {
+    super(message);
+    Object.assign(this, { code, retry, afterS });
+  }
+}
+
+const unreachable = () =>
+  new ConnectionError("unreachable", "The server cannot be reached. Check that it runs and that you are online.");
+
+/** fetch with the server's token; a network failure becomes a ConnectionError. */
+export async function request(path, token, options = {}) {
+  const headers = { ...options.headers };
+  if (token) headers.Authorization = `Bearer ${token}`;
+  try {
+    return await fetch(path, { signal: AbortSignal.timeout(CONNECT_MS), ...options, headers });
+  } catch {
+    throw unreachable();
+  }
+}
+
+/** Turn an answer that is not a success into a ConnectionError in words for a person. */
+export async function refusal(response) {
+  const { status } = response;
+  const detail = await response.json().then((body) => body.detail || body.title, () => "");
+  const wait = Number.parseFloat(response.headers.get("Retry-After") ?? "");
+  const afterS = Number.isFinite(wait) ? Math.max(1, wait) : null;
+  if (status === 401 || status === 403) {
+    const text = "This server asks for a token. Open the page with the whole address that the server printed; it ends in #token=…";
+    return new ConnectionError("token", text, { retry: false });
+  }
+  if (status === 429) {
+    const text = `This address has as many sessions as the server allows. ${detail}`;
+    return new ConnectionError("full", text, { afterS });
+  }
+  if (status === 503) return new ConnectionError("full", `The server is full. ${detail}`, { afterS });
+  if (status >= 500) return new ConnectionError("server", `The server had a problem (${status}). ${detail}`.trim(), { afterS });
+  const text = `The server did not accept this browser's video (${status}). ${detail}`.trim();
+  return new ConnectionError("refused", text, { retry: false });
+}
+
+/**
+ * Events: `message` (detail: one object of the protocol), `roundtrip` (detail: ms).
+ * `open()` resolves with the server's hello; `lost` resolves with a ConnectionError afterwards.
+ */
+export class Connection extends EventTarget {
+  #peer;
+  #channel;
+  #token;
+  #location = null; // of the session, for PATCH and DELETE
+  #etag = null;
+  #late = []; // candidates that missed the offer
+  #patches = Promise.resolve();
+  #timers = new Set();
+  #heardMs = 0;
+  #closed = false;
+  #lose;
+
+  constructor({ stream, iceServers, frameRate, token }) {
+    super();
+    this.#token = token;
+    this.lost = new Promise((resolve) => (this.#lose = resolve));
+    this.#peer = new RTCPeerConnection({ iceServers, bundlePolicy: "max-bundle" });
+    const [track] = stream.getVideoTracks();
+    const video = this.#peer.addTransceiver(track, {
+      direction: "sendonly",
+      streams: [stream],
+      sendEncodings: [{ maxFramerate: frameRate }],
+    });
+    const codecs = RTCRtpSender.getCapabilities("video")?.codecs;
+    if (codecs && video.setCodecPreferences) {
+      const isVp8 = (codec) => codec.mimeType.toLowerCase() === "video/vp8";
+      video.setCodecPreferences([...codecs.filter(isVp8), ...codecs.filter((codec) => !isVp8(codec))]);
+    }
+    this.#channel = this.#peer.createDataChannel("results");
+  }
+
+  async open() {
+    const hello = new Promise((resolve, reject) => {
+      const fail = (code, text, options) => reject(new ConnectionError(code, text, options));
+      this.#listen(resolve, fail);
+      this.#after(CONNECT_MS, () =>
+        fail("blocked", "The server answers, but video does not get through. A firewall may block it; another network may help."),
+      );
+    });
+    hello.catch(() => {}); // it is awaited below, unless the offer fails first
+    await this.#offer();
+    const greeting = await hello;
+    for (const timer of this.#timers) clearTimeout(timer);
+    this.#timers.clear();
+    this.#beat();
+    return greeting;
+  }
+
+  send(message) {
+    if (this.#channel.readyState === "open") this.#channel.send(JSON.stringify(message));
+  }
+
+  /** What is sent now: {fps, width, height, kbps} as far as the browser tells. */
+  async outbound() {
+    for (const report of (await this.#peer.getStats()).values()) {
+      if (report.type === "outbound-rtp" && report.kind === "video") {
+        return { fps: report.framesPerSecond ?? 0, width: report.frameWidth, height: report.frameHeight };
+      }
+    }
+    return null;
+  }
+
+  /** End it, and tell the server. Safe to call twice, and while the page goes away. */
+  close() {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const timer of this.#timers) clearTimeout(timer);
+    this.send({ type: "bye" });
+    this.#hangUp();
+    this.#peer.close();
+  }
+
+  #after(ms, act) {
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer);
+      act();
+    }, ms);
+    this.#timers.add(timer);
+    return timer;
+  }
+
+  #listen(resolve, fail) {
+    const end = (text) => {
+      fail("lost", text);
+      this.#lose(new ConnectionError("lost", text));
+    };
+    this.#peer.addEventListener("connectionstatechange", () => {
+      const state = this.#peer.connectionState;
+      if (state === "failed") end("The connection was lost.");
+      if (state === "disconnected") {
+        this.#after(SHAKY_MS, () => {
+          if (this.#peer.connectionState === "disconnected") end("The connection was lost.");
+        });
+      }
+    });
+    this.#channel.addEventListener("close", () => end("The server ended the connection."));
+    this.#channel.addEventListener("message", ({ data }) => {
+      const message = JSON.parse(data);
+      this.#heardMs = performance.now();
+      if (message.type === "pong") {
+        this.dispatchEvent(new CustomEvent("roundtrip", { detail: this.#heardMs - message.t }));
+      } else if (message.type === "hello" && message.protocol !== PROTOCOL) {
+        fail("protocol", "This page is not of the server's version. Reload it.", { retry: false });
+      } else {
+        if (message.type === "hello") resolve(message);
+        this.dispatchEvent(new CustomEvent("message", { detail: message }));
+      }
+    });
+  }
+
+  async #offer() {
+    const gathered = new Promise((resolve) => {
+      this.#peer.addEventListener("icecandidate", ({ candidate }) => {
+        this.#late.push(candidate); // null at the end
+        if (!candidate) resolve();
+        if (this.#location) this.#trickle();
+      });
+    });
+    await this.#peer.setLocalDescription();
+    await Promise.race([gathered, new Promise((resolve) => this.#after(GATHER_MS, resolve))]);
+    let { sdp } = this.#peer.localDescription;
+    if (this.#late.includes(null)) sdp = sdp.replace(/(a=candidate:.*\r\n)(?!a=candidate:)/g, "$1a=end-of-candidates\r\n");
+    this.#late = []; // what was gathered by now stands in the offer
+    const response = await request("/whip", this.#token, {
+      method: "POST",
+      headers: { "Content-Type": "application/sdp" },
+      body: sdp,
+    });
+    if (response.status !== 201) throw await refusal(response);
+    this.#location = new URL(response.headers.get("Location"), response.url).href;
+    this.#etag = response.headers.get("ETag");
+    const answer = await response.text();
+    if (this.#closed) return this.#hangUp(); // stopped while the server was answering
+    await this.#peer.setRemoteDescription({ type: "answer", sdp: answer });
+    if (this.#late.length) this.#trickle();
+  }
+
+  #trickle() {
+    const candidates = this.#late.splice(0);
+    const lines = this.#peer.localDescription.sdp.split("\r\n");
+    const first = (prefix) => lines.find((line) => line.startsWith(prefix));
+    const fragment = [
+      first("a=ice-ufrag:"),
+      first("a=ice-pwd:"),
+      first("m="),
+      first("a=mid:"),
+      ...candidates.map((candidate) => (candidate ? `a=${candidate.candidate}` : "a=end-of-candidates")),
+    ];
+    const headers = { "Content-Type": "application/trickle-ice-sdpfrag" };
+    if (this.#etag) headers["If-Match"] = this.#etag;
+    const body = `${fragment.join("\r\n")}\r\n`;
+    // In order, and best effort: the addresses in the offer are most often enough.
+    this.#patches = this.#patches
+      .then(() => request(this.#location, this.#token, { method: "PATCH", headers, body }))
+      .catch((error) => console.warn("trickle:", error.message));
+  }
+
+  #beat() {
+    this.#heardMs = performance.now();
+    const ping = () => {
+      if (performance.now() - this.#heardMs > SILENCE_MS) {
+        this.#lose(new ConnectionError("lost", "The server has gone silent."));
+        return;
+      }
+      this.send({ type: "ping", t: performance.now() });
+      this.#after(PING_MS, ping);
+    };
+    ping();
+  }
+
+  #hangUp() {
+    if (!this.#location) return;
+    // keepalive: sent even while the page is being closed. Whether it arrives no longer matters here.
+    request(this.#location, this.#token, { method: "DELETE", keepalive: true }).catch(() => {});
+    this.#location = null;
+  }
+}

@@ -1,0 +1,92 @@
+// The transcript: signs with their times, newest first. A sign that comes again is revised in place.
+
+import { percent } from "/static/certainty.js";
+
+const LONGEST = 500; // rows kept; the oldest leave
+
+export class Transcript {
+  #list;
+  #empty;
+  #announcer;
+  #rows = new Map(); // "session/id" -> row
+  #session = "";
+
+  constructor({ list, empty, announcer }) {
+    this.#list = list;
+    this.#empty = empty;
+    this.#announcer = announcer;
+  }
+
+  /** Ids count from the start in each session: those to come belong to this one. */
+  begin(session) {
+    this.settle();
+    this.#session = session;
+  }
+
+  /** Signs that were open when the connection ended will not be revised any more. */
+  settle() {
+    for (const row of this.#rows.values()) row.dataset.final = "true";
+  }
+
+  show(sign) {
+    const key = `${this.#session}/${sign.id}`;
+    let row = this.#rows.get(key);
+    if (!row) {
+      row = this.#add(sign.id);
+      this.#rows.set(key, row);
+    }
+    row.dataset.gloss = sign.gloss;
+    row.dataset.final = String(sign.final);
+    row.dataset.alternatives = sign.alternatives.map(({ gloss }) => gloss).join("|");
+    row.title = `${sign.start_s.toFixed(1)}–${sign.end_s.toFixed(1)} s of the video`;
+    row.querySelector(".gloss").textContent = sign.gloss;
+    row.querySelector(".p").textContent = percent(sign.p);
+    const others = sign.alternatives.filter(({ gloss }) => gloss !== sign.gloss).slice(0, 2);
+    row.querySelector(".others").textContent = others.length
+      ? `or ${others.map(({ gloss }) => gloss).join(", ")}`
+      : "";
+    if (sign.final) this.#announcer.textContent = `${sign.gloss}, ${percent(sign.p)}`;
+  }
+
+  clear() {
+    this.#rows.clear();
+    this.#list.replaceChildren();
+    this.#empty.hidden = false;
+    this.#announcer.textContent = "";
+  }
+
+  /** Plain text, oldest first, one sign a line. */
+  text() {
+    const lines = [...this.#list.children].map(
+      (row) => `${row.querySelector("time").textContent}  ${row.dataset.gloss}  ${row.querySelector(".p").textContent}`,
+    );
+    return lines.reverse().join("\n");
+  }
+
+  get length() {
+    return this.#rows.size;
+  }
+
+  #add(id) {
+    const row = document.createElement("li");
+    row.dataset.id = id;
+    row.dataset.session = this.#session;
+    const time = document.createElement("time");
+    const now = new Date();
+    time.dateTime = now.toISOString();
+    time.textContent = now.toLocaleTimeString([], { hourCycle: "h23" });
+    row.append(time, ...["gloss", "others", "p"].map((name) => {
+      const part = document.createElement("span");
+      part.className = name;
+      return part;
+    }));
+    this.#list.prepend(row);
+    this.#empty.hidden = true;
+    if (this.#list.children.length > LONGEST) {
+      const last = this.#list.lastElementChild;
+      this.#rows.delete(`${last.dataset.session}/${last.dataset.id}`);
+      last.remove();
+    }
+    return row;
+  }
+}
