@@ -1,4 +1,4 @@
-"""A recogniser of fixed cost that knows no sign: for benchmarks and tests of everything around it."""
+"""A recogniser of fixed cost that knows no sign: to test and time everything around it."""
 
 from __future__ import annotations
 

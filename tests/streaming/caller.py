@@ -60,7 +60,7 @@ class Caller:
     def __init__(self, url: str) -> None:
         self.url = url
         self.messages: list[dict[str, Any]] = []
-        self.came = asyncio.Condition()
+        self._came = asyncio.Event()
         self.location = ""
         self.connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self.channel = self.connection.createDataChannel("results")
@@ -68,11 +68,7 @@ class Caller:
 
     def _hear(self, data: str) -> None:
         self.messages.append(json.loads(data))
-        asyncio.ensure_future(self._stir())
-
-    async def _stir(self) -> None:
-        async with self.came:
-            self.came.notify_all()
+        self._came.set()
 
     async def offer(self, camera: MediaStreamTrack | None = None) -> str:
         self.connection.addTransceiver(camera or Camera(), direction="sendonly")
@@ -98,8 +94,10 @@ class Caller:
         self, kind: str, count: int = 1, within_s: float = 15
     ) -> list[dict[str, Any]]:
         """The messages of a kind, once there are `count` of them."""
-        async with asyncio.timeout(within_s), self.came:
-            await self.came.wait_for(lambda: len(self.of(kind)) >= count)
+        async with asyncio.timeout(within_s):
+            while len(self.of(kind)) < count:
+                self._came.clear()
+                await self._came.wait()
         return self.of(kind)
 
     def say(self, **message: Any) -> None:

@@ -272,7 +272,8 @@ async def test_bytes_that_are_no_text_do_not_end_the_session(
 async def test_a_peer_that_vanishes_is_noticed(server: Server, http: aiohttp.ClientSession) -> None:
     async with calling(server.url, http) as caller:
         await caller.wait_for("prediction")
-        for transport in caller.connection.sctp.transport.transport._connection._protocols:
+        sctp: Any = caller.connection.sctp
+        for transport in sctp.transport.transport._connection._protocols:
             transport.transport.abort()  # as `kill -9` would: nothing is said, packets stop
         await until_empty(server, within_s=20)
     assert server.counts.ended.keys() <= {"silent", "disconnected"}
@@ -320,7 +321,8 @@ async def test_metrics_show_every_buffer_beside_its_bound(
         await caller.wait_for("prediction", 3)
         async with http.get(f"{server.url}/metrics") as response:
             text = await response.text()
-    held, bounds = {}, {}
+    held: dict[str, float] = {}
+    bounds: dict[str, float] = {}
     for line in text.splitlines():
         for name, values in (("livegloss_buffer{", held), ("livegloss_buffer_bound{", bounds)):
             if line.startswith(name):
