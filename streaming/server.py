@@ -299,6 +299,7 @@ async def serve(
         BundleError, ValueError, OSError: before anything is served; the message says what to do.
     """
     check_aiortc()
+    ice_servers(settings.session.ice_servers, settings.session.turn_secret)  # or it can't be used
     if settings.session.loopback_ice:
         gather_loopback()
     tls = ssl_context(settings.server)
