@@ -20,8 +20,8 @@ def test_a_point_found_in_the_cut_is_placed_where_it_was(turn: float, flipped: b
     region = Region(160.0, 100.0, 80.0, turn, flipped)
     cut = region.cut(image, 64, cv2.BORDER_CONSTANT)
     rows, columns = np.nonzero(cut[:, :, 0] > 127)
-    found = (np.array([[columns.mean(), rows.mean(), 0.1]]) + (0.5, 0.5, 0)) / (64, 64, 1)
-    x, y, depth = region.place(found.astype(np.float32))[0]
+    found = np.array([[(columns.mean() + 0.5) / 64, (rows.mean() + 0.5) / 64, 0.1]], np.float32)
+    x, y, depth = region.place(found)[0]
     assert (x, y) == pytest.approx((170.5, 90.5), abs=0.6)
     assert depth == pytest.approx(8.0)
 
