@@ -78,7 +78,8 @@ def test_a_head_that_does_not_fit_its_card(bundle: Bundle, head: bytes, says: st
 
 
 def test_softmax_of_large_logits() -> None:
-    np.testing.assert_allclose(softmax(np.float32([[1e4, 1e4, -1e4]])), [[0.5, 0.5, 0]])
+    logits = np.array([[1e4, 1e4, -1e4]], np.float32)
+    np.testing.assert_allclose(softmax(logits), np.array([[0.5, 0.5, 0]]))
 
 
 def test_an_encoder_of_an_unknown_kind() -> None:

@@ -1,0 +1,79 @@
+"""From RGB frames to V-JEPA 2's input: the one function, for training and for service.
+
+Equals transformers' `VJEPA2VideoProcessor` (5.23), which needs torchvision: short side to
+`int(crop * 256 / 224)` px (bilinear, antialiased, rounded to 8 bits), centre crop, division by 255,
+ImageNet mean and standard deviation. Once, and nothing else: the shape of the picture is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+_STD = np.array([0.229, 0.224, 0.225], np.float32)
+
+
+def resized_short_side(crop: int) -> int:
+    """The short side, px, that pictures are brought to before a crop of `crop` px."""
+    return int(crop * 256 / 224)
+
+
+def preprocess(frames: Sequence[NDArray[np.uint8]], crop: int) -> NDArray[np.float32]:
+    """Pictures (H, W, 3) RGB, of any sizes, to (T, C, `crop`, `crop`) float32.
+
+    A picture that comes several times (the same array) is worked on once.
+
+    Raises:
+        ValueError: there is no picture, or one that is not (H, W, 3) uint8.
+    """
+    if not frames:
+        raise ValueError("no frame to preprocess")
+    done: dict[int, NDArray[np.float32]] = {}
+    for image in frames:
+        if id(image) not in done:
+            pixels = _cropped(image, crop)  # crop, crop, C
+            done[id(image)] = ((pixels / np.float32(255) - _MEAN) / _STD).transpose(2, 0, 1)
+    return np.stack([done[id(image)] for image in frames])
+
+
+def _cropped(image: NDArray[np.uint8], crop: int) -> NDArray[np.float32]:
+    """(crop, crop, 3) of whole numbers 0 to 255: the middle of the resized picture."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise ValueError(f"a frame must be (H, W, 3) uint8, not {image.shape} {image.dtype}")
+    height, width = image.shape[:2]
+    short = resized_short_side(crop)
+    if height <= width:
+        new_height, new_width = short, int(short * width / height)
+    else:
+        new_height, new_width = int(short * height / width), short
+    top, left = round((new_height - crop) / 2), round((new_width - crop) / 2)
+    if (new_height, new_width) == (height, width):
+        return image[top : top + crop, left : left + crop].astype(np.float32)
+    # Only the rows and columns that the crop keeps are computed.
+    rows = _weights(height, new_height, top, crop)  # crop, H
+    columns = _weights(width, new_width, left, crop)  # crop, W
+    tall = rows @ image.reshape(height, width * 3).astype(np.float32)  # crop, W * 3
+    square = np.matmul(columns, tall.reshape(crop, width, 3))  # crop, crop, 3
+    pixels: NDArray[np.float32] = np.round(square).clip(0, 255).astype(np.float32)
+    return pixels
+
+
+@lru_cache(maxsize=64)
+def _weights(size: int, new_size: int, first: int, count: int) -> NDArray[np.float32]:
+    """(count, size) Rows `first`… of the matrix that resizes `size` pixels to `new_size`.
+
+    The triangle filter of PIL and torch: as wide as one new pixel, at least as one old one.
+    """
+    scale = size / new_size
+    support = max(scale, 1.0)
+    centres = (np.arange(first, first + count) + 0.5) * scale  # in old pixels
+    distance = np.abs(np.arange(size) + 0.5 - centres[:, None]) / support
+    weights = np.maximum(1 - distance, 0)
+    weights /= weights.sum(axis=1, keepdims=True)
+    matrix: NDArray[np.float32] = weights.astype(np.float32)
+    matrix.setflags(write=False)
+    return matrix

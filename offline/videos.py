@@ -1,0 +1,138 @@
+"""Reads video files: the door of the offline way. A file in, frames with their media time out.
+
+    [videos] -> windows or ticks -> encoder -> store
+
+Media time is a frame's presentation time minus the first frame's. Files are often odd: metadata
+that is not UTF-8, a rotation in the container, no time stamps, a cut end. What can be shown is
+shown; a file with no picture at all is a `VideoError`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from models.schema import Frame
+
+_MAX_SIDE = 8192  # px: larger pictures are not video of a person, but an attack or a mistake
+_DEFAULT_FPS = 25.0  # where a file tells neither times nor a rate
+
+
+class VideoError(ValueError):
+    """A file that can't be read as video; one line that names the file and says why."""
+
+
+def read_video(
+    path: str | os.PathLike[str],
+    short_side: int,
+    wants: Callable[[float], bool] | None = None,
+) -> Iterator[Frame]:
+    """The frames of a video in the order of their media time, upright, RGB, as arrays.
+
+    Args:
+        short_side: pictures with a longer short side are scaled down to it, px.
+        wants: told the media time of each frame in seconds; only frames for which it says True are
+            converted and given. None: all.
+
+    A file that breaks off gives the frames before the break.
+
+    Raises:
+        VideoError: there is no such file, no video in it, or not one picture can be decoded.
+    """
+    name = os.fspath(path)
+    if not Path(name).is_file():
+        raise VideoError(f"{name}: no such file")
+    if Path(name).stat().st_size == 0:
+        raise VideoError(f"{name}: the file is empty")
+    try:
+        container = av.open(name, metadata_errors="ignore")
+    except (av.FFmpegError, OSError, ValueError) as exc:
+        raise VideoError(f"{name}: not a video file ({_reason(exc)})") from exc
+    with container:
+        if not container.streams.video:
+            raise VideoError(f"{name}: there is no video in it")
+        stream = container.streams.video[0]
+        stream.thread_count = 1
+        yield from _frames(name, container, stream, short_side, wants)
+
+
+def _frames(
+    name: str,
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    short_side: int,
+    wants: Callable[[float], bool] | None,
+) -> Iterator[Frame]:
+    scaler = VideoReformatter()
+    aspect = float(stream.sample_aspect_ratio or 1)
+    aspect = aspect if 0.25 <= aspect <= 4 else 1.0
+    rate = stream.average_rate or stream.guessed_rate
+    step_s = 1 / float(rate) if rate else 1 / _DEFAULT_FPS
+    first_s: float | None = None
+    last_s = -step_s
+    for picture in _decoded(name, container, stream):
+        if picture.time is None:
+            media_s = last_s + step_s  # raw streams carry no times
+        else:
+            first_s = picture.time - last_s - step_s if first_s is None else first_s
+            media_s = float(picture.time) - first_s
+        if media_s <= last_s:
+            continue  # a time stamp that goes back, or twice the same
+        last_s = media_s
+        if wants is None or wants(media_s):
+            image = _rgb(name, picture, scaler, short_side, aspect)
+            yield Frame(image=image, media_s=media_s)
+
+
+def _decoded(
+    name: str, container: av.container.InputContainer, stream: av.VideoStream
+) -> Iterator[av.VideoFrame]:
+    """Pictures as the decoder gives them, until the file ends or breaks off."""
+    shown = 0
+    try:
+        for picture in container.decode(stream):
+            yield picture
+            shown += 1
+    except av.FFmpegError as exc:
+        if shown == 0:
+            raise VideoError(f"{name}: not one picture can be decoded ({_reason(exc)})") from exc
+    if shown == 0:
+        raise VideoError(f"{name}: there is not one picture in it")
+
+
+def _rgb(
+    name: str,
+    picture: av.VideoFrame,
+    scaler: VideoReformatter,
+    short_side: int,
+    aspect: float,
+) -> NDArray[np.uint8]:
+    """(H, W, 3) upright RGB of its own memory, pixels square, short side at most `short_side`.
+
+    The conversion is the live decoder's: area scaling, FFmpeg's default colours.
+    """
+    width, height = picture.width * aspect, picture.height
+    if max(width, height) > _MAX_SIDE:
+        raise VideoError(f"{name}: pictures of {picture.width}x{picture.height} are too large")
+    scale = min(1.0, short_side / min(width, height))
+    small = scaler.reformat(
+        picture,
+        width=max(1, round(width * scale)),
+        height=max(1, round(height * scale)),
+        format="rgb24",
+        interpolation="AREA",
+        threads=1,  # the default, one a core, is kept by every scaler
+    )
+    turned = np.rot90(small.to_ndarray(), round(picture.rotation / 90))
+    return np.ascontiguousarray(turned, dtype=np.uint8)
+
+
+def _reason(exc: BaseException) -> str:
+    text = getattr(exc, "strerror", None) or str(exc)
+    return " ".join(str(text).split())
