@@ -1,7 +1,7 @@
 """A real browser with a camera that plays what a test gives it, and a real server in a process.
 
-Chromium reads its fake camera from an MJPEG file at 30 pictures a second and plays it in a loop; the
-file is a launch flag, so each camera needs its own browser.
+Chromium reads its fake camera from an MJPEG file at 30 pictures a second and plays it in a loop;
+the file is a launch flag, so each camera needs its own browser.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import asyncio
 import re
 import shutil
 import sys
-import urllib.request
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -114,7 +113,8 @@ def clip_pictures(clip: Path, *, lead_s: float, tail_s: float) -> Iterator[Pictu
     pictures: list[tuple[float, Picture]] = []
     with av.open(str(clip), metadata_errors="ignore") as video:
         for frame in video.decode(video=0):
-            pictures.append((float(frame.time or 0), _fit(frame.to_ndarray(format="rgb24"))))
+            picture = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+            pictures.append((float(frame.time or 0), _fit(picture)))
     first_s, last_s = pictures[0][0], pictures[-1][0]
     yield from repeat(pictures[0][1], round(lead_s * CAMERA_FPS))
     at = 0
@@ -144,20 +144,6 @@ class ServerProcess:
     url: str
     process: asyncio.subprocess.Process
 
-    async def get(self, path: str) -> str:
-        def fetch() -> str:
-            with urllib.request.urlopen(self.url + path, timeout=10) as response:
-                text: str = response.read().decode()
-                return text
-
-        return await asyncio.to_thread(fetch)
-
-    async def sessions(self) -> int:
-        """How many sessions it says it has."""
-        found = re.search(r"^livegloss_sessions(?:\{\})? (\S+)$", await self.get("/metrics"), re.M)
-        assert found, "no livegloss_sessions in /metrics"
-        return int(float(found[1]))
-
     async def kill(self) -> None:
         """End it as a power cut would."""
         self.process.kill()
@@ -165,10 +151,12 @@ class ServerProcess:
 
 
 @asynccontextmanager
-async def server(*arguments: str, port: int = 0) -> AsyncIterator[ServerProcess]:
+async def server_process(
+    *arguments: str, port: int = 0, module: str = "streaming"
+) -> AsyncIterator[ServerProcess]:
     """`python -m streaming` on 127.0.0.1, once it is ready; stopped with SIGTERM at the end."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "streaming", "--port", str(port), "--loopback-ice", *arguments),
+        *(sys.executable, "-m", module, "--port", str(port), "--loopback-ice", *arguments),
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
     )

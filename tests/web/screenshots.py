@@ -1,0 +1,71 @@
+"""Pictures of the page at work, for the README: the real product, real clips as its camera.
+
+    python -m tests.web.screenshots
+
+Writes docs/page.png and docs/page-phone.png. The clips may not be published, so the page is asked
+to hide the camera's picture (`?preview=off`); the drawn signer stands in its place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import tempfile
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+
+from playwright.async_api import expect
+
+from tests.browser import (
+    ROOT,
+    browser_page,
+    camera_flags,
+    clip_pictures,
+    server_process,
+    write_camera,
+)
+
+DATA = ROOT.parent / "shared" / "data"
+SHOTS = {"page.png": ((1280, 812), 1.5), "page-phone.png": ((390, 844), 2.0)}
+
+
+async def take(url: str, camera: Path, out: Path, signs: int) -> None:
+    """Take every picture once `signs` signs stand in the transcript and another one is made."""
+    for name, (size, scale) in SHOTS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            flags = camera_flags(camera)
+            async with browser_page(Path(folder), flags, size=size, scale=scale) as page:
+                await page.goto(f"{url}/?autostart=1&preview=off")
+                row = page.locator(f'#transcript li:nth-last-child({signs})[data-final="false"]')
+                await expect(row).to_be_visible(timeout=90_000)
+                await expect(page.locator("#candidates")).to_have_attribute("data-resting", "false")
+                await page.evaluate("Promise.all(document.getAnimations().map(a => a.finished))")
+                await page.screenshot(path=out / name)
+        print(out / name)
+
+
+async def run(model: str, clips: Sequence[Path], out: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        shown = (clip_pictures(clip, lead_s=1.0, tail_s=0.5) for clip in clips)
+        camera = write_camera(Path(folder) / "camera.mjpeg", chain.from_iterable(shown))
+        async with server_process("--model", model) as server:
+            await take(server.url, camera, out, len(clips))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    data = Path(os.environ.get("LIVEGLOSS_DATA", DATA))
+    flags = argparse.ArgumentParser(description="Take the README's pictures of the page.")
+    flags.add_argument("--model", default="builtin")
+    flags.add_argument("--out", type=Path, default=ROOT / "docs")
+    flags.add_argument("--clips", type=Path, nargs="+", help="the camera's clips, in order")
+    given = flags.parse_args(argv)
+    glosses = ("hello", "school", "drink", "book", "water")
+    clips = given.clips or [sorted((data / "clips").glob(f"{name}-*.mp4"))[0] for name in glosses]
+    given.out.mkdir(parents=True, exist_ok=True)
+    asyncio.run(run(given.model, clips, given.out))
+
+
+if __name__ == "__main__":
+    main()
