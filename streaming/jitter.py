@@ -128,7 +128,7 @@ class JitterBuffer:
         if self._overflows():
             self._overflow()
             return []
-        return list(self._release())
+        return list(self._release(now_s))
 
     def poll(self, now_s: float) -> list[EncodedFrame]:
         """Give up the holes that have waited long enough; the frames that this sets free."""
@@ -137,7 +137,7 @@ class JitterBuffer:
             if now_s < self._holes[hole].since_s + self.settings.hole_s:
                 break
             self._give_up(hole)
-            frames.extend(self._release())
+            frames.extend(self._release(now_s))
         return frames
 
     def nacks(self, now_s: float) -> list[int]:
@@ -233,9 +233,14 @@ class JitterBuffer:
 
     # Frames
 
-    def _release(self) -> Iterator[EncodedFrame]:
+    def _release(self, now_s: float) -> Iterator[EncodedFrame]:
         """Cut whole frames off the front."""
         while (group := self._front()) is not None:
+            if not self._begun and not self._begins(group):
+                # The stream's first packets come out of order: one before these is on its way.
+                self._next = group.start - 1
+                self._holes[self._next] = _Hole(now_s)
+                return
             clean = self._clean
             packets = [self._take(sequence) for sequence in group]
             self._next = group.stop
@@ -275,6 +280,12 @@ class JitterBuffer:
             if packet.marker:
                 return range(self._next, sequence)
         return None
+
+    def _begins(self, group: range) -> bool:
+        """Whether a stream can begin with these packets."""
+        first = self._waiting[group.start]
+        data = b"".join(self._waiting[sequence].data for sequence in group)
+        return first.starts and is_key(first.codec, data)
 
     def _refuse(self, reason: str) -> None:
         self.counts.drop(reason)
