@@ -6,7 +6,6 @@ the frame before pointed at, and the detector rests until the body is lost.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,8 @@ LEFT_WRIST, RIGHT_WRIST = 15, 16
 
 _PRESENT = 0.5  # MediaPipe's thresholds for detector and landmark network
 _ROOM = 1.25  # a body's region is this much larger than the body
-_REFINE = 7  # cells of the heat map around a landmark that vote on its place
+_REACH = 3  # cells of the heat map to each side of a landmark that vote on its place
+_USED = np.array([*range(23), 33, 34])  # landmarks that someone reads: no hips, no legs
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +78,21 @@ class BodyFinder:
 
 
 def _refined(points: NDArray[np.float32], heat: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Move each point (39, 2) to where its heat (rows, columns, 39) nearby is, if it is hot."""
-    rows, columns, count = heat.shape
+    """Move each point that we use to where its heat nearby is, if it is hot.
+
+    `points` (39, 2) in [0, 1], `heat` (rows, columns, 39).
+    """
+    size = np.array([heat.shape[1], heat.shape[0]])
+    cells = np.floor(points[_USED] * size).astype(np.int64)  # (n, 2)
+    near = cells[:, None] + np.arange(-_REACH, _REACH + 1)[:, None]  # (n, cells a side, 2)
+    inside = (near >= 0) & (near < size)
+    at = np.clip(near, 0, size - 1)
+    hot = sigmoid(heat[at[:, :, None, 1], at[:, None, :, 0], _USED[:, None, None]])
+    hot *= inside[:, :, None, 1] & inside[:, None, :, 0]  # (n, rows, columns)
+    moved = (hot.max(axis=(1, 2)) >= 0.5) & inside[:, _REACH].all(axis=1)
+    total = np.maximum(hot.sum(axis=(1, 2)), 1e-9)
+    x = (hot.sum(axis=1) * near[:, :, 0]).sum(axis=1) / total / size[0]
+    y = (hot.sum(axis=2) * near[:, :, 1]).sum(axis=1) / total / size[1]
     refined = points.astype(np.float32)
-    reach = _REFINE // 2
-    for index in range(count):
-        x, y = points[index]
-        if not (0 <= x < 1 and 0 <= y < 1):
-            continue
-        column, row = math.floor(x * columns), math.floor(y * rows)
-        left, top = max(0, column - reach), max(0, row - reach)
-        near = sigmoid(heat[top : row + reach + 1, left : column + reach + 1, index])
-        if near.max() >= 0.5:
-            total = float(near.sum())
-            refined[index, 0] = (near.sum(0) @ np.arange(left, left + near.shape[1])) / total
-            refined[index, 0] /= columns
-            refined[index, 1] = (near.sum(1) @ np.arange(top, top + near.shape[0])) / total / rows
+    refined[_USED[moved]] = np.stack([x, y], axis=1)[moved]
     return refined

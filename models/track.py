@@ -7,6 +7,7 @@ and are the same live and offline. Layout and units: `models/layout.py`.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,10 @@ _FRAME_TAU_S = 0.5  # the body's frame follows the shoulders with this time cons
 # of wrists raised before the body 96.7 % had a hand with 0.5, 97.9 % with 0.3 (40 clips).
 _PRESENT = 0.3
 _FAR = 0.9  # shoulder widths: a hand further from its body's wrist is another's
-_SAME = 0.25  # hand sizes: two hands nearer than this are one hand seen twice
+# Two hands nearer than this, in hand sizes, are one hand seen twice: in any case, and when one of
+# them does not look like a hand of its side (hands that touched were 0.3 apart and looked so).
+_ONE_HAND, _CLOSE = 0.12, 0.6
+_OTHER_SIDE = 0.25
 _PALM_EVERY = 4  # frames between two searches for palms, and between wide looks for a lost hand
 
 
@@ -197,15 +201,24 @@ def _fits(hand: Hand, body: Body, side: int, unit: float) -> bool:
 
 
 def _settled(found: list[Hand | None], body: Body, unit: float) -> list[Hand | None]:
-    """One hand that was found for both sides goes to the side that it belongs to."""
+    """Each hand at the side that it belongs to, and no hand twice.
+
+    The two sides may have found one hand. Hands that touch stay two: each looks like its own side.
+    """
     left, right = found
-    if left is None or right is None:
+    if left is not None and right is not None:
+        apart = np.hypot(*(left.points[:, :2] - right.points[:, :2]).T).mean()
+        size = (left.size + right.size) / 2
+        other = min(left.own_side, right.own_side) < _OTHER_SIDE
+        if apart < _ONE_HAND * size or (other and apart < _CLOSE * size):
+            costs = [_distance(h, body, s) / unit - h.own_side for s, h in ((0, left), (1, right))]
+            return [left, None] if costs[0] <= costs[1] else [None, right]
         return found
-    apart = np.hypot(*(left.points[:, :2] - right.points[:, :2]).T).mean()
-    if apart >= _SAME * (left.size + right.size):
-        return found
-    costs = [
-        _distance(hand, body, side) / unit + 1.0 - hand.own_side
-        for side, hand in enumerate((left, right))
-    ]
-    return [left, None] if costs[0] <= costs[1] else [None, right]
+    for side in SIDES:
+        hand = found[side]
+        if hand is None or hand.own_side >= _OTHER_SIDE / 2:
+            continue
+        if _distance(hand, body, 1 - side) < _distance(hand, body, side):
+            hand = replace(hand, own_side=1 - hand.own_side)
+            return [hand, None] if side == 1 else [None, hand]
+    return found
