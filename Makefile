@@ -5,10 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
+# Quiet: setuptools warns of our flat layout, which a test guards (tests/test_imports.py).
+INSTALL := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt
+
 # V-JEPA 2 needs torch: only where there is an NVIDIA GPU, nobody else waits for 3 GB of CUDA.
 EXTRAS := $(if $(shell command -v nvidia-smi 2>/dev/null && nvidia-smi -L 2>/dev/null | grep GPU),[gpu],)
 
-.PHONY: run test check builtin clean
+.PHONY: run test check clean
 
 run: $(VENV)/run.stamp
 	@exec $(BIN)/python -m streaming $(ARGS)
@@ -27,13 +30,13 @@ $(BIN)/python:
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
 $(VENV)/run.stamp: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".$(EXTRAS)"
+	$(INSTALL) --editable ".$(EXTRAS)"
 	$(BIN)/python -m models.mediapipe
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/run.stamp
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	$(INSTALL) torch  # by itself: a CPU build that lies at hand is taken
+	$(INSTALL) --editable ".[test]"
 	@$(BIN)/python -m tests.chromium
 	@touch $@
 
