@@ -1,0 +1,184 @@
+"""Reads what a set of videos shows: WLASL's JSON files, a CSV, or one folder a gloss.
+
+    labels + videos -> [labels] -> encode
+
+* `WLASL_v0.3.json`: a list of {"gloss", "instances": [{"video_id", "signer_id", "split"}]};
+* `nslt_*.json`: {"<id>": {"subset", "action": [class, …]}} beside `wlasl_class_list.txt`;
+* a CSV with the columns `path,gloss` and maybe `video_id,split,signer,group,caption_risk`;
+* `folders`: every folder in the videos' folder is a gloss, every video in it a clip.
+
+WLASL's videos are `<video_id>.mp4` (or another ending), cut to the sign as its scripts leave them.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif", ".m4v", ".swf")
+EXTRA = "extra"  # a split to learn from, never to score: the word is written in the picture
+IDLE = "idle"  # the gloss of videos in which nobody signs
+
+
+class LabelError(ValueError):
+    """Labels that can't be used; one line that names the file and says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labelled:
+    """One video and what it shows. The file need not exist: old data sets have lost many."""
+
+    video_id: str
+    path: Path
+    gloss: str
+    split: str = ""  # train, val, test, extra, or nothing
+    signer: str = ""  # who must not stand in both train and test
+
+
+def read_labels(labels: str, videos: Path) -> list[Labelled]:
+    """The videos that `labels` (a file, or "folders") names, in its order; paths under `videos`.
+
+    Raises:
+        LabelError: the file is not one of the known kinds, or names a video twice.
+    """
+    if labels == "folders":
+        found = list(_from_folders(videos))
+    elif labels.lower().endswith(".json"):
+        found = list(_from_json(Path(labels), videos))
+    elif labels.lower().endswith(".csv"):
+        found = list(_from_csv(Path(labels), videos))
+    else:
+        raise LabelError(f"{labels}: give a .json of WLASL, a .csv, or the word folders")
+    if not found:
+        raise LabelError(f"{labels}: names no video")
+    seen: set[str] = set()
+    for video in found:
+        if video.video_id in seen:
+            raise LabelError(f"{labels}: names video {video.video_id} twice")
+        seen.add(video.video_id)
+    return found
+
+
+def read_negatives(folder: Path) -> list[Labelled]:
+    """All videos in `folder`, as clips of nobody signing.
+
+    Raises:
+        LabelError: there is no video in it.
+    """
+    found = [
+        Labelled(
+            video_id=f"{IDLE}/{file.stem}",
+            path=file,
+            gloss=IDLE,
+            signer=f"{IDLE}/{file.stem}",
+        )
+        for file in _videos_in(folder)
+    ]
+    if not found:
+        raise LabelError(f"{folder}: there is no video in it")
+    return found
+
+
+def chosen(videos: Sequence[Labelled], glosses: Path) -> list[Labelled]:
+    """The videos whose gloss stands in the file `glosses`, one a line.
+
+    Raises:
+        LabelError: the file can't be read, or none of the videos shows one of them.
+    """
+    names = {line.strip().lower() for line in _text(glosses).splitlines() if line.strip()}
+    kept = [video for video in videos if video.gloss.lower() in names]
+    if not kept:
+        raise LabelError(f"{glosses}: none of the videos shows one of its {len(names)} glosses")
+    return kept
+
+
+def _from_folders(videos: Path) -> Iterable[Labelled]:
+    if not videos.is_dir():
+        raise LabelError(f"{videos}: no such folder")
+    for folder in sorted(p for p in videos.iterdir() if p.is_dir()):
+        for file in _videos_in(folder):
+            yield Labelled(video_id=f"{folder.name}/{file.stem}", path=file, gloss=folder.name)
+
+
+def _from_csv(file: Path, videos: Path) -> Iterable[Labelled]:
+    lines = csv.DictReader(_text(file).splitlines())
+    missing = {"path", "gloss"} - set(lines.fieldnames or ())
+    if missing:
+        raise LabelError(f"{file}: has no column {', '.join(sorted(missing))}")
+    table = list(lines)
+    times = Counter((line.get("video_id") or "").strip() for line in table)
+    for number, line in enumerate(table, 2):
+        path, gloss = (line["path"] or "").strip(), (line["gloss"] or "").strip()
+        if not path or not gloss:
+            raise LabelError(f"{file}: line {number} has no path or no gloss")
+        split = (line.get("split") or "").strip()
+        video_id = (line.get("video_id") or "").strip()
+        if not video_id or times[video_id] > 1:  # some lists number the videos of each source
+            video_id = str(Path(path).with_suffix(""))
+        yield Labelled(
+            video_id=video_id,
+            path=videos / path,
+            gloss=gloss,
+            split=EXTRA if (line.get("caption_risk") or "").strip() == "1" else split,
+            signer=(line.get("group") or line.get("signer") or "").strip(),
+        )
+
+
+def _from_json(file: Path, videos: Path) -> Iterable[Labelled]:
+    try:
+        value: Any = json.loads(_text(file))
+    except ValueError as exc:
+        raise LabelError(f"{file}: not JSON: {exc}") from exc
+    there = {p.stem: p for p in _videos_in(videos)} if videos.is_dir() else {}
+    try:
+        if isinstance(value, dict):
+            return _from_nslt(file, value, videos, there)
+        return [
+            Labelled(
+                video_id=str(one["video_id"]),
+                path=there.get(str(one["video_id"]), videos / f"{one['video_id']}.mp4"),
+                gloss=entry["gloss"],
+                split=one["split"],
+                signer=f"wlasl:{one['signer_id']}",
+            )
+            for entry in value
+            for one in entry["instances"]
+        ]
+    except (KeyError, TypeError, IndexError, AttributeError) as exc:
+        raise LabelError(f"{file}: not in the format of WLASL ({exc!r})") from exc
+
+
+def _from_nslt(
+    file: Path, value: dict[str, Any], videos: Path, there: dict[str, Path]
+) -> list[Labelled]:
+    names = {}
+    for line in _text(file.with_name("wlasl_class_list.txt")).splitlines():
+        number, _, name = line.strip().partition("\t")
+        names[int(number)] = name.strip()
+    return [
+        Labelled(
+            video_id=video_id,
+            path=there.get(video_id, videos / f"{video_id}.mp4"),
+            gloss=names[one["action"][0]],
+            split=one["subset"],
+        )
+        for video_id, one in value.items()
+    ]
+
+
+def _videos_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise LabelError(f"{folder}: no such folder")
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise LabelError(f"{file}: can't be read: {exc}") from exc

@@ -1,0 +1,140 @@
+"""Keeps embeddings: one `.npy` (T, D) a video and variant, and `index.csv` that lists them.
+
+    encode -> [store] -> train
+
+Everything is written beside its place and moved there whole, so a run that is cut off leaves either
+the old file or the new one. Each file's SHA-256 stands in the index; one that differs is told, and
+never read as numbers.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import re
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+INDEX = "index.csv"
+
+
+class StoreError(ValueError):
+    """An index or an embedding that can't be used; one line that names the file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One line of `index.csv`."""
+
+    video_id: str
+    gloss: str
+    path_to_npy_file: str  # relative to the index
+    video: str
+    variant: str
+    split: str
+    signer: str
+    frames: int  # pictures of the video that were looked at
+    fps: float  # how many a second
+    encoder: str
+    checksum: str  # SHA-256 of the .npy file
+
+
+_COLUMNS = tuple(f.name for f in fields(Entry))
+
+
+def read_index(folder: Path) -> dict[tuple[str, str], Entry]:
+    """The entries of `folder`'s index by (video_id, variant); none when there is no index yet.
+
+    Raises:
+        StoreError: the index is not one of ours.
+    """
+    file = folder / INDEX
+    if not file.exists():
+        return {}
+    entries = {}
+    try:
+        with file.open(newline="", encoding="utf-8") as stream:
+            lines = csv.DictReader(stream)
+            if tuple(lines.fieldnames or ()) != _COLUMNS:
+                raise StoreError(f"{file}: its columns are not {','.join(_COLUMNS)}")
+            for line in lines:
+                values: dict[str, Any] = {**line}
+                values |= {"frames": int(line["frames"]), "fps": float(line["fps"])}
+                entry = Entry(**values)
+                entries[entry.video_id, entry.variant] = entry
+    except (OSError, TypeError, ValueError) as exc:
+        if isinstance(exc, StoreError):
+            raise
+        raise StoreError(f"{file}: can't be read: {exc}") from exc
+    return entries
+
+
+def write_index(folder: Path, entries: Iterable[Entry]) -> None:
+    """Replace `folder`'s index by one of `entries`, in order of video and variant."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for entry in sorted(entries, key=lambda e: (e.video_id, e.variant)):
+        writer.writerow(asdict(entry))
+    write_file(folder / INDEX, text.getvalue().encode())
+
+
+def npy_name(video_id: str, variant: str) -> str:
+    """The path of a video's embedding, relative to the index: plain, and different for each id."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", video_id)[:80]
+    if plain != video_id:
+        plain += "-" + hashlib.sha256(video_id.encode()).hexdigest()[:8]
+    return f"embeddings/{plain}.{variant}.npy"
+
+
+def write_rows(file: Path, rows: NDArray[np.float32]) -> str:
+    """Write an embedding (T, D) and return its SHA-256.
+
+    Raises:
+        ValueError: it is empty, not (T, D) float32, or has numbers that are not finite.
+    """
+    if rows.ndim != 2 or not rows.size or rows.dtype != np.float32 or not np.isfinite(rows).all():
+        raise ValueError(f"{file}: not an embedding (T, D) of finite float32: {rows.shape}")
+    content = io.BytesIO()
+    np.save(content, rows, allow_pickle=False)
+    write_file(file, content.getvalue())
+    return hashlib.sha256(content.getvalue()).hexdigest()
+
+
+def read_rows(folder: Path, entry: Entry) -> NDArray[np.float32]:
+    """The embedding (T, D) of `entry`.
+
+    Raises:
+        StoreError: the file is missing or is not what the index says.
+    """
+    file = folder / entry.path_to_npy_file
+    try:
+        content = file.read_bytes()
+    except OSError as exc:
+        raise StoreError(f"{file}: can't be read: {exc.strerror}") from exc
+    if hashlib.sha256(content).hexdigest() != entry.checksum:
+        raise StoreError(f"{file}: SHA-256 differs from the index; the file was changed or cut")
+    rows: NDArray[np.float32] = np.load(io.BytesIO(content), allow_pickle=False)
+    return rows
+
+
+def write_file(file: Path, content: bytes) -> None:
+    """Write `content` beside `file`, then move it there: `file` is old or new, never a part."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, scratch = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+        os.chmod(scratch, 0o644)
+        os.replace(scratch, file)
+    except BaseException:
+        os.unlink(scratch)
+        raise
