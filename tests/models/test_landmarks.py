@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -209,12 +208,3 @@ def test_a_model_of_other_rows_is_refused() -> None:
         LandmarkEncoder(replace(SPEC, dim=7))
     with pytest.raises(ValueError, match="max_new_frames"):
         LandmarkEncoder(SPEC, max_new_frames=0)
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs Linux's thread affinity")
-def test_the_calling_thread_is_not_tied_to_a_core(
-    encoder: LandmarkEncoder, frames: tuple[Frame, ...]
-) -> None:
-    before = os.sched_getaffinity(0)
-    rows_of(encoder, frames[:1])
-    assert os.sched_getaffinity(0) == before
