@@ -1,0 +1,432 @@
+"""`python -m streaming.bench`: how long from a picture to its result, seen from outside.
+
+    python -m streaming.bench --sessions 1 --duration 20
+    python -m streaming.bench --sessions 4 --model standin:20 --loss 0.02
+    python -m streaming.bench --sweep --duration 8
+
+The server runs in this process, as `python -m streaming` would run it; synthetic peers in processes
+of their own send pictures that carry their number as a bar code in the pixels, and note when each
+was made and when its result came back. The recogniser is wrapped to read the bar code of each
+window's newest picture, so `capture_to_result_ms` counts from pixels to message: encoding, network,
+decoding, waiting, recognising, telling. The last line of stdout is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.bundle import Bundle, BundleError
+from models.recognizer import Recognizer
+from models.schema import Clip, EncoderSpec, Prediction
+from streaming import barcode
+from streaming.bench_peers import Heard, Task
+from streaming.recognizer import RecognizerCore
+from streaming.server import Server, serve
+from streaming.settings import RecognizerSettings, ServerSettings, SessionSettings, Settings
+from streaming.standin import StandIn
+
+_PEERS_A_PROCESS = 4
+_WARM_S = 1.0  # of each run, left out: encoders find their bit rate
+_SWEEP_MOST = 64  # sessions
+_SPARE_S = 60.0  # a run that takes longer than its duration by so much is given up
+_LINE_BYTES = 1 << 26  # of a child's report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchSettings:
+    """One benchmark."""
+
+    sessions: int = 1
+    duration_s: float = 20.0
+    clip: str | None = None  # a video file to send; None: a drawn picture
+    model: str = "builtin"  # a bundle, or standin:MS: a recogniser that takes so long a batch
+    device: str = "auto"
+    hop_s: float | None = None
+    fps: float = 30.0
+    size: tuple[int, int] = (640, 480)  # px, (width, height)
+    loss: float = 0.0  # share of the media packets that are lost
+    sweep: bool = False
+    goal_ms: float = 300.0  # of the sweep: capture-to-result, 95th percentile
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.sessions <= 256 or not 1 <= self.duration_s <= 3600:
+            raise ValueError("--sessions must lie between 1 and 256, --duration between 1 and 3600")
+        if not 0 <= self.loss < 1:
+            raise ValueError("--loss must lie between 0 and 1")
+        if not 1 <= self.fps <= 120 or min(self.size) < 64 or any(n % 2 for n in self.size):
+            raise ValueError("--fps must lie between 1 and 120, --size be even and at least 64x64")
+        if self.clip is not None and not Path(self.clip).is_file():
+            raise ValueError(f"there is no file {self.clip}")
+
+
+class Watched:
+    """A recogniser that also notes which picture each window ended with."""
+
+    def __init__(self, core: RecognizerCore) -> None:
+        self._core = core
+        self.seen: dict[tuple[str, int], tuple[int | None, float]] = {}
+        # (stream, RTP timestamp of the newest frame) -> its number, when its last packet was read
+
+    @property
+    def spec(self) -> EncoderSpec:
+        return self._core.spec
+
+    @property
+    def bundle(self) -> Bundle:
+        return self._core.bundle
+
+    @property
+    def device(self) -> str:
+        return self._core.device
+
+    def recognise(self, clips: Sequence[Clip]) -> list[Prediction]:
+        predictions = self._core.recognise(clips)
+        for clip in clips:
+            newest = clip.frames[-1]
+            number = barcode.read(newest.image)
+            self.seen[clip.stream, newest.rtp] = (number, newest.arrival_s)
+        return predictions
+
+    def warm(self) -> None:
+        self._core.warm()
+        self.seen.clear()
+
+    def forget(self, stream: str) -> None:
+        self._core.forget(stream)
+
+    def close(self) -> None:
+        self._core.close()
+
+
+@dataclass(slots=True)
+class _Run:
+    """What came out of one run, before it is summed up."""
+
+    server_cpu_s: float = 0.0
+    rss_mb: tuple[float, float] = (0.0, 0.0)  # at its start and end
+    began_s: float = 0.0  # monotonic
+    ended_s: float = 0.0
+    heard: list[Heard] = field(default_factory=list)
+    decoded: int = 0
+    dropped: int = 0
+    due: int = 0
+    done: int = 0
+    replaced: int = 0
+
+
+async def measure(settings: BenchSettings) -> dict[str, Any]:
+    """Run one benchmark and give its report.
+
+    Raises:
+        BundleError, ValueError, OSError: the model can't be had.
+        TimeoutError: the peers did not finish in time.
+    """
+    watched = Watched(_recogniser(settings))
+    places = settings.sessions
+    server_settings = Settings(
+        server=ServerSettings(
+            port=0, max_sessions=places, max_sessions_per_address=places, grace_s=1.0
+        ),
+        session=SessionSettings(hop_s=settings.hop_s, loopback_ice=True),
+        recognizer=RecognizerSettings(device=settings.device),
+    )
+    async with serve(server_settings, watched) as server:
+        async with asyncio.timeout(settings.duration_s + _SPARE_S):
+            run = await _drive(settings, server)
+        device = server.worker.device
+    return _report(settings, run, watched, device)
+
+
+def _recogniser(settings: BenchSettings) -> RecognizerCore:
+    kind, _, cost_ms = settings.model.partition(":")
+    if kind == "standin":
+        if not cost_ms.isdigit():
+            raise ValueError("write the stand-in as standin:MS, with its milliseconds a batch")
+        return StandIn(int(cost_ms) / 1000)
+    return Recognizer.open(settings.model, settings.device)
+
+
+async def _drive(settings: BenchSettings, server: Server) -> _Run:
+    """Start the peers, let them run, and read the server's counts while they still hold on."""
+    run = _Run()
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as stack:
+        children = [await _start(stack, task) for task in _tasks(settings, server.url)]
+        await asyncio.gather(*(_line(child) for child in children))
+        run.began_s, cpu_s, rss_mb = loop.time(), _cpu_s(), _rss_mb()
+        before = _windows(server)
+        reports = await asyncio.gather(*(_line(child) for child in children))
+        run.ended_s = loop.time()
+        run.server_cpu_s = _cpu_s() - cpu_s
+        run.rss_mb = (rss_mb, _rss_mb())
+        run.due, run.done, run.replaced = (
+            after - first for after, first in zip(_windows(server), before, strict=True)
+        )
+        for session in server.sessions.values():
+            numbers = session.numbers()
+            run.decoded += numbers["frames_decoded"]
+            run.dropped += numbers["frames_dropped"]
+    run.heard = [Heard(**heard) for report in reports for heard in report["heard"]]
+    return run
+
+
+def _tasks(settings: BenchSettings, url: str) -> list[Task]:
+    starts = range(0, settings.sessions, _PEERS_A_PROCESS)
+    return [
+        Task(
+            url=url,
+            peers=min(_PEERS_A_PROCESS, settings.sessions - start),
+            duration_s=settings.duration_s,
+            fps=settings.fps,
+            size=settings.size,
+            clip=settings.clip,
+            loss=settings.loss,
+            seed=start,
+        )
+        for start in starts
+    ]
+
+
+async def _start(stack: AsyncExitStack, task: Task) -> asyncio.subprocess.Process:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "streaming.bench_peers",
+        json.dumps(asdict(task)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=_LINE_BYTES,
+        cwd=Path(__file__).parent.parent,
+    )
+    stack.push_async_callback(_end, child)
+    return child
+
+
+async def _end(child: asyncio.subprocess.Process) -> None:
+    """Let a child hang up, for a while."""
+    assert child.stdin is not None
+    child.stdin.close()
+    try:
+        async with asyncio.timeout(5):
+            await child.wait()
+    except TimeoutError:
+        child.kill()
+        await child.wait()
+
+
+async def _line(child: asyncio.subprocess.Process) -> dict[str, Any]:
+    assert child.stdout is not None
+    line = await child.stdout.readline()
+    if not line:
+        raise OSError(f"a process of peers ended early, with status {await child.wait()}")
+    message: dict[str, Any] = json.loads(line)
+    return message
+
+
+def _windows(server: Server) -> tuple[int, int, int]:
+    counts = server.batcher.counts
+    return counts.due, counts.done, counts.replaced
+
+
+def _report(settings: BenchSettings, run: _Run, watched: Watched, device: str) -> dict[str, Any]:
+    from_s, latencies, network, times = run.began_s + _WARM_S, [], [], []
+    stages: dict[str, list[float]] = {}
+    received = unread = 0
+    for heard in run.heard:
+        for rtp, came_s, latency_ms in heard.results:
+            received += came_s >= run.began_s
+            number, arrival_s = watched.seen.get((heard.session, rtp), (None, 0.0))
+            if number is None or number >= len(heard.made_s):
+                unread += 1
+                continue
+            made_s = heard.made_s[number]
+            if made_s < from_s:
+                continue
+            latencies.append(1000 * (came_s - made_s))
+            network.append(1000 * (arrival_s - made_s))
+            times.append(made_s)
+            for stage, ms in latency_ms.items():
+                stages.setdefault(stage, []).append(ms)
+    stages["capture_to_arrival"] = network
+    return {
+        "capture_to_result_ms": _percentiles(latencies, (50, 95, 99)) | {"max": _most(latencies)},
+        "growth_ms_per_s": _slope(times, latencies),
+        "stages_ms": {stage: _percentiles(ms, (50, 95)) for stage, ms in stages.items()},
+        "predictions_per_s": round(received / (run.ended_s - run.began_s), 2),
+        "frames": {
+            "sent": sum(len(heard.made_s) for heard in run.heard),
+            "decoded": run.decoded,
+            "dropped": run.dropped,
+        },
+        "windows": {
+            "due": run.due,
+            "done": run.done,
+            "replaced": run.replaced,
+            "lost": max(0, run.done - received),
+            "unread": unread,  # told, but the bar code could not be read
+        },
+        "cpu_s_per_session_s": round(
+            run.server_cpu_s / (run.ended_s - run.began_s) / settings.sessions, 4
+        ),
+        "rss_mb": round(run.rss_mb[1], 1),
+        "rss_growth_mb": round(run.rss_mb[1] - run.rss_mb[0], 1),
+        "sessions": settings.sessions,
+        "duration_s": settings.duration_s,
+        "hop_s": settings.hop_s or watched.bundle.hop_s,
+        "loss": settings.loss,
+        "fps": settings.fps,
+        "size": list(settings.size),
+        "model": watched.bundle.name,
+        "device": device,
+        "errors": sorted({heard.error for heard in run.heard if heard.error}),
+        "versions": {name: version(name) for name in ("aiortc", "aioice", "av", "aiohttp", "numpy")}
+        | {"python": platform.python_version()},
+        "commit": _commit(),
+    }
+
+
+def _percentiles(values: Sequence[float], wanted: Sequence[int]) -> dict[str, float | None]:
+    if not values:
+        return {f"p{percent}": None for percent in wanted}
+    return {f"p{percent}": round(float(np.percentile(values, percent)), 1) for percent in wanted}
+
+
+def _most(values: Sequence[float]) -> float | None:
+    return round(max(values), 1) if values else None
+
+
+def _slope(times_s: Sequence[float], values: Sequence[float]) -> float | None:
+    """How fast `values` grow a second, by least squares."""
+    if len(values) < 10:
+        return None
+    return round(float(np.polyfit(np.subtract(times_s, times_s[0]), values, 1)[0]), 2)
+
+
+def _cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _rss_mb() -> float:
+    """Memory in use now (Linux); elsewhere the most there ever was."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+def _commit() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def holds(report: dict[str, Any], goal_ms: float) -> bool:
+    """Whether a run kept the latency goal, with every peer served at half its rate or more."""
+    p95 = report["capture_to_result_ms"]["p95"]
+    rate = report["sessions"] / report["hop_s"]
+    served = not report["errors"] and report["predictions_per_s"] >= rate / 2
+    return p95 is not None and p95 <= goal_ms and served
+
+
+async def sweep(settings: BenchSettings) -> dict[str, Any]:
+    """The report of the most sessions that hold the goal: doubled, then halved in between.
+
+    The peers encode their pictures on this machine too: a lower bound of what the server holds.
+    """
+    tried: list[dict[str, Any]] = []
+    best: dict[str, Any] | None = None
+    good, bad, sessions = 0, _SWEEP_MOST + 1, 1
+    while good + 1 < bad:
+        report = await measure(
+            BenchSettings(**{**asdict(settings), "sessions": sessions, "sweep": False})
+        )
+        p95 = report["capture_to_result_ms"]["p95"]
+        tried.append({"sessions": sessions, "p95": p95, "holds": holds(report, settings.goal_ms)})
+        print(f"{sessions} sessions: p95 {p95} ms", file=sys.stderr, flush=True)
+        if tried[-1]["holds"]:
+            good, best = sessions, report
+        else:
+            bad, best = sessions, best or report
+        sessions = min(2 * good, _SWEEP_MOST) if bad > _SWEEP_MOST else (good + bad) // 2
+    assert best is not None
+    return {**best, "sweep": tried, "most_sessions": good, "goal_ms": settings.goal_ms}
+
+
+def settings_from(argv: Sequence[str] | None) -> tuple[BenchSettings, bool]:
+    """What the flags ask for, and whether only JSON is wanted. A bad flag exits with status 2."""
+    default = BenchSettings()
+    flags = argparse.ArgumentParser(
+        prog="python -m streaming.bench",
+        description="Measure the time from a picture to its result.",
+        allow_abbrev=False,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = flags.add_argument
+    add("--sessions", type=int, default=default.sessions, metavar="N", help="cameras at once")
+    add("--duration", type=float, default=default.duration_s, metavar="S", help="of each run")
+    add("--clip", metavar="FILE", help="send this video instead of a drawn picture")
+    add("--model", default=default.model, help="builtin, a bundle's folder, or standin:MS")
+    add("--device", default=default.device, help="auto, cpu, cuda or cuda:N")
+    add("--hop-s", type=float, metavar="S", help="time between windows (the bundle's own)")
+    add("--fps", type=float, default=default.fps, help="of the cameras")
+    add("--size", type=_size, default=default.size, metavar="WxH", help="of the pictures, px")
+    add("--loss", type=float, default=default.loss, metavar="P", help="share of packets lost")
+    add("--sweep", action="store_true", help="find the most sessions that hold the goal")
+    add("--goal-ms", type=float, default=default.goal_ms, help="of the sweep: p95")
+    add("--json", action="store_true", help="print nothing but the JSON line to stdout")
+    given = vars(flags.parse_args(argv))
+    only_json = given.pop("json")
+    given["duration_s"] = given.pop("duration")
+    try:
+        return BenchSettings(**given), only_json
+    except ValueError as error:
+        flags.error(str(error))
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdigit() and height.isdigit()):
+        raise argparse.ArgumentTypeError(f"write a size as 640x480, not '{text}'")
+    return int(width), int(height)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    settings, only_json = settings_from(argv)
+    print(f"bench: {settings}", file=sys.stderr, flush=True)
+    try:
+        report = asyncio.run(sweep(settings) if settings.sweep else measure(settings))
+    except (BundleError, ValueError, OSError) as error:
+        print(f"error: {error or 'the peers did not finish in time'}", file=sys.stderr)
+        return 1
+    if not only_json:
+        latency = report["capture_to_result_ms"]
+        print(
+            f"{report['sessions']} sessions, {report['model']}: picture to result "
+            f"{latency['p50']} ms (p95 {latency['p95']}), "
+            f"{report['predictions_per_s']} predictions/s"
+        )
+    print(json.dumps(report), flush=True)
+    return 0 if report["capture_to_result_ms"]["p50"] is not None else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
