@@ -10,8 +10,13 @@ from models.schema import Encoder, EncoderSpec
 KINDS = ("landmarks", "vjepa2", "vjepa2-tokens")
 
 
-def open_encoder(spec: EncoderSpec, device: str = "auto") -> Encoder:
+def open_encoder(
+    spec: EncoderSpec, device: str = "auto", *, max_new_frames: int | None = None
+) -> Encoder:
     """The encoder that `spec` describes, on `device` ("auto", "cpu", "cuda", "cuda:N").
+
+    `max_new_frames` bounds what an encoder that works frame by frame does for one clip, so that a
+    machine that has fallen behind catches up; None: it looks at every frame.
 
     Raises:
         ValueError: no such kind or device, a package is missing, or the weights do not fit `spec`.
@@ -20,7 +25,7 @@ def open_encoder(spec: EncoderSpec, device: str = "auto") -> Encoder:
     if spec.kind == "landmarks":
         from models.landmarks import LandmarkEncoder
 
-        return LandmarkEncoder(spec)
+        return LandmarkEncoder(spec, max_new_frames=max_new_frames)
     if spec.kind in ("vjepa2", "vjepa2-tokens"):
         try:
             from models.vjepa2 import VJEPA2Encoder

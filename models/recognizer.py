@@ -36,15 +36,23 @@ class Recognizer:
         self._classifier = classifier
 
     @classmethod
-    def open(cls, path: str | Path = "builtin", device: str = "auto") -> Recognizer:
+    def open(
+        cls,
+        path: str | Path = "builtin",
+        device: str = "auto",
+        *,
+        max_new_frames: int | None = None,
+    ) -> Recognizer:
         """Open the bundle at `path` ("builtin" for our own) on `device` (auto, cpu, cuda, cuda:N).
+
+        `max_new_frames`: see `models.encoders.open_encoder`.
 
         Raises:
             BundleError: the bundle is broken; the message names the file.
             ValueError, OSError: the encoder can't be had; the message says what to do.
         """
         bundle = open_bundle(path)
-        encoder = open_encoder(bundle.encoder, device)
+        encoder = open_encoder(bundle.encoder, device, max_new_frames=max_new_frames)
         try:
             return cls(bundle, encoder, Classifier(bundle, device))
         except BaseException:

@@ -232,7 +232,12 @@ class Server:
 
     async def _model(self, request: web.Request) -> web.Response:
         bundle = self.worker.bundle
-        camera = {"width": 640, "height": 480, "frame_rate": bundle.encoder.fps}
+        side = bundle.encoder.short_side
+        camera = {
+            "width": side * 4 // 3 // 2 * 2,
+            "height": side // 2 * 2,
+            "frame_rate": bundle.encoder.fps,
+        }
         return web.json_response({**bundle.card, "glosses": list(bundle.glosses), "camera": camera})
 
     async def _ice(self, request: web.Request) -> web.Response:
@@ -306,7 +311,9 @@ async def serve(
 
     def make() -> RecognizerCore:
         chosen = settings.recognizer
-        return recognizer or Recognizer.open(chosen.model, chosen.device)
+        return recognizer or Recognizer.open(
+            chosen.model, chosen.device, max_new_frames=chosen.max_new_frames
+        )
 
     async with AsyncExitStack() as stack:
         # The port first: a taken one is told at once, not after the model was loaded.
