@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -22,6 +21,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from playwright.async_api import Page, async_playwright
+
+from tests.chromium import find
 
 ROOT = Path(__file__).resolve().parent.parent
 CAMERA_FPS = 30  # Chromium's, whatever the file says
@@ -42,11 +43,6 @@ _FLAGS = (
     "--allow-loopback-in-peer-connection",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
-
-
-def chromium() -> str | None:
-    """The system's Chromium; None where Playwright must bring its own."""
-    return shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def camera_flags(camera: Path) -> tuple[str, ...]:
@@ -78,7 +74,7 @@ async def browser_page(
     async with async_playwright() as playwright:
         context = await playwright.chromium.launch_persistent_context(
             folder / "profile",
-            executable_path=chromium(),
+            executable_path=find(),
             headless=True,
             args=[*_FLAGS, *flags],
             viewport={"width": size[0], "height": size[1]},

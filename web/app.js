@@ -100,7 +100,7 @@ function onState({ state, error, waitS }) {
     if (current.empty) current.rest("Sign to the camera");
     return;
   }
-  if (current.empty) current.rest("");
+  if (current.empty) current.rest(state === "waiting" ? "No connection yet" : "Connecting");
   transcript.settle();
   candidates.clear();
   showHint(null);

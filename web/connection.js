@@ -43,11 +43,9 @@ export async function refusal(response) {
     const text = "This server asks for a token. Open the page with the whole address that the server printed; it ends in #token=…";
     return new ConnectionError("token", text, { retry: false });
   }
-  if (status === 429) {
-    const text = `This address has as many sessions as the server allows. ${detail}`;
-    return new ConnectionError("full", text, { afterS });
+  if (status === 429 || status === 503) {
+    return new ConnectionError("full", detail || "The server has no room now.", { afterS });
   }
-  if (status === 503) return new ConnectionError("full", `The server is full. ${detail}`, { afterS });
   if (status >= 500) return new ConnectionError("server", `The server had a problem (${status}). ${detail}`.trim(), { afterS });
   const text = `The server did not accept this browser's video (${status}). ${detail}`.trim();
   return new ConnectionError("refused", text, { retry: false });
@@ -97,9 +95,10 @@ export class Connection extends EventTarget {
         fail("blocked", "The server answers, but video does not get through. A firewall may block it; another network may help."),
       );
     });
-    hello.catch(() => {}); // it is awaited below, unless the offer fails first
-    await this.#offer();
-    const greeting = await hello;
+    const ended = this.lost.then((error) => Promise.reject(error));
+    for (const promise of [hello, ended]) promise.catch(() => {}); // the offer may fail first
+    await Promise.race([this.#offer(), ended]);
+    const greeting = await Promise.race([hello, ended]);
     for (const timer of this.#timers) clearTimeout(timer);
     this.#timers.clear();
     this.#beat();
@@ -110,7 +109,7 @@ export class Connection extends EventTarget {
     if (this.#channel.readyState === "open") this.#channel.send(JSON.stringify(message));
   }
 
-  /** What is sent now: {fps, width, height, kbps} as far as the browser tells. */
+  /** What is sent now, {fps, width, height} as far as the browser tells; null before that. */
   async outbound() {
     for (const report of (await this.#peer.getStats()).values()) {
       if (report.type === "outbound-rtp" && report.kind === "video") {
@@ -124,6 +123,7 @@ export class Connection extends EventTarget {
   close() {
     if (this.#closed) return;
     this.#closed = true;
+    this.#lose(new ConnectionError("closed", "The connection was closed here."));
     for (const timer of this.#timers) clearTimeout(timer);
     this.send({ type: "bye" });
     this.#hangUp();
@@ -140,10 +140,7 @@ export class Connection extends EventTarget {
   }
 
   #listen(resolve, fail) {
-    const end = (text) => {
-      fail("lost", text);
-      this.#lose(new ConnectionError("lost", text));
-    };
+    const end = (text) => this.#lose(new ConnectionError("lost", text));
     this.#peer.addEventListener("connectionstatechange", () => {
       const state = this.#peer.connectionState;
       if (state === "failed") end("The connection was lost.");

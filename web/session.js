@@ -7,7 +7,7 @@ const LONGEST_PAUSE_S = 15;
 const STEADY_MS = 5_000; // a connection that held this long starts the pauses anew
 
 /**
- * Events: `state` (detail {state, text, error, waitS}), `message`, `roundtrip`, `sent`.
+ * Events: `state` (detail {state, error, waitS}), `message` and `roundtrip` (see Connection).
  * States: connecting, live, reconnecting, waiting (counting down to the next attempt), failed.
  */
 export class Session extends EventTarget {

@@ -8,17 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.browser import CAMERA_FPS, HEIGHT, WIDTH, Picture, chromium, write_camera
+from tests.browser import CAMERA_FPS, HEIGHT, WIDTH, Picture, write_camera
+from tests.chromium import find
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _a_chromium() -> None:
-    if chromium() is None:
-        from playwright.sync_api import sync_playwright
-
-        with sync_playwright() as playwright:
-            if not Path(playwright.chromium.executable_path).exists():
-                pytest.skip("no Chromium: apt install chromium, or playwright install chromium")
+def _browser() -> None:
+    if find() is None:
+        pytest.skip("no Chromium here: python -m tests.chromium installs one")
 
 
 def _levels() -> Iterator[Picture]:

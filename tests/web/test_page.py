@@ -27,7 +27,9 @@ from tests.browser import (
 from tests.streaming.caller import calling
 
 SETTINGS = Settings(
-    server=ServerSettings(port=0, max_sessions=2, max_sessions_per_address=2, retry_after_s=2),
+    server=ServerSettings(
+        port=0, max_sessions=2, max_sessions_per_address=2, retry_after_s=2, grace_s=0.5
+    ),
     session=SessionSettings(loopback_ice=True),
 )
 LIVE_MS = 20_000  # a whole start on a busy machine
@@ -135,6 +137,33 @@ async def test_signs_appear_and_stop_ends_the_session(tmp_path: Path, levels_cam
         assert await page.locator("#transcript li").count() >= 2, "the transcript stays"
 
 
+async def test_late_addresses_trickle_in(tmp_path: Path, levels_camera: Path) -> None:
+    async with (
+        serve(SETTINGS, StandIn()) as server,
+        opened(tmp_path, camera_flags(levels_camera), "about:blank") as page,
+    ):
+        # A browser that knows no address yet when the offer goes out.
+        await page.add_init_script(
+            """
+            const { prototype } = RTCPeerConnection;
+            const listen = prototype.addEventListener;
+            prototype.addEventListener = function (name, act) {
+                const late = (event) => setTimeout(() => act(event), 900);
+                listen.call(this, name, name === "icecandidate" ? late : act);
+            };
+            const { get } = Object.getOwnPropertyDescriptor(prototype, "localDescription");
+            Object.defineProperty(prototype, "localDescription", { get() {
+                const { type, sdp } = get.call(this);
+                return { type, sdp: sdp.replace(/a=(candidate|end-of-candidates).*\\r\\n/g, "") };
+            } });
+            """
+        )
+        async with page.expect_response(lambda got: got.request.method == "PATCH") as patched:
+            await page.goto(f"{server.url}/?autostart=1")
+            await is_live(page)
+        assert (await patched.value).status == 204
+
+
 async def test_leaving_the_page_ends_the_session(tmp_path: Path, levels_camera: Path) -> None:
     async with (
         serve(SETTINGS, StandIn()) as server,
@@ -187,7 +216,9 @@ async def test_a_full_server_is_tried_again(tmp_path: Path, levels_camera: Path)
         async with calling(server.url, http) as caller:
             await caller.wait_for("hello")
             await page.get_by_role("button", name="Start camera").click()
-            await expect(page.get_by_role("alert")).to_contain_text("full", timeout=LIVE_MS)
+            await expect(page.get_by_role("alert")).to_contain_text(
+                "places are taken", timeout=LIVE_MS
+            )
             await expect(page.locator("#countdown")).to_contain_text("Trying again in")
             await expect(page.locator("#status")).to_have_attribute("data-state", "waiting")
             caller.say(type="bye")
@@ -221,6 +252,7 @@ async def test_a_lost_server_is_found_again(tmp_path: Path, levels_camera: Path)
                     "#transcript li", "rows => rows.map(r => r.dataset.session + r.dataset.id)"
                 )
                 assert set(before) <= set(after), "the transcript is kept"
+                await page.get_by_role("button", name="Stop").click()
 
 
 async def test_a_token_comes_with_the_address(tmp_path: Path, levels_camera: Path) -> None:
