@@ -1,0 +1,171 @@
+"""A trained head -> the bundle that the live half opens.
+
+    python -m offline.export --model models/gloss_classifier_….pt --out bundles/mine
+
+    .pt + card -> ONNX with free batch and time axes -> held against torch -> bundle
+
+The ONNX file must answer as torch does, for several lengths and with padding, or nothing is
+written. `--with-encoder` puts a V-JEPA 2 checkpoint into the bundle, which then needs nothing else.
+The last line of stdout is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from torch import nn
+
+from models.bundle import IN_BUNDLE, Bundle, write_bundle
+from models.card import HEAD, spec_from
+from models.classifier import Classifier
+from offline.checkpoint import load_checkpoint
+
+_TOLERANCE = 1e-4  # of a logit; measured 1e-6
+_ONLY_HERE = ("glosses", "classes", "files", "format")  # what the bundle keeps elsewhere
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Exit status 2 when the head can't be exported, and says why."""
+    parser = argparse.ArgumentParser(
+        prog="python -m offline.export", description=__doc__.splitlines()[0] if __doc__ else ""
+    )
+    add = parser.add_argument
+    add("--model", type=Path, required=True, help="the .pt of offline.train, its .json beside it")
+    add("--out", type=Path, required=True, help="the bundle's folder")
+    add("--name", help="the bundle's name (the card's)")
+    add("--with-encoder", action="store_true", help="put the encoder's checkpoint into the bundle")
+    options = parser.parse_args(argv)
+    try:
+        bundle, difference = export(
+            options.model, options.out, name=options.name, with_encoder=options.with_encoder
+        )
+    except (ValueError, OSError) as exc:
+        print(f"offline.export: {exc}", file=sys.stderr)
+        return 2
+    print(f"ONNX against torch: logits and attention differ by at most {difference:.1e}")
+    print(
+        json.dumps(
+            {
+                "bundle": str(bundle.path),
+                "name": bundle.name,
+                "glosses": len(bundle.glosses),
+                "idle": bundle.idle,
+                "parity": difference,
+                "head_bytes": bundle.head_path.stat().st_size,
+            }
+        )
+    )
+    return 0
+
+
+def export(
+    model: Path, out: Path, *, name: str | None = None, with_encoder: bool = False
+) -> tuple[Bundle, float]:
+    """Write the bundle and open it; also the largest difference between ONNX and torch.
+
+    Raises:
+        ValueError: the head can't be read, differs in ONNX, or its card makes no bundle.
+        OSError: the encoder's files are not there.
+    """
+    head, trained = load_checkpoint(model)
+    spec = spec_from(trained["encoder"])
+    content = to_onnx(head, spec.dim)
+    steps = spec.frames if spec.kind == "landmarks" else max(1, spec.frames // 2)
+    difference = parity(head, content, spec.dim, steps)
+    card = {key: value for key, value in trained.items() if key not in _ONLY_HERE}
+    files: dict[str, bytes | Path] = {HEAD: content}
+    if with_encoder:
+        files |= _encoder_files(spec.source)
+        card["encoder"] = {**card["encoder"], "source": f"{IN_BUNDLE}encoder"}
+    if name:
+        card["name"] = name
+    bundle = write_bundle(out, card=card, glosses=trained["glosses"], files=files)
+    Classifier(bundle, "cpu")  # as the live half will: the head must fit its card
+    return bundle, difference
+
+
+def to_onnx(head: nn.Module, dim: int) -> bytes:
+    """`head` as one ONNX file: features (B, T, dim), mask (B, T) -> logits, attention."""
+    features, mask = _sample(3, 9, dim, np.random.default_rng(0))
+    batch, time = torch.export.Dim("B"), torch.export.Dim("T")
+    quiet = logging.getLogger("torch.onnx")
+    level = quiet.level
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        quiet.setLevel(logging.ERROR)
+        file = Path(folder) / HEAD
+        try:
+            torch.onnx.export(
+                head.eval(),
+                (features, mask),
+                file,
+                input_names=["features", "mask"],
+                output_names=["logits", "attention"],
+                dynamic_shapes=({0: batch, 1: time}, {0: batch, 1: time}),
+                external_data=False,
+                dynamo=True,
+                verbose=False,
+            )
+        finally:
+            quiet.setLevel(level)
+        return file.read_bytes()
+
+
+def parity(head: nn.Module, content: bytes, dim: int, steps: int) -> float:
+    """The largest difference between ONNX and torch, over several batches, lengths and masks.
+
+    Raises:
+        ValueError: it is more than rounding explains.
+    """
+    session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
+    draw = np.random.default_rng(1)
+    worst = 0.0
+    for batch, length in ((1, steps), (4, steps), (2, 2 * steps + 3), (1, 1)):
+        features, mask = _sample(batch, length, dim, draw)
+        with torch.inference_mode():
+            want = head(features, mask)
+        got = session.run(
+            ["logits", "attention"], {"features": features.numpy(), "mask": mask.numpy()}
+        )
+        for a, b in zip(got, want, strict=True):
+            difference = float(np.abs(a - b.numpy()).max())
+            if not difference <= _TOLERANCE:
+                raise ValueError(
+                    f"ONNX and torch differ by {difference:.1e} for {batch} clips of {length} "
+                    f"steps: more than {_TOLERANCE:.0e}, so nothing was written"
+                )
+            worst = max(worst, difference)
+    return worst
+
+
+def _sample(
+    batch: int, length: int, dim: int, draw: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random features, and a mask that pads each clip but the first a little more."""
+    features = torch.from_numpy(draw.normal(size=(batch, length, dim)).astype(np.float32))
+    lengths = torch.tensor([max(1, length - i) for i in range(batch)])
+    return features, torch.arange(length)[None] < lengths[:, None]
+
+
+def _encoder_files(source: str) -> dict[str, bytes | Path]:
+    folder = Path(source)
+    found = [folder / "config.json", *sorted(folder.glob("*.safetensors*"))]
+    if not folder.is_dir() or not all(file.is_file() for file in found):
+        raise ValueError(f"--with-encoder: {source} is no folder with a checkpoint in it")
+    files: dict[str, Any] = {f"encoder/{file.name}": file for file in found}
+    return files
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

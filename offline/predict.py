@@ -1,0 +1,124 @@
+"""What the live way would say of video files: the same windows, encoder, head and sign decoder.
+
+    python -m offline.predict --model builtin hello.mp4
+    python -m offline.predict --model bundles/mine --json *.mp4
+
+`--json` prints one list with an object a file, in the order given: {"video", "top", "signs"}, or
+{"video", "error"} for a file that can't be read; then the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from models.decoder import DecoderSettings, SignDecoder, candidates, clip_probabilities
+from models.recognizer import Recognizer
+from models.schema import Sign
+from models.window import FrameSampler, windows
+from offline.videos import VideoError, read_video
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Exit status 1 when a file can't be read, 2 when the model can't be opened."""
+    options = _parser().parse_args(argv)
+    try:
+        settings = DecoderSettings(threshold=options.threshold or DecoderSettings().threshold)
+        recognizer = Recognizer.open(options.model, options.device)
+    except (ValueError, OSError) as exc:
+        print(f"offline.predict: {exc}", file=sys.stderr)
+        return 2
+    if options.threshold is None:
+        settings = replace(settings, threshold=recognizer.bundle.threshold)
+    answers = []
+    try:
+        for path in options.videos:
+            answers.append(answer(recognizer, path, settings, options.hop_s, options.top_k))
+            if not options.json:
+                _show(answers[-1])
+    finally:
+        recognizer.close()
+    if options.json:
+        print(json.dumps(answers, ensure_ascii=False))
+    return 1 if any("error" in one for one in answers) else 0
+
+
+def answer(
+    recognizer: Recognizer,
+    path: str,
+    settings: DecoderSettings,
+    hop_s: float | None = None,
+    top_k: int = 5,
+) -> dict[str, Any]:
+    """What the recogniser says of the file `path`: {"video", "top", "signs"} or {…, "error"}."""
+    bundle, spec = recognizer.bundle, recognizer.spec
+    decoder = SignDecoder(bundle.glosses, settings)
+    sampler = FrameSampler(spec.fps)
+    predictions = []
+    signs: dict[int, Sign] = {}  # the last word on each sign
+    try:
+        frames = read_video(path, spec.short_side, sampler.wants)
+        for clip in windows(path, frames, spec, hop_s or bundle.hop_s):
+            [prediction] = recognizer.recognise([clip])
+            predictions.append(prediction)
+            signs |= {sign.id: sign for sign in decoder.update(prediction)}
+    except VideoError as exc:
+        return {"video": path, "error": str(exc)}
+    finally:
+        recognizer.forget(path)
+    signs |= {sign.id: sign for sign in decoder.flush()}
+    top = candidates(bundle.glosses, clip_probabilities(predictions), top_k)
+    return {
+        "video": path,
+        "top": [{"gloss": c.gloss, "p": round(c.p, 4)} for c in top],
+        "signs": [_message(sign) for sign in signs.values()],
+    }
+
+
+def _message(sign: Sign) -> dict[str, Any]:
+    """A sign as the data channel's `sign` message."""
+    others = [{"gloss": c.gloss, "p": round(c.p, 4)} for c in sign.alternatives]
+    times = {"start_s": round(sign.start_s, 3), "end_s": round(sign.end_s, 3)}
+    return {
+        "type": "sign",
+        **asdict(sign),
+        "p": round(sign.p, 4),
+        "alternatives": others,
+        **times,
+    }
+
+
+def _show(answered: dict[str, Any]) -> None:
+    print(answered["video"])
+    if "error" in answered:
+        print(f"  {answered['error']}")
+        return
+    print("  top    " + "  ".join(f"{c['gloss']} {c['p']:.0%}" for c in answered["top"][:3]))
+    for sign in answered["signs"]:
+        times = f"{sign['start_s']:6.2f} to {sign['end_s']:.2f} s"
+        print(f"  sign   {times}  {sign['gloss']} {sign['p']:.0%}")
+    if not answered["signs"]:
+        print("  sign   none was sure enough")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m offline.predict", description=__doc__.splitlines()[0] if __doc__ else ""
+    )
+    add = parser.add_argument
+    add("videos", nargs="+", metavar="VIDEO")
+    add("--model", default="builtin", metavar="PATH", help="a bundle's folder, or builtin")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--hop-s", type=float, metavar="S", help="time between windows (the bundle's own)")
+    add("--threshold", type=float, metavar="P", help="how sure a sign must be (the bundle's own)")
+    add("--top-k", type=int, default=5, metavar="K", help="glosses told for the whole clip (5)")
+    add("--json", action="store_true", help="print one JSON list")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
