@@ -1,0 +1,323 @@
+"""Heads: the features of a window in, gloss logits and a weight for each time step out.
+
+Every head is called the same way, `head(features (B, T, D), mask (B, T)) -> (logits (B, K),
+attention (B, T))`; the mask is true where a step is real; what stands elsewhere changes nothing.
+`GlossClassifier` takes any encoder's features, `LandmarkClassifier` the rows of `models.layout`.
+Torch is only needed to train and to export: in service `models.classifier` runs the ONNX file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models import layout
+
+
+class GlossClassifier(nn.Module):
+    """Attention over time, then two narrowing layers: for encoders whose features say a lot."""
+
+    def __init__(self, dim: int, classes: int, dropout: float = 0.3) -> None:
+        super().__init__()
+        self.settings = {"kind": "gloss", "dim": dim, "classes": classes, "dropout": dropout}
+        self.score = nn.Linear(dim, 1)
+        self.classify = nn.Sequential(
+            nn.Linear(dim, 512),
+            nn.LayerNorm(512),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(512, 256),
+            nn.LayerNorm(256),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(256, classes),
+        )
+
+    def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        features = features.masked_fill(~mask[..., None], 0.0)  # B, T, D
+        attention = _softmax_over_time(self.score(features), mask)  # B, T, 1
+        pooled = (attention.transpose(1, 2) @ features).squeeze(1)  # B, D
+        return self.classify(pooled), attention.squeeze(-1)
+
+
+class LandmarkClassifier(nn.Module):
+    """Convolutions and one attention layer over landmark rows, for signs seen a few times only.
+
+    Shapes of the hands, their distances to the face and to each other and their movement are
+    derived from the rows in here, so that an encoder gives nothing but points. At inference the
+    answer is the mean over the rows and the mirrored rows: a left-handed signer gets the same one.
+
+    The hand encoder is shared: the left hand goes through it mirrored.
+    """
+
+    def __init__(
+        self,
+        dim: int = layout.DIM,
+        classes: int = 2,
+        dropout: float = 0.3,
+        width: int = 96,
+        blocks: int = 3,
+        pools: int = 4,
+    ) -> None:
+        super().__init__()
+        if dim != layout.DIM:
+            raise ValueError(f"landmark rows have {layout.DIM} numbers, not {dim}")
+        self.settings = {
+            "kind": "landmarks",
+            "dim": dim,
+            "classes": classes,
+            "dropout": dropout,
+            "width": width,
+            "blocks": blocks,
+            "pools": pools,
+        }
+        self.register_buffer("mirror_index", torch.from_numpy(layout.mirror_index()), False)
+        self.register_buffer("mirror_sign", torch.from_numpy(layout.mirror_sign()), False)
+        self.register_buffer("mean", torch.zeros(_FEATURES))
+        self.register_buffer("scale", torch.ones(_FEATURES))
+        self.project = nn.Linear(2 * _FEATURES + 4, width)
+        self.norm = nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(_ConvBlock(width, dropout) for _ in range(blocks))
+        self.attend = _SelfAttention(width, 4, dropout)
+        self.last = _ConvBlock(width, dropout)
+        self.score = nn.Linear(width, pools)
+        self.mix = nn.Linear(width * pools, width)
+        self.out = nn.Sequential(
+            nn.LayerNorm(width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, classes)
+        )
+        self.drop = _ChannelDropout(dropout)
+
+    mirror_index: Tensor
+    mirror_sign: Tensor
+    mean: Tensor
+    scale: Tensor
+
+    @torch.no_grad()
+    def fit_scale(self, rows: Tensor) -> None:
+        """Take mean and spread of the derived features from training rows (N, D)."""
+        rows = torch.cat([rows, self.mirrored(rows)])
+        values, present = describe(rows[None])
+        seen = present.sum(1).clamp(min=1.0)  # 1, F
+        self.mean.copy_(((values * present).sum(1) / seen)[0])
+        spread = (((values - self.mean) * present).square().sum(1) / seen)[0].sqrt()
+        self.scale.copy_(1 / spread.clamp(min=0.02))
+
+    def mirrored(self, rows: Tensor) -> Tensor:
+        return rows[..., self.mirror_index] * self.mirror_sign
+
+    def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        features = features.masked_fill(~mask[..., None], 0.0)
+        if self.training:
+            return self._one_way(features, mask)
+        logits, attention = self._one_way(features, mask)
+        logits_m, attention_m = self._one_way(self.mirrored(features), mask)
+        return (logits + logits_m) / 2, (attention + attention_m) / 2
+
+    def _one_way(self, rows: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        values, present = describe(rows)
+        values = ((values - self.mean) * self.scale).clamp(-4, 4) * present  # B, T, F
+        real = mask[..., None].to(values.dtype)  # B, T, 1
+        still = torch.zeros_like(values[:, :_LAG])
+        before = torch.cat([still, values[:, :-_LAG]], 1)[:, : values.shape[1]]
+        both = torch.cat([still, (present * real)[:, :-_LAG]], 1)[:, : values.shape[1]]
+        moved = (values - before) * present * both
+        flags = torch.cat([rows[..., layout.SEEN], present[..., _HAND_FLAGS]], -1)
+        x = self.norm(self.project(torch.cat([values, moved, flags], -1)))  # B, T, W
+        x = self.drop(F.relu(x))
+        for block in self.blocks:
+            x = block(x, real)
+        x = self.last(self.attend(x, mask), real)
+        attention = _softmax_over_time(self.score(x), mask)  # B, T, P
+        pooled = (attention.transpose(1, 2) @ x).flatten(1)  # B, P * W
+        return self.out(self.mix(pooled)), attention.mean(-1)
+
+
+class Committee(nn.Module):
+    """Several trained heads as one, which answers for the first `glosses` classes only.
+
+    Whatever else the heads were taught (signs outside the vocabulary, no sign at all) becomes the
+    one last logit, idle, so that (glosses + 1) logits come out. Without further classes: no idle.
+    """
+
+    def __init__(self, heads: Sequence[nn.Module], glosses: int, classes: int) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(heads)
+        self._glosses = glosses
+        self._idle = classes > glosses
+
+    def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        answers = [head(features, mask) for head in self.heads]
+        logits = torch.stack([answer[0] for answer in answers]).mean(0)  # B, K
+        attention = torch.stack([answer[1] for answer in answers]).mean(0)  # B, T
+        if self._idle:
+            others = logits[:, self._glosses :].logsumexp(1, keepdim=True)
+            logits = torch.cat([logits[:, : self._glosses], others], 1)
+        return logits, attention
+
+
+def make_head(settings: Mapping[str, Any]) -> GlossClassifier | LandmarkClassifier:
+    """A new head from what another's `settings` said.
+
+    Raises:
+        ValueError: there is no such head, or it takes no such setting.
+    """
+    kind, args = settings.get("kind"), {k: v for k, v in settings.items() if k != "kind"}
+    try:
+        if kind == "gloss":
+            return GlossClassifier(**args)
+        if kind == "landmarks":
+            return LandmarkClassifier(**args)
+    except TypeError as exc:
+        raise ValueError(f"head {kind!r}: {exc}") from exc
+    raise ValueError(f"no head of kind {kind!r}: take gloss or landmarks")
+
+
+# --- what a landmark row says ---------------------------------------------------------------------
+
+_LAG = 2  # steps: movement is the difference to what was that long ago
+_FINGERS = (
+    (0, 1, 2, 3, 4),
+    (0, 5, 6, 7, 8),
+    (0, 9, 10, 11, 12),
+    (0, 13, 14, 15, 16),
+    (0, 17, 18, 19, 20),
+)
+_PARENT = tuple(finger[i] for finger in _FINGERS for i in range(4))
+_CHILD = tuple(finger[i + 1] for finger in _FINGERS for i in range(4))
+_TIPS = list(layout.FINGERTIPS)
+_TIP_PAIRS = ((0, 0, 0, 0, 1, 2, 3), (1, 2, 3, 4, 2, 3, 4))
+_FACE = [0, 1, 2, 3, 4, 5, 6]  # body points: nose, eyes, ears, mouth
+_ONE_HAND = 63 + 60 + 5 + 7 + 2 + 10 + 35 + 4
+_BOTH = 2 + 25
+_FEATURES = 26 + 2 * _ONE_HAND + _BOTH
+_HAND_FLAGS = [26, 26 + _ONE_HAND]  # where `present` tells of the left and of the right hand
+
+
+def describe(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows (B, T, D) -> features (B, T, F), and 1 where a feature's hands are there, else 0."""
+    body = torch.unflatten(rows[..., layout.BODY], -1, (13, 2))
+    left = torch.unflatten(rows[..., layout.LEFT_HAND], -1, (21, 3))
+    right = torch.unflatten(rows[..., layout.RIGHT_HAND], -1, (21, 3))
+    has_body = _there(body)
+    has_left, has_right = _there(left), _there(right)  # B, T, 1
+    parts = [
+        body.flatten(-2),
+        _hand(left, body),
+        _hand(right, body),
+        left[..., 0, :2] - right[..., 0, :2],
+        _distances(left[..., _TIPS, :2], right[..., _TIPS, :2]),
+    ]
+    has = [has_body, has_left, has_right, has_left * has_right, has_left * has_right]
+    present = [flag.expand_as(part) for flag, part in zip(has, parts, strict=True)]
+    return torch.cat(parts, -1), torch.cat(present, -1)
+
+
+def _hand(hand: Tensor, body: Tensor) -> Tensor:
+    """One hand (B, T, 21, 3): its shape, where it is, and how near its fingertips are to a face."""
+    wrist = hand[..., :1, :]
+    shape = hand - wrist
+    bones = shape[..., _CHILD, :] - shape[..., _PARENT, :]
+    bones = bones / (bones.square().sum(-1, keepdim=True) + 1e-6).sqrt()
+    tips = shape[..., _TIPS, :]
+    reach = (tips.square().sum(-1) + 1e-6).sqrt()
+    size = (shape[..., [5, 9, 13, 17], :].square().sum(-1) + 1e-6).sqrt().mean(-1, keepdim=True)
+    reach = reach / (size + 0.05)
+    pair = tips[..., _TIP_PAIRS[0], :] - tips[..., _TIP_PAIRS[1], :]
+    pinch = (pair.square().sum(-1) + 1e-6).sqrt() / (size + 0.05)
+    places = hand[..., _TIPS, :2]
+    mouth = body[..., 5:7, :].mean(-2)
+    return torch.cat(
+        [
+            (shape / (size[..., None] + 0.05)).flatten(-2),
+            bones.flatten(-2),
+            reach,
+            pinch,
+            hand[..., 0, :2],
+            (places - mouth[..., None, :]).flatten(-2),
+            _distances(places, body[..., _FACE, :]),
+            _distances(places.mean(-2, keepdim=True), body[..., [7, 8, 9, 10], :]),
+        ],
+        -1,
+    )
+
+
+def _there(points: Tensor) -> Tensor:
+    """1 where any of the points (..., P, C) is not zero: (..., 1)."""
+    return (points.abs().sum((-2, -1)) > 0).to(points.dtype)[..., None]
+
+
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    """Between each of a (..., P, C) and each of b (..., Q, C): (..., P * Q)."""
+    gap = a[..., :, None, :] - b[..., None, :, :]
+    return (gap.square().sum(-1) + 1e-6).sqrt().flatten(-2)
+
+
+# --- blocks ---------------------------------------------------------------------------------------
+
+
+def _softmax_over_time(scores: Tensor, mask: Tensor) -> Tensor:
+    """Scores (B, T, P) -> weights that sum to 1 over the real steps."""
+    return scores.masked_fill(~mask[..., None], -1e4).softmax(1)
+
+
+class _ConvBlock(nn.Module):
+    """Depthwise over 5 steps, then pointwise; added to what came in."""
+
+    _REACH = 2  # steps to either side
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.depth = nn.Parameter(torch.randn(2 * self._REACH + 1, width) * 0.3)
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.inner = nn.Linear(width, width)
+        self.outer = nn.Linear(width, width)
+        self.drop = _ChannelDropout(dropout)
+
+    def forward(self, x: Tensor, real: Tensor) -> Tensor:
+        steps = x.shape[1]
+        y = F.pad(self.norm(x) * real, (0, 0, self._REACH, self._REACH))
+        # Shifted sums: on a CPU several times faster to train than a depthwise Conv1d.
+        mixed = self.bias
+        for shift, weight in enumerate(self.depth):
+            mixed = mixed + y[:, shift : shift + steps] * weight
+        answer: Tensor = x + self.drop(self.outer(F.relu(self.inner(mixed))))
+        return answer
+
+
+class _ChannelDropout(nn.Module):
+    """Drops a channel for the whole window: time steps are too alike for dropping single ones."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self._share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self._share == 0:
+            return x
+        keep = torch.rand(x.shape[0], 1, x.shape[2], device=x.device) >= self._share
+        return x * (keep / (1 - self._share))
+
+
+class _SelfAttention(nn.Module):
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self._heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.ask = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.drop = _ChannelDropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        # B, T, 3 * W -> three of B, H, T, W / H
+        asked = self.ask(self.norm(x)).unflatten(-1, (3, self._heads, -1))
+        query, key, value = asked.permute(2, 0, 3, 1, 4).unbind(0)
+        scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+        weights = scores.masked_fill(~mask[:, None, None, :], -1e4).softmax(-1)
+        mixed = (weights @ value).transpose(1, 2).flatten(-2)
+        answer: Tensor = x + self.drop(self.out(mixed))
+        return answer

@@ -1,0 +1,82 @@
+"""What a head says of a stored clip, by the windows that the live half would have cut from it.
+
+Rows (T, D) -> a window every hop, the first row repeated before the start (as `models.window` does)
+-> logits -> `Prediction`s -> the clip's answer. Embeddings that are not one row a frame are taken
+whole, as one window.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from models.classifier import softmax
+from models.decoder import clip_probabilities
+from models.schema import EncoderSpec, Prediction
+
+_BATCH = 256
+
+
+def by_windows(spec: EncoderSpec) -> bool:
+    """True when stored rows are one a frame, so that windows can be cut out of them."""
+    return spec.kind == "landmarks"
+
+
+def window_ends(steps: int, spec: EncoderSpec, hop_s: float) -> NDArray[np.int64]:
+    """The step at which each window of a clip of so many steps ends."""
+    hop = max(1, math.ceil(hop_s * spec.fps - 1e-6))
+    return np.arange(0, steps, hop)
+
+
+def clip_logits(
+    head: nn.Module, rows: NDArray[np.float32], spec: EncoderSpec, hop_s: float
+) -> NDArray[np.float32]:
+    """Logits (N, K) of the N windows of a clip."""
+    if by_windows(spec):
+        ends = window_ends(len(rows), spec, hop_s)
+        steps = ends[:, None] - np.arange(spec.frames - 1, -1, -1)
+        rows = rows[steps.clip(min=0)]  # N, T, D
+    else:
+        rows = rows[None]
+    features = torch.from_numpy(rows)
+    with torch.inference_mode():
+        parts = [
+            head(part, torch.ones(part.shape[:2], dtype=torch.bool))[0]
+            for part in torch.split(features, _BATCH)
+        ]
+    logits: NDArray[np.float32] = torch.cat(parts).numpy()
+    return logits
+
+
+def predictions(
+    logits: NDArray[np.float32],
+    glosses: int,
+    spec: EncoderSpec,
+    hop_s: float,
+    temperature: float = 1.0,
+) -> list[Prediction]:
+    """Logits (N, K) of a clip's windows as the recogniser would have told them."""
+    hop_s = max(1, math.ceil(hop_s * spec.fps - 1e-6)) / spec.fps
+    nothing = np.zeros(0, np.float32)
+    return [
+        Prediction(
+            stream="",
+            probabilities=row[:glosses],
+            idle=float(row[glosses]) if len(row) > glosses else 0.0,
+            attention=nothing,
+            start_s=i * hop_s - spec.window_s,
+            end_s=i * hop_s,
+        )
+        for i, row in enumerate(softmax(logits, temperature))
+    ]
+
+
+def clip_answer(
+    logits: NDArray[np.float32], glosses: int, spec: EncoderSpec, hop_s: float, temperature: float
+) -> NDArray[np.float32]:
+    """Probabilities (G,) of the glosses for a whole clip."""
+    return clip_probabilities(predictions(logits, glosses, spec, hop_s, temperature))

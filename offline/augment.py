@@ -1,0 +1,225 @@
+"""Windows for training: cut out of landmark rows at random, then changed as other signers would.
+
+A window in service ends anywhere: before, in or after a sign. So does a window here; what it is
+called depends on how much of the sign it shows and on how long ago that was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models import layout
+
+_HANDS = (layout.LEFT_HAND, layout.RIGHT_HAND)
+_MIRROR_INDEX = torch.from_numpy(layout.mirror_index())
+_MIRROR_SIGN = torch.from_numpy(layout.mirror_sign())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AugmentSettings:
+    """How far a window may be changed. Lengths in shoulder widths, times in seconds."""
+
+    speed: tuple[float, float] = (0.7, 1.4)
+    coverage: tuple[float, float] = (0.2, 0.5)  # share of the sign seen: no sign .. that sign
+    memory_s: tuple[float, float] = (0.6, 1.1)  # since the sign ended: that sign .. no sign
+    before: float = 0.25  # share of windows with something else before the sign
+    rotate_deg: float = 10.0
+    scale: float = 0.15
+    stretch: float = 0.1
+    shift: float = 0.1
+    hand_shift: float = 0.04
+    noise: float = 0.012
+    depth: float = 0.4
+    slow_camera: float = 0.25  # share of windows with ticks repeated
+    lose_hand: float = 0.3  # share of windows with a hand lost for a while
+    lose_other: float = 0.1  # share of windows without the hand that is seen less
+
+
+def sign_span(rows: NDArray[np.float32]) -> tuple[int, int]:
+    """First and one past the last step of rows (T, D) with a hand raised; (0, 0) when none is.
+
+    Raised: seen, with its wrist less than 0.95 shoulder widths below the shoulders.
+    """
+    up = np.zeros(len(rows), bool)
+    for hand, seen in zip(_HANDS, (layout.LEFT_SEEN, layout.RIGHT_SEEN), strict=True):
+        wrist_y = rows[:, hand.start + 1]
+        up |= (rows[:, seen] > 0.5) & (wrist_y < 0.95)
+    steps = np.flatnonzero(up)
+    return (int(steps[0]), int(steps[-1]) + 1) if len(steps) else (0, 0)
+
+
+class WindowSource:
+    """All rows of the training clips, and where in them each clip and its sign lie."""
+
+    def __init__(self, clips: list[NDArray[np.float32]], frames: int, fps: float) -> None:
+        self.frames = frames
+        self.fps = fps
+        lengths = [len(rows) for rows in clips]
+        self.rows = torch.from_numpy(np.concatenate(clips))  # N, D
+        self.start = torch.tensor(np.cumsum([0, *lengths[:-1]]))
+        self.length = torch.tensor(lengths)
+        spans = torch.tensor([sign_span(rows) for rows in clips])
+        whole = spans[:, 1] <= spans[:, 0]
+        self.first = torch.where(whole, 0, spans[:, 0])
+        self.last = torch.where(whole, self.length, spans[:, 1])
+
+    def take(self, clip: Tensor, when: Tensor) -> Tensor:
+        """Rows of `clip` (B,) at `when` (B, T) steps, ends repeated: (B, T, D).
+
+        Between two steps the points move in a straight line, if the hand is there at both.
+        """
+        top = (self.length[clip] - 1)[:, None]
+        when = when.clamp(min=0).minimum(top.to(when.dtype))
+        low = when.floor().long()
+        high = torch.minimum(low + 1, top)
+        part = (when - low)[..., None]
+        a = self.rows[self.start[clip][:, None] + low]
+        b = self.rows[self.start[clip][:, None] + high]
+        near = torch.where(part < 0.5, a, b)
+        out = near.clone()
+        for piece in (layout.BODY, *_HANDS):
+            x, y = a[..., piece], b[..., piece]
+            both = (x.abs().sum(-1, keepdim=True) > 0) & (y.abs().sum(-1, keepdim=True) > 0)
+            out[..., piece] = torch.where(both, x + part * (y - x), near[..., piece])
+        return out
+
+    def windows(
+        self, clip: Tensor, settings: AugmentSettings, draw: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """A random window of each `clip` (B,): rows (B, T, D); how far it shows its sign (B,)."""
+        count, frames = len(clip), self.frames
+        slow, fast = settings.speed
+        speed = slow * (fast / slow) ** torch.rand(count, generator=draw)
+        first, last = self.first[clip].float(), self.last[clip].float()
+        span = frames * speed
+        # Ends run from just before the sign until it is forgotten.
+        early = first - 3
+        late = last + (settings.memory_s[1] * self.fps * speed)
+        end = early + (late - early) * torch.rand(count, generator=draw)
+        limit = self.length[clip].float() - 1 + 3
+        end = torch.minimum(end, torch.maximum(limit, early))
+        seen = shown(end, first, last, span, self.fps * speed, settings)
+        when = end[:, None] - speed[:, None] * torch.arange(frames - 1, -1, -1)
+        if settings.slow_camera:
+            when = when.gather(1, _held(count, frames, settings.slow_camera, draw))
+        rows = self.take(clip, when)
+        if settings.before:
+            rows = self._put_before(rows, clip, when, seen, settings, draw)
+        return rows, seen
+
+    def _put_before(
+        self,
+        rows: Tensor,
+        clip: Tensor,
+        when: Tensor,
+        seen: Tensor,
+        settings: AugmentSettings,
+        draw: torch.Generator,
+    ) -> Tensor:
+        """Let another clip's end stand before the sign: people sign on, a video loops."""
+        count, frames = when.shape
+        chosen = (torch.rand(count, generator=draw) < settings.before) & (seen > 0.99)
+        other = torch.randint(len(self.length), (count,), generator=draw)
+        lead = 4 * torch.rand(count, generator=draw)
+        foreign = when < (self.first[clip].float() - lead)[:, None]
+        until = foreign.sum(1, keepdim=True)  # B, 1
+        back = until - 1 - torch.arange(frames)
+        stop = self.last[other].float() + 6 * torch.rand(count, generator=draw)
+        stop = torch.minimum(stop, self.length[other].float() - 1)
+        instead = self.take(other, stop[:, None] - back)
+        return torch.where((foreign & chosen[:, None])[..., None], instead, rows)
+
+
+def shown(
+    end: Tensor,
+    first: Tensor,
+    last: Tensor,
+    span: Tensor,
+    fps: Tensor | float,
+    settings: AugmentSettings,
+) -> Tensor:
+    """How far windows that end at step `end` and last `span` show the sign from `first` to `last`.
+
+    1: that sign; 0: no sign. Less where little of it is in the window, or it ended long ago.
+    """
+    inside = torch.minimum(end, last) - torch.maximum(end - span, first)
+    share = inside.clamp(min=0) / torch.minimum(last - first, span)
+    gap_s = ((end - last) / fps).clamp(min=0)
+    return _ramp(share, *settings.coverage) * (1 - _ramp(gap_s, *settings.memory_s))
+
+
+def augment(rows: Tensor, settings: AugmentSettings, draw: torch.Generator) -> Tensor:
+    """Rows (B, T, D) as another signer before another camera might have given them."""
+    count, frames, _ = rows.shape
+
+    def spread(*shape: int) -> Tensor:
+        return 2 * torch.rand(*shape, generator=draw) - 1
+
+    flip = torch.rand(count, generator=draw) < 0.5
+    rows = torch.where(flip[:, None, None], rows[..., _MIRROR_INDEX] * _MIRROR_SIGN, rows)
+
+    angle = torch.deg2rad(settings.rotate_deg * spread(count))
+    size = torch.exp(settings.scale * spread(count))
+    wide = torch.exp(settings.stretch * spread(count))
+    turn = torch.stack(
+        [
+            torch.stack([size * wide * angle.cos(), -size * angle.sin()], -1),
+            torch.stack([size * wide * angle.sin(), size * angle.cos()], -1),
+        ],
+        -2,
+    )  # B, 2, 2
+    shift = settings.shift * spread(count, 1, 1, 2)
+    deep = size * torch.exp(settings.depth * spread(count))
+    out = rows.clone()
+    for piece, columns in ((layout.BODY, 2), (layout.LEFT_HAND, 3), (layout.RIGHT_HAND, 3)):
+        points = torch.unflatten(rows[..., piece], -1, (-1, columns))
+        there = (points.abs().sum((-2, -1)) > 0)[..., None, None]
+        flat = torch.einsum("bij,btpj->btpi", turn, points[..., :2]) + shift
+        if columns == 3:
+            flat = flat + settings.hand_shift * torch.randn(count, 1, 1, 2, generator=draw)
+            flat = torch.cat([flat, points[..., 2:] * deep[:, None, None, None]], -1)
+        flat = flat + settings.noise * torch.randn(flat.shape, generator=draw)
+        out[..., piece] = torch.where(there, flat, points).flatten(-2)
+
+    steps = torch.arange(frames)
+    hold = 4  # steps a lost hand stands: layout.HOLD_S at 15 a second
+    for side, piece in enumerate(_HANDS):
+        flag = layout.LEFT_SEEN + side
+        lost = torch.rand(count, generator=draw) < settings.lose_hand
+        begin = torch.randint(1, frames, (count,), generator=draw)
+        length = torch.randint(1, 9, (count,), generator=draw)
+        inside = (steps >= begin[:, None]) & (steps < (begin + length)[:, None]) & lost[:, None]
+        standing = inside & (steps < begin[:, None] + hold)
+        kept = torch.where(standing, begin[:, None] - 1, steps)
+        points = out[..., piece].gather(1, kept[..., None].expand(-1, -1, 63))
+        out[..., piece] = torch.where((inside & ~standing)[..., None], 0.0, points)
+        out[..., flag] = torch.where(inside, 0.0, out[..., flag])
+
+    seen = out[..., layout.SEEN].sum(1)  # B, 2
+    drop = torch.rand(count, generator=draw) < settings.lose_other
+    for side, piece in enumerate(_HANDS):
+        gone = (drop & (seen[:, side] < 0.5 * seen[:, 1 - side]))[:, None]
+        out[..., piece] = torch.where(gone[..., None], 0.0, out[..., piece])
+        out[..., layout.LEFT_SEEN + side] = torch.where(
+            gone, 0.0, out[..., layout.LEFT_SEEN + side]
+        )
+    return out
+
+
+def _ramp(x: Tensor, low: float, high: float) -> Tensor:
+    return ((x - low) / (high - low)).clamp(0, 1)
+
+
+def _held(count: int, frames: int, share: float, draw: torch.Generator) -> Tensor:
+    """(B, T) Which step each step shows when a slow camera leaves ticks without a frame."""
+    slow = (
+        (torch.rand(count, 1, generator=draw) < share) * 0.5 * torch.rand(count, 1, generator=draw)
+    )
+    fresh = torch.rand(count, frames, generator=draw) >= slow
+    fresh[:, 0] = True
+    return torch.where(fresh, torch.arange(frames), 0).cummax(1).values

@@ -1,0 +1,72 @@
+"""A trained head on disk: `NAME.pt` (state dicts, tensors only) and `NAME.json`, its card.
+
+`offline.train` writes it, `offline.evaluate` and `offline.export` read it. The card has what a
+bundle's card has (see `models.card`) but the files, and two fields more: `glosses`, in the order of
+the logits, and `classes`, how many logits each head has before they are folded to the glosses.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from models.heads import Committee, GlossClassifier, LandmarkClassifier, make_head
+
+Head = GlossClassifier | LandmarkClassifier
+
+
+class CheckpointError(ValueError):
+    """A trained head that can't be read; one line that says which file and why."""
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str], heads: Sequence[Head], card: Mapping[str, Any]
+) -> Path:
+    """Write `path` (`….pt`) and the card beside it (`….json`). Several heads answer together."""
+    file = Path(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    states = [{k: v.detach().cpu().clone() for k, v in head.state_dict().items()} for head in heads]
+    torch.save({"states": states}, file)
+    full = {
+        **card,
+        "head": {
+            "kind": heads[0].settings["kind"],
+            "args": {"heads": len(heads), **heads[0].settings},
+            "idle": int(card["classes"]) > len(card["glosses"]),
+        },
+    }
+    text = json.dumps(full, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    file.with_suffix(".json").write_text(text, encoding="utf-8")
+    return file
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> tuple[Committee, dict[str, Any]]:
+    """The heads of `path` as one, in evaluation mode, and the card.
+
+    Raises:
+        CheckpointError: a file is missing, or the two don't belong together.
+    """
+    file = Path(path)
+    try:
+        card = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+        args = dict(card["head"]["args"])
+        count = int(args.pop("heads"))
+        states = torch.load(file, map_location="cpu", weights_only=True)["states"]
+        if len(states) != count:
+            raise ValueError(f"the card tells of {count} heads, the file has {len(states)}")
+        heads: list[nn.Module] = []
+        for state in states:
+            head = make_head(args)
+            head.load_state_dict(state, strict=True)
+            heads.append(head)
+        committee = Committee(heads, len(card["glosses"]), int(card["classes"]))
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, pickle.UnpicklingError) as exc:
+        raise CheckpointError(f"{file}: not a trained head: {exc}") from exc
+    return committee.eval(), card

@@ -1,0 +1,232 @@
+"""Grouped cross-validation: every clip answered by heads that never saw its signers.
+
+Examples -> folds by signer group -> [trainer] -> [answers] -> what to report, and how to calibrate.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.decoder import DecoderSettings, SignDecoder
+from models.heads import Committee
+from models.schema import EncoderSpec
+from offline.answers import by_windows, clip_answer, clip_logits, predictions, window_ends
+from offline.augment import AugmentSettings, shown, sign_span
+from offline.examples import IDLE, Example, scored, vocabulary
+from offline.scores import calibration_error, fit_temperature, ranks, share_within
+from offline.splits import grouped_folds, refuse_straddling
+from offline.trainer import TrainSettings, fit_heads, lessons
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """A clip, and what the heads of the fold in which it was tested said of its windows."""
+
+    example: Example
+    fold: int
+    logits: NDArray[np.float32]  # (N, K)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything one fold needs to know."""
+
+    examples: Sequence[Example]
+    glosses: tuple[str, ...]
+    spec: EncoderSpec
+    hop_s: float
+    open_set: bool
+    settings: TrainSettings
+    threads: int = 1
+
+
+def fold_of_groups(
+    examples: Sequence[Example], glosses: Sequence[str], folds: int, seed: int
+) -> dict[str, int]:
+    """The fold in which each signer group is tested. Groups without a clip to score are in none.
+
+    Clips of nobody signing are groups of their own: dealt to the folds in the order of their names.
+    """
+    test = [e for e in scored(examples) if e.gloss in glosses]
+    dealt = grouped_folds([e.gloss for e in test], [e.group for e in test], folds, seed)
+    fold_of = {e.group: fold for e, fold in zip(test, dealt, strict=True)}
+    resting = sorted({e.group for e in examples if e.gloss == IDLE} - fold_of.keys())
+    return fold_of | {group: i % folds for i, group in enumerate(resting)}
+
+
+def split_fold(
+    examples: Sequence[Example], fold_of: dict[str, int], fold: int
+) -> tuple[list[Example], list[Example]]:
+    """What a fold trains on, and what it is tested on: all clips of its signer groups."""
+    train = [e for e in examples if fold_of.get(e.group) != fold]
+    test = [e for e in examples if fold_of.get(e.group) == fold]
+    refuse_straddling([e.group for e in train], [e.group for e in test])
+    return train, test
+
+
+def cross_validate(
+    plan: Plan,
+    folds: int,
+    seed: int,
+    *,
+    jobs: int = 1,
+    progress: Callable[[str], None] = lambda line: None,
+) -> list[Answered]:
+    """Answers to every clip of every group that is tested, captioned ones and other signs too."""
+    fold_of = fold_of_groups(plan.examples, plan.glosses, folds, seed)
+    splits = [split_fold(plan.examples, fold_of, fold) for fold in range(folds)]
+    answers: list[Answered] = []
+    # Spawned, not forked: torch's threads do not survive a fork.
+    with ProcessPoolExecutor(min(jobs, folds), mp_context=get_context("spawn")) as pool:
+        work = [pool.submit(_run_fold, plan, train, test) for train, test in splits]
+        for fold, (job, (train, test)) in enumerate(zip(work, splits, strict=True)):
+            logits = job.result()
+            progress(f"fold {fold + 1} of {folds}: {len(train)} clips trained, {len(test)} tested")
+            answers += [
+                Answered(example=e, fold=fold, logits=x) for e, x in zip(test, logits, strict=True)
+            ]
+    return answers
+
+
+def _run_fold(
+    plan: Plan, train: Sequence[Example], test: Sequence[Example]
+) -> list[NDArray[np.float32]]:
+    torch.set_num_threads(plan.threads)
+    words = vocabulary(train, plan.glosses, plan.open_set)
+    heads = fit_heads(lessons(train, words, plan.spec, plan.settings), plan.settings)
+    head = Committee(heads, len(words.glosses), words.classes).eval()
+    return [clip_logits(head, e.rows, plan.spec, plan.hop_s) for e in test]
+
+
+def calibrate(answers: Sequence[Answered], plan: Plan) -> float:
+    """The temperature that suits the windows of clips that the heads had not seen.
+
+    Taken are windows that clearly show a sign of the vocabulary or clearly show none.
+    """
+    logits: list[NDArray[np.float32]] = []
+    labels: list[NDArray[np.int64]] = []
+    for answer in answers:
+        labelled = window_labels(answer, plan)
+        keep = labelled >= 0
+        logits.append(answer.logits[keep])
+        labels.append(labelled[keep])
+    return fit_temperature(np.concatenate(logits), np.concatenate(labels))
+
+
+def window_labels(answer: Answered, plan: Plan) -> NDArray[np.int64]:
+    """(N,) The class of each window of a clip; -1 where it is no clear case."""
+    count, glosses = len(answer.logits), plan.glosses
+    example = answer.example
+    if example.gloss not in glosses:
+        known = example.gloss == IDLE and plan.open_set
+        return np.full(count, len(glosses) if known else -1)
+    label = glosses.index(example.gloss)
+    if not by_windows(plan.spec):
+        return np.full(count, label)
+    first, last = sign_span(example.rows)
+    if last <= first:
+        return np.full(count, -1)
+    ends = torch.from_numpy(window_ends(len(example.rows), plan.spec, plan.hop_s)).float()
+    seen = shown(
+        ends,
+        torch.full_like(ends, first),
+        torch.full_like(ends, last),
+        torch.full_like(ends, plan.spec.frames),
+        plan.spec.fps,
+        AugmentSettings(),
+    ).numpy()
+    rest = len(glosses) if plan.open_set else -1
+    result: NDArray[np.int64] = np.where(seen > 0.99, label, np.where(seen < 0.01, rest, -1))
+    return result
+
+
+def to_score(answers: Sequence[Answered], glosses: Sequence[str]) -> list[Answered]:
+    """The answers that figures may be made of."""
+    fair = set(scored([a.example for a in answers]))
+    return [a for a in answers if a.example in fair and a.example.gloss in glosses]
+
+
+def calm_threshold(live: Sequence[dict[str, Any]]) -> float:
+    """The lowest threshold (of `rejection`s) with at most one false sign a minute, or the highest.
+
+    Where nobody ever signs nothing, 0.5.
+    """
+    rates = [(row["threshold"], row["false_signs_per_min"]) for row in live]
+    if any(rate is None for _, rate in rates) or not rates:
+        return 0.5
+    calm = [threshold for threshold, rate in rates if rate <= 1.0]
+    return float(min(calm)) if calm else float(max(threshold for threshold, _ in rates))
+
+
+def summary(answers: Sequence[Answered], plan: Plan, temperature: float) -> dict[str, Any]:
+    """The figures on clips that may be scored, by the whole clip's answer."""
+    glosses = plan.glosses
+    test = to_score(answers, glosses)
+    labels = np.array([glosses.index(a.example.gloss) for a in test])
+    p = np.stack(
+        [clip_answer(a.logits, len(glosses), plan.spec, plan.hop_s, temperature) for a in test]
+    )
+    rank = ranks(p, labels)
+    figures: dict[str, Any] = {"clips": len(test), "glosses": len(glosses)}
+    for top in (1, 3, 5, 10):
+        if top < len(glosses):
+            value, interval = share_within(rank, top)
+            figures[f"top{top}"] = round(value, 4)
+            figures[f"top{top}_interval95"] = [round(x, 4) for x in interval]
+    by_gloss: dict[str, list[bool]] = defaultdict(list)
+    for a, r in zip(test, rank, strict=True):
+        by_gloss[a.example.gloss].append(bool(r == 0))
+    figures["top1_class_mean"] = round(float(np.mean([np.mean(v) for v in by_gloss.values()])), 4)
+    figures["ece"] = round(calibration_error(p, labels), 4)
+    figures["per_gloss"] = {g: [sum(v), len(v)] for g, v in sorted(by_gloss.items())}
+    figures["signer_groups"] = len({a.example.group for a in test})
+    return figures
+
+
+def rejection(
+    answers: Sequence[Answered], plan: Plan, temperature: float, threshold: float
+) -> dict[str, Any]:
+    """How calm the answers are where nobody signs a known gloss, and how soon they come elsewhere.
+
+    By the sign decoder with `threshold`, on clips of groups that the heads did not see.
+    """
+    idle_s, idle_signs, foreign, foreign_signs = 0.0, 0, 0, 0
+    right, wrong, none = 0, 0, 0
+    for answer in answers:
+        example = answer.example
+        told = predictions(answer.logits, len(plan.glosses), plan.spec, plan.hop_s, temperature)
+        decoder = SignDecoder(plan.glosses, DecoderSettings(threshold=threshold))
+        signs = {s.id: s for p in told for s in decoder.update(p)}
+        signs |= {s.id: s for s in decoder.flush()}
+        if example.gloss == IDLE:
+            idle_s += len(example.rows) / plan.spec.fps
+            idle_signs += len(signs)
+        elif example.gloss not in plan.glosses:
+            foreign += 1
+            foreign_signs += bool(signs)
+        elif any(s.gloss == example.gloss for s in signs.values()):
+            right += 1
+        elif signs:
+            wrong += 1
+        else:
+            none += 1
+    known = max(1, right + wrong + none)
+    return {
+        "threshold": threshold,
+        "idle_s": round(idle_s, 1),
+        "false_signs_per_min": round(60 * idle_signs / idle_s, 2) if idle_s else None,
+        "clips_of_other_signs": foreign,
+        "taken_for_a_known_sign": round(foreign_signs / foreign, 3) if foreign else None,
+        "known_signs_named": round(right / known, 3),
+        "known_signs_misnamed": round(wrong / known, 3),
+        "known_signs_missed": round(none / known, 3),
+    }

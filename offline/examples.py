@@ -1,0 +1,164 @@
+"""What heads learn from: the rows that `offline.encode` stored, with gloss and signer group.
+
+    index.csv + .npy -> [examples] -> [trainer] / [crossval]
+
+`signer` is the group that must not straddle train and test. Two values have a meaning of their own:
+the gloss `idle` (nobody signs), and the split `extra` (learn from it, but never score it: say,
+because the word is written in the picture).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.card import spec_from
+from models.schema import EncoderSpec
+
+IDLE = "idle"
+EXTRA = "extra"
+ORIGINAL = "original"
+
+_NEEDED = ("video_id", "gloss", "path_to_npy_file")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Example:
+    """One embedded video."""
+
+    video_id: str
+    gloss: str
+    group: str  # whose signing it is; a video of unknown signer is a group of its own
+    split: str  # as labelled: train, val, test, extra or nothing
+    variant: str
+    rows: NDArray[np.float32]  # (T, D)
+
+
+def read_examples(index: str | os.PathLike[str]) -> list[Example]:
+    """All examples of an `index.csv`; paths in it are relative to it. float16 becomes float32.
+
+    Raises:
+        ValueError: a column, a file or a row of numbers is not as it should be.
+    """
+    file = Path(index)
+    try:
+        with file.open(newline="", encoding="utf-8") as stream:
+            table = list(csv.DictReader(stream))
+    except OSError as exc:
+        raise ValueError(f"{file}: can't be read: {exc.strerror}") from exc
+    if not table:
+        raise ValueError(f"{file}: lists no video")
+    for column in _NEEDED:
+        if column not in table[0]:
+            raise ValueError(f"{file}: has no column {column}")
+    examples = [_example(file, line) for line in table]
+    dims = {example.rows.shape[1] for example in examples}
+    if len(dims) > 1:
+        raise ValueError(f"{file}: rows of different encoders: {sorted(dims)} numbers a step")
+    return examples
+
+
+def _example(index: Path, line: dict[str, str]) -> Example:
+    path = index.parent / line["path_to_npy_file"]
+    try:
+        rows = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as exc:
+        raise ValueError(f"{path}: no rows of numbers: {exc}") from exc
+    if rows.ndim != 2 or len(rows) == 0 or not np.issubdtype(rows.dtype, np.floating):
+        raise ValueError(f"{path}: {rows.dtype} of shape {rows.shape}, not floats (T, D)")
+    rows = rows.astype(np.float32)
+    if not np.isfinite(rows).all():
+        raise ValueError(f"{path}: has numbers that are not finite")
+    return Example(
+        video_id=line["video_id"],
+        gloss=line["gloss"].strip(),
+        group=(line.get("signer") or "").strip() or f"video:{line['video_id']}",
+        split=(line.get("split") or "").strip(),
+        variant=(line.get("variant") or "").strip() or ORIGINAL,
+        rows=rows,
+    )
+
+
+def read_spec(index: str | os.PathLike[str]) -> EncoderSpec:
+    """The encoder behind an index, from the `encode_report.json` beside it.
+
+    Raises:
+        ValueError: the report is missing or does not say.
+    """
+    file = Path(index).parent / "encode_report.json"
+    try:
+        return spec_from(json.loads(file.read_text(encoding="utf-8"))["encoder"])
+    except (OSError, KeyError, TypeError, ValueError) as exc:
+        raise ValueError(f"{file}: does not tell which encoder made the index: {exc}") from exc
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vocabulary:
+    """Which class is what: the glosses to recognise first, then others that only help to learn.
+
+    others: glosses with few clips, told apart in training, so that fewer signs look alike.
+    unknown: one class for all further glosses. nothing: nobody signs. None: there is none.
+    """
+
+    glosses: tuple[str, ...]
+    others: tuple[str, ...] = ()
+    unknown: bool = False
+    nothing: bool = False
+
+    @property
+    def classes(self) -> int:
+        return len(self.glosses) + len(self.others) + self.unknown + self.nothing
+
+    @property
+    def idle(self) -> int | None:
+        return self.classes - 1 if self.nothing else None
+
+    def label(self, gloss: str) -> int | None:
+        """The class of a gloss; None when it is not to be learnt."""
+        if gloss == IDLE:
+            return self.idle
+        if gloss in self.glosses:
+            return self.glosses.index(gloss)
+        if gloss in self.others:
+            return len(self.glosses) + self.others.index(gloss)
+        return len(self.glosses) + len(self.others) if self.unknown else None
+
+
+def scored(examples: Sequence[Example]) -> list[Example]:
+    """The examples that may be scored."""
+    return [e for e in examples if e.gloss != IDLE and e.split != EXTRA and e.variant == ORIGINAL]
+
+
+def common_glosses(examples: Sequence[Example], clips: int) -> tuple[str, ...]:
+    """Glosses with at least so many clips that may be scored, in alphabetical order.
+
+    Raises:
+        ValueError: there is none.
+    """
+    counts = Counter(e.gloss for e in scored(examples))
+    glosses = tuple(sorted(gloss for gloss, count in counts.items() if count >= clips))
+    if not glosses:
+        raise ValueError(f"no gloss has {clips} clips; lower --min-clips")
+    return glosses
+
+
+def vocabulary(train: Sequence[Example], glosses: Sequence[str], open_set: bool) -> Vocabulary:
+    """Classes to train on `train` with; an open set has other signs and 'nobody signs' too."""
+    if not open_set:
+        return Vocabulary(glosses=tuple(glosses))
+    counts = Counter(e.gloss for e in train if e.gloss != IDLE and e.variant == ORIGINAL)
+    rest = {gloss: count for gloss, count in counts.items() if gloss not in glosses}
+    return Vocabulary(
+        glosses=tuple(glosses),
+        others=tuple(sorted(gloss for gloss, count in rest.items() if count > 1)),
+        unknown=any(count == 1 for count in rest.values()),
+        nothing=True,
+    )

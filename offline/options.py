@@ -1,0 +1,70 @@
+"""The options by which `offline.train` and `offline.evaluate` describe a training."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from offline.examples import Example, common_glosses
+from offline.trainer import TrainSettings
+
+
+def chosen_glosses(args: argparse.Namespace, examples: Sequence[Example]) -> tuple[str, ...]:
+    """The glosses that `--glosses` lists, one a line, or those with `--min-clips` clips."""
+    if not args.glosses:
+        return common_glosses(examples, args.min_clips)
+    try:
+        lines = Path(args.glosses).read_text(encoding="utf-8").splitlines()
+    except OSError as exc:
+        raise ValueError(f"{args.glosses}: can't be read: {exc.strerror}") from exc
+    names = [line.strip() for line in lines if line.strip()]
+    missing = set(names) - {e.gloss for e in examples}
+    if missing or len(set(names)) < len(names) or not names:
+        wrong = f"no clip of {sorted(missing)[:5]}" if missing else "glosses twice, or none at all"
+        raise ValueError(f"{args.glosses}: {wrong}")
+    return tuple(names)
+
+
+def settings_from(args: argparse.Namespace) -> TrainSettings:
+    extra = {"dropout": args.dropout} if args.dropout is not None else {}
+    return TrainSettings(
+        head=args.head,
+        batch=args.batch,
+        epochs=args.epochs,
+        lr=args.lr,
+        weight_decay=args.weight_decay,
+        heads=args.heads,
+        seed=args.seed,
+        extra=extra,
+    )
+
+
+def add_training_options(parser: argparse.ArgumentParser) -> None:
+    """What `offline.train` and `offline.evaluate` both take."""
+    parser.add_argument("--index", required=True, help="index.csv that offline.encode wrote")
+    parser.add_argument("--head", choices=("gloss", "landmarks"), default="gloss")
+    parser.add_argument("--batch", type=_positive, default=32)
+    parser.add_argument("--epochs", type=float, default=10)
+    parser.add_argument("--lr", type=float, default=1e-4)
+    parser.add_argument("--weight-decay", type=float, default=0.05)
+    parser.add_argument("--dropout", type=float, default=None)
+    parser.add_argument("--heads", type=_positive, default=1, help="how many answer together")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--glosses", help="file with the glosses to recognise, one a line")
+    parser.add_argument("--min-clips", type=_positive, default=2, help="a gloss must have so many")
+    parser.add_argument(
+        "--open-set",
+        action="store_true",
+        help="learn idle too: nobody signs, or something outside the glosses",
+    )
+    parser.add_argument("--hop-s", type=float, default=0.1, help="seconds between windows")
+    parser.add_argument("--fold-seed", type=int, default=0)
+    parser.add_argument("--threads", type=_positive, default=2)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return value

@@ -1,0 +1,44 @@
+"""Pictures of a training: the loss, and which gloss is taken for which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+
+from offline.scores import confusion
+
+matplotlib.use("Agg")  # no display
+from matplotlib import pyplot as plt
+
+
+def draw_loss(losses: Sequence[float], path: Path) -> None:
+    """The loss of each step, smoothed over 20 steps."""
+    width = min(20, len(losses))
+    smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
+    figure, axes = plt.subplots(figsize=(6, 4))
+    axes.plot(np.arange(len(smooth)) + width, smooth)
+    axes.set(xlabel="step", ylabel="loss")
+    figure.savefig(path, dpi=100, bbox_inches="tight")
+    plt.close(figure)
+
+
+def draw_confusion(
+    probabilities: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    glosses: Sequence[str],
+    path: Path,
+) -> None:
+    """Counts of true gloss (a row) and answer (a column)."""
+    size = max(4.0, 0.3 * len(glosses))
+    figure, axes = plt.subplots(figsize=(size, size))
+    axes.imshow(confusion(probabilities, labels), cmap="Blues")
+    ticks = range(len(glosses))
+    axes.set(xlabel="answer", ylabel="signed")
+    axes.set_xticks(ticks, glosses, rotation=90)
+    axes.set_yticks(ticks, glosses)
+    figure.savefig(path, dpi=100, bbox_inches="tight")
+    plt.close(figure)

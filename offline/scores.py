@@ -1,0 +1,64 @@
+"""How good answers are, and how sure we can be of that. Arrays in, plain numbers out."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.classifier import softmax
+
+Interval = tuple[float, float]
+
+
+def ranks(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many classes stand before the right one, for each of probabilities (N, G)."""
+    right = probabilities[np.arange(len(labels)), labels]
+    count: NDArray[np.int64] = (probabilities > right[:, None]).sum(1)
+    return count
+
+
+def share_within(
+    rank: NDArray[np.int64], top: int, draws: int = 2000, seed: int = 0
+) -> tuple[float, Interval]:
+    """The share of clips with the right class among the first `top`, and its 95 % interval.
+
+    The interval is from a bootstrap over clips.
+    """
+    hit = (rank < top).astype(np.float64)
+    picks = np.random.default_rng(seed).integers(0, len(hit), (draws, len(hit)))
+    low, high = np.percentile(hit[picks].mean(1), [2.5, 97.5])
+    return float(hit.mean()), (float(low), float(high))
+
+
+def calibration_error(
+    probabilities: NDArray[np.float32], labels: NDArray[np.int64], bins: int = 10
+) -> float:
+    """ECE: how far the likeliest class's probability is from how often it is right."""
+    sure = probabilities.max(1)
+    right = probabilities.argmax(1) == labels
+    bin_of = np.minimum((sure * bins).astype(int), bins - 1)
+    error = 0.0
+    for b in range(bins):
+        inside = bin_of == b
+        if inside.any():
+            error += float(inside.mean() * abs(sure[inside].mean() - right[inside].mean()))
+    return error
+
+
+def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """What to divide logits (N, K) by, so that the right classes are likeliest: 0.25 to 4."""
+    candidates = np.geomspace(0.25, 4.0, 81)
+
+    def surprise(temperature: float) -> float:
+        p = softmax(logits, temperature)[np.arange(len(labels)), labels]
+        return float(-np.log(p + 1e-9).mean())
+
+    return float(min(candidates, key=surprise))
+
+
+def confusion(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(G, G) counts: a row a true class, a column an answer."""
+    classes = probabilities.shape[1]
+    table = np.zeros((classes, classes), np.int64)
+    np.add.at(table, (labels, probabilities.argmax(1)), 1)
+    return table

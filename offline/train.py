@@ -1,0 +1,234 @@
+"""Train a head on an index of embedded videos.
+
+    python -m offline.train --index embeddings/index.csv --batch 32 --epochs 10 --lr 1e-4
+
+    index.csv + .npy -> [examples] -> [trainer] -> models/gloss_classifier_<time>.pt and .json
+
+Beside the head it draws its loss and, for clips kept out, its confusions as PNG. The last line of
+stdout is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.card import spec_as_card
+from models.heads import Committee
+from offline.answers import clip_answer, clip_logits
+from offline.checkpoint import save_checkpoint
+from offline.crossval import (
+    Answered,
+    Plan,
+    calibrate,
+    fold_of_groups,
+    split_fold,
+    summary,
+    to_score,
+)
+from offline.examples import IDLE, Example, read_examples, read_spec, vocabulary
+from offline.options import add_training_options, chosen_glosses, settings_from
+from offline.plots import draw_confusion, draw_loss
+from offline.splits import refuse_straddling
+from offline.trainer import fit_heads, lessons
+
+_FOLDS = 5
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    try:
+        result = run(args)
+    except ValueError as exc:
+        print(f"train: {exc}", file=sys.stderr)
+        return 2
+    print(json.dumps(result))
+    return 0
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Train as the command line says; what the last line tells.
+
+    Raises:
+        ValueError: the index or an option does not allow it.
+    """
+    torch.set_num_threads(args.threads)
+    examples = read_examples(args.index)
+    spec = read_spec(args.index)
+    glosses = chosen_glosses(args, examples)
+    settings = settings_from(args)
+    plan = Plan(
+        examples=examples,
+        glosses=glosses,
+        spec=spec,
+        hop_s=args.hop_s,
+        open_set=args.open_set,
+        settings=settings,
+    )
+    train, test = _split(args, examples, glosses)
+    words = vocabulary(train, glosses, args.open_set)
+    print(
+        f"{len(train)} clips to train on, {len(test)} kept out; {len(glosses)} glosses, "
+        f"{words.classes} classes; {settings}",
+        flush=True,
+    )
+    losses: list[float] = []
+    heads = fit_heads(lessons(train, words, spec, settings), settings, _Progress(losses))
+    head = Committee(heads, len(glosses), words.classes).eval()
+    out = Path(args.out or f"models/gloss_classifier_{datetime.now(UTC):%Y%m%d-%H%M%S}.pt")
+
+    answers = [
+        Answered(example=e, fold=0, logits=clip_logits(head, e.rows, spec, args.hop_s))
+        for e in test
+    ]
+    known = to_score(answers, glosses)
+    base = _read_json(args.card) if args.card else {}
+    metrics: dict[str, Any] = {}
+    calibration = {"temperature": 1.0, "threshold": 0.5}
+    if args.report:
+        report = _read_json(args.report)
+        calibration = dict(report["calibration"])
+        metrics["cross_validation"] = {**report["scores"], **report["how"]}
+    elif known:
+        calibration["temperature"] = calibrate(answers, plan)
+    if args.threshold is not None:
+        calibration["threshold"] = args.threshold
+    if known:
+        metrics["kept_out"] = summary(known, plan, calibration["temperature"])
+    card = {
+        "name": out.stem,
+        "encoder": spec_as_card(spec),
+        "window_s": spec.window_s,
+        "hop_s": args.hop_s,
+        "calibration": calibration,
+        "licence": "not stated",
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **base,
+        "data": {**base.get("data", {}), **_about(train, test, known)},
+        "metrics": metrics,
+        "glosses": list(glosses),
+        "classes": words.classes,
+    }
+    save_checkpoint(out, heads, card)
+    draw_loss(losses, out.with_name(f"{out.stem}_loss.png"))
+    if known:
+        p = np.stack(
+            [
+                clip_answer(a.logits, len(glosses), spec, args.hop_s, calibration["temperature"])
+                for a in known
+            ]
+        )
+        labels = np.array([glosses.index(a.example.gloss) for a in known])
+        draw_confusion(p, labels, glosses, out.with_name(f"{out.stem}_confusion.png"))
+    return {
+        "model": str(out),
+        "clips": len(train),
+        "classes": words.classes,
+        "glosses": len(glosses),
+        "loss": round(float(np.mean(losses[-20:])), 4),
+        **{f"kept_out_{k}": v for k, v in metrics.get("kept_out", {}).items() if k != "per_gloss"},
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m offline.train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_training_options(parser)
+    parser.add_argument(
+        "--split",
+        choices=("official", "grouped", "none"),
+        default="grouped",
+        help="official: the labels' own; grouped: keep one fold of signers out; none: train on all",
+    )
+    parser.add_argument(
+        "--fold", type=int, default=0, help="which of five --split grouped keeps out"
+    )
+    parser.add_argument("--hold-out-groups", help="signers to keep out, with commas between")
+    parser.add_argument("--card", help="JSON file with fields for the card: name, data, licence …")
+    parser.add_argument("--report", help="JSON report of offline.evaluate: calibration and figures")
+    parser.add_argument("--threshold", type=float, help="probability at which a gloss counts, live")
+    parser.add_argument("--out", help="the .pt to write")
+    return parser
+
+
+def _about(
+    train: Sequence[Example], test: Sequence[Example], known: Sequence[Answered]
+) -> dict[str, Any]:
+    """What the card says of who and what is in the data."""
+    return {
+        "clips": len(train),
+        "clips_without_signing": sum(e.gloss == IDLE for e in train),
+        "signer_groups": len({e.group for e in train if e.gloss != IDLE}),
+        "held_out_groups": sorted({e.group for e in test}),
+        "held_out_clips": [
+            {"video_id": a.example.video_id, "gloss": a.example.gloss}
+            for a in sorted(known, key=lambda a: (a.example.gloss, a.example.video_id))
+        ],
+    }
+
+
+def _read_json(path: str) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise ValueError(f"{path}: no JSON to read: {exc}") from exc
+    return value
+
+
+def _split(
+    args: argparse.Namespace, examples: Sequence[Example], glosses: Sequence[str]
+) -> tuple[list[Example], list[Example]]:
+    if args.hold_out_groups:
+        groups = set(args.hold_out_groups.split(","))
+        unknown = groups - {e.group for e in examples}
+        if unknown:
+            raise ValueError(f"--hold-out-groups: no clip of {', '.join(sorted(unknown))}")
+        return (
+            [e for e in examples if e.group not in groups],
+            [e for e in examples if e.group in groups],
+        )
+    if args.split == "none":
+        return list(examples), []
+    if args.split == "official":
+        train = [e for e in examples if e.split in ("train", "extra")]
+        test = [e for e in examples if e.split in ("val", "test")]
+        refuse_straddling([e.video_id for e in train], [e.video_id for e in test])
+        return train, test
+    if not 0 <= args.fold < _FOLDS:
+        raise ValueError(f"--fold must be 0 to {_FOLDS - 1}")
+    return split_fold(
+        examples, fold_of_groups(examples, glosses, _FOLDS, args.fold_seed), args.fold
+    )
+
+
+class _Progress:
+    """Keeps every loss, and tells of it on a terminal twice a second."""
+
+    def __init__(self, losses: list[float]) -> None:
+        self._losses = losses
+        self._told = 0.0
+
+    def __call__(self, step: int, steps: int, loss: float) -> None:
+        self._losses.append(loss)
+        if sys.stderr.isatty() and (time.monotonic() - self._told > 0.5 or step == steps):
+            self._told = time.monotonic()
+            end = "\n" if step == steps else ""
+            print(f"\rstep {step}/{steps}  loss {loss:.3f} ", end=end, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
