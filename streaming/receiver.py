@@ -15,6 +15,7 @@ import asyncio
 import inspect
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -56,6 +57,7 @@ class ReceiveLimits:
     """The bounds of one session's receive path."""
 
     max_datagrams: int = 1024  # read from the socket and not looked at yet
+    max_wait_s: float = 0.5  # for a datagram among them
     jitter: JitterSettings = field(default_factory=JitterSettings)
     decoder: DecoderSettings = field(default_factory=DecoderSettings)
 
@@ -90,27 +92,42 @@ class ReceiveCounters:
 class DatagramQueue(asyncio.Queue[Any]):
     """What aioice read from the socket and the loop has not looked at yet.
 
-    Overflow rule: as a socket's, the newest datagram is dropped. The end mark (None) always fits.
-    Remembers when the datagram taken last was read, so that time spent here counts as age.
+    Overflow rule: the oldest leave, when there are `max_datagrams` or when they have waited for
+    `max_wait_s`. The end mark (None) stays. Remembers when the datagram taken last was read, so
+    that time spent here counts as age.
     """
 
-    def __init__(self, max_datagrams: int) -> None:
+    def __init__(self, max_datagrams: int, max_wait_s: float) -> None:
         super().__init__()
         self.bound = max_datagrams
         self.dropped = 0
         self.read_s = 0.0
+        self._max_wait_s = max_wait_s
 
     def put_nowait(self, item: Any) -> None:
-        if item is not None and self.qsize() >= self.bound:
+        waiting = self._waiting
+        oldest_s = time.monotonic() - self._max_wait_s
+        while waiting and waiting[0][1] is not None:
+            if len(waiting) < self.bound and waiting[0][0] >= oldest_s:
+                break
+            waiting.popleft()
             self.dropped += 1
-            return
         super().put_nowait(item)
 
+    def _init(self, maxsize: int) -> None:
+        self._waiting: deque[tuple[float, Any]] = deque()
+
+    def qsize(self) -> int:
+        return len(self._waiting)
+
+    def empty(self) -> bool:
+        return not self._waiting
+
     def _put(self, item: Any) -> None:
-        super()._put((time.monotonic(), item))
+        self._waiting.append((time.monotonic(), item))
 
     def _get(self) -> Any:
-        self.read_s, item = super()._get()
+        self.read_s, item = self._waiting.popleft()
         return item
 
 
@@ -371,7 +388,7 @@ class BoundedPeerConnection(RTCPeerConnection):
         if self.sctp is not None:
             transports.add(self.sctp.transport)
         for transport in transports:
-            queue = DatagramQueue(self._limits.max_datagrams)
+            queue = DatagramQueue(self._limits.max_datagrams, self._limits.max_wait_s)
             transport.transport._connection._queue = queue
             self._queues.append(queue)
 

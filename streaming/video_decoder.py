@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -35,7 +36,8 @@ class DecoderSettings:
     """Bounds of the queue before the thread, and of a picture."""
 
     max_queued: int = 30  # frames, about a second
-    max_age_s: float = 0.25  # an older frame is decoded but not converted: it would come too late
+    max_age_s: float = 0.25  # an older frame is decoded but not converted: newer ones wait
+    max_gap_s: float = 1.0  # but late is better than never: so long without a picture at most
     max_pixels: int = 1920 * 1200
 
 
@@ -84,6 +86,7 @@ class VideoDecoder:
         self._changed = threading.Condition()
         self._closing = False
         self._clock = MediaClock()
+        self._shown_s = -math.inf  # when a picture was last converted
         self._reformatter = VideoReformatter()
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
@@ -138,6 +141,9 @@ class VideoDecoder:
         pending: dict[int, EncodedFrame] = {}  # what went into the decoder, by its place
         place = 0
         while (frame := self._get()) is not None:
+            if not frame.data or (decoder is None and not frame.key):
+                self.counts.drop("no_key")
+                continue
             try:
                 if frame.codec != codec:
                     codec, decoder = frame.codec, self._open(frame.codec)
@@ -153,6 +159,7 @@ class VideoDecoder:
                         self._show(picture, source)
             except (av.FFmpegError, ValueError, MemoryError) as error:
                 self.counts.errors += 1
+                codec, decoder = "", None  # the next key frame gets a new one
                 _log.info("a frame can't be decoded (%s): asking for a key frame", error)
                 self._tell(self._on_loss)
             except Exception:
@@ -176,11 +183,14 @@ class VideoDecoder:
     def _show(self, picture: Any, source: EncodedFrame) -> None:
         self.counts.decoded += 1
         media_s = self._clock.map(source.rtp, source.arrival_s)
-        if time.monotonic() - source.arrival_s > self.settings.max_age_s:
+        now_s = time.monotonic()
+        late = now_s - source.arrival_s > self.settings.max_age_s
+        if late and now_s - self._shown_s < self.settings.max_gap_s:
             self.counts.drop("stale")
             return
         if not self._wants(media_s):
             return
+        self._shown_s = now_s
         image = self._convert(picture)
         self.counts.converted += 1
         self._on_frame(

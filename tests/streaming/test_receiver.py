@@ -26,6 +26,11 @@ from streaming.synthetic import SyntheticCamera, lossy
 from streaming.video_decoder import DecoderSettings
 
 LOOPBACK = CandidateRules(loopback=True)
+PATIENT = ReceiveLimits(  # so that a busy machine changes nothing
+    max_wait_s=60,
+    jitter=JitterSettings(hole_s=5),
+    decoder=DecoderSettings(max_queued=300, max_age_s=60),
+)
 
 
 class Inbox:
@@ -78,7 +83,7 @@ async def connected(
     wants: Callable[[float], bool] = lambda media_s: True,
     on_frame: Callable[[Frame], None] = lambda frame: None,
     drop: Callable[[RtpPacket], bool] | None = None,
-    limits: ReceiveLimits | None = None,
+    limits: ReceiveLimits = PATIENT,
 ) -> AsyncIterator[Loopback]:
     gather_loopback()
     camera = camera or SyntheticCamera(size=(320, 240))
@@ -171,7 +176,7 @@ async def test_a_repaired_packet_costs_no_frame() -> None:
 
 async def test_after_a_packet_lost_for_good_frames_flow_again_within_500_ms() -> None:
     lose = Lose(20)
-    async with connected(drop=lose) as loopback:
+    async with connected(drop=lose, limits=ReceiveLimits()) as loopback:
         await loopback.until(lambda: len(loopback.frames) >= 40)
         counters = loopback.server.counters
         frames = loopback.frames[:]
@@ -377,15 +382,36 @@ async def test_candidates_may_come_after_the_offer() -> None:
         await server.close()
 
 
-async def test_the_datagram_queue_drops_the_newest_but_never_the_end() -> None:
-    queue = DatagramQueue(3)
+async def test_the_datagram_queue_drops_the_oldest_but_never_the_end() -> None:
+    queue = DatagramQueue(3, max_wait_s=60)
     before_s = time.monotonic()
     for number in range(5):
         queue.put_nowait(number)
-    queue.put_nowait(None)
-    assert queue.dropped == 2
-    assert [await queue.get() for _ in range(4)] == [0, 1, 2, None]
+    assert queue.dropped == 2 and queue.qsize() == 3
+    assert [await queue.get() for _ in range(3)] == [2, 3, 4]
     assert before_s <= queue.read_s <= time.monotonic()
+    for item in (None, 1, 2, 3, 4):
+        queue.put_nowait(item)
+    assert await queue.get() is None
+    with pytest.raises(asyncio.QueueEmpty):
+        [queue.get_nowait() for _ in range(9)]
+
+
+async def test_the_datagram_queue_drops_what_waited_too_long() -> None:
+    queue = DatagramQueue(100, max_wait_s=0.02)
+    queue.put_nowait("old")
+    await asyncio.sleep(0.05)  # the bound itself, not a wait for something
+    queue.put_nowait("new")
+    assert await queue.get() == "new"
+    assert queue.dropped == 1
+
+
+async def test_a_taker_may_wait_for_the_datagram_queue() -> None:
+    queue = DatagramQueue(3, max_wait_s=60)
+    taking = asyncio.create_task(queue.get())
+    await asyncio.sleep(0)
+    queue.put_nowait(b"x")
+    assert await taking == b"x"
 
 
 def test_this_aiortc_has_what_the_receiver_relies_on() -> None:
