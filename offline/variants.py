@@ -16,8 +16,8 @@ def _original(image: Image) -> Image:
 
 
 def _gaussian(image: Image) -> Image:
-    """As out of focus: a blur of 1/128 of the short side (2.3 px of 292)."""
-    sigma = min(image.shape[:2]) / 128
+    """As out of focus: a blur of 1/128 of the short side (2.3 px of 292), 0.8 px at least."""
+    sigma = max(0.8, min(image.shape[:2]) / 128)
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8)
 
 

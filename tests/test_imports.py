@@ -1,0 +1,61 @@
+"""The house plan: who may import whom, and that the folders are ours."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("streaming", "models", "offline", "web")
+
+
+def imported(package: str) -> Iterator[tuple[Path, str]]:
+    """Each file of a package with each module that it names in an import."""
+    for file in sorted((ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                yield from ((file, alias.name) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{file}: a relative import"
+                yield file, node.module or ""
+
+
+@pytest.mark.parametrize(
+    ("package", "forbidden"),
+    [
+        ("streaming", {"offline", "tests", "torch", "transformers"}),
+        ("offline", {"streaming", "tests", "web"}),
+        ("models", {"streaming", "offline", "tests", "web"}),
+    ],
+)
+def test_imports_point_one_way(package: str, forbidden: set[str]) -> None:
+    wrong = [
+        f"{file.relative_to(ROOT)} imports {name}"
+        for file, name in imported(package)
+        if name.split(".")[0] in forbidden
+    ]
+    assert wrong == []
+
+
+def test_the_live_path_on_a_cpu_needs_neither_torch_nor_transformers() -> None:
+    code = (
+        "import sys, streaming.server, models.landmarks, models.classifier, models.recognizer; "
+        "print(sorted({'torch', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_foreign_package_has_our_name(package: str) -> None:
+    owners = importlib.metadata.packages_distributions()
+    assert set(owners[package]) == {"livegloss"}
