@@ -86,6 +86,10 @@ class LandmarkEncoder:
     def spec(self) -> EncoderSpec:
         return self._spec
 
+    @property
+    def device(self) -> str:
+        return "cpu"
+
     def encode(self, clips: Sequence[Clip]) -> list[Embedding]:
         """Encode `clips`, in order; a frame that a stream has shown before costs nothing.
 
