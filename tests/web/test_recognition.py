@@ -1,21 +1,21 @@
 """The whole product on signs and signers that its head never met: Chromium plays the clips.
 
-The head is `tests/bundles/heldout`: trained by the built-in model's recipe without the signer
-groups of these clips (its card and `clips.csv` say which).
+The head is `tests/bundles/heldout`: the built-in model's recipe without the signer groups of these
+clips. The ten are the first clip of each of the first ten glosses it was held out from.
 """
 
 from __future__ import annotations
 
 import asyncio
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from playwright.async_api import expect
 
+from tests import clips
 from tests.browser import (
-    ROOT,
+    CAMERA_FPS,
     browser_page,
     camera_flags,
     clip_pictures,
@@ -23,7 +23,6 @@ from tests.browser import (
     write_camera,
 )
 
-HELDOUT = ROOT / "tests" / "bundles" / "heldout"
 CLIPS = 10
 AT_ONCE = 2  # browsers
 LEAD_S = 3.0  # page load to live takes about one
@@ -62,11 +61,11 @@ class Reading:
         return self.gloss in self.candidates
 
 
-async def read(url: str, clip: Path, gloss: str, folder: Path) -> Reading:
+async def read(url: str, clip: clips.LabelledClip, folder: Path) -> Reading:
     """Play `clip` once to the page at `url`, rest before and after it."""
-    pictures = list(clip_pictures(clip, lead_s=LEAD_S, tail_s=TAIL_S))
+    pictures = list(clip_pictures(clip.path, lead_s=LEAD_S, tail_s=TAIL_S))
     camera = await asyncio.to_thread(write_camera, folder / "camera.mjpeg", pictures)
-    loop_s = len(pictures) / 30
+    loop_s = len(pictures) / CAMERA_FPS
     async with browser_page(folder, camera_flags(camera)) as page:
         await page.goto(url)
         await page.evaluate(WATCH)
@@ -85,36 +84,28 @@ async def read(url: str, clip: Path, gloss: str, folder: Path) -> Reading:
         peaks = await page.evaluate("window.peaks")
         rows = await page.eval_on_selector_all("#transcript li", ROWS)
     return Reading(
-        gloss=gloss,
+        gloss=clip.gloss,
         transcript=tuple(row["gloss"] for row in sorted(rows, key=lambda row: -row["p"])),
         candidates=tuple(sorted(peaks, key=lambda name: -peaks[name])[:CANDIDATES]),
     )
 
 
-def heldout_clips() -> list[tuple[str, str]]:
-    """(path in the data, gloss) of the ten."""
-    with (HELDOUT / "clips.csv").open() as file:
-        rows = [(row["path"], row["gloss"]) for row in csv.DictReader(file)]
-    return rows[:CLIPS]
-
-
 @pytest.mark.timeout(300)
 async def test_the_page_names_signs_of_signers_it_never_met(data_dir: Path, tmp_path: Path) -> None:
+    chosen = clips.one_a_gloss(clips.held_out(data_dir))[:CLIPS]
     turns = asyncio.Semaphore(AT_ONCE)
 
-    async def reading(number: int, path: str, gloss: str) -> Reading:
+    async def reading(number: int, clip: clips.LabelledClip) -> Reading:
         folder = tmp_path / str(number)
         folder.mkdir()
         async with turns:
-            return await read(url, data_dir / path, gloss, folder)
+            return await read(url, clip, folder)
 
-    async with server_process("--model", str(HELDOUT)) as server, asyncio.TaskGroup() as tasks:
+    async with server_process("--model", str(clips.HELD_OUT)) as server:
         url = server.url
-        under_way = [
-            tasks.create_task(reading(number, path, gloss))
-            for number, (path, gloss) in enumerate(heldout_clips())
-        ]
-        readings = [await task for task in under_way]
+        async with asyncio.TaskGroup() as tasks:
+            under_way = [tasks.create_task(reading(n, clip)) for n, clip in enumerate(chosen)]
+    readings = [task.result() for task in under_way]
     for result in readings:
         print(result.gloss, "|", *result.transcript, "|", *result.candidates)
     assert len(readings) == CLIPS
