@@ -1,0 +1,91 @@
+"""Real clips for the tests: which there are, and how to play them to a recogniser or a server."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from models.decoder import DecoderSettings, SignDecoder, clip_probabilities
+from models.recognizer import Recognizer
+from models.schema import Frame, Prediction, Sign
+from models.window import FrameSampler, windows
+from offline.videos import read_video
+
+HELD_OUT = Path(__file__).parent / "bundles" / "heldout"
+
+
+@dataclass(frozen=True)
+class LabelledClip:
+    path: Path
+    gloss: str
+
+
+def held_out(data_dir: Path) -> list[LabelledClip]:
+    """Clips of signers that the bundle tests/bundles/heldout did not learn from."""
+    named = json.loads((HELD_OUT / "heldout.json").read_text())["clips"]
+    with (data_dir / "manifest.csv").open(newline="") as stream:
+        glosses = {row["path"]: row["gloss"] for row in csv.DictReader(stream)}
+    return [LabelledClip(data_dir / name, glosses[name]) for name in named]
+
+
+def one_a_gloss(clips: Iterable[LabelledClip]) -> list[LabelledClip]:
+    """The first clip of each gloss, in the order of their names."""
+    first: dict[str, LabelledClip] = {}
+    for clip in sorted(clips, key=lambda clip: (clip.gloss, clip.path.name)):
+        first.setdefault(clip.gloss, clip)
+    return list(first.values())
+
+
+def with_rest(frames: Iterable[Frame], before_s: float, after_s: float) -> Iterator[Frame]:
+    """A clip with its first picture held before it and its last one after, at 15 a second."""
+    step_s = 1 / 15
+    last: Frame | None = None
+    for frame in frames:
+        if last is None:
+            for n in range(round(before_s / step_s)):
+                yield replace(frame, media_s=n * step_s)
+        last = replace(frame, media_s=frame.media_s + before_s)
+        yield last
+    assert last is not None
+    for n in range(1, round(after_s / step_s) + 1):
+        yield replace(last, media_s=last.media_s + n * step_s)
+
+
+def mirrored(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """As a left-handed signer would have done it."""
+    for frame in frames:
+        yield replace(frame, image=np.ascontiguousarray(frame.image[:, ::-1]))
+
+
+def frames_of(path: Path, recognizer: Recognizer) -> Iterator[Frame]:
+    spec = recognizer.spec
+    return read_video(path, spec.short_side, FrameSampler(spec.fps).wants)
+
+
+def predictions(recognizer: Recognizer, frames: Iterable[Frame]) -> list[Prediction]:
+    """What the recogniser says of each window of the frames, as the live half would cut them."""
+    stream = "test"
+    said = [
+        recognizer.recognise([clip])[0]
+        for clip in windows(stream, frames, recognizer.spec, recognizer.bundle.hop_s)
+    ]
+    recognizer.forget(stream)
+    return said
+
+
+def top_gloss(recognizer: Recognizer, said: list[Prediction]) -> str:
+    return recognizer.bundle.glosses[int(clip_probabilities(said).argmax())]
+
+
+def signs(recognizer: Recognizer, said: list[Prediction]) -> list[Sign]:
+    """The final signs that the decoder makes of the predictions."""
+    decoder = SignDecoder(
+        recognizer.bundle.glosses, DecoderSettings(threshold=recognizer.bundle.threshold)
+    )
+    told = [sign for one in said for sign in decoder.update(one)] + decoder.flush()
+    return [sign for sign in told if sign.final]

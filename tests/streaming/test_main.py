@@ -1,0 +1,123 @@
+"""The command: ready line, drain on SIGTERM, errors in one line, nothing left running."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from streaming.server import serve
+from streaming.settings import ServerSettings, SessionSettings, Settings
+from streaming.standin import StandIn
+from tests.conftest import ROOT
+from tests.streaming.caller import calling
+
+
+@asynccontextmanager
+async def running(*flags: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "streaming",
+        *flags,
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def ready(process: asyncio.subprocess.Process) -> str:
+    """The address in the ready line."""
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        line = (await process.stdout.readline()).decode()
+    found = re.fullmatch(r"livegloss ready at (\S+) \(model .+, \d+ glosses, cpu\)\n", line)
+    assert found, line
+    return found[1]
+
+
+async def test_sigterm_tells_the_peer_and_ends_in_time() -> None:
+    async with running("--port", "0", "--loopback-ice") as process:
+        url = await ready(process)
+        async with aiohttp.ClientSession() as http, calling(url, http) as caller:
+            await caller.wait_for("prediction", within_s=30)
+            process.send_signal(signal.SIGTERM)
+            errors = await caller.wait_for("error")
+            assert errors[0]["code"] == "stopping"
+            async with asyncio.timeout(15):  # 5 s of grace, and the closing of everything
+                assert await process.wait() == 0
+
+
+async def test_sigterm_without_a_session_ends_at_once() -> None:
+    async with running("--port", "0") as process:
+        await ready(process)
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(10):
+            assert await process.wait() == 0
+
+
+async def test_no_thread_or_task_is_left() -> None:
+    settings = Settings(
+        server=ServerSettings(port=0, grace_s=0.5), session=SessionSettings(loopback_ice=True)
+    )
+    async with serve(settings, StandIn()) as server, aiohttp.ClientSession() as http:
+        async with calling(server.url, http) as caller:
+            await caller.wait_for("prediction")
+    names = {thread.name for thread in threading.enumerate()}
+    assert not [name for name in names if name.startswith(("recognizer", "video-decoder"))]
+    tasks = {task.get_name() for task in asyncio.all_tasks()}
+    assert not [name for name in tasks if name.startswith(("session", "batcher", "windows"))]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--model", "/no/such/bundle"], "no such bundle"),
+        (["--port", "0", "--tls-cert", "/no/cert.pem", "--tls-key", "/no/key.pem"], "/no/cert.pem"),
+        (["--port", "0", "--ice-server", "http://x"], "no ICE server"),
+        (["--port", "0", "--host", "192.0.2.1"], "can't listen on 192.0.2.1"),
+    ],
+)
+async def test_what_can_not_start_says_why_in_one_line(flags: list[str], said: str) -> None:
+    async with running(*flags) as process:
+        async with asyncio.timeout(30):
+            _, stderr = await process.communicate()
+        assert process.returncode == 1
+        last = stderr.decode().strip().splitlines()[-1]
+        assert last.startswith("livegloss can't start: ")
+        assert said in last
+        assert "Traceback" not in stderr.decode()
+
+
+async def test_a_taken_port_is_told(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        async with running("--port", port) as process:
+            async with asyncio.timeout(30):
+                _, stderr = await process.communicate()
+            assert process.returncode == 1
+            assert f"can't listen on 127.0.0.1 port {port}" in stderr.decode()
+
+
+async def test_self_signed_tls_serves_the_page() -> None:
+    settings = Settings(server=ServerSettings(port=0, tls_self_signed=True))
+    async with serve(settings, StandIn()) as server, aiohttp.ClientSession() as http:
+        assert server.url.startswith("https://127.0.0.1:")
+        async with http.get(server.url, ssl=False) as response:
+            assert response.status == 200
+            assert "livegloss" in await response.text()
