@@ -68,7 +68,7 @@ export class Candidates {
     this.#draw(best.slice(0, ROWS));
     const resting = idle >= RESTING;
     this.#list.dataset.resting = String(resting);
-    this.#idle.textContent = resting ? `Nobody signs · ${percent(idle)}` : "";
+    this.#idle.textContent = resting ? `No known sign · ${percent(idle)}` : "";
   }
 
   clear() {

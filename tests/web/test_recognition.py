@@ -83,6 +83,7 @@ async def read(url: str, clip: clips.LabelledClip, folder: Path) -> Reading:
         await page.wait_for_function(PLAYED, arg=rounds * loop_s, timeout=60_000)
         peaks = await page.evaluate("window.peaks")
         rows = await page.eval_on_selector_all("#transcript li", ROWS)
+        await page.get_by_role("button", name="Stop").click()
     return Reading(
         gloss=clip.gloss,
         transcript=tuple(row["gloss"] for row in sorted(rows, key=lambda row: -row["p"])),
