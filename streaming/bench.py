@@ -120,7 +120,6 @@ class _Run:
     server_cpu_s: float = 0.0
     rss_mb: tuple[float, float] = (0.0, 0.0)  # at its start and end
     began_s: float = 0.0  # monotonic
-    ended_s: float = 0.0
     heard: list[Heard] = field(default_factory=list)
     decoded: int = 0
     dropped: int = 0
@@ -171,7 +170,6 @@ async def _drive(settings: BenchSettings, server: Server) -> _Run:
         run.began_s, cpu_s, rss_mb = loop.time(), _cpu_s(), _rss_mb()
         before = _windows(server)
         reports = await asyncio.gather(*(_line(child) for child in children))
-        run.ended_s = loop.time()
         run.server_cpu_s = _cpu_s() - cpu_s
         run.rss_mb = (rss_mb, _rss_mb())
         run.due, run.done, run.replaced = (
@@ -267,7 +265,7 @@ def _report(settings: BenchSettings, run: _Run, watched: Watched, device: str) -
         "capture_to_result_ms": _percentiles(latencies, (50, 95, 99)) | {"max": _most(latencies)},
         "growth_ms_per_s": _slope(times, latencies),
         "stages_ms": {stage: _percentiles(ms, (50, 95)) for stage, ms in stages.items()},
-        "predictions_per_s": round(received / (run.ended_s - run.began_s), 2),
+        "predictions_per_s": round(received / settings.duration_s, 2),
         "frames": {
             "sent": sum(len(heard.made_s) for heard in run.heard),
             "decoded": run.decoded,
@@ -280,9 +278,7 @@ def _report(settings: BenchSettings, run: _Run, watched: Watched, device: str) -
             "lost": max(0, run.done - received),
             "unread": unread,  # told, but the bar code could not be read
         },
-        "cpu_s_per_session_s": round(
-            run.server_cpu_s / (run.ended_s - run.began_s) / settings.sessions, 4
-        ),
+        "cpu_s_per_session_s": round(run.server_cpu_s / settings.duration_s / settings.sessions, 4),
         "rss_mb": round(run.rss_mb[1], 1),
         "rss_growth_mb": round(run.rss_mb[1] - run.rss_mb[0], 1),
         "sessions": settings.sessions,

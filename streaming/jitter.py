@@ -65,6 +65,7 @@ class JitterCounts:
     repaired: int = 0  # lost packets that came after all
     nacks: int = 0  # packets asked for
     plis: int = 0  # key frames asked for
+    late: int = 0  # packets of no use: duplicates, later than waited for, from far away
     dropped: dict[str, int] = field(default_factory=dict)
 
     def drop(self, reason: str) -> None:
@@ -107,19 +108,19 @@ class JitterBuffer:
         """Take in one packet; the frames that are whole now, in order."""
         sequence = self._place(packet.sequence)
         if sequence is None:
-            self._drop_packet()
+            self.counts.late += 1
             return []
         if self._next is None or sequence > self._highest:
             self._notice_holes(sequence, now_s)
         elif sequence < self._next:
             if self._begun:  # a duplicate, or later than it was waited for
-                self._drop_packet()
+                self.counts.late += 1
                 return []
             for missing in range(sequence + 1, self._next):
                 self._holes[missing] = _Hole(now_s)
             self._next = sequence
         elif sequence in self._waiting:
-            self._drop_packet()
+            self.counts.late += 1
             return []
         self._repair(sequence, now_s)
         self._waiting[sequence] = packet
@@ -315,9 +316,6 @@ class JitterBuffer:
         self.packets -= 1
         self.bytes -= len(packet.data)
         return packet
-
-    def _drop_packet(self) -> None:
-        self.counts.drop("late_packet")
 
     # Bounds
 

@@ -71,7 +71,9 @@ class ReceiveCounters:
     frames: int = 0  # encoded frames, whole and decodable
     decoded: int = 0
     converted: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)  # frames or late packets, by reason
+    dropped: dict[str, int] = field(default_factory=dict)  # frames, by reason
+    late_packets: int = 0  # duplicates, and those later than they were waited for
+    faults: int = 0  # packets that could not be handled
     holes: int = 0  # packets lost for good
     repaired: int = 0  # packets that came late or again
     nacks: int = 0
@@ -176,13 +178,12 @@ class VideoReceiver(RTCRtpReceiver):
         dropped = dict(jitter.dropped)
         for reason, number in decoder.dropped.items():
             dropped[reason] = dropped.get(reason, 0) + number
-        if self._faults:
-            dropped["fault"] = self._faults
         counters.packets, counters.bytes = self._packets, self._bytes
         counters.frames, counters.decoded = jitter.frames, decoder.decoded
         counters.converted, counters.dropped = decoder.converted, dropped
         counters.holes, counters.repaired = jitter.holes, jitter.repaired
         counters.nacks, counters.plis = jitter.nacks, jitter.plis
+        counters.late_packets, counters.faults = jitter.late, self._faults
         counters.decoder_errors = decoder.errors
         counters.buffered_packets = self._jitter.packets
         counters.buffered_bytes = self._jitter.bytes
