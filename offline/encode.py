@@ -77,6 +77,10 @@ def _run(options: argparse.Namespace) -> int:
     for variant in variants:
         if variant not in VARIANTS:
             raise ValueError(f"no variant {variant!r}; there are {', '.join(VARIANTS)}")
+    for name in ("workers", "limit"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} must be at least 1, not {value}")
     spec = encoder_spec(options.encoder, options.frames, options.fps)
     workers = options.workers or (min(2, os.cpu_count() or 1) if row_a_frame(spec) else 1)
     videos = read_labels(options.labels, options.videos)
