@@ -1,7 +1,7 @@
 // How certainty is written, everywhere on the page.
 
 export function percent(p) {
-  return `${Math.round(100 * p)} %`;
+  return p < 0.005 ? "< 1 %" : `${Math.round(100 * p)} %`;
 }
 
 export function inWords(p) {

@@ -5,7 +5,8 @@ import { inWords, percent } from "/static/certainty.js";
 const FRESH_MS = 3_000; // after this the sign stays, but steps back
 const ROWS = 5;
 const CALM_S = 0.15; // time constant of the bars: predictions come ten times a second, eyes do not
-const SHOWN_FROM = 0.01; // less than this is noise
+const ROWS_ALWAYS = 3;
+const SHOWN_FROM = 0.01; // of the others, less than this is noise
 const RESTING = 0.5; // idle probability from which nobody signs
 
 export class CurrentSign {
@@ -61,11 +62,11 @@ export class Candidates {
     for (const gloss of new Set([...this.#shown.keys(), ...newest.keys()])) {
       const old = this.#shown.get(gloss) ?? 0;
       const now = old + step * ((newest.get(gloss) ?? 0) - old);
-      if (now < 0.001) this.#shown.delete(gloss);
+      if (now < 0.001 && !newest.has(gloss)) this.#shown.delete(gloss);
       else this.#shown.set(gloss, now);
     }
-    const best = [...this.#shown].filter(([, p]) => p >= SHOWN_FROM).sort((a, b) => b[1] - a[1]);
-    this.#draw(best.slice(0, ROWS));
+    const ranked = [...this.#shown].sort((a, b) => b[1] - a[1]).slice(0, ROWS);
+    this.#draw(ranked.filter(([, p], rank) => rank < ROWS_ALWAYS || p >= SHOWN_FROM));
     const resting = idle >= RESTING;
     this.#list.dataset.resting = String(resting);
     this.#idle.textContent = resting ? `No known sign · ${percent(idle)}` : "";

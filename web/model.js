@@ -32,11 +32,7 @@ export class ModelCard {
       }),
     );
     for (const old of this.#facts.querySelectorAll("[data-card]")) old.remove();
-    for (const [name, text] of [
-      ["data", sentences(card.data)],
-      ["licence", card.licence && `Licence: ${card.licence}`],
-      ["model", `Model: ${card.name}.`],
-    ]) {
+    for (const [name, text] of Object.entries(facts(card))) {
       if (!text) continue;
       const item = document.createElement("li");
       item.dataset.card = name;
@@ -51,11 +47,23 @@ export class ModelCard {
   }
 }
 
-// A card's `data` says in words who is in it: under `signers`, else under `people` or `summary`.
-function sentences(data) {
+// What a card says that a person should know, in sentences. A card may leave any of it out.
+function facts({ name, data = {}, licence, metrics = {} }) {
   const parts = Array.isArray(data) ? data : [data];
-  return parts
-    .flatMap((part) => (typeof part === "string" ? [part] : [part?.summary, part?.signers, part?.people]))
-    .filter((text) => typeof text === "string")
-    .join(" ");
+  const notes = parts.flatMap((part) => (typeof part === "string" ? [part] : Object.values(part)));
+  const people = data.signer_groups
+    ? `It learned from ${data.clips} clips of ${data.signer_groups} signers or groups of signers: ` +
+      "few people, and many ways of signing are missing."
+    : "";
+  const scores = metrics.cross_validation ?? metrics.kept_out;
+  const tested = scores?.top1
+    ? `On ${scores.clips} clips of people it had never seen it named the right sign in ` +
+      `${Math.round(100 * scores.top1)} of 100.`
+    : "";
+  return {
+    people: [people, ...notes.filter((note) => typeof note === "string")].filter(Boolean).join(" "),
+    tested,
+    licence: licence ? `Licence: ${licence}` : "",
+    model: `Model: ${name}`,
+  };
 }

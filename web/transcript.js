@@ -3,6 +3,7 @@
 import { percent } from "/static/certainty.js";
 
 const LONGEST = 500; // rows kept; the oldest leave
+const WORTH_NAMING = 0.03; // an alternative less likely than this is none
 
 export class Transcript {
   #list;
@@ -37,11 +38,10 @@ export class Transcript {
     }
     row.dataset.gloss = sign.gloss;
     row.dataset.final = String(sign.final);
-    row.dataset.alternatives = sign.alternatives.map(({ gloss }) => gloss).join("|");
     row.title = `${sign.start_s.toFixed(1)}–${sign.end_s.toFixed(1)} s of the video`;
     row.querySelector(".gloss").textContent = sign.gloss;
     row.querySelector(".p").textContent = percent(sign.p);
-    const others = sign.alternatives.filter(({ gloss }) => gloss !== sign.gloss).slice(0, 2);
+    const others = sign.alternatives.filter(({ p }) => p >= WORTH_NAMING).slice(0, 2);
     row.querySelector(".others").textContent = others.length
       ? `or ${others.map(({ gloss }) => gloss).join(", ")}`
       : "";

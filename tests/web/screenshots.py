@@ -41,7 +41,9 @@ async def take(url: str, camera: Path, out: Path, signs: int) -> None:
                 row = page.locator(f'#transcript li:nth-last-child({signs})[data-final="false"]')
                 await expect(row).to_be_visible(timeout=90_000)
                 await expect(page.locator("#candidates")).to_have_attribute("data-resting", "false")
-                await page.evaluate("Promise.all(document.getAnimations().map(a => a.finished))")
+                await page.evaluate(
+                    "Promise.allSettled(document.getAnimations().map(a => a.finished))"
+                )
                 await page.screenshot(path=out / name)
         print(out / name)
 

@@ -36,7 +36,7 @@ WATCH = """() => {
     new MutationObserver(() => {
         if (list.dataset.resting === "true") return;
         for (const { dataset: row } of list.children)
-            peaks[row.gloss] = Math.max(peaks[row.gloss] ?? 0, Number(row.p));
+            if (row.p >= 0.01) peaks[row.gloss] = Math.max(peaks[row.gloss] ?? 0, Number(row.p));
     }).observe(list, { subtree: true, childList: true, attributes: true });
 }"""
 PLAYED = "s => document.querySelector('#preview').currentTime >= s"
