@@ -17,61 +17,29 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import resource
-import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from models.bundle import Bundle, BundleError
 from models.recognizer import Recognizer
 from models.schema import Clip, EncoderSpec, Prediction
 from streaming import barcode
 from streaming.bench_peers import Heard, Task
+from streaming.bench_report import BenchSettings, Run, holds, sum_up
 from streaming.recognizer import RecognizerCore
 from streaming.server import Server, serve
 from streaming.settings import RecognizerSettings, ServerSettings, SessionSettings, Settings
 from streaming.standin import StandIn
 
 _PEERS_A_PROCESS = 4
-_WARM_S = 1.0  # of each run, left out: encoders find their bit rate
 _SWEEP_MOST = 64  # sessions
 _SPARE_S = 60.0  # a run that takes longer than its duration by so much is given up
 _LINE_BYTES = 1 << 26  # of a child's report
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BenchSettings:
-    """One benchmark."""
-
-    sessions: int = 1
-    duration_s: float = 20.0
-    clip: str | None = None  # a video file to send; None: a drawn picture
-    model: str = "builtin"  # a bundle, or standin:MS: a recogniser that takes so long a batch
-    device: str = "auto"
-    hop_s: float | None = None
-    fps: float = 30.0
-    size: tuple[int, int] = (640, 480)  # px, (width, height)
-    loss: float = 0.0  # share of the media packets that are lost
-    sweep: bool = False
-    goal_ms: float = 300.0  # of the sweep: capture-to-result, 95th percentile
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.sessions <= 256 or not 1 <= self.duration_s <= 3600:
-            raise ValueError("--sessions must lie between 1 and 256, --duration between 1 and 3600")
-        if not 0 <= self.loss < 1:
-            raise ValueError("--loss must lie between 0 and 1")
-        if not 1 <= self.fps <= 120 or min(self.size) < 64 or any(n % 2 for n in self.size):
-            raise ValueError("--fps must lie between 1 and 120, --size be even and at least 64x64")
-        if self.clip is not None and not Path(self.clip).is_file():
-            raise ValueError(f"there is no file {self.clip}")
 
 
 class Watched:
@@ -79,8 +47,7 @@ class Watched:
 
     def __init__(self, core: RecognizerCore) -> None:
         self._core = core
-        self.seen: dict[tuple[str, int], tuple[int | None, float]] = {}
-        # (stream, RTP timestamp of the newest frame) -> its number, when its last packet was read
+        self.seen: dict[tuple[str, int], tuple[int | None, float]] = {}  # see bench_report.Seen
 
     @property
     def spec(self) -> EncoderSpec:
@@ -113,21 +80,6 @@ class Watched:
         self._core.close()
 
 
-@dataclass(slots=True)
-class _Run:
-    """What came out of one run, before it is summed up."""
-
-    server_cpu_s: float = 0.0
-    rss_mb: tuple[float, float] = (0.0, 0.0)  # at its start and end
-    began_s: float = 0.0  # monotonic
-    heard: list[Heard] = field(default_factory=list)
-    decoded: int = 0
-    dropped: int = 0
-    due: int = 0
-    done: int = 0
-    replaced: int = 0
-
-
 async def measure(settings: BenchSettings) -> dict[str, Any]:
     """Run one benchmark and give its report.
 
@@ -148,7 +100,7 @@ async def measure(settings: BenchSettings) -> dict[str, Any]:
         async with asyncio.timeout(settings.duration_s + _SPARE_S):
             run = await _drive(settings, server)
         device = server.worker.device
-    return _report(settings, run, watched, device)
+    return sum_up(settings, run, watched.seen, watched.bundle, device)
 
 
 def _recogniser(settings: BenchSettings) -> RecognizerCore:
@@ -160,9 +112,9 @@ def _recogniser(settings: BenchSettings) -> RecognizerCore:
     return Recognizer.open(settings.model, settings.device)
 
 
-async def _drive(settings: BenchSettings, server: Server) -> _Run:
+async def _drive(settings: BenchSettings, server: Server) -> Run:
     """Start the peers, let them run, and read the server's counts while they still hold on."""
-    run = _Run()
+    run = Run()
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
         children = [await _start(stack, task) for task in _tasks(settings, server.url)]
@@ -234,79 +186,6 @@ async def _line(child: asyncio.subprocess.Process) -> dict[str, Any]:
     return message
 
 
-def _report(settings: BenchSettings, run: _Run, watched: Watched, device: str) -> dict[str, Any]:
-    from_s, latencies, network, times = run.began_s + _WARM_S, [], [], []
-    stages: dict[str, list[float]] = {}
-    received = recent = unread = 0
-    for heard in run.heard:
-        for rtp, came_s, latency_ms in heard.results:
-            received += 1
-            recent += came_s >= run.began_s
-            number, arrival_s = watched.seen.get((heard.session, rtp), (None, 0.0))
-            if number is None or number >= len(heard.made_s):
-                unread += 1
-                continue
-            made_s = heard.made_s[number]
-            if made_s < from_s:
-                continue
-            latencies.append(1000 * (came_s - made_s))
-            network.append(1000 * (arrival_s - made_s))
-            times.append(made_s)
-            for stage, ms in latency_ms.items():
-                stages.setdefault(stage, []).append(ms)
-    stages["capture_to_arrival"] = network
-    return {
-        "capture_to_result_ms": _percentiles(latencies, (50, 95, 99)) | {"max": _most(latencies)},
-        "growth_ms_per_s": _slope(times, latencies),
-        "stages_ms": {stage: _percentiles(ms, (50, 95)) for stage, ms in stages.items()},
-        "predictions_per_s": round(recent / settings.duration_s, 2),
-        "frames": {
-            "sent": sum(len(heard.made_s) for heard in run.heard),
-            "decoded": run.decoded,
-            "dropped": run.dropped,
-        },
-        "windows": {
-            "due": run.due,
-            "done": run.done,
-            "replaced": run.replaced,
-            "lost": max(0, run.done - received),
-            "unread": unread,  # told, but the bar code could not be read
-        },
-        "cpu_s_per_session_s": round(run.server_cpu_s / settings.duration_s / settings.sessions, 4),
-        "rss_mb": round(run.rss_mb[1], 1),
-        "rss_growth_mb": round(run.rss_mb[1] - run.rss_mb[0], 1),
-        "sessions": settings.sessions,
-        "duration_s": settings.duration_s,
-        "hop_s": settings.hop_s or watched.bundle.hop_s,
-        "loss": settings.loss,
-        "fps": settings.fps,
-        "size": list(settings.size),
-        "model": watched.bundle.name,
-        "device": device,
-        "errors": sorted({heard.error for heard in run.heard if heard.error}),
-        "versions": {name: version(name) for name in ("aiortc", "aioice", "av", "aiohttp", "numpy")}
-        | {"python": platform.python_version()},
-        "commit": _commit(),
-    }
-
-
-def _percentiles(values: Sequence[float], wanted: Sequence[int]) -> dict[str, float | None]:
-    if not values:
-        return {f"p{percent}": None for percent in wanted}
-    return {f"p{percent}": round(float(np.percentile(values, percent)), 1) for percent in wanted}
-
-
-def _most(values: Sequence[float]) -> float | None:
-    return round(max(values), 1) if values else None
-
-
-def _slope(times_s: Sequence[float], values: Sequence[float]) -> float | None:
-    """How fast `values` grow a second, by least squares."""
-    if len(values) < 10:
-        return None
-    return round(float(np.polyfit(np.subtract(times_s, times_s[0]), values, 1)[0]), 2)
-
-
 def _cpu_s() -> float:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
@@ -319,22 +198,6 @@ def _rss_mb() -> float:
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
     except OSError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-
-
-def _commit() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def holds(report: dict[str, Any], goal_ms: float) -> bool:
-    """Whether a run kept the latency goal, with every peer served at half its rate or more."""
-    p95 = report["capture_to_result_ms"]["p95"]
-    rate = report["sessions"] / report["hop_s"]
-    served = not report["errors"] and report["predictions_per_s"] >= rate / 2
-    return p95 is not None and p95 <= goal_ms and served
 
 
 async def sweep(settings: BenchSettings) -> dict[str, Any]:

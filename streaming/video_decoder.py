@@ -22,8 +22,8 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from models.schema import Frame
-from streaming.jitter import EncodedFrame
 from streaming.media_clock import MediaClock
+from streaming.packets import EncodedFrame
 
 _log = logging.getLogger(__name__)
 

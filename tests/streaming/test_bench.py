@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from streaming import bench
-from streaming.bench import BenchSettings, holds, settings_from
+from streaming.bench import settings_from
+from streaming.bench_report import BenchSettings, holds
 
 FIELDS = {
     "capture_to_result_ms",

@@ -8,14 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming.jitter import (
-    EncodedFrame,
-    JitterBuffer,
-    JitterSettings,
-    MediaPacket,
-    is_key,
-    starts_frame,
-)
+from streaming.jitter import JitterBuffer, JitterSettings
+from streaming.packets import EncodedFrame, MediaPacket, is_key, starts_frame
 
 KEY = b"\x00\x00\x00\x9d\x01\x2a" + bytes(8)
 DELTA = b"\x01" + bytes(13)

@@ -18,12 +18,14 @@ from aiortc.rtp import RtpPacket
 
 from models.schema import Frame
 from streaming import barcode, receiver
+from streaming.datagrams import DatagramQueue
 from streaming.ice import CandidateRules, gather_loopback
 from streaming.jitter import JitterSettings
-from streaming.receiver import BoundedPeerConnection, DatagramQueue, ReceiveLimits, check_aiortc
+from streaming.receiver import BoundedPeerConnection, check_aiortc
 from streaming.sdp import OfferError, check_offer, parse_trickle
 from streaming.synthetic import SyntheticCamera, lossy
 from streaming.video_decoder import DecoderSettings
+from streaming.video_receiver import ReceiveLimits
 
 LOOPBACK = CandidateRules(loopback=True)
 PATIENT = ReceiveLimits(  # so that a busy machine changes nothing

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from aiortc.sdp import SessionDescription
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streaming.ice import CandidateRules
-from streaming.sdp import OfferError, OfferLimits, check_offer, finish_answer, parse_trickle
+from streaming.sdp import OfferError, OfferLimits, check_offer, parse_trickle
 
 FINGERPRINT = "sha-256 " + ":".join(["AB"] * 32)
 TRANSPORT = [
@@ -224,19 +223,6 @@ def test_a_malformed_fragment_is_refused(body: str, status: int) -> None:
     with pytest.raises(OfferError) as refused:
         parse_trickle(body)
     assert refused.value.status == status
-
-
-def test_the_answer_tells_the_bit_rate_and_the_end_of_candidates() -> None:
-    answer = offer([*video(direction="recvonly"), PUBLIC], data())
-    finished = finish_answer(answer, start_kbps=700, max_kbps=1200)
-    assert "a=fmtp:96 x-google-min-bitrate=300;x-google-start-bitrate=700;" in finished
-    assert finished.count("a=end-of-candidates") == 1
-    assert finish_answer(finished).count("a=end-of-candidates") == 1
-    with_format = finish_answer(offer(video(H264)))
-    assert H264[1] + ";x-google-min-bitrate=300" in with_format
-    assert with_format.count("a=fmtp:96") == 1
-    codec = SessionDescription.parse(finished).media[0].rtp.codecs[0]
-    assert codec.parameters["x-google-max-bitrate"] == "1200"
 
 
 CHECKS: list[Callable[[str], object]] = [check_offer, parse_trickle]

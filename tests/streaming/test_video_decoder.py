@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from models.schema import Frame
-from streaming.jitter import EncodedFrame
+from streaming.packets import EncodedFrame
 from streaming.video_decoder import DecoderSettings, VideoDecoder
 
 PATIENT_S = 60.0  # no frame is too old on a busy machine
