@@ -27,7 +27,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command. Exit status 1 when a file can't be read, 2 when the model can't be opened."""
     options = _parser().parse_args(argv)
     try:
-        settings = DecoderSettings(threshold=options.threshold or DecoderSettings().threshold)
+        settings = DecoderSettings()
+        if options.threshold is not None:
+            settings = replace(settings, threshold=options.threshold)
+        if options.hop_s is not None and not options.hop_s > 0:
+            raise ValueError(f"--hop-s must be more than 0, not {options.hop_s:g}")
+        if options.top_k < 1:
+            raise ValueError(f"--top-k must be at least 1, not {options.top_k}")
         recognizer = Recognizer.open(options.model, options.device)
     except (ValueError, OSError) as exc:
         print(f"offline.predict: {exc}", file=sys.stderr)

@@ -49,7 +49,7 @@ def outcomes(
     """Work on `tasks`, in whatever order they end. Waiting tasks are bounded: two a worker.
 
     Raises:
-        OSError: a worker process died.
+        ValueError, OSError: the encoder can't be had, or a worker process died.
     """
     if not tasks:
         return
@@ -60,6 +60,8 @@ def outcomes(
         finally:
             _close()
         return
+    # Once here, so that what is missing is told (and fetched) once, before any worker starts.
+    open_encoder(spec, device).close()
     threads = max(1, (os.cpu_count() or 1) // workers)
     with ProcessPoolExecutor(
         workers, get_context("spawn"), initializer=_open, initargs=(spec, device, threads)

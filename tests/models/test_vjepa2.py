@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,3 +114,13 @@ def test_cut_weights(tmp_path: Path) -> None:
 def test_no_such_device(checkpoint: Path, device: str) -> None:
     with pytest.raises(ValueError, match=r"no device|there is no"):
         VJEPA2Encoder(vjepa2_spec(str(checkpoint), frames=4), device)
+
+
+def test_without_torch_it_says_what_to_install(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = vjepa2_spec(str(checkpoint), frames=4)
+    monkeypatch.delitem(sys.modules, "models.vjepa2")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ValueError, match=r'needs torch: pip install "livegloss\[gpu\]"'):
+        open_encoder(spec, "cpu")

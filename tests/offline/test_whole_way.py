@@ -139,6 +139,22 @@ def test_predict_without_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "no such bundle folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        (["--threshold", "0"], "threshold must lie in"),
+        (["--hop-s", "0"], "--hop-s must be more than 0"),
+        (["--top-k", "0"], "--top-k must be at least 1"),
+        (["--device", "tpu"], "no device 'tpu'"),
+    ],
+)
+def test_predict_with_a_wrong_option(
+    way: Path, capsys: pytest.CaptureFixture[str], option: list[str], says: str
+) -> None:
+    assert predict.main(["--model", str(way / "bundle"), *option, "a.mp4"]) == 2
+    assert says in capsys.readouterr().err
+
+
 def test_export_refuses_what_it_can_not_do(
     way: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
