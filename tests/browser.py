@@ -101,7 +101,7 @@ def write_camera(path: Path, pictures: Iterable[Picture]) -> Path:
 
 
 def clip_pictures(clip: Path, *, lead_s: float, tail_s: float) -> Iterator[Picture]:
-    """A clip as the camera would see it, whole, between its first and last picture held still.
+    """A clip as a camera would give it, between its first and its last picture held still.
 
     The camera starts before the page is connected and begins again at its end: `lead_s` and
     `tail_s` keep the sign away from both.
@@ -122,15 +122,16 @@ def clip_pictures(clip: Path, *, lead_s: float, tail_s: float) -> Iterator[Pictu
 
 
 def _fit(picture: Picture) -> Picture:
-    """The whole picture, scaled into 640x480 with its aspect kept; bars continue its edge."""
+    """The picture at 640x480, aspect kept. A wide one loses its sides, as it does when Chromium
+    asks a wide camera for 4:3; a tall one gets bars that continue its edges."""
     height, width = picture.shape[:2]
-    scale = min(WIDTH / width, HEIGHT / height)
-    size = (min(WIDTH, round(width * scale)), min(HEIGHT, round(height * scale)))
-    scaled = cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
-    x, y = WIDTH - size[0], HEIGHT - size[1]
-    edges = (y // 2, y - y // 2, x // 2, x - x // 2)
-    padded = cv2.copyMakeBorder(scaled, *edges, cv2.BORDER_REPLICATE)
-    return np.asarray(padded, dtype=np.uint8)
+    kept = min(width, round(height * WIDTH / HEIGHT))
+    left = (width - kept) // 2
+    size = (min(WIDTH, round(kept * HEIGHT / height)), HEIGHT)
+    scaled = cv2.resize(picture[:, left : left + kept], size, interpolation=cv2.INTER_LINEAR)
+    bar = WIDTH - size[0]
+    edges = (0, 0, bar // 2, bar - bar // 2)
+    return np.asarray(cv2.copyMakeBorder(scaled, *edges, cv2.BORDER_REPLICATE), dtype=np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
