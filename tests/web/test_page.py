@@ -84,6 +84,9 @@ async def test_the_page_comes_whole_from_its_own_server(
         assert await page.evaluate("document.activeElement.textContent") == "Start camera"
         await expect(page.locator("#honest")).to_contain_text("not a translation")
         await expect(page.locator("#honest")).to_contain_text("No video is kept")
+        await page.set_viewport_size({"width": 320, "height": 640})
+        wide = "document.documentElement.scrollWidth > window.innerWidth"
+        assert not await page.evaluate(wide), "a small phone must not scroll sideways"
         assert not errors
         assert {urlsplit(url).netloc for url in asked} == {urlsplit(server.url).netloc}
         assert not server.sessions
