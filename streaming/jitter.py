@@ -14,13 +14,15 @@ from dataclasses import dataclass, field
 from streaming.packets import EncodedFrame, MediaPacket, is_key
 
 _SEQUENCES = 1 << 16
+_REMEMBERED = 64  # packets given up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JitterSettings:
     """Bounds in time, packets and bytes."""
 
-    hole_s: float = 0.18  # a lost packet is waited for so long
+    hole_s: float = 0.18  # a lost packet is waited for so long, or a round trip,
+    max_hole_s: float = 0.35  # but never longer than this
     retry_s: float = 0.06  # between two NACKs for one packet, at least
     nacks: int = 2  # for one packet
     key_s: float = 0.3  # between two requests for a key frame
@@ -28,7 +30,7 @@ class JitterSettings:
     max_bytes: int = 4 * 1024 * 1024
 
     def __post_init__(self) -> None:
-        if not 0 < self.hole_s <= 10 or self.retry_s <= 0 or self.key_s <= 0:
+        if not 0 < self.hole_s <= self.max_hole_s <= 10 or self.retry_s <= 0 or self.key_s <= 0:
             raise ValueError(f"not usable times: {self}")
         if not 1 <= self.max_packets <= _SEQUENCES // 4 or self.max_bytes < 1 or self.nacks < 0:
             raise ValueError(f"not usable bounds: {self}")
@@ -73,6 +75,7 @@ class JitterBuffer:
         self.rtt_s = self.settings.retry_s  # from asking for a packet to having it, smoothed
         self._waiting: dict[int, MediaPacket] = {}  # by unwrapped sequence number
         self._holes: dict[int, _Hole] = {}
+        self._given_up: dict[int, _Hole] = {}  # the newest few: they may still tell the round trip
         self._next: int | None = None  # the first packet that is not released yet
         self._highest = 0
         self._clean = False  # what came before `_next` was the end of a frame
@@ -93,6 +96,7 @@ class JitterBuffer:
         elif sequence < self._next:
             if self._begun:  # a duplicate, or later than it was waited for
                 self.counts.late += 1
+                self._learn(self._given_up.pop(sequence, None), now_s)
                 return []
             for missing in range(sequence + 1, self._next):
                 self._holes[missing] = _Hole(now_s)
@@ -113,7 +117,7 @@ class JitterBuffer:
         """Give up the holes that have waited long enough; the frames that this sets free."""
         frames: list[EncodedFrame] = []
         while self._next is not None and (hole := self._first_hole()) is not None:
-            if now_s < self._holes[hole].since_s + self.settings.hole_s:
+            if now_s < self._holes[hole].since_s + self._wait_s():
                 break
             self._give_up(hole)
             frames.extend(self._release(now_s))
@@ -162,7 +166,7 @@ class JitterBuffer:
             self._ask_at(hole) for hole in self._holes.values() if hole.asked < self.settings.nacks
         ]
         if (first := self._first_hole()) is not None:
-            times.append(self._holes[first].since_s + self.settings.hole_s)
+            times.append(self._holes[first].since_s + self._wait_s())
         if self._asks_key:
             times.append((self._key_asked_s or 0.0) + self.settings.key_s)
         return min(times, default=None)
@@ -202,8 +206,16 @@ class JitterBuffer:
         if hole is None:
             return
         self.counts.repaired += 1
-        if hole.asked == 1:
+        self._learn(hole, now_s)
+
+    def _learn(self, hole: _Hole | None, now_s: float) -> None:
+        """Learn the round trip from a packet that was asked for once, and came."""
+        if hole is not None and hole.asked == 1:
             self.rtt_s += 0.25 * (now_s - hole.asked_s - self.rtt_s)
+
+    def _wait_s(self) -> float:
+        """How long a lost packet is worth waiting for: 180 ms, or what a far peer needs."""
+        return min(max(self.settings.hole_s, 1.25 * self.rtt_s), self.settings.max_hole_s)
 
     def _ask_at(self, hole: _Hole) -> float:
         if hole.asked == 0:
@@ -282,7 +294,9 @@ class JitterBuffer:
         assert self._next is not None
         for sequence in range(self._next, hole):
             self._take(sequence)
-        del self._holes[hole]
+        self._given_up[hole] = self._holes.pop(hole)
+        if len(self._given_up) > _REMEMBERED:
+            del self._given_up[next(iter(self._given_up))]
         self._next = hole + 1
         self._clean = False
         self._begun = True
@@ -313,5 +327,6 @@ class JitterBuffer:
     def _clear(self) -> None:
         self._waiting.clear()
         self._holes.clear()
+        self._given_up.clear()
         self.packets = 0
         self.bytes = 0

@@ -109,6 +109,30 @@ def test_a_repaired_hole_costs_no_frame() -> None:
     assert buffer.deadline_s() is None
 
 
+def test_a_far_peer_is_waited_for_longer_but_not_for_ever() -> None:
+    settings = JitterSettings(hole_s=0.18, max_hole_s=0.35, nacks=1)
+    buffer = JitterBuffer(settings)
+    frames = stream(60, packets=2)
+    assert len(feed(buffer, frames[0])) == 1
+    now_s = 0.0
+    for number in range(1, 50):  # each repair comes 0.26 s after it was asked for
+        lost, rest = frames[number]
+        now_s += 1.0
+        feed(buffer, [rest], now_s)
+        assert len(buffer.nacks(now_s)) == 1
+        buffer.poll(now_s + 0.26)
+        feed(buffer, [lost], now_s + 0.26)
+    assert buffer.rtt_s == pytest.approx(0.26, abs=0.01)
+    assert buffer.counts.holes < 20  # the first were given up, the later ones were not
+    now_s += 1.0
+    feed(buffer, [frames[50][1]], now_s)
+    holes = buffer.counts.holes
+    buffer.poll(now_s + 0.3)
+    assert buffer.counts.holes == holes
+    buffer.poll(now_s + 0.34)
+    assert buffer.counts.holes == holes + 1
+
+
 def test_the_last_packet_of_a_frame_is_missed_when_the_next_frame_begins() -> None:
     buffer = JitterBuffer()
     frames = stream(3, keys=(0, 2))

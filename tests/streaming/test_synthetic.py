@@ -1,0 +1,55 @@
+"""The camera and the pictures that benchmarks and tests send."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from aiortc.mediastreams import MediaStreamError
+from aiortc.rtp import RtpPacket
+
+from streaming import barcode
+from streaming.synthetic import SyntheticCamera, clip_pictures, random_loss
+
+
+async def test_frames_come_at_their_rate_with_their_number() -> None:
+    camera = SyntheticCamera(fps=50, size=(128, 96), frames=4)
+    began_s = time.monotonic()
+    frames = [await camera.recv() for _ in range(4)]
+    assert time.monotonic() - began_s >= 3 / 50
+    assert [frame.pts for frame in frames] == [0, 1800, 3600, 5400]
+    pictures = [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in frames]
+    assert [barcode.read(picture) for picture in pictures] == [0, 1, 2, 3]
+    assert len(camera.made_s) == 4
+    with pytest.raises(MediaStreamError):
+        await camera.recv()
+
+
+def test_loss_is_the_same_for_the_same_seed() -> None:
+    packet = RtpPacket()
+    first, again, other = random_loss(0.3, 1), random_loss(0.3, 1), random_loss(0.3, 2)
+    lost = [first(packet) for _ in range(1000)]
+    assert lost == [again(packet) for _ in range(1000)]
+    assert lost != [other(packet) for _ in range(1000)]
+    assert 200 < sum(lost) < 400
+
+
+def test_a_clip_is_sent_over_and_over(data_dir: Path) -> None:
+    clip = next(iter(sorted((data_dir / "clips").glob("*.mp4"))))
+    with av.open(str(clip)) as container:
+        count = sum(1 for _ in container.decode(video=0))
+    pictures = clip_pictures(str(clip), (160, 120))
+    played = [next(pictures) for _ in range(count + 1)]
+    assert played[0].shape == (120, 160, 3)
+    assert np.array_equal(played[0], played[count])
+    assert played[0] is not played[count]  # each may be drawn on
+
+
+def test_a_file_that_is_no_video_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(b"not a video")
+    with pytest.raises((OSError, av.FFmpegError)):
+        clip_pictures(str(path), (160, 120))
