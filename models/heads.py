@@ -50,8 +50,6 @@ class LandmarkClassifier(nn.Module):
     Shapes of the hands, their distances to the face and to each other and their movement are
     derived from the rows in here, so that an encoder gives nothing but points. At inference the
     answer is the mean over the rows and the mirrored rows: a left-handed signer gets the same one.
-
-    The hand encoder is shared: the left hand goes through it mirrored.
     """
 
     def __init__(
@@ -113,9 +111,13 @@ class LandmarkClassifier(nn.Module):
         features = features.masked_fill(~mask[..., None], 0.0)
         if self.training:
             return self._one_way(features, mask)
-        logits, attention = self._one_way(features, mask)
-        logits_m, attention_m = self._one_way(self.mirrored(features), mask)
-        return (logits + logits_m) / 2, (attention + attention_m) / 2
+        # Both ways in one batch: half the graph to export, and one pass to run.
+        twice = torch.cat([features, self.mirrored(features)])
+        logits, attention = self._one_way(twice, torch.cat([mask, mask]))
+        return (
+            torch.unflatten(logits, 0, (2, -1)).mean(0),
+            torch.unflatten(attention, 0, (2, -1)).mean(0),
+        )
 
     def _one_way(self, rows: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         values, present = describe(rows)
@@ -200,24 +202,30 @@ _HAND_FLAGS = [26, 26 + _ONE_HAND]  # where `present` tells of the left and of t
 def describe(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Rows (B, T, D) -> features (B, T, F), and 1 where a feature's hands are there, else 0."""
     body = torch.unflatten(rows[..., layout.BODY], -1, (13, 2))
-    left = torch.unflatten(rows[..., layout.LEFT_HAND], -1, (21, 3))
-    right = torch.unflatten(rows[..., layout.RIGHT_HAND], -1, (21, 3))
-    has_body = _there(body)
-    has_left, has_right = _there(left), _there(right)  # B, T, 1
+    # B, T, hand, point, (x, y, z): the two hands lie next to each other
+    both = slice(layout.LEFT_HAND.start, layout.RIGHT_HAND.stop)
+    hands = torch.unflatten(rows[..., both], -1, (2, 21, 3))
+    has_body = _there(body)  # B, T, 1
+    has_hands = _there(hands)  # B, T, 2, 1
+    has_both = has_hands.prod(-2)
+    left, right = hands[..., 0, :, :], hands[..., 1, :, :]
     parts = [
         body.flatten(-2),
-        _hand(left, body),
-        _hand(right, body),
+        _hand(hands, body[..., None, :, :]).flatten(-2),
         left[..., 0, :2] - right[..., 0, :2],
         _distances(left[..., _TIPS, :2], right[..., _TIPS, :2]),
     ]
-    has = [has_body, has_left, has_right, has_left * has_right, has_left * has_right]
-    present = [flag.expand_as(part) for flag, part in zip(has, parts, strict=True)]
+    has_shapes = has_hands.expand(-1, -1, -1, _ONE_HAND).flatten(-2)
+    present = [
+        has_body.expand(-1, -1, 26),
+        has_shapes,
+        has_both.expand(-1, -1, _BOTH),
+    ]
     return torch.cat(parts, -1), torch.cat(present, -1)
 
 
 def _hand(hand: Tensor, body: Tensor) -> Tensor:
-    """One hand (B, T, 21, 3): its shape, where it is, and how near its fingertips are to a face."""
+    """Hands (B, T, 2, 21, 3): their shape, place, and how near fingertips are to the face."""
     wrist = hand[..., :1, :]
     shape = hand - wrist
     bones = shape[..., _CHILD, :] - shape[..., _PARENT, :]

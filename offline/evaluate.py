@@ -127,7 +127,7 @@ def _report(answers: Sequence[Answered], plan: Plan, temperature: float) -> dict
         report["live"] = [rejection(answers, plan, temperature, t) for t in _THRESHOLDS]
         report["calibration"]["threshold"] = calm_threshold(report["live"])
     report["clips"] = [
-        {"video_id": a.example.video_id, "gloss": a.example.gloss, "fold": a.fold} for a in answers
+        {"video": a.example.video, "gloss": a.example.gloss, "fold": a.fold} for a in answers
     ]
     return report
 

@@ -35,6 +35,7 @@ class Example:
     """One embedded video."""
 
     video_id: str
+    video: str  # the file's name
     gloss: str
     group: str  # whose signing it is; a video of unknown signer is a group of its own
     split: str  # as labelled: train, val, test, extra or nothing
@@ -79,6 +80,7 @@ def _example(index: Path, line: dict[str, str]) -> Example:
         raise ValueError(f"{path}: has numbers that are not finite")
     return Example(
         video_id=line["video_id"],
+        video=Path((line.get("video") or "").strip() or line["video_id"]).name,
         gloss=line["gloss"].strip(),
         group=(line.get("signer") or "").strip() or f"video:{line['video_id']}",
         split=(line.get("split") or "").strip(),

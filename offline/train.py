@@ -63,9 +63,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         ValueError: the index or an option does not allow it.
     """
     torch.set_num_threads(args.threads)
+    base = _read_json(args.card) if args.card else {}
+    report = _read_json(args.report) if args.report else {}
     examples = read_examples(args.index)
     spec = read_spec(args.index)
     glosses = chosen_glosses(args, examples)
+    left_out = _groups(args.leave_out, examples, "--leave-out")
     settings = settings_from(args)
     plan = Plan(
         examples=examples,
@@ -76,6 +79,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         settings=settings,
     )
     train, test = _split(args, examples, glosses)
+    train = [e for e in train if e.group not in left_out]
+    test = [e for e in test if e.group not in left_out]
     words = vocabulary(train, glosses, args.open_set)
     print(
         f"{len(train)} clips to train on, {len(test)} kept out; {len(glosses)} glosses, "
@@ -92,11 +97,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         for e in test
     ]
     known = to_score(answers, glosses)
-    base = _read_json(args.card) if args.card else {}
     metrics: dict[str, Any] = {}
     calibration = {"temperature": 1.0, "threshold": 0.5}
-    if args.report:
-        report = _read_json(args.report)
+    if report:
         calibration = dict(report["calibration"])
         metrics["cross_validation"] = {**report["scores"], **report["how"]}
     elif known:
@@ -115,7 +118,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **base,
-        "data": {**base.get("data", {}), **_about(train, test, known)},
+        "data": {**base.get("data", {}), **_about(train, test, known, left_out)},
         "metrics": metrics,
         "glosses": list(glosses),
         "classes": words.classes,
@@ -158,6 +161,7 @@ def _parser() -> argparse.ArgumentParser:
         "--fold", type=int, default=0, help="which of five --split grouped keeps out"
     )
     parser.add_argument("--hold-out-groups", help="signers to keep out, with commas between")
+    parser.add_argument("--leave-out", help="signers neither to train on nor to score")
     parser.add_argument("--card", help="JSON file with fields for the card: name, data, licence …")
     parser.add_argument("--report", help="JSON report of offline.evaluate: calibration and figures")
     parser.add_argument("--threshold", type=float, help="probability at which a gloss counts, live")
@@ -165,17 +169,28 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _groups(names: str | None, examples: Sequence[Example], option: str) -> set[str]:
+    groups = set(names.split(",")) if names else set()
+    unknown = groups - {e.group for e in examples}
+    if unknown:
+        raise ValueError(f"{option}: no clip of {', '.join(sorted(unknown))}")
+    return groups
+
+
 def _about(
-    train: Sequence[Example], test: Sequence[Example], known: Sequence[Answered]
+    train: Sequence[Example],
+    test: Sequence[Example],
+    known: Sequence[Answered],
+    left_out: set[str],
 ) -> dict[str, Any]:
     """What the card says of who and what is in the data."""
     return {
         "clips": len(train),
         "clips_without_signing": sum(e.gloss == IDLE for e in train),
         "signer_groups": len({e.group for e in train if e.gloss != IDLE}),
-        "held_out_groups": sorted({e.group for e in test}),
+        "held_out_groups": sorted({e.group for e in test} | left_out),
         "held_out_clips": [
-            {"video_id": a.example.video_id, "gloss": a.example.gloss}
+            {"video": a.example.video, "gloss": a.example.gloss}
             for a in sorted(known, key=lambda a: (a.example.gloss, a.example.video_id))
         ],
     }
@@ -193,10 +208,7 @@ def _split(
     args: argparse.Namespace, examples: Sequence[Example], glosses: Sequence[str]
 ) -> tuple[list[Example], list[Example]]:
     if args.hold_out_groups:
-        groups = set(args.hold_out_groups.split(","))
-        unknown = groups - {e.group for e in examples}
-        if unknown:
-            raise ValueError(f"--hold-out-groups: no clip of {', '.join(sorted(unknown))}")
+        groups = _groups(args.hold_out_groups, examples, "--hold-out-groups")
         return (
             [e for e in examples if e.group not in groups],
             [e for e in examples if e.group in groups],

@@ -1,0 +1,137 @@
+"""Heads: what a mask hides, what a mirror shows, and that service gets what was trained."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models import layout
+from models.heads import Committee, GlossClassifier, LandmarkClassifier, make_head
+from offline.export import to_onnx
+
+_CLASSES = 5
+
+
+def _rows(batch: int, steps: int, seed: int = 0) -> Tensor:
+    """Landmark rows with a hand that comes and goes."""
+    rows = torch.randn(batch, steps, layout.DIM, generator=torch.Generator().manual_seed(seed))
+    rows[..., layout.SEEN] = (rows[..., layout.SEEN] > 0).float()
+    rows[:, : steps // 3, layout.LEFT_HAND] = 0
+    rows[:, : steps // 3, layout.LEFT_SEEN] = 0
+    return rows
+
+
+def _landmarks() -> LandmarkClassifier:
+    torch.manual_seed(0)
+    head = LandmarkClassifier(classes=_CLASSES, width=32)
+    head.fit_scale(_rows(1, 50)[0])
+    return head.eval()
+
+
+def _gloss() -> GlossClassifier:
+    torch.manual_seed(0)
+    return GlossClassifier(layout.DIM, _CLASSES).eval()
+
+
+@pytest.fixture(params=[_landmarks, _gloss])
+def head(request: pytest.FixtureRequest) -> nn.Module:
+    made: nn.Module = request.param()
+    return made
+
+
+def test_answers_each_clip_with_logits_and_weights_over_its_steps(head: nn.Module) -> None:
+    mask = torch.ones(3, 12, dtype=torch.bool)
+    mask[1, 7:] = False
+    logits, attention = head(_rows(3, 12), mask)
+    assert logits.shape == (3, _CLASSES)
+    assert attention.shape == (3, 12)
+    assert torch.allclose(attention.sum(1), torch.ones(3), atol=1e-5)
+    assert attention[1, 7:].abs().max() < 1e-6
+
+
+def test_padding_changes_nothing_whatever_stands_there(head: nn.Module) -> None:
+    rows = _rows(2, 10)
+    bare, _ = head(rows, torch.ones(2, 10, dtype=torch.bool))
+    padded = torch.cat([rows, 1e3 * _rows(2, 6, seed=1)], 1)
+    mask = torch.arange(16).expand(2, 16) < 10
+    with_padding, attention = head(padded, mask)
+    assert torch.allclose(bare, with_padding, atol=1e-5)
+    assert attention[:, 10:].abs().max() < 1e-6
+
+
+def test_a_clip_alone_gets_the_answer_it_gets_in_a_batch(head: nn.Module) -> None:
+    rows, mask = _rows(4, 9), torch.ones(4, 9, dtype=torch.bool)
+    together, _ = head(rows, mask)
+    alone, _ = head(rows[2:3], mask[2:3])
+    assert torch.allclose(together[2:3], alone, atol=1e-5)
+
+
+def test_a_left_handed_signer_gets_the_same_answer() -> None:
+    head, rows, mask = _landmarks(), _rows(3, 12), torch.ones(3, 12, dtype=torch.bool)
+    mirrored = torch.from_numpy(layout.mirrored(rows.numpy()))
+    assert not torch.equal(rows, mirrored)
+    for one, other in zip(head(rows, mask), head(mirrored, mask), strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_one_step_is_enough(head: nn.Module) -> None:
+    logits, attention = head(_rows(1, 1), torch.ones(1, 1, dtype=torch.bool))
+    assert torch.isfinite(logits).all()
+    assert attention.tolist() == [[1.0]]
+
+
+def test_rows_without_anybody_give_finite_logits() -> None:
+    logits, _ = _landmarks()(torch.zeros(1, 8, layout.DIM), torch.ones(1, 8, dtype=torch.bool))
+    assert torch.isfinite(logits).all()
+
+
+def test_the_seeds_head_has_the_layers_it_had() -> None:
+    names = [type(layer).__name__ for layer in GlossClassifier(1408, 300).classify]
+    block = ["Linear", "LayerNorm", "GELU", "Dropout"]
+    assert names == [*block, *block, "Linear"]
+    assert GlossClassifier(1408, 300).score.weight.shape == (1, 1408)
+
+
+def test_a_committee_folds_all_further_classes_into_idle() -> None:
+    head, rows, mask = _landmarks(), _rows(2, 9), torch.ones(2, 9, dtype=torch.bool)
+    all_of_them = head(rows, mask)[0].softmax(1)
+    folded = Committee([head], glosses=2, classes=_CLASSES)(rows, mask)[0].softmax(1)
+    assert folded.shape == (2, 3)
+    assert torch.allclose(folded[:, :2], all_of_them[:, :2], atol=1e-6)
+    assert torch.allclose(folded[:, 2], all_of_them[:, 2:].sum(1), atol=1e-6)
+
+
+def test_a_committee_without_further_classes_has_no_idle() -> None:
+    head, rows, mask = _gloss(), _rows(2, 9), torch.ones(2, 9, dtype=torch.bool)
+    logits, _ = Committee([head, head], _CLASSES, _CLASSES)(rows, mask)
+    assert torch.allclose(logits, head(rows, mask)[0], atol=1e-6)
+
+
+@pytest.mark.timeout(300)  # torch's exporter takes 10 s of a core that is free
+def test_onnx_answers_as_torch_does_for_any_batch_and_length() -> None:
+    head = Committee([_landmarks()], glosses=3, classes=_CLASSES).eval()
+    session = ort.InferenceSession(to_onnx(head, layout.DIM), providers=["CPUExecutionProvider"])
+    for batch, steps in ((1, 32), (3, 7), (2, 1)):
+        rows = _rows(batch, steps)
+        mask = torch.arange(steps).expand(batch, steps) < max(1, steps - 2)
+        with torch.inference_mode():
+            want = head(rows, mask)
+        got = session.run(["logits", "attention"], {"features": rows.numpy(), "mask": mask.numpy()})
+        for a, b in zip(got, want, strict=True):
+            np.testing.assert_allclose(a, b.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"kind": "crystal ball"}, "no head of kind"),
+        ({"kind": "gloss", "dim": 4, "classes": 2, "colour": 1}, "colour"),
+        ({"kind": "landmarks", "dim": 7, "classes": 2}, "154"),
+    ],
+)
+def test_settings_that_make_no_head_are_refused(settings: dict[str, object], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        make_head(settings)

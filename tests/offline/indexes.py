@@ -1,0 +1,81 @@
+"""Small indexes with embeddings in them, made up, for tests of training."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models import layout
+
+GLOSSES = ("down", "up")
+
+
+def landmark_rows(gloss: str, draw: np.random.Generator, steps: int = 30) -> NDArray[np.float32]:
+    """A right hand that rises, moves up or down in front of the chest, and falls again."""
+    rows = np.zeros((steps, layout.DIM), np.float32)
+    body = np.zeros((13, 2), np.float32)
+    body[:7] = draw.normal([0, -0.8], 0.05, (7, 2))
+    body[7], body[8] = [0.5, 0], [-0.5, 0]
+    body[9:] = [[0.7, 0.8], [-0.7, 0.8], [0.6, 1.4], [-0.6, 1.4]]
+    rows[:, layout.BODY] = body.ravel()
+    first, last = 6 + int(draw.integers(4)), 24 - int(draw.integers(4))
+    shape = draw.normal(0, 0.02, (21, 3)) + np.linspace(0, 0.3, 21)[:, None] * np.array(
+        [0.2, -1, 0.1]
+    )
+    for step in range(first, last) if gloss != "idle" else ():
+        part = (step - first) / (last - first)
+        y = 0.7 - part if gloss == "up" else part - 0.3
+        hand = shape + np.array([-0.2, y, 0]) + draw.normal(0, 0.01, (21, 3))
+        rows[step, layout.RIGHT_HAND] = hand.ravel()
+        rows[step, layout.RIGHT_SEEN] = 1
+    return rows
+
+
+def write_index(
+    folder: Path, *, kind: str = "landmarks", dtype: type[np.floating] = np.float32
+) -> Path:
+    """Two glosses by six signers, two clips of nobody signing, a captioned one, other signs."""
+    draw = np.random.default_rng(0)
+    lines = []
+    for number in range(31):
+        gloss, signer, split = GLOSSES[number % 2], f"signer {number // 2 % 6}", ""
+        if number in (24, 25):
+            gloss, signer = "idle", f"idle/{number}"
+        elif number == 26:
+            split = "extra"
+        elif number > 26:
+            gloss = f"other {number % 3}"
+        if kind == "landmarks":
+            rows = landmark_rows(gloss, draw)
+        else:
+            rows = draw.normal(number % 2, 0.4, (3 + number % 4, 16)).astype(np.float32)
+        np.save(folder / f"{number}.npy", rows.astype(dtype))
+        lines.append(
+            {
+                "video_id": f"clip-{number}",
+                "gloss": gloss,
+                "path_to_npy_file": f"{number}.npy",
+                "signer": signer,
+                "split": split,
+            }
+        )
+    index = folder / "index.csv"
+    with index.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(lines[0]))
+        writer.writeheader()
+        writer.writerows(lines)
+    encoder = {
+        "kind": kind,
+        "source": "made up",
+        "revision": "1",
+        "dim": layout.DIM if kind == "landmarks" else 16,
+        "frames": 16,
+        "fps": 15.0,
+        "short_side": 320,
+    }
+    (folder / "encode_report.json").write_text(json.dumps({"encoder": encoder}), encoding="utf-8")
+    return index

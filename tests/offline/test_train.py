@@ -1,0 +1,143 @@
+"""Training and evaluating by their commands, on indexes small enough for seconds."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from offline import evaluate, train
+from offline.checkpoint import CheckpointError, load_checkpoint
+from tests.offline.indexes import GLOSSES, write_index
+
+_LANDMARKS = (
+    *("--head", "landmarks", "--open-set", "--min-clips", "4"),
+    *("--batch", "16", "--lr", "3e-3", "--threads", "1"),
+)
+
+
+def _last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return value
+
+
+def _train(index: Path, out: Path, *options: str) -> int:
+    return train.main(["--index", str(index), "--out", str(out), *options])
+
+
+def test_learns_two_signs_and_idle_from_signers_it_is_not_tested_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index, model = write_index(tmp_path), tmp_path / "head.pt"
+    assert _train(index, model, *_LANDMARKS, "--epochs", "25") == 0
+    told = _last_line(capsys)
+    assert told["kept_out_top1"] == 1.0
+    _, card = load_checkpoint(model)
+    assert card["glosses"] == list(GLOSSES)
+    assert card["head"]["idle"] is True
+    held_out = set(card["data"]["held_out_groups"])
+    assert held_out and card["data"]["signer_groups"] + len(held_out) <= 8
+    assert (tmp_path / "head_loss.png").stat().st_size > 1000
+    assert (tmp_path / "head_confusion.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_the_seeds_head_learns_from_rows_of_any_float(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], dtype: type[np.floating]
+) -> None:
+    index = write_index(tmp_path, kind="vjepa2", dtype=dtype)
+    model = tmp_path / "head.pt"
+    options = ("--epochs", "6", "--lr", "1e-3", "--batch", "8", "--min-clips", "4")
+    assert _train(index, model, *options) == 0
+    assert _last_line(capsys)["kept_out_top1"] == 1.0
+    assert load_checkpoint(model)[1]["head"]["idle"] is False
+
+
+def test_the_same_seed_gives_the_same_head(tmp_path: Path) -> None:
+    index = write_index(tmp_path)
+    states = []
+    for name in ("a.pt", "b.pt"):
+        assert _train(index, tmp_path / name, *_LANDMARKS, "--epochs", "1", "--seed", "7") == 0
+        states.append(torch.load(tmp_path / name, weights_only=True)["states"][0])
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_cross_validation_reports_figures_with_intervals_and_calibration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index, report = write_index(tmp_path), tmp_path / "report.json"
+    options = ("--cross-validate", "2", "--epochs", "8", "--report", str(report))
+    assert evaluate.main(["--index", str(index), *_LANDMARKS, *options]) == 0
+    told = _last_line(capsys)
+    low, high = told["top1_interval95"]
+    assert low <= told["top1"] <= high
+    full = json.loads(report.read_text(encoding="utf-8"))
+    assert full["scores"]["clips"] == 24  # neither the captioned nor the idle nor the other signs
+    assert full["how"]["shared_signer_groups"] == 0
+    assert 0.25 <= full["calibration"]["temperature"] <= 4
+    assert full["live"][0]["idle_s"] == 4.0
+
+    model = tmp_path / "all.pt"
+    assert _train(index, model, *_LANDMARKS, "--epochs", "1", "--split", "none",
+                  "--report", str(report)) == 0  # fmt: skip
+    _, card = load_checkpoint(model)
+    assert card["calibration"] == full["calibration"]
+    assert card["metrics"]["cross_validation"]["top1"] == told["top1"]
+    assert card["data"]["held_out_groups"] == []
+
+
+def test_a_trained_head_is_evaluated_on_chosen_signers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index, model = write_index(tmp_path), tmp_path / "head.pt"
+    groups = "signer 0,signer 1"
+    options = (*_LANDMARKS, "--epochs", "1", "--hold-out-groups", groups)
+    assert _train(index, model, *options) == 0
+    kept_out = _last_line(capsys)["kept_out_top1"]
+    chosen = ["--index", str(index), "--model", str(model), "--groups", groups, "--threads", "1"]
+    assert evaluate.main(chosen) == 0
+    assert _last_line(capsys)["top1"] == kept_out
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--hold-out-groups", "nobody"), "nobody"),
+        (("--leave-out", "nobody"), "nobody"),
+        (("--fold", "9"), "--fold"),
+        (("--min-clips", "99"), "--min-clips"),
+        (("--card", "missing.json"), "missing.json"),
+    ],
+)
+def test_wrong_use_ends_with_one_clear_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], says: str
+) -> None:
+    index = write_index(tmp_path)
+    basic = ("--head", "landmarks", "--epochs", "0.1", "--batch", "4")
+    assert _train(index, tmp_path / "head.pt", *basic, *options) == 2
+    error = capsys.readouterr().err.strip()
+    assert says in error and "\n" not in error
+
+
+def test_a_broken_embedding_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    index = write_index(tmp_path)
+    with index.open(newline="", encoding="utf-8") as stream:
+        broken = next(csv.DictReader(stream))["path_to_npy_file"]
+    (tmp_path / broken).write_bytes(b"not numbers")
+    assert _train(index, tmp_path / "head.pt") == 2
+    assert broken in capsys.readouterr().err
+
+
+def test_a_head_whose_card_tells_of_another_is_refused(tmp_path: Path) -> None:
+    index, model = write_index(tmp_path), tmp_path / "head.pt"
+    assert _train(index, model, *_LANDMARKS, "--epochs", "0.1") == 0
+    card = json.loads(model.with_suffix(".json").read_text(encoding="utf-8"))
+    card["head"]["args"]["width"] = 40
+    model.with_suffix(".json").write_text(json.dumps(card), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"head\.pt"):
+        load_checkpoint(model)
