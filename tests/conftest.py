@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.whole_way import way as way  # a fixture for all
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
