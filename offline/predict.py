@@ -13,10 +13,17 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
-from models.decoder import DecoderSettings, SignDecoder, candidates, clip_probabilities
+from models.decoder import (
+    DecoderSettings,
+    SignDecoder,
+    candidate_messages,
+    candidates,
+    clip_probabilities,
+    sign_message,
+)
 from models.recognizer import Recognizer
 from models.schema import Sign
 from models.window import FrameSampler, windows
@@ -80,21 +87,8 @@ def answer(
     top = candidates(bundle.glosses, clip_probabilities(predictions), top_k)
     return {
         "video": path,
-        "top": [{"gloss": c.gloss, "p": round(c.p, 4)} for c in top],
-        "signs": [_message(sign) for sign in signs.values()],
-    }
-
-
-def _message(sign: Sign) -> dict[str, Any]:
-    """A sign as the data channel's `sign` message."""
-    others = [{"gloss": c.gloss, "p": round(c.p, 4)} for c in sign.alternatives]
-    times = {"start_s": round(sign.start_s, 3), "end_s": round(sign.end_s, 3)}
-    return {
-        "type": "sign",
-        **asdict(sign),
-        "p": round(sign.p, 4),
-        "alternatives": others,
-        **times,
+        "top": candidate_messages(top),
+        "signs": [sign_message(sign) for sign in signs.values()],
     }
 
 

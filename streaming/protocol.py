@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from models.bundle import Bundle
-from models.decoder import candidates
+from models.decoder import candidate_messages, candidates, sign_message
 from models.schema import Prediction, Sign
 
 VERSION = 1
@@ -150,10 +150,7 @@ def prediction(
     return {
         "type": "prediction",
         "seq": seq,
-        "top": [
-            {"gloss": c.gloss, "p": round(c.p, 4)}
-            for c in candidates(glosses, said.probabilities, top_k)
-        ],
+        "top": candidate_messages(candidates(glosses, said.probabilities, top_k)),
         "idle": round(said.idle, 4),
         "attention": [round(float(weight), 4) for weight in said.attention],
         "window": {"start_s": round(said.start_s, 3), "end_s": round(said.end_s, 3)},
@@ -164,11 +161,7 @@ def prediction(
 
 
 def sign(said: Sign) -> Message:
-    message = asdict(said)
-    message["p"] = round(said.p, 4)
-    message["alternatives"] = [{"gloss": c.gloss, "p": round(c.p, 4)} for c in said.alternatives]
-    message["start_s"], message["end_s"] = round(said.start_s, 3), round(said.end_s, 3)
-    return {"type": "sign", **message}
+    return sign_message(said)
 
 
 def hint(code: str, text: str) -> Message:
