@@ -45,7 +45,7 @@ class SessionSettings:
     peer_bytes_per_s: float = 64 * 1024  # sustained rate of a peer's data channel traffic
     outbox: int = 256  # messages kept for a slow or absent listener
     buffered_bytes: int = 64 * 1024  # skip predictions while the channel holds more than this
-    loopback_ice: bool = False  # offer 127.0.0.1 too: for tests and benchmarks on one machine
+    loopback_ice: bool = False  # media over 127.0.0.1 only: tests and benchmarks on one machine
     private_ice: bool = True  # take candidates in private networks; off for a public server
     ice_servers: tuple[str, ...] = ()  # stun:, turn:, turns: URLs; none are contacted unless given
     turn_secret: str | None = None  # shared secret of the TURN servers (time-limited credentials)
