@@ -57,7 +57,11 @@ def parser() -> argparse.ArgumentParser:
         help="stun:, turn: or turns: URL; may be repeated; none is contacted unless given",
     )
     add("--turn-secret", metavar="TEXT", help="the TURN servers' shared secret")
-    add("--loopback-ice", action="store_true", help="media over 127.0.0.1 only: tests on one machine")
+    add(
+        "--loopback-ice",
+        action="store_true",
+        help="media over 127.0.0.1 only, for tests",
+    )
     add("--log-format", choices=("text", "json"), default="text", help="of the log on stderr")
     return flags
 

@@ -109,7 +109,8 @@ def _recogniser(settings: BenchSettings) -> RecognizerCore:
         if not cost_ms.isdigit():
             raise ValueError("write the stand-in as standin:MS, with its milliseconds a batch")
         return StandIn(int(cost_ms) / 1000)
-    return Recognizer.open(settings.model, settings.device)
+    most = RecognizerSettings().max_new_frames
+    return Recognizer.open(settings.model, settings.device, max_new_frames=most)
 
 
 async def _drive(settings: BenchSettings, server: Server) -> Run:
@@ -125,7 +126,7 @@ async def _drive(settings: BenchSettings, server: Server) -> Run:
         run.rss_mb = (rss_mb, _rss_mb())
         counts = server.batcher.counts
         run.due, run.done, run.replaced = counts.due, counts.done, counts.replaced
-        for session in server.sessions.values():
+        for session in server.sessions:
             numbers = session.numbers()
             run.decoded += numbers["frames_decoded"]
             run.dropped += numbers["frames_dropped"]

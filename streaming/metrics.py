@@ -39,11 +39,13 @@ class _Reading(Collector):
 
     def _admission(self) -> Iterator[Metric]:
         server = self._server
-        yield _gauge("livegloss_ready", "1 when a session would be taken", not server.not_ready())
+        yield _gauge(
+            "livegloss_ready", "1 when a session would be taken", not server.sessions.not_ready()
+        )
         limit = server.settings.server.max_sessions
         yield _gauge("livegloss_sessions", "Sessions alive", len(server.sessions))
         yield _gauge("livegloss_sessions_limit", "Sessions at most", limit)
-        counts = server.counts
+        counts = server.sessions.counts
         yield _counter("livegloss_sessions_admitted", "Sessions begun", counts.admitted)
         yield _by("livegloss_sessions_refused", "Offers refused", "reason", counts.refused)
         yield _by("livegloss_sessions_ended", "Sessions ended", "reason", counts.ended)
@@ -65,7 +67,7 @@ class _Reading(Collector):
     def _sessions(self) -> Iterator[Metric]:
         """Sums over the sessions alive now: gauges, because a session takes its share with it."""
         sums: dict[str, int] = {}
-        for session in self._server.sessions.values():
+        for session in self._server.sessions:
             for name, value in session.numbers().items():
                 sums[name] = sums.get(name, 0) + value
         family = GaugeMetricFamily(
@@ -88,7 +90,7 @@ class _Reading(Collector):
                 self._server.settings.server.max_sessions,
             )
         }
-        for session in self._server.sessions.values():
+        for session in self._server.sessions:
             for name, (level, limit) in session.buffers().items():
                 fullest[name] = (max(level, fullest.get(name, (0, 0))[0]), limit)
         for name, (level, limit) in fullest.items():

@@ -14,7 +14,6 @@ import secrets
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiohttp import web
@@ -22,6 +21,7 @@ from aiohttp import web
 import web as page
 from models.decoder import DecoderSettings
 from models.recognizer import Recognizer
+from streaming.admission import Admission
 from streaming.audience import TooManyListeners
 from streaming.batcher import Batcher
 from streaming.ice import CandidateRules, gather_loopback, ice_servers
@@ -40,7 +40,6 @@ _log = logging.getLogger(__name__)
 _PAGE = Path(page.__file__).parent
 _PAGE_FILES = {".html", ".js", ".css", ".svg"}
 _OFFER_LIMITS = OfferLimits()
-_FAILURES = 3  # batches failed in a row: the recogniser is taken for broken
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; media-src 'self' blob:; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
@@ -48,21 +47,6 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-
-
-@dataclass(slots=True)
-class Counts:
-    """Since the start, for /metrics."""
-
-    admitted: int = 0
-    refused: dict[str, int] = field(default_factory=dict)  # reason -> how many
-    ended: dict[str, int] = field(default_factory=dict)  # reason -> how many
-
-    def refuse(self, reason: str) -> None:
-        self.refused[reason] = self.refused.get(reason, 0) + 1
-
-    def end(self, reason: str) -> None:
-        self.ended[reason] = self.ended.get(reason, 0) + 1
 
 
 class Server:
@@ -73,15 +57,12 @@ class Server:
         settings: Settings,
         worker: RecognizerWorker,
         batcher: Batcher,
-        sessions: asyncio.TaskGroup,
+        sessions: Admission,
     ) -> None:
         self.settings = settings
         self.worker = worker
         self.batcher = batcher
-        self.counts = Counts()
-        self.sessions: dict[str, Session] = {}
-        self.draining = False
-        self._tasks = sessions
+        self.sessions = sessions
         bundle = worker.bundle
         self._decoder = settings.decoder or DecoderSettings(threshold=bundle.threshold)
         self._hop_s = settings.session.hop_s or bundle.hop_s
@@ -113,27 +94,6 @@ class Server:
         )
         return app
 
-    def not_ready(self) -> str | None:
-        """Why no session would be taken now, in words; None when one would."""
-        if self.draining:
-            return "The server is stopping."
-        if self.batcher.failures_in_a_row >= _FAILURES:
-            return "The recogniser fails; see the server's log."
-        if len(self.sessions) >= self.settings.server.max_sessions:
-            return f"All {self.settings.server.max_sessions} places are taken; try again soon."
-        return None
-
-    async def drain(self) -> None:
-        """Take no more sessions, tell those there are, wait out the grace, end the rest."""
-        self.draining = True
-        for session in self.sessions.values():
-            session.tell_stopping(self.settings.server.grace_s)
-        tasks = [session.ended for session in self.sessions.values()]
-        if tasks:
-            await asyncio.wait(tasks, timeout=self.settings.server.grace_s)
-        for session in list(self.sessions.values()):
-            session.end("stopping")
-
     # Signalling (WHIP, RFC 9725)
 
     async def _offer(self, request: web.Request) -> web.Response:
@@ -143,10 +103,10 @@ class Server:
         try:
             offer = check_offer(await self._text(request), _OFFER_LIMITS, self._rules)
         except OfferError as error:
-            self.counts.refuse("offer")
+            self.sessions.counts.refuse("offer")
             raise Problem(error.status, str(error)) from error
         address = request.remote or ""
-        self._admit(address)
+        self.sessions.check(address)
         session = Session(
             id=secrets.token_urlsafe(16),
             address=address,
@@ -157,9 +117,7 @@ class Server:
             worker=self.worker,
             batcher=self.batcher,
         )
-        self.sessions[session.id] = session
-        self.counts.admitted += 1
-        self._tasks.create_task(self._keep(session), name=f"session {session.id[:6]}")
+        self.sessions.begin(session)
         try:
             answer = await asyncio.shield(session.answer)
         except OfferError as error:
@@ -172,24 +130,6 @@ class Server:
         return web.Response(
             status=201, body=answer.encode(), content_type="application/sdp", headers=headers
         )
-
-    async def _keep(self, session: Session) -> None:
-        try:
-            await session.run()
-        finally:
-            del self.sessions[session.id]
-            self.counts.end(session.end_reason)
-
-    def _admit(self, address: str) -> None:
-        retry = str(self.settings.server.retry_after_s)
-        theirs = sum(session.address == address for session in self.sessions.values())
-        full = self.not_ready()
-        if full is not None:
-            self.counts.refuse("draining" if self.draining else "full")
-            raise Problem(503, full, Retry_After=retry)
-        if theirs >= self.settings.server.max_sessions_per_address:
-            self.counts.refuse("address")
-            raise Problem(429, f"{theirs} sessions from one address.", Retry_After=retry)
 
     async def _trickle(self, request: web.Request) -> web.Response:
         self._authorise(request)
@@ -250,7 +190,7 @@ class Server:
         return web.json_response({"status": "live"})
 
     async def _readyz(self, request: web.Request) -> web.Response:
-        why = self.not_ready()
+        why = self.sessions.not_ready()
         if why is not None:
             raise Problem(503, why, Retry_After=str(self.settings.server.retry_after_s))
         return web.json_response({"status": "ready"})
@@ -322,7 +262,7 @@ async def serve(
         batcher = Batcher(worker.recognise, max_batch=settings.recognizer.max_batch)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(tasks.create_task(batcher.run(), name="batcher").cancel)
-        server = Server(settings, worker, batcher, tasks)
+        server = Server(settings, worker, batcher, Admission(settings.server, batcher, tasks))
         runner = web.AppRunner(
             server.app(), access_log=None, shutdown_timeout=settings.server.grace_s
         )
@@ -330,7 +270,7 @@ async def serve(
         stack.push_async_callback(runner.cleanup)
         await web.SockSite(runner, listener, ssl_context=tls).start()
         server.url = _url(listener, settings)
-        stack.push_async_callback(server.drain)
+        stack.push_async_callback(server.sessions.drain)
         yield server
 
 

@@ -41,8 +41,8 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 async def until_empty(server: Server, within_s: float = 10) -> None:
     async with asyncio.timeout(within_s):
-        while server.sessions:
-            await asyncio.wait([session.ended for session in server.sessions.values()])
+        while len(server.sessions):
+            await asyncio.wait([session.ended for session in server.sessions])
             await asyncio.sleep(0)
 
 
@@ -138,7 +138,7 @@ async def test_the_page_may_ask_and_is_answered(
         assert (await caller.wait_for("error", 2))[1]["code"] == "too-long"
         caller.say(type="bye")
         await until_empty(server)
-    assert server.counts.ended == {"bye": 1}
+    assert server.sessions.counts.ended == {"bye": 1}
 
 
 async def test_events_say_what_the_channel_says(
@@ -163,7 +163,7 @@ async def test_events_say_what_the_channel_says(
         async with http.get(f"{server.url}{caller.location}/events") as gone:
             assert gone.status == 404
             await problem(gone)
-    assert not server.sessions
+    assert len(server.sessions) == 0
 
 
 async def test_the_house_is_full_and_then_has_room(
@@ -222,7 +222,7 @@ async def test_what_is_no_offer_is_refused(
     async with http.post(f"{server.url}/whip", data=body, headers=headers) as response:
         assert response.status == status
         await problem(response)
-    assert not server.sessions
+    assert len(server.sessions) == 0
 
 
 async def test_broken_offers_are_refused_and_disturb_nobody(
@@ -260,7 +260,7 @@ async def test_offers_that_nobody_follows_up_are_swept(http: aiohttp.ClientSessi
                 assert response.status == 201
         seen = len(caller.of("prediction"))
         await caller.wait_for("prediction", seen + 5)
-        others = [s.ended for s in server.sessions.values() if s.id not in caller.location]
+        others = [s.ended for s in server.sessions if s.id not in caller.location]
         async with asyncio.timeout(45):
             if others:
                 await asyncio.wait(others)
@@ -268,7 +268,7 @@ async def test_offers_that_nobody_follows_up_are_swept(http: aiohttp.ClientSessi
         await caller.wait_for("prediction", seen + 5)
         assert len(server.sessions) == 1
         assert Held.now() <= before
-    assert server.counts.ended["no video"] == 200
+    assert server.sessions.counts.ended["no video"] == 200
 
 
 async def test_a_flood_on_the_channel_costs_the_flooder_alone(
@@ -298,7 +298,7 @@ async def test_bytes_that_are_no_text_do_not_end_the_session(
         assert (await caller.wait_for("error"))[0]["code"] == "not-text"
         seen = len(caller.of("prediction"))
         await caller.wait_for("prediction", seen + 5)
-        (session,) = server.sessions.values()
+        (session,) = server.sessions
         assert session.guard.faults == 1
 
 
@@ -309,7 +309,7 @@ async def test_a_peer_that_vanishes_is_noticed(server: Server, http: aiohttp.Cli
         for transport in sctp.transport.transport._connection._protocols:
             transport.transport.abort()  # as `kill -9` would: nothing is said, packets stop
         await until_empty(server, within_s=20)
-    assert server.counts.ended.keys() <= {"silent", "disconnected"}
+    assert server.sessions.counts.ended.keys() <= {"silent", "disconnected"}
 
 
 async def test_a_token_is_asked_for(http: aiohttp.ClientSession) -> None:
@@ -332,7 +332,7 @@ async def test_draining_tells_the_peer_and_takes_nobody_new(http: aiohttp.Client
         caller = Caller(server.url)
         await caller.call(http)
         await caller.wait_for("prediction")
-        draining = asyncio.create_task(server.drain())
+        draining = asyncio.create_task(server.sessions.drain())
         assert (await caller.wait_for("error"))[0]["code"] == "stopping"
         async with http.get(f"{server.url}/readyz") as response:
             assert response.status == 503
@@ -344,7 +344,7 @@ async def test_draining_tells_the_peer_and_takes_nobody_new(http: aiohttp.Client
         await draining
         await until_empty(server)
         await caller.close()
-    assert server.counts.ended == {"stopping": 1}
+    assert server.sessions.counts.ended == {"stopping": 1}
 
 
 async def test_metrics_show_every_buffer_beside_its_bound(

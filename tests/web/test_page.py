@@ -62,7 +62,7 @@ async def emptied(server: Server, within_s: float = 5) -> None:
     """Wait until no session is left."""
     async with asyncio.timeout(within_s):
         while server.sessions:
-            await asyncio.wait([session.ended for session in server.sessions.values()])
+            await asyncio.wait([session.ended for session in server.sessions])
             await asyncio.sleep(0)
 
 
@@ -138,7 +138,7 @@ async def test_signs_appear_and_stop_ends_the_session(tmp_path: Path, levels_cam
 
         await page.get_by_role("button", name="Stop").click()
         await emptied(server)
-        assert set(server.counts.ended) <= {"bye", "deleted"}
+        assert set(server.sessions.counts.ended) <= {"bye", "deleted"}
         await expect(page.locator("#status")).to_have_attribute("data-state", "off")
         assert await page.evaluate("document.querySelector('#preview').srcObject") is None
         assert await page.locator("#transcript li").count() >= 2, "the transcript stays"
@@ -198,7 +198,7 @@ async def test_without_a_camera_it_says_what_to_do(
         await expect(page.locator("#problem")).to_have_attribute("data-code", code)
         await expect(page.get_by_role("alert")).to_contain_text(words)
         await expect(page.get_by_role("button", name="Start camera")).to_be_visible()
-        assert not server.counts.admitted
+        assert not server.sessions.counts.admitted
 
 
 async def test_an_insecure_page_says_how_to_open_it(tmp_path: Path, levels_camera: Path) -> None:

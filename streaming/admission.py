@@ -1,0 +1,102 @@
+"""Who is in: the live sessions, how many there may be, and the draining at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from streaming.batcher import Batcher
+from streaming.problems import Problem
+from streaming.session import Session
+from streaming.settings import ServerSettings
+
+_FAILURES = 3  # batches failed in a row: the recogniser is taken for broken
+
+
+@dataclass(slots=True)
+class AdmissionCounts:
+    """Since the start, for /metrics."""
+
+    admitted: int = 0
+    refused: dict[str, int] = field(default_factory=dict)  # reason -> how many
+    ended: dict[str, int] = field(default_factory=dict)  # reason -> how many
+
+    def refuse(self, reason: str) -> None:
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+
+    def end(self, reason: str) -> None:
+        self.ended[reason] = self.ended.get(reason, 0) + 1
+
+
+class Admission:
+    """The sessions alive, each a task of `tasks`. At most `max_sessions`, fewer an address."""
+
+    def __init__(
+        self, settings: ServerSettings, batcher: Batcher, tasks: asyncio.TaskGroup
+    ) -> None:
+        self.counts = AdmissionCounts()
+        self.draining = False
+        self._settings = settings
+        self._batcher = batcher
+        self._tasks = tasks
+        self._sessions: dict[str, Session] = {}
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(list(self._sessions.values()))
+
+    def get(self, id: str) -> Session | None:
+        return self._sessions.get(id)
+
+    def not_ready(self) -> str | None:
+        """Why no session would be taken now, in words; None when one would."""
+        if self.draining:
+            return "The server is stopping."
+        if self._batcher.failures_in_a_row >= _FAILURES:
+            return "The recogniser fails; see the server's log."
+        if len(self._sessions) >= self._settings.max_sessions:
+            return f"All {self._settings.max_sessions} places are taken; try again soon."
+        return None
+
+    def check(self, address: str) -> None:
+        """Make sure that a session from `address` may begin.
+
+        Raises:
+            Problem: 503 or 429, with Retry-After.
+        """
+        retry = str(self._settings.retry_after_s)
+        full = self.not_ready()
+        if full is not None:
+            self.counts.refuse("draining" if self.draining else "full")
+            raise Problem(503, full, Retry_After=retry)
+        theirs = sum(session.address == address for session in self)
+        if theirs >= self._settings.max_sessions_per_address:
+            self.counts.refuse("address")
+            raise Problem(429, f"{theirs} sessions from one address.", Retry_After=retry)
+
+    def begin(self, session: Session) -> None:
+        """Run a session, and remember it until it ends."""
+        self._sessions[session.id] = session
+        self.counts.admitted += 1
+        self._tasks.create_task(self._keep(session), name=f"session {session.id[:6]}")
+
+    async def _keep(self, session: Session) -> None:
+        try:
+            await session.run()
+        finally:
+            del self._sessions[session.id]
+            self.counts.end(session.end_reason)
+
+    async def drain(self) -> None:
+        """Take no more sessions, tell those there are, wait out the grace, end the rest."""
+        self.draining = True
+        for session in self:
+            session.tell_stopping(self._settings.grace_s)
+        ends = [session.ended for session in self]
+        if ends:
+            await asyncio.wait(ends, timeout=self._settings.grace_s)
+        for session in self:
+            session.end("stopping")

@@ -1,0 +1,171 @@
+"""One session's way from frames to signs: it cuts windows, asks for answers, tells what they say.
+
+ring -> [windows] -> batcher -> [results] -> audience
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from models.bundle import Bundle
+from models.decoder import DecoderSettings, SignDecoder
+from models.schema import Clip, Frame, Prediction, Sign
+from models.window import WindowCutter
+from streaming import protocol
+from streaming.audience import Audience
+from streaming.batcher import Batcher, Replaced
+from streaming.protocol import Message
+from streaming.ring import FrameRing
+from streaming.settings import SessionSettings
+
+_UNREPORTED = 8  # answers that wait for the loop; the oldest leaves first
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A window that came back, with what is needed to say how long it took."""
+
+    prediction: Prediction
+    newest: Frame
+    cut_s: float  # monotonic
+    done_s: float  # monotonic
+
+
+class Recognition:
+    """Two tasks, `windows` and `results`, both owned and run by the session.
+
+    Bounds: the ring and the window (a window's frames each), one waiting window in the batcher,
+    `_UNREPORTED` answers.
+    """
+
+    def __init__(
+        self,
+        stream: str,
+        *,
+        bundle: Bundle,
+        batcher: Batcher,
+        audience: Audience,
+        settings: SessionSettings,
+        decoder: DecoderSettings,
+        hop_s: float,
+        frames_dropped: Callable[[], int],
+    ) -> None:
+        self.ring = FrameRing(bundle.encoder.frames)
+        self.frames = 0  # taken from the ring
+        self.frames_s = time.monotonic()  # when frames were last taken
+        self.predictions = 0
+        self.windows_replaced = 0
+        self.signs = 0
+        self._stream = stream
+        self._frames_dropped = frames_dropped  # the session's count, in and before the ring
+        self._glosses = bundle.glosses
+        self._batcher = batcher
+        self._audience = audience
+        self._goal_s = settings.goal_s
+        self._top_k = settings.top_k
+        self._decoder = SignDecoder(bundle.glosses, decoder)
+        self._cutter = WindowCutter(stream, bundle.encoder, hop_s)
+        self._window_frames = bundle.encoder.frames
+        self._answers: deque[_Answer] = deque(maxlen=_UNREPORTED)
+        self._answered = asyncio.Event()
+
+    async def windows(self) -> None:
+        """Cut a window each time one is due, and ask for its answer."""
+        loop = asyncio.get_running_loop()
+        while True:
+            frames = await self.ring.take()
+            self.frames += len(frames)
+            self.frames_s = time.monotonic()
+            for frame in frames:
+                self._cutter.push(frame)
+            if self._cutter.due():
+                clip = self._cutter.cut()
+                answer = self._batcher.submit(clip, loop.time() + self._goal_s)
+                answer.add_done_callback(functools.partial(self._hand_over, clip, self.frames_s))
+
+    async def results(self) -> None:
+        """Tell each answer, and the signs that it makes."""
+        while True:
+            await self._answered.wait()
+            self._answered.clear()
+            while self._answers:
+                answer = self._answers.popleft()
+                self.predictions += 1
+                tell = functools.partial(self._prediction, self.predictions, answer)
+                self._audience.predict(tell)
+                self._tell_signs(self._decoder.update(answer.prediction))
+
+    def change(self, settings: protocol.SettingsChange) -> None:
+        """The page's wishes, from the next answer on."""
+        if settings.threshold is not None:
+            self._decoder.settings = dataclasses.replace(
+                self._decoder.settings, threshold=settings.threshold
+            )
+        self._top_k = settings.top_k or self._top_k
+
+    def clear(self) -> None:
+        """Close the sign under way and start over."""
+        self._tell_signs(self._decoder.flush())
+
+    def close(self) -> None:
+        """Let go of the frames and of the window that waits."""
+        self.ring.close()
+        self._batcher.withdraw(self._stream)
+
+    def buffers(self) -> dict[str, tuple[float, float]]:
+        """How full each buffer is, and its bound, by name."""
+        return {
+            "ring_frames": (len(self.ring), self.ring.capacity),
+            "window_frames": (len(self._cutter), self._window_frames),
+            "unreported_answers": (len(self._answers), _UNREPORTED),
+        }
+
+    def _hand_over(self, clip: Clip, cut_s: float, answer: asyncio.Future[Prediction]) -> None:
+        if answer.cancelled():
+            return
+        error = answer.exception()
+        if isinstance(error, Replaced):
+            self.windows_replaced += 1
+        elif error is not None:
+            self._audience.tell(
+                lambda: protocol.error("recogniser", f"A window could not be read: {error}"),
+                slot="recogniser error",
+            )
+        else:
+            self._answers.append(_Answer(answer.result(), clip.frames[-1], cut_s, time.monotonic()))
+            self._answered.set()
+
+    def _tell_signs(self, signs: Iterable[Sign]) -> None:
+        for sign in signs:
+            self.signs += sign.final
+            self._audience.tell(functools.partial(protocol.sign, sign), slot=f"sign {sign.id}")
+
+    def _prediction(self, seq: int, answer: _Answer) -> Message:
+        said, newest = answer.prediction, answer.newest
+        now_s = time.monotonic()
+        seconds = {
+            "total": now_s - newest.arrival_s,
+            "decode": newest.decoded_s - newest.arrival_s,
+            "window": answer.cut_s - newest.decoded_s,
+            "queue": answer.done_s - answer.cut_s - sum(said.stages_s.values()),
+            **said.stages_s,
+            "send": now_s - answer.done_s,
+        }
+        return protocol.prediction(
+            said,
+            self._glosses,
+            seq=seq,
+            top_k=self._top_k,
+            rtp_end=newest.rtp,
+            latency_ms={stage: 1000 * max(0.0, s) for stage, s in seconds.items()},
+            dropped={
+                "frames": self._frames_dropped(),
+                "windows": self.windows_replaced,
+            },
+        )
