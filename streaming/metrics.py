@@ -39,9 +39,8 @@ class _Reading(Collector):
 
     def _admission(self) -> Iterator[Metric]:
         server = self._server
-        yield _gauge(
-            "livegloss_ready", "1 when a session would be taken", not server.sessions.not_ready()
-        )
+        ready = server.sessions.not_ready() is None
+        yield _gauge("livegloss_ready", "1 when a session would be taken", ready)
         limit = server.settings.server.max_sessions
         yield _gauge("livegloss_sessions", "Sessions alive", len(server.sessions))
         yield _gauge("livegloss_sessions_limit", "Sessions at most", limit)
