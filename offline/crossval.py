@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from models.decoder import DecoderSettings, SignDecoder
 from models.heads import Committee
 from models.schema import EncoderSpec
-from offline.answers import by_windows, clip_answer, clip_logits, predictions, window_ends
-from offline.augment import AugmentSettings, shown, sign_span
-from offline.examples import IDLE, Example, scored, vocabulary
-from offline.scores import calibration_error, fit_temperature, ranks, share_within
+from offline.answers import clip_answer, clip_logits, predictions
+from offline.examples import Example, scored, vocabulary
+from offline.labels import EXTRA, IDLE
+from offline.scores import calibration_error, ranks, share_within
 from offline.splits import grouped_folds, refuse_straddling
 from offline.trainer import TrainSettings, fit_heads, lessons
 
@@ -108,45 +108,32 @@ def _run_fold(
 
 
 def calibrate(answers: Sequence[Answered], plan: Plan) -> float:
-    """The temperature that suits the windows of clips that the heads had not seen.
+    """The temperature at which the right glosses of whole clips are likeliest: 0.25 to 4.
 
-    Taken are windows that clearly show a sign of the vocabulary or clearly show none.
+    On clips whose signers the heads had not seen, by the clip's answer as it is served.
     """
-    logits: list[NDArray[np.float32]] = []
-    labels: list[NDArray[np.int64]] = []
-    for answer in answers:
-        labelled = window_labels(answer, plan)
-        keep = labelled >= 0
-        logits.append(answer.logits[keep])
-        labels.append(labelled[keep])
-    return fit_temperature(np.concatenate(logits), np.concatenate(labels))
+    test = to_score(answers, plan.glosses)
+    labels = _labels(test, plan)
+
+    def surprise(temperature: float) -> float:
+        p = _probabilities(test, plan, temperature)
+        return float(-np.log(p[np.arange(len(labels)), labels] + 1e-9).mean())
+
+    return float(min(np.geomspace(0.25, 4.0, 41), key=surprise))
 
 
-def window_labels(answer: Answered, plan: Plan) -> NDArray[np.int64]:
-    """(N,) The class of each window of a clip; -1 where it is no clear case."""
-    count, glosses = len(answer.logits), plan.glosses
-    example = answer.example
-    if example.gloss not in glosses:
-        known = example.gloss == IDLE and plan.open_set
-        return np.full(count, len(glosses) if known else -1)
-    label = glosses.index(example.gloss)
-    if not by_windows(plan.spec):
-        return np.full(count, label)
-    first, last = sign_span(example.rows)
-    if last <= first:
-        return np.full(count, -1)
-    ends = torch.from_numpy(window_ends(len(example.rows), plan.spec, plan.hop_s)).float()
-    seen = shown(
-        ends,
-        torch.full_like(ends, first),
-        torch.full_like(ends, last),
-        torch.full_like(ends, plan.spec.frames),
-        plan.spec.fps,
-        AugmentSettings(),
-    ).numpy()
-    rest = len(glosses) if plan.open_set else -1
-    result: NDArray[np.int64] = np.where(seen > 0.99, label, np.where(seen < 0.01, rest, -1))
-    return result
+def _labels(answers: Sequence[Answered], plan: Plan) -> NDArray[np.int64]:
+    return np.array([plan.glosses.index(a.example.gloss) for a in answers])
+
+
+def _probabilities(
+    answers: Sequence[Answered], plan: Plan, temperature: float
+) -> NDArray[np.float32]:
+    """(N, G) What each clip as a whole is taken for."""
+    count = len(plan.glosses)
+    return np.stack(
+        [clip_answer(a.logits, count, plan.spec, plan.hop_s, temperature) for a in answers]
+    )
 
 
 def to_score(answers: Sequence[Answered], glosses: Sequence[str]) -> list[Answered]:
@@ -156,25 +143,23 @@ def to_score(answers: Sequence[Answered], glosses: Sequence[str]) -> list[Answer
 
 
 def calm_threshold(live: Sequence[dict[str, Any]]) -> float:
-    """The lowest threshold (of `rejection`s) with at most one false sign a minute, or the highest.
+    """The lowest threshold (of `rejection`s) at which the transcript stays calm, or the highest.
 
-    Where nobody ever signs nothing, 0.5.
+    Calm: at most one false sign a minute where nobody signs, and at most a quarter of the signs
+    outside the vocabulary taken for one inside it. What was not measured counts as calm.
     """
-    rates = [(row["threshold"], row["false_signs_per_min"]) for row in live]
-    if any(rate is None for _, rate in rates) or not rates:
-        return 0.5
-    calm = [threshold for threshold, rate in rates if rate <= 1.0]
-    return float(min(calm)) if calm else float(max(threshold for threshold, _ in rates))
+    for row in live:
+        if (row["false_signs_per_min"] or 0) <= 1 and (row["taken_for_a_known_sign"] or 0) <= 0.25:
+            return float(row["threshold"])
+    return float(live[-1]["threshold"])
 
 
 def summary(answers: Sequence[Answered], plan: Plan, temperature: float) -> dict[str, Any]:
     """The figures on clips that may be scored, by the whole clip's answer."""
     glosses = plan.glosses
     test = to_score(answers, glosses)
-    labels = np.array([glosses.index(a.example.gloss) for a in test])
-    p = np.stack(
-        [clip_answer(a.logits, len(glosses), plan.spec, plan.hop_s, temperature) for a in test]
-    )
+    labels = _labels(test, plan)
+    p = _probabilities(test, plan, temperature)
     rank = ranks(p, labels)
     figures: dict[str, Any] = {"clips": len(test), "glosses": len(glosses)}
     for top in (1, 3, 5, 10):
@@ -203,6 +188,8 @@ def rejection(
     right, wrong, none = 0, 0, 0
     for answer in answers:
         example = answer.example
+        if example.split == EXTRA:
+            continue
         told = predictions(answer.logits, len(plan.glosses), plan.spec, plan.hop_s, temperature)
         decoder = SignDecoder(plan.glosses, DecoderSettings(threshold=threshold))
         signs = {s.id: s for p in told for s in decoder.update(p)}

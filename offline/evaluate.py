@@ -123,6 +123,7 @@ def _report(answers: Sequence[Answered], plan: Plan, temperature: float) -> dict
         "scores": summary(answers, plan, temperature),
         "calibration": {"temperature": round(temperature, 4), "threshold": 0.5},
     }
+    report["live"] = []
     if plan.open_set:
         report["live"] = [rejection(answers, plan, temperature, t) for t in _THRESHOLDS]
         report["calibration"]["threshold"] = calm_threshold(report["live"])

@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 
 from models.card import spec_from
 from models.schema import EncoderSpec
+from offline.labels import EXTRA, IDLE
 
-IDLE = "idle"
-EXTRA = "extra"
 ORIGINAL = "original"
 
 _NEEDED = ("video_id", "gloss", "path_to_npy_file")

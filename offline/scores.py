@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from models.classifier import softmax
-
 Interval = tuple[float, float]
 
 
@@ -43,17 +41,6 @@ def calibration_error(
         if inside.any():
             error += float(inside.mean() * abs(sure[inside].mean() - right[inside].mean()))
     return error
-
-
-def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """What to divide logits (N, K) by, so that the right classes are likeliest: 0.25 to 4."""
-    candidates = np.geomspace(0.25, 4.0, 81)
-
-    def surprise(temperature: float) -> float:
-        p = softmax(logits, temperature)[np.arange(len(labels)), labels]
-        return float(-np.log(p + 1e-9).mean())
-
-    return float(min(candidates, key=surprise))
 
 
 def confusion(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -36,7 +36,8 @@ from offline.crossval import (
     summary,
     to_score,
 )
-from offline.examples import IDLE, Example, read_examples, read_spec, vocabulary
+from offline.examples import Example, read_examples, read_spec, vocabulary
+from offline.labels import IDLE
 from offline.options import add_training_options, chosen_glosses, settings_from
 from offline.plots import draw_confusion, draw_loss
 from offline.splits import refuse_straddling
@@ -102,6 +103,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if report:
         calibration = dict(report["calibration"])
         metrics["cross_validation"] = {**report["scores"], **report["how"]}
+        metrics["live"] = [
+            row for row in report["live"] if row["threshold"] == calibration["threshold"]
+        ]
     elif known:
         calibration["temperature"] = calibrate(answers, plan)
     if args.threshold is not None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.classifier import softmax
-from offline.scores import calibration_error, confusion, fit_temperature, ranks, share_within
+from offline.scores import calibration_error, confusion, ranks, share_within
 
 _P = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.5, 0.4, 0.1], [0.2, 0.3, 0.5]], np.float32)
 _LABELS = np.array([0, 2, 1, 2])
@@ -29,13 +28,6 @@ def test_calibration_error_is_zero_where_certainty_and_truth_agree() -> None:
     p = np.tile(np.array([[0.75, 0.25]], np.float32), (4, 1))
     assert calibration_error(p, np.array([0, 0, 0, 1])) == pytest.approx(0.0, abs=1e-6)
     assert calibration_error(p, np.array([1, 1, 1, 1])) == pytest.approx(0.75)
-
-
-def test_the_temperature_that_spoilt_the_logits_is_found() -> None:
-    draw = np.random.default_rng(0)
-    logits = draw.normal(0, 2, (4000, 5)).astype(np.float32)
-    labels = np.array([draw.choice(5, p=p / p.sum()) for p in softmax(logits).astype(float)])
-    assert fit_temperature(logits * 2, labels) == pytest.approx(2.0, rel=0.1)
 
 
 def test_confusions_are_counted_by_true_class_and_answer() -> None:
