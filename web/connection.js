@@ -125,7 +125,6 @@ export class Connection extends EventTarget {
     this.#closed = true;
     this.#lose(new ConnectionError("closed", "The connection was closed here."));
     for (const timer of this.#timers) clearTimeout(timer);
-    this.send({ type: "bye" });
     this.#hangUp();
     this.#peer.close();
   }
@@ -150,7 +149,10 @@ export class Connection extends EventTarget {
         });
       }
     });
-    this.#channel.addEventListener("close", () => end("The server ended the connection."));
+    this.#channel.addEventListener("close", () => {
+      this.#location = null; // the session is over there: nothing to DELETE
+      end("The server ended the connection.");
+    });
     this.#channel.addEventListener("message", ({ data }) => {
       const message = JSON.parse(data);
       this.#heardMs = performance.now();
@@ -225,10 +227,12 @@ export class Connection extends EventTarget {
     ping();
   }
 
-  #hangUp() {
+  async #hangUp() {
     if (!this.#location) return;
-    // keepalive: sent even while the page is being closed. Whether it arrives no longer matters here.
-    request(this.#location, this.#token, { method: "DELETE", keepalive: true }).catch(() => {});
+    const session = this.#location;
     this.#location = null;
+    // keepalive: sent even while the page is being closed. Whether it arrives no longer matters here.
+    const options = { method: "DELETE", keepalive: true };
+    await request(session, this.#token, options).catch(() => {});
   }
 }
