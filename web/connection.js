@@ -125,8 +125,8 @@ export class Connection extends EventTarget {
     this.#closed = true;
     this.#lose(new ConnectionError("closed", "The connection was closed here."));
     for (const timer of this.#timers) clearTimeout(timer);
-    this.#hangUp();
-    this.#peer.close();
+    // The server first: were the peer closed before, DELETE would find the session gone.
+    this.#hangUp().finally(() => this.#peer.close());
   }
 
   #after(ms, act) {
