@@ -28,10 +28,10 @@ class DecoderSettings:
     """How sure and how long: times in seconds of media time, levels as probabilities."""
 
     threshold: float = 0.5  # a smoothed gloss at least this likely opens a sign
-    release: float = 0.6  # times `threshold`: below it, the sign has ended
+    release: float = 0.5  # times `threshold`: below it, the sign has ended
     smooth_s: float = 0.2  # time constant of the smoothing
-    hold_s: float = 0.25  # how long a gloss must lead before it opens or takes over
-    revise_s: float = 0.6  # a sign this young may still be renamed instead of followed
+    hold_s: float = 0.3  # how long a gloss must lead before it opens or takes over
+    revise_s: float = 1.2  # a sign this young may still be renamed instead of followed
     alternatives: int = 4  # others named beside a sign
 
     def __post_init__(self) -> None:

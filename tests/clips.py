@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -27,10 +26,11 @@ class LabelledClip:
 
 def held_out(data_dir: Path) -> list[LabelledClip]:
     """Clips of signers that the bundle tests/bundles/heldout did not learn from."""
-    named = json.loads((HELD_OUT / "heldout.json").read_text())["clips"]
-    with (data_dir / "manifest.csv").open(newline="") as stream:
-        glosses = {row["path"]: row["gloss"] for row in csv.DictReader(stream)}
-    return [LabelledClip(data_dir / name, glosses[name]) for name in named]
+    card = json.loads((HELD_OUT / "card.json").read_text())
+    return [
+        LabelledClip(data_dir / "clips" / one["video"], one["gloss"])
+        for one in card["data"]["held_out_clips"]
+    ]
 
 
 def one_a_gloss(clips: Iterable[LabelledClip]) -> list[LabelledClip]:

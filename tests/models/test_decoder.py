@@ -66,7 +66,7 @@ def test_a_true_repeat_is_kept() -> None:
 
 
 def test_signs_that_follow_without_a_rest_are_two() -> None:
-    assert finals(play([(1.5, "book"), (1.5, "drink"), (1, None)])) == ["book", "drink"]
+    assert finals(play([(2, "book"), (2, "drink"), (1, None)])) == ["book", "drink"]
 
 
 def test_an_early_guess_is_revised_under_the_same_id() -> None:
