@@ -49,8 +49,6 @@ export class ModelCard {
 
 // What a card says that a person should know, in sentences. A card may leave any of it out.
 function facts({ name, data = {}, licence, metrics = {} }) {
-  const parts = Array.isArray(data) ? data : [data];
-  const notes = parts.flatMap((part) => (typeof part === "string" ? [part] : Object.values(part)));
   const people = data.signer_groups
     ? `It learned from ${data.clips} clips of ${data.signer_groups} signers or groups of signers: ` +
       "few people, and many ways of signing are missing."
@@ -61,7 +59,7 @@ function facts({ name, data = {}, licence, metrics = {} }) {
       `${Math.round(100 * scores.top1)} of 100.`
     : "";
   return {
-    people: [people, ...notes.filter((note) => typeof note === "string")].filter(Boolean).join(" "),
+    people: [people, data.who && `${data.who}.`].filter(Boolean).join(" "),
     tested,
     licence: licence ? `Licence: ${licence}` : "",
     model: `Model: ${name}`,
