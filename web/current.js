@@ -7,7 +7,7 @@ const ROWS = 5;
 const CALM_S = 0.15; // time constant of the bars: predictions come ten times a second, eyes do not
 const ROWS_ALWAYS = 3;
 const SHOWN_FROM = 0.01; // of the others, less than this is noise
-const RESTING = 0.5; // idle probability from which nobody signs
+const RESTING = 0.7; // idle probability from which nobody signs a sign that it knows
 
 export class CurrentSign {
   #box;
