@@ -20,6 +20,7 @@ from models.window import WindowCutter
 from streaming import protocol
 from streaming.audience import Audience
 from streaming.batcher import Batcher, Replaced
+from streaming.hints import Hint, Hints
 from streaming.protocol import Message
 from streaming.ring import FrameRing
 from streaming.settings import SessionSettings
@@ -72,6 +73,7 @@ class Recognition:
         self._decoder = SignDecoder(bundle.glosses, decoder)
         self._cutter = WindowCutter(stream, bundle.encoder, hop_s)
         self._window_frames = bundle.encoder.frames
+        self._hints = Hints()
         self._answers: deque[_Answer] = deque(maxlen=_UNREPORTED)
         self._answered = asyncio.Event()
 
@@ -85,6 +87,7 @@ class Recognition:
             for frame in frames:
                 self._cutter.push(frame)
             if self._cutter.due():
+                self._tell_hint(self._hints.look(frames[-1]))
                 clip = self._cutter.cut()
                 answer = self._batcher.submit(clip, loop.time() + self._goal_s)
                 answer.add_done_callback(functools.partial(self._hand_over, clip, self.frames_s))
@@ -140,6 +143,10 @@ class Recognition:
         else:
             self._answers.append(_Answer(answer.result(), clip.frames[-1], cut_s, time.monotonic()))
             self._answered.set()
+
+    def _tell_hint(self, hint: Hint | None) -> None:
+        if hint is not None:
+            self._audience.tell(lambda: protocol.hint(hint.code, hint.text), slot="hint")
 
     def _tell_signs(self, signs: Iterable[Sign]) -> None:
         for sign in signs:

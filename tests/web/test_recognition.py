@@ -29,14 +29,14 @@ LEAD_S = 3.0  # page load to live takes about one
 TAIL_S = 1.5
 CANDIDATES = 5
 
-# Remembers the highest certainty with which the page has shown each candidate while someone signed.
+# Remembers the highest certainty with which the page has shown each candidate; what it shows for
+# less than 2 % is what it shows of a person at rest.
 WATCH = """() => {
     window.peaks = {};
     const list = document.querySelector("#candidates");
     new MutationObserver(() => {
-        if (list.dataset.resting === "true") return;
         for (const { dataset: row } of list.children)
-            if (row.p >= 0.01) peaks[row.gloss] = Math.max(peaks[row.gloss] ?? 0, Number(row.p));
+            if (row.p >= 0.02) peaks[row.gloss] = Math.max(peaks[row.gloss] ?? 0, Number(row.p));
     }).observe(list, { subtree: true, childList: true, attributes: true });
 }"""
 PLAYED = "s => document.querySelector('#preview').currentTime >= s"
