@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models import layout
+from models.posture import FEATURES, HAND_FLAGS, describe
+
+_LAG = 2  # steps: movement is the difference to what was that long ago
 
 
 class GlossClassifier(nn.Module):
@@ -75,9 +78,9 @@ class LandmarkClassifier(nn.Module):
         }
         self.register_buffer("mirror_index", torch.from_numpy(layout.mirror_index()), False)
         self.register_buffer("mirror_sign", torch.from_numpy(layout.mirror_sign()), False)
-        self.register_buffer("mean", torch.zeros(_FEATURES))
-        self.register_buffer("scale", torch.ones(_FEATURES))
-        self.project = nn.Linear(2 * _FEATURES + 4, width)
+        self.register_buffer("mean", torch.zeros(FEATURES))
+        self.register_buffer("scale", torch.ones(FEATURES))
+        self.project = nn.Linear(2 * FEATURES + 4, width)
         self.norm = nn.LayerNorm(width)
         self.blocks = nn.ModuleList(_ConvBlock(width, dropout) for _ in range(blocks))
         self.attend = _SelfAttention(width, 4, dropout)
@@ -127,7 +130,7 @@ class LandmarkClassifier(nn.Module):
         before = torch.cat([still, values[:, :-_LAG]], 1)[:, : values.shape[1]]
         both = torch.cat([still, (present * real)[:, :-_LAG]], 1)[:, : values.shape[1]]
         moved = (values - before) * present * both
-        flags = torch.cat([rows[..., layout.SEEN], present[..., _HAND_FLAGS]], -1)
+        flags = torch.cat([rows[..., layout.SEEN], present[..., HAND_FLAGS]], -1)
         x = self.norm(self.project(torch.cat([values, moved, flags], -1)))  # B, T, W
         x = self.drop(F.relu(x))
         for block in self.blocks:
@@ -176,92 +179,6 @@ def make_head(settings: Mapping[str, Any]) -> GlossClassifier | LandmarkClassifi
     except TypeError as exc:
         raise ValueError(f"head {kind!r}: {exc}") from exc
     raise ValueError(f"no head of kind {kind!r}: take gloss or landmarks")
-
-
-# --- what a landmark row says ---------------------------------------------------------------------
-
-_LAG = 2  # steps: movement is the difference to what was that long ago
-_FINGERS = (
-    (0, 1, 2, 3, 4),
-    (0, 5, 6, 7, 8),
-    (0, 9, 10, 11, 12),
-    (0, 13, 14, 15, 16),
-    (0, 17, 18, 19, 20),
-)
-_PARENT = tuple(finger[i] for finger in _FINGERS for i in range(4))
-_CHILD = tuple(finger[i + 1] for finger in _FINGERS for i in range(4))
-_TIPS = list(layout.FINGERTIPS)
-_TIP_PAIRS = ((0, 0, 0, 0, 1, 2, 3), (1, 2, 3, 4, 2, 3, 4))
-_FACE = [0, 1, 2, 3, 4, 5, 6]  # body points: nose, eyes, ears, mouth
-_ONE_HAND = 63 + 60 + 5 + 7 + 2 + 10 + 35 + 4
-_BOTH = 2 + 25
-_FEATURES = 26 + 2 * _ONE_HAND + _BOTH
-_HAND_FLAGS = [26, 26 + _ONE_HAND]  # where `present` tells of the left and of the right hand
-
-
-def describe(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows (B, T, D) -> features (B, T, F), and 1 where a feature's hands are there, else 0."""
-    body = torch.unflatten(rows[..., layout.BODY], -1, (13, 2))
-    # B, T, hand, point, (x, y, z): the two hands lie next to each other
-    both = slice(layout.LEFT_HAND.start, layout.RIGHT_HAND.stop)
-    hands = torch.unflatten(rows[..., both], -1, (2, 21, 3))
-    has_body = _there(body)  # B, T, 1
-    has_hands = _there(hands)  # B, T, 2, 1
-    has_both = has_hands.prod(-2)
-    left, right = hands[..., 0, :, :], hands[..., 1, :, :]
-    parts = [
-        body.flatten(-2),
-        _hand(hands, body[..., None, :, :]).flatten(-2),
-        left[..., 0, :2] - right[..., 0, :2],
-        _distances(left[..., _TIPS, :2], right[..., _TIPS, :2]),
-    ]
-    has_shapes = has_hands.expand(-1, -1, -1, _ONE_HAND).flatten(-2)
-    present = [
-        has_body.expand(-1, -1, 26),
-        has_shapes,
-        has_both.expand(-1, -1, _BOTH),
-    ]
-    return torch.cat(parts, -1), torch.cat(present, -1)
-
-
-def _hand(hand: Tensor, body: Tensor) -> Tensor:
-    """Hands (B, T, 2, 21, 3): their shape, place, and how near fingertips are to the face."""
-    wrist = hand[..., :1, :]
-    shape = hand - wrist
-    bones = shape[..., _CHILD, :] - shape[..., _PARENT, :]
-    bones = bones / (bones.square().sum(-1, keepdim=True) + 1e-6).sqrt()
-    tips = shape[..., _TIPS, :]
-    reach = (tips.square().sum(-1) + 1e-6).sqrt()
-    size = (shape[..., [5, 9, 13, 17], :].square().sum(-1) + 1e-6).sqrt().mean(-1, keepdim=True)
-    reach = reach / (size + 0.05)
-    pair = tips[..., _TIP_PAIRS[0], :] - tips[..., _TIP_PAIRS[1], :]
-    pinch = (pair.square().sum(-1) + 1e-6).sqrt() / (size + 0.05)
-    places = hand[..., _TIPS, :2]
-    mouth = body[..., 5:7, :].mean(-2)
-    return torch.cat(
-        [
-            (shape / (size[..., None] + 0.05)).flatten(-2),
-            bones.flatten(-2),
-            reach,
-            pinch,
-            hand[..., 0, :2],
-            (places - mouth[..., None, :]).flatten(-2),
-            _distances(places, body[..., _FACE, :]),
-            _distances(places.mean(-2, keepdim=True), body[..., [7, 8, 9, 10], :]),
-        ],
-        -1,
-    )
-
-
-def _there(points: Tensor) -> Tensor:
-    """1 where any of the points (..., P, C) is not zero: (..., 1)."""
-    return (points.abs().sum((-2, -1)) > 0).to(points.dtype)[..., None]
-
-
-def _distances(a: Tensor, b: Tensor) -> Tensor:
-    """Between each of a (..., P, C) and each of b (..., Q, C): (..., P * Q)."""
-    gap = a[..., :, None, :] - b[..., None, :, :]
-    return (gap.square().sum(-1) + 1e-6).sqrt().flatten(-2)
 
 
 # --- blocks ---------------------------------------------------------------------------------------
