@@ -11,7 +11,7 @@ INSTALL := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constrai
 # V-JEPA 2 needs torch: only where there is an NVIDIA GPU, nobody else waits for 3 GB of CUDA.
 EXTRAS := $(if $(shell command -v nvidia-smi 2>/dev/null && nvidia-smi -L 2>/dev/null | grep GPU),[gpu],)
 
-.PHONY: run test check clean
+.PHONY: run test check builtin clean
 
 run: $(VENV)/run.stamp
 	@exec $(BIN)/python -m streaming $(ARGS)
@@ -39,6 +39,10 @@ $(VENV)/test.stamp: $(VENV)/run.stamp
 	$(INSTALL) --editable ".[test]"
 	@$(BIN)/python -m tests.chromium
 	@touch $@
+
+# Makes models/builtin and tests/bundles/heldout anew from the clips; see offline/builtin.sh.
+builtin: $(VENV)/test.stamp
+	sh offline/builtin.sh
 
 clean:
 	rm -rf $(VENV) build *.egg-info

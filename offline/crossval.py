@@ -145,11 +145,11 @@ def to_score(answers: Sequence[Answered], glosses: Sequence[str]) -> list[Answer
 def calm_threshold(live: Sequence[dict[str, Any]]) -> float:
     """The lowest threshold (of `rejection`s) at which the transcript stays calm, or the highest.
 
-    Calm: at most one false sign a minute where nobody signs, and at most a quarter of the signs
-    outside the vocabulary taken for one inside it. What was not measured counts as calm.
+    Calm: at most one false sign a minute where nobody signs, and at most three in ten of the
+    signs outside the vocabulary taken for one inside it. What was not measured counts as calm.
     """
     for row in live:
-        if (row["false_signs_per_min"] or 0) <= 1 and (row["taken_for_a_known_sign"] or 0) <= 0.25:
+        if (row["false_signs_per_min"] or 0) <= 1 and (row["taken_for_a_known_sign"] or 0) <= 0.3:
             return float(row["threshold"])
     return float(live[-1]["threshold"])
 
