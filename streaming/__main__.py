@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 
 from models.decoder import DecoderSettings
+from streaming.flags import HelpFormatter
 from streaming.server import serve
 from streaming.settings import (
     RecognizerSettings,
@@ -34,21 +35,27 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m streaming",
         description="Recognise ASL glosses from browsers' cameras over WebRTC.",
         allow_abbrev=False,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     add = flags.add_argument
     add("--host", default=server.host, help="address to listen on; 0.0.0.0 for the whole network")
     add("--port", type=int, default=server.port, help="0 picks a free one")
     add("--model", default=chosen.model, metavar="PATH", help="a bundle's folder, or 'builtin'")
     add("--device", default=chosen.device, help="auto, cpu, cuda or cuda:N")
-    add("--hop-s", type=float, metavar="S", help="time between windows (the bundle's own)")
+    add("--hop-s", type=float, metavar="S", help="time between windows (default: the bundle's)")
     add("--top-k", type=int, default=session.top_k, metavar="N", help="candidates told")
-    add("--threshold", type=float, metavar="P", help="how sure a sign must be (the bundle's own)")
+    add(
+        "--threshold",
+        type=float,
+        metavar="P",
+        help="how sure a sign must be (default: the bundle's)",
+    )
     add("--max-sessions", type=int, default=server.max_sessions, metavar="N", help="at once")
     add("--token", help="ask this of every session, as 'Authorization: Bearer TOKEN'")
     add("--tls-cert", metavar="FILE", help="serve HTTPS with this certificate (PEM)")
     add("--tls-key", metavar="FILE", help="and this key (PEM)")
     add("--tls-self-signed", action="store_true", help="serve HTTPS with a certificate made now")
+    add("--public", action="store_true", help="send nothing to private addresses that peers name")
     add(
         "--ice-server",
         action="append",
@@ -86,6 +93,7 @@ def settings_from(argv: Sequence[str] | None) -> tuple[Settings, str]:
                 hop_s=given.hop_s,
                 top_k=given.top_k,
                 loopback_ice=given.loopback_ice,
+                private_ice=not given.public,
                 ice_servers=tuple(given.ice_server),
                 turn_secret=given.turn_secret,
             ),

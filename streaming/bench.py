@@ -31,6 +31,7 @@ from models.schema import Clip, EncoderSpec, Prediction
 from streaming import barcode
 from streaming.bench_peers import Heard, Task
 from streaming.bench_report import BenchSettings, Run, holds, sum_up
+from streaming.flags import HelpFormatter
 from streaming.recognizer import RecognizerCore
 from streaming.server import Server, serve
 from streaming.settings import RecognizerSettings, ServerSettings, SessionSettings, Settings
@@ -232,7 +233,7 @@ def settings_from(argv: Sequence[str] | None) -> tuple[BenchSettings, bool]:
         prog="python -m streaming.bench",
         description="Measure the time from a picture to its result.",
         allow_abbrev=False,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     add = flags.add_argument
     add("--sessions", type=int, default=default.sessions, metavar="N", help="cameras at once")

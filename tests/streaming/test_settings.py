@@ -52,9 +52,11 @@ def test_flags_become_settings() -> None:
 
     settings, log_format = settings_from(
         ["--port", "0", "--threshold", "0.7", "--ice-server", "stun:a", "--ice-server", "stun:b"]
+        + ["--public"]
     )
     assert settings.server.port == 0
     assert settings.decoder is not None
     assert settings.decoder.threshold == 0.7
     assert settings.session.ice_servers == ("stun:a", "stun:b")
+    assert not settings.session.private_ice
     assert log_format == "text"
