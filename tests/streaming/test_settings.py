@@ -51,8 +51,7 @@ def test_flags_become_settings() -> None:
     from streaming.__main__ import settings_from
 
     settings, log_format = settings_from(
-        ["--port", "0", "--threshold", "0.7", "--ice-server", "stun:a", "--ice-server", "stun:b"]
-        + ["--public"]
+        "--port 0 --threshold 0.7 --ice-server stun:a --ice-server stun:b --public".split()
     )
     assert settings.server.port == 0
     assert settings.decoder is not None
