@@ -16,7 +16,11 @@ from collections.abc import Iterable, Iterator
 
 from models.schema import Clip, EncoderSpec, Frame
 
-_EDGE = 1e-6  # s: a time stamp this close below a tick belongs to the tick (rounding of n / fps)
+_EDGE = 1e-6  # s, against rounding of media times
+# A tick begins this share of its length before its time. Streams begin at media time 0, so a camera
+# at the encoder's own rate gives its frames at n / fps, some a few milliseconds early: with ticks
+# that began sharply at n / fps, a third of them fell into the tick before and were lost.
+_EARLY = 0.3
 _LATE_S = 1.0  # s: a frame older than this against the newest one is no late frame
 
 
@@ -28,7 +32,8 @@ class FrameSampler:
         self._tick: int | None = None
 
     def tick(self, media_s: float) -> int:
-        return math.floor((media_s + _EDGE) * self._fps)
+        """The number of the tick that a media time belongs to: n / fps, early or late, is in n."""
+        return math.floor(media_s * self._fps + _EARLY)
 
     def wants(self, media_s: float) -> bool:
         """True for the first frame of each tick, when time goes on.

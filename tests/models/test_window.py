@@ -40,6 +40,18 @@ def test_rounding_never_moves_a_frame_to_another_tick(n: int, fps: float) -> Non
     assert FrameSampler(fps).tick(n / fps) == n
 
 
+def test_a_camera_at_the_encoder_s_rate_loses_no_frame_to_jitter() -> None:
+    """As browsers' do: frames of a 15 fps camera, up to 12 ms early or late."""
+    jitter = np.random.default_rng(0).uniform(-0.012, 0.012, 200)
+    times = [0.0, *(n / 15 + jitter[n] for n in range(1, 200))]
+    assert sampled(times, 15.0) == times
+
+
+def test_rtp_s_rounding_loses_no_frame() -> None:
+    times = [n * 5999 / 90_000 for n in range(60)]  # 11 microseconds early, each time
+    assert sampled(times, 15.0) == times
+
+
 def test_sampler_refuses_late_frames_but_follows_a_clock_set_back() -> None:
     sampler = FrameSampler(10.0)
     assert sampler.wants(50.0)
