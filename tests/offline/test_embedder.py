@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models.schema import Clip, Embedding, EncoderSpec
-from models.window import windows
+from models.window import FrameSampler, windows
 from offline.embedder import embed
 from offline.videos import VideoError, read_video
 from tests.offline.clips import write_clip
@@ -70,7 +70,7 @@ def test_rows_are_those_of_the_live_windows(tmp_path: Path) -> None:
     [stored] = embed(encoder, path, ["original"])
     cut = list(windows("s", read_video(path, 32), encoder.spec, 0.05))
     for clip, features in zip(cut, encoder.encode(cut), strict=True):
-        last = int((clip.end_s + 1e-6) * 10)
+        last = FrameSampler(10.0).tick(clip.end_s)
         steps = np.arange(last - 3, last + 1).clip(min=0)
         np.testing.assert_array_equal(features.features, stored.rows[steps])
 
