@@ -1,7 +1,8 @@
 """The recogniser bundle: the only door between the offline half, which writes it, and the live one.
 
-A folder: `card.json` (see `models.card`), `labels.json`, `head.onnx` and, when the encoder travels
-along, its files. Opening checks every file's SHA-256 and size against the card.
+A folder: `card.json` (see `models.card`), `labels.json`, `head.onnx` (unless there is no trained
+head), `background.npy` (what taught signs are told from, see `models.space`) and, when the encoder
+travels along, its files. Opening checks every file's SHA-256 and size against the card.
 """
 
 from __future__ import annotations
@@ -17,8 +18,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from models.card import CARD, FORMAT, HEAD, LABELS, check_card, check_glosses, spec_from
+import numpy as np
+
+from models.card import (
+    BACKGROUND,
+    CARD,
+    FORMAT,
+    HEAD,
+    LABELS,
+    NO_HEAD,
+    check_card,
+    check_glosses,
+    spec_from,
+)
 from models.schema import EncoderSpec
+from models.space import EmbeddingSpace, pooled_space, trained_space
 
 BUILTIN = Path(__file__).parent / "builtin"
 IN_BUNDLE = "bundle:"  # an encoder source of this form is a folder inside the bundle
@@ -27,6 +41,7 @@ _MAX_JSON_BYTES = 4 << 20
 _MAX_HEAD_BYTES = 1 << 30
 _MAX_FILE_BYTES = 16 << 30  # an encoder's weights: ViT-g in float32 has 4 GB
 _MAX_FILES = 1000
+_MAX_BACKGROUND_BYTES = 64 << 20
 
 
 class BundleError(ValueError):
@@ -46,7 +61,8 @@ class Bundle:
     temperature: float  # logits are divided by it before the softmax
     threshold: float  # probability from which a gloss counts
     card: dict[str, Any]
-    head_path: Path
+    head_path: Path | None  # None: there is no trained head
+    space: EmbeddingSpace  # where takes of taught signs are compared
 
 
 def open_bundle(path: str | os.PathLike[str]) -> Bundle:
@@ -69,23 +85,26 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
         raise BundleError(f"{root / CARD}: lists more than {_MAX_FILES} files")
     for name, digest in card["files"].items():
         _check_file(root, name, digest)
+    headless = card["head"]["kind"] == NO_HEAD
     try:
-        glosses = check_glosses(_read_json(root / LABELS))
+        glosses = check_glosses(_read_json(root / LABELS), none=headless)
     except BundleError:
         raise
     except ValueError as exc:
         raise BundleError(f"{root / LABELS}: {exc}") from exc
+    encoder = _encoder(root, card)
     return Bundle(
         path=root,
         name=card["name"],
         glosses=glosses,
-        encoder=_encoder(root, card),
+        encoder=encoder,
         hop_s=float(card["hop_s"]),
         idle=card["head"]["idle"],
         temperature=float(card["calibration"]["temperature"]),
         threshold=float(card["calibration"]["threshold"]),
         card=card,
-        head_path=root / HEAD,
+        head_path=None if headless else root / HEAD,
+        space=_space(root, card, glosses, encoder),
     )
 
 
@@ -163,7 +182,12 @@ def _check_file(root: Path, name: str, digest: str) -> None:
         raise BundleError(f"{file}: missing, though card.json lists it")
     if not file.resolve().is_relative_to(root):
         raise BundleError(f"{file}: leads out of the bundle")
-    limit = {HEAD: _MAX_HEAD_BYTES, LABELS: _MAX_JSON_BYTES}.get(name, _MAX_FILE_BYTES)
+    limits = {
+        HEAD: _MAX_HEAD_BYTES,
+        LABELS: _MAX_JSON_BYTES,
+        BACKGROUND: _MAX_BACKGROUND_BYTES,
+    }
+    limit = limits.get(name, _MAX_FILE_BYTES)
     if file.stat().st_size > limit:
         raise BundleError(f"{file}: larger than the {limit} bytes that are allowed")
     if _sha256(file) != digest:
@@ -178,6 +202,24 @@ def _encoder(root: Path, card: Mapping[str, Any]) -> EncoderSpec:
     if not any(name.startswith(f"{folder}/") for name in card["files"]):
         raise BundleError(f"{root / CARD}: `files` lists nothing in the encoder's folder {folder}")
     return dataclasses.replace(spec, source=str(root / folder))
+
+
+def _space(
+    root: Path, card: Mapping[str, Any], glosses: Sequence[str], encoder: EncoderSpec
+) -> EmbeddingSpace:
+    if BACKGROUND not in card["files"]:
+        return pooled_space(encoder)
+    file = root / BACKGROUND
+    try:
+        rows = np.load(file, allow_pickle=False)
+    except (OSError, ValueError) as exc:
+        raise BundleError(f"{file}: no array of numbers: {exc}") from exc
+    if rows.ndim != 2 or not np.issubdtype(rows.dtype, np.floating) or rows.shape[1] < 1:
+        raise BundleError(f"{file}: {rows.dtype} of shape {rows.shape}, not floats (M, E)")
+    if len(rows) < len(glosses) or not np.isfinite(rows).all():
+        raise BundleError(f"{file}: has no finite row for each of the {len(glosses)} glosses")
+    digests = [card["files"][name] for name in (HEAD, BACKGROUND) if name in card["files"]]
+    return trained_space(digests, rows, **card["calibration"].get("taught", {}))
 
 
 def _read_json(file: Path) -> object:

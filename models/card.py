@@ -1,7 +1,7 @@
 """A bundle's card: what `card.json` must say, checked field by field. Pure; no files are touched.
 
 {"format": 1, "name": …, "encoder": {EncoderSpec}, "head": {"kind", "args", "idle"},
- "window_s": …, "hop_s": …, "calibration": {"temperature", "threshold"}, "data": {…},
+ "window_s": …, "hop_s": …, "calibration": {"temperature", "threshold"[, "taught"]}, "data": {…},
  "licence": …, "metrics": {…}, "versions": {…}, "created": …, "files": {path: sha256}}
 """
 
@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import Any
 
 from models.schema import EncoderSpec
@@ -19,6 +20,8 @@ from models.schema import EncoderSpec
 FORMAT = 1
 HEAD = "head.onnx"
 LABELS = "labels.json"
+BACKGROUND = "background.npy"  # see `models.space`; a bundle may have none
+NO_HEAD = "none"  # the kind of head of a bundle that knows only what it is taught
 CARD = "card.json"
 
 _FIELDS: dict[str, type | tuple[type, ...]] = {
@@ -50,6 +53,10 @@ _CALIBRATION: dict[str, type | tuple[type, ...]] = {
     "temperature": (int, float),
     "threshold": (int, float),
 }
+_TAUGHT: dict[str, type | tuple[type, ...]] = {
+    "temperature": (int, float),
+    "floor": (int, float),
+}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -68,7 +75,12 @@ def check_card(card: object) -> dict[str, Any]:
         raise ValueError("`name` must have 1 to 200 characters")
     spec = spec_from(card["encoder"])
     _check_fields(card["head"], _HEAD, "head.")
-    _check_fields(card["calibration"], _CALIBRATION, "calibration.")
+    _check_fields(card["calibration"], _CALIBRATION, "calibration.", {"taught": dict})
+    if "taught" in card["calibration"]:
+        taught = card["calibration"]["taught"]
+        _check_fields(taught, _TAUGHT, "calibration.taught.")
+        if not 0.001 <= taught["temperature"] <= 10 or not -1 <= taught["floor"] <= 1:
+            raise ValueError(f"`calibration.taught` is out of range: {taught}")
     temperature, threshold = card["calibration"]["temperature"], card["calibration"]["threshold"]
     if not 0.01 <= temperature <= 100:
         raise ValueError(f"`calibration.temperature` is {temperature}, not within 0.01 to 100")
@@ -86,14 +98,15 @@ def check_card(card: object) -> dict[str, Any]:
         check_path(path)
         if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
             raise ValueError(f"`files`: {path!r} has no SHA-256 in lower-case hex")
-    for needed in (HEAD, LABELS):
+    without = card["head"]["kind"] == NO_HEAD
+    for needed in (LABELS,) if without else (HEAD, LABELS):
         if needed not in card["files"]:
             raise ValueError(f"`files` does not list {needed}")
     return card
 
 
-def check_glosses(labels: object) -> tuple[str, ...]:
-    """The glosses of `labels.json`: a non-empty list of unlike, non-empty names.
+def check_glosses(labels: object, *, none: bool = False) -> tuple[str, ...]:
+    """The glosses of `labels.json`: a list of unlike, non-empty names; of `none` of them, if so.
 
     Raises:
         ValueError: one line that says what is wrong.
@@ -101,8 +114,8 @@ def check_glosses(labels: object) -> tuple[str, ...]:
     if not isinstance(labels, dict) or set(labels) != {"glosses"}:
         raise ValueError('must be {"glosses": [...]} and nothing else')
     glosses = labels["glosses"]
-    if not isinstance(glosses, list) or not glosses:
-        raise ValueError("`glosses` must be a non-empty list")
+    if not isinstance(glosses, list) or bool(glosses) == none:
+        raise ValueError(f"`glosses` must be {'an empty' if none else 'a non-empty'} list")
     seen: set[str] = set()
     for gloss in glosses:
         if not isinstance(gloss, str) or not gloss.strip():
@@ -139,12 +152,17 @@ def check_path(path: str) -> None:
 
 
 def _check_fields(
-    value: Mapping[Any, Any], fields: Mapping[str, type | tuple[type, ...]], where: str
+    value: Mapping[Any, Any],
+    fields: Mapping[str, type | tuple[type, ...]],
+    where: str,
+    optional: Mapping[str, type | tuple[type, ...]] = MappingProxyType({}),
 ) -> None:
-    for unknown in value.keys() - fields.keys():
+    for unknown in value.keys() - fields.keys() - optional.keys():
         raise ValueError(f"unknown field `{where}{unknown}`")
-    for name, kind in fields.items():
+    for name, kind in {**fields, **optional}.items():
         if name not in value:
+            if name in optional:
+                continue
             raise ValueError(f"field `{where}{name}` is missing")
         got = value[name]
         # bool is an int to Python, not to JSON; NaN and infinity are no JSON at all.

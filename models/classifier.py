@@ -3,12 +3,13 @@
     [recognizer] -> encoder -> [classifier] -> probabilities and attention
 
 An exported head takes `features` (B, T, D) float32 and `mask` (B, T) bool, true for real steps, and
-gives `logits` (B, K) and `attention` (B, T).
+gives `logits` (B, K) and `attention` (B, T); heads of today `embedding` (B, E) too, unit rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,19 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from models.bundle import Bundle, BundleError
+from models.card import BACKGROUND
 from models.schema import Embedding
 
 _THREADS = 2  # a head is small: more threads cost more than they give, and the encoder wants them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Classified:
+    """What the head says of a batch."""
+
+    probabilities: NDArray[np.float32]  # (B, K), rows sum to 1
+    attention: list[NDArray[np.float32]]  # (T,) for each clip, sums to 1
+    embeddings: NDArray[np.float32] | None  # (B, E) unit rows; None: the head gives none
 
 
 class Classifier:
@@ -35,6 +46,8 @@ class Classifier:
         self._dim = bundle.encoder.dim
         self._session = _open_session(bundle, device)
         _check_fits(self._session, bundle)
+        gives = {output.name for output in self._session.get_outputs()}
+        self._wanted = [n for n in ("logits", "attention", "embedding") if n in gives]
 
     @property
     def device(self) -> str:
@@ -42,12 +55,9 @@ class Classifier:
         on_cuda = self._session.get_providers()[0] == "CUDAExecutionProvider"
         return "cuda" if on_cuda else "cpu"
 
-    def classify(
-        self, embeddings: Sequence[Embedding]
-    ) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
-        """Probabilities (B, K) that sum to 1, and a clip's attention (T,) for each, which does too.
-
-        Clips may differ in length: shorter ones are padded, which changes nothing.
+    def classify(self, embeddings: Sequence[Embedding]) -> Classified:
+        """Answer each clip. They may differ in length: shorter ones are padded, which changes
+        nothing.
 
         Raises:
             ValueError: an embedding is not (T, D) with T >= 1.
@@ -64,11 +74,14 @@ class Classifier:
         for row, (embedding, length) in enumerate(zip(embeddings, lengths, strict=True)):
             features[row, :length] = embedding.features
             mask[row, :length] = True
-        logits, attention = self._session.run(
-            ["logits", "attention"], {"features": features, "mask": mask}
+        logits, attention, *more = self._session.run(
+            self._wanted, {"features": features, "mask": mask}
         )
-        probabilities = softmax(logits, self._temperature)
-        return probabilities, [a[:n] for a, n in zip(attention, lengths, strict=True)]
+        return Classified(
+            probabilities=softmax(logits, self._temperature),
+            attention=[a[:n] for a, n in zip(attention, lengths, strict=True)],
+            embeddings=more[0] if more else None,
+        )
 
 
 def softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float32]:
@@ -81,6 +94,8 @@ def softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np
 
 
 def _open_session(bundle: Bundle, device: str) -> ort.InferenceSession:
+    if bundle.head_path is None:
+        raise BundleError(f"{bundle.path}: has no trained head")
     options = ort.SessionOptions()
     options.intra_op_num_threads = _THREADS
     options.inter_op_num_threads = 1
@@ -121,6 +136,11 @@ def _check_fits(session: ort.InferenceSession, bundle: Bundle) -> None:
     shape = takes["features"].shape
     if len(shape) != 3 or shape[2] != dim or any(isinstance(axis, int) for axis in shape[:2]):
         raise BundleError(f"{file}: features are {shape}, not (B, T, {dim}) with B and T free")
+    has = gives["embedding"].shape[-1] if "embedding" in gives else None
+    if len(bundle.space.background) and has != bundle.space.dim:
+        raise BundleError(
+            f"{file}: embeddings have {has} numbers, {BACKGROUND} has {bundle.space.dim}"
+        )
     classes = len(bundle.glosses) + bundle.idle
     if len(gives["logits"].shape) != 2 or gives["logits"].shape[1] != classes:
         got = gives["logits"].shape

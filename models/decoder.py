@@ -126,6 +126,8 @@ class SignDecoder:
         more the sign under way is closed and everything starts over.
         """
         signs: list[Sign] = []
+        if not self._glosses:
+            return signs
         if self._now_s is not None:
             if prediction.end_s <= self._now_s:
                 return []
@@ -143,6 +145,13 @@ class SignDecoder:
             signs += self._take_over(prediction.end_s)
         elif p < self._release:
             signs += self._close()
+        return signs
+
+    def know(self, glosses: Sequence[str]) -> list[Sign]:
+        """Follow predictions over other glosses from now on; the sign under way is closed."""
+        signs = self.flush()
+        self._glosses = tuple(glosses)
+        self._start_over()
         return signs
 
     def flush(self) -> list[Sign]:

@@ -1,7 +1,9 @@
-"""Heads: the features of a window in, gloss logits and a weight for each time step out.
+"""Heads: the features of a window in; gloss logits, attention and an embedding out.
 
-Every head is called the same way, `head(features (B, T, D), mask (B, T)) -> (logits (B, K),
-attention (B, T))`; the mask is true where a step is real; what stands elsewhere changes nothing.
+Every head is called the same way, `head(features (B, T, D), mask (B, T)) -> Answer`; the mask is
+true where a step is real; what stands elsewhere changes nothing. The embedding is what the last
+layers see: windows of one sign lie near each other in it, of signs too that the head was not
+trained on (`models.lexicon`).
 `GlossClassifier` takes any encoder's features, `LandmarkClassifier` the rows of `models.layout`.
 Torch is only needed to train and to export: in service `models.classifier` runs the ONNX file.
 """
@@ -9,7 +11,7 @@ Torch is only needed to train and to export: in service `models.classifier` runs
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,14 @@ from models import layout
 from models.posture import FEATURES, HAND_FLAGS, describe
 
 _LAG = 2  # steps: movement is the difference to what was that long ago
+
+
+class Answer(NamedTuple):
+    """What a head says of windows."""
+
+    logits: Tensor  # B, K
+    attention: Tensor  # B, T; sums to 1 over the real steps
+    embedding: Tensor  # B, E; unit length
 
 
 class GlossClassifier(nn.Module):
@@ -40,11 +50,11 @@ class GlossClassifier(nn.Module):
             nn.Linear(256, classes),
         )
 
-    def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, mask: Tensor) -> Answer:
         features = features.masked_fill(~mask[..., None], 0.0)  # B, T, D
         attention = _softmax_over_time(self.score(features), mask)  # B, T, 1
         pooled = (attention.transpose(1, 2) @ features).squeeze(1)  # B, D
-        return self.classify(pooled), attention.squeeze(-1)
+        return Answer(self.classify(pooled), attention.squeeze(-1), _unit(pooled))
 
 
 class LandmarkClassifier(nn.Module):
@@ -110,19 +120,19 @@ class LandmarkClassifier(nn.Module):
     def mirrored(self, rows: Tensor) -> Tensor:
         return rows[..., self.mirror_index] * self.mirror_sign
 
-    def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, mask: Tensor) -> Answer:
         features = features.masked_fill(~mask[..., None], 0.0)
         if self.training:
             return self._one_way(features, mask)
         # Both ways in one batch: half the graph to export, and one pass to run.
         twice = torch.cat([features, self.mirrored(features)])
-        logits, attention = self._one_way(twice, torch.cat([mask, mask]))
-        return (
-            torch.unflatten(logits, 0, (2, -1)).mean(0),
-            torch.unflatten(attention, 0, (2, -1)).mean(0),
+        both_ways = self._one_way(twice, torch.cat([mask, mask]))
+        logits, attention, embedding = (
+            torch.unflatten(part, 0, (2, -1)).mean(0) for part in both_ways
         )
+        return Answer(logits, attention, _unit(embedding))
 
-    def _one_way(self, rows: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def _one_way(self, rows: Tensor, mask: Tensor) -> Answer:
         values, present = describe(rows)
         values = ((values - self.mean) * self.scale).clamp(-4, 4) * present  # B, T, F
         real = mask[..., None].to(values.dtype)  # B, T, 1
@@ -138,7 +148,7 @@ class LandmarkClassifier(nn.Module):
         x = self.last(self.attend(x, mask), real)
         attention = _softmax_over_time(self.score(x), mask)  # B, T, P
         pooled = (attention.transpose(1, 2) @ x).flatten(1)  # B, P * W
-        return self.out(self.mix(pooled)), attention.mean(-1)
+        return Answer(self.out(self.mix(pooled)), attention.mean(-1), pooled)
 
 
 class Committee(nn.Module):
@@ -154,14 +164,15 @@ class Committee(nn.Module):
         self._glosses = glosses
         self._idle = classes > glosses
 
-    def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, mask: Tensor) -> Answer:
         answers = [head(features, mask) for head in self.heads]
         logits = torch.stack([answer[0] for answer in answers]).mean(0)  # B, K
         attention = torch.stack([answer[1] for answer in answers]).mean(0)  # B, T
+        embedding = torch.cat([answer[2] for answer in answers], 1)  # B, E of each
         if self._idle:
             others = logits[:, self._glosses :].logsumexp(1, keepdim=True)
             logits = torch.cat([logits[:, : self._glosses], others], 1)
-        return logits, attention
+        return Answer(logits, attention, _unit(embedding))
 
 
 def make_head(settings: Mapping[str, Any]) -> GlossClassifier | LandmarkClassifier:
@@ -187,6 +198,11 @@ def make_head(settings: Mapping[str, Any]) -> GlossClassifier | LandmarkClassifi
 def _softmax_over_time(scores: Tensor, mask: Tensor) -> Tensor:
     """Scores (B, T, P) -> weights that sum to 1 over the real steps."""
     return scores.masked_fill(~mask[..., None], -1e4).softmax(1)
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    """(B, E) at length 1."""
+    return F.normalize(vectors, dim=1, eps=1e-6)
 
 
 class _ConvBlock(nn.Module):

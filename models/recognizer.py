@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from models.bundle import Bundle, open_bundle
-from models.classifier import Classifier
+from models.classifier import Classified, Classifier
 from models.encoders import open_encoder
-from models.schema import Clip, Encoder, EncoderSpec, Frame, Prediction
+from models.schema import Clip, Embedding, Encoder, EncoderSpec, Frame, Prediction
+from models.space import pooled
 
 
 class Recognizer:
@@ -25,7 +26,7 @@ class Recognizer:
         ArithmeticError: the model answered with something that is not a number.
     """
 
-    def __init__(self, bundle: Bundle, encoder: Encoder, classifier: Classifier) -> None:
+    def __init__(self, bundle: Bundle, encoder: Encoder, classifier: Classifier | None) -> None:
         if encoder.spec.dim != bundle.encoder.dim:
             raise ValueError(
                 f"the head of '{bundle.name}' takes {bundle.encoder.dim} features a step, "
@@ -54,7 +55,7 @@ class Recognizer:
         bundle = open_bundle(path)
         encoder = open_encoder(bundle.encoder, device, max_new_frames=max_new_frames)
         try:
-            return cls(bundle, encoder, Classifier(bundle, device))
+            return cls(bundle, encoder, Classifier(bundle, device) if bundle.head_path else None)
         except BaseException:
             encoder.close()
             raise
@@ -75,9 +76,12 @@ class Recognizer:
         began = time.perf_counter()
         embeddings = self._encoder.encode(clips)
         encoded = time.perf_counter()
-        probabilities, attention = self._classifier.classify(embeddings)  # (B, K)
-        if not np.isfinite(probabilities).all():
+        said = self._classify(embeddings)
+        if not np.isfinite(said.probabilities).all():
             raise ArithmeticError("the model answered with something that is not a number")
+        in_space = said.embeddings
+        if in_space is None or not len(self.bundle.space.background):
+            in_space = np.stack([pooled(one.features) for one in embeddings])
         stages = {"encode": encoded - began, "classify": time.perf_counter() - encoded}
         count = len(self.bundle.glosses)
         return [
@@ -88,10 +92,24 @@ class Recognizer:
                 attention=weights,
                 start_s=clip.start_s,
                 end_s=clip.end_s,
+                embedding=vector,
                 stages_s=dict(stages),
             )
-            for clip, row, weights in zip(clips, probabilities, attention, strict=True)
+            for clip, row, weights, vector in zip(
+                clips, said.probabilities, said.attention, in_space, strict=True
+            )
         ]
+
+    def _classify(self, embeddings: Sequence[Embedding]) -> Classified:
+        """The head's answer; without a head, that nobody signs anything that it knows."""
+        if self._classifier is not None:
+            return self._classifier.classify(embeddings)
+        lengths = [len(one.features) for one in embeddings]
+        return Classified(
+            probabilities=np.ones((len(embeddings), 1), np.float32),
+            attention=[np.full(n, 1 / n, np.float32) for n in lengths],
+            embeddings=None,
+        )
 
     def warm(self) -> None:
         """Run every network once on a grey picture, so that the first signer doesn't wait."""

@@ -62,6 +62,7 @@ class Prediction:
     attention: NDArray[np.float32]  # (T,), sums to 1
     start_s: float
     end_s: float
+    embedding: NDArray[np.float32] | None = None  # (E,), unit length; see `models.space`
     stages_s: dict[str, float] = field(default_factory=dict)  # seconds spent, by stage
 
 

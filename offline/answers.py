@@ -8,6 +8,7 @@ whole, as one window.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -32,10 +33,20 @@ def window_ends(steps: int, spec: EncoderSpec, hop_s: float) -> NDArray[np.int64
     return np.arange(0, steps, hop)
 
 
-def clip_logits(
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WindowAnswers:
+    """What a head says of the N windows of a clip."""
+
+    ends: NDArray[np.int64]  # (N,) the step at which each ends
+    logits: NDArray[np.float32]  # (N, K)
+    embeddings: NDArray[np.float32]  # (N, E), unit rows
+
+
+def window_answers(
     head: nn.Module, rows: NDArray[np.float32], spec: EncoderSpec, hop_s: float
-) -> NDArray[np.float32]:
-    """Logits (N, K) of the N windows of a clip."""
+) -> WindowAnswers:
+    """The head's answer to each window of a clip of rows (T, D)."""
+    ends = np.array([len(rows) - 1])
     if by_windows(spec):
         ends = window_ends(len(rows), spec, hop_s)
         steps = ends[:, None] - np.arange(spec.frames - 1, -1, -1)
@@ -45,11 +56,21 @@ def clip_logits(
     features = torch.from_numpy(rows)
     with torch.inference_mode():
         parts = [
-            head(part, torch.ones(part.shape[:2], dtype=torch.bool))[0]
+            head(part, torch.ones(part.shape[:2], dtype=torch.bool))
             for part in torch.split(features, _BATCH)
         ]
-    logits: NDArray[np.float32] = torch.cat(parts).numpy()
-    return logits
+    return WindowAnswers(
+        ends=ends,
+        logits=torch.cat([part.logits for part in parts]).numpy(),
+        embeddings=torch.cat([part.embedding for part in parts]).numpy(),
+    )
+
+
+def clip_logits(
+    head: nn.Module, rows: NDArray[np.float32], spec: EncoderSpec, hop_s: float
+) -> NDArray[np.float32]:
+    """Logits (N, K) of the N windows of a clip."""
+    return window_answers(head, rows, spec, hop_s).logits
 
 
 def predictions(

@@ -29,6 +29,7 @@ from torch import nn
 from models.bundle import IN_BUNDLE, Bundle, write_bundle
 from models.card import HEAD, spec_from
 from models.classifier import Classifier
+from models.heads import Answer
 from offline.checkpoint import load_checkpoint
 
 _TOLERANCE = 1e-4  # of a logit; measured 1e-6
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as exc:
         print(f"offline.export: {exc}", file=sys.stderr)
         return 2
-    print(f"ONNX against torch: logits and attention differ by at most {difference:.1e}")
+    print(f"ONNX against torch: what it gives differs by at most {difference:.1e}")
     print(
         json.dumps(
             {
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "glosses": len(bundle.glosses),
                 "idle": bundle.idle,
                 "parity": difference,
-                "head_bytes": bundle.head_path.stat().st_size,
+                "head_bytes": (bundle.path / HEAD).stat().st_size,
             }
         )
     )
@@ -96,7 +97,7 @@ def export(
 
 
 def to_onnx(head: nn.Module, dim: int) -> bytes:
-    """`head` as one ONNX file: features (B, T, dim), mask (B, T) -> logits, attention."""
+    """`head` as one ONNX file: features (B, T, dim), mask (B, T) -> the head's `Answer`."""
     features, mask = _sample(3, 9, dim, np.random.default_rng(0))
     batch, time = torch.export.Dim("B"), torch.export.Dim("T")
     quiet = logging.getLogger("torch.onnx")
@@ -111,7 +112,7 @@ def to_onnx(head: nn.Module, dim: int) -> bytes:
                 (features, mask),
                 file,
                 input_names=["features", "mask"],
-                output_names=["logits", "attention"],
+                output_names=list(Answer._fields),
                 dynamic_shapes=({0: batch, 1: time}, {0: batch, 1: time}),
                 external_data=False,
                 dynamo=True,
@@ -135,9 +136,8 @@ def parity(head: nn.Module, content: bytes, dim: int, steps: int) -> float:
         features, mask = _sample(batch, length, dim, draw)
         with torch.inference_mode():
             want = head(features, mask)
-        got = session.run(
-            ["logits", "attention"], {"features": features.numpy(), "mask": mask.numpy()}
-        )
+        given = {"features": features.numpy(), "mask": mask.numpy()}
+        got = session.run(list(Answer._fields), given)
         for a, b in zip(got, want, strict=True):
             difference = float(np.abs(a - b.numpy()).max())
             if not difference <= _TOLERANCE:

@@ -154,7 +154,7 @@ def fit(
             features = share * features + (1 - share) * features[other]
             target = share * target + (1 - share) * target[other]
             mask = mask | mask[other]
-        logits, _ = head(features, mask)
+        logits = head(features, mask).logits
         loss = -(target * logits.log_softmax(1)).sum(1).mean()
         optimizer.zero_grad()
         loss.backward()

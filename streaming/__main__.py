@@ -52,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--max-sessions", type=int, default=server.max_sessions, metavar="N", help="at once")
     add("--token", help="ask this of every session, as 'Authorization: Bearer TOKEN'")
+    add("--signs", metavar="FOLDER", help="keep taught signs there instead of in browsers")
     add("--tls-cert", metavar="FILE", help="serve HTTPS with this certificate (PEM)")
     add("--tls-key", metavar="FILE", help="and this key (PEM)")
     add("--tls-self-signed", action="store_true", help="serve HTTPS with a certificate made now")
@@ -85,6 +86,7 @@ def settings_from(argv: Sequence[str] | None) -> tuple[Settings, str]:
                 max_sessions=given.max_sessions,
                 max_sessions_per_address=given.max_sessions,
                 token=given.token,
+                signs=given.signs,
                 tls_cert=given.tls_cert,
                 tls_key=given.tls_key,
                 tls_self_signed=given.tls_self_signed,

@@ -17,11 +17,12 @@ _TITLES = {
     405: "That method is not for this address",
     406: "That form is not available",
     408: "The request took too long",
+    409: "That belongs to another model",
     412: "The session has changed since",
     413: "The request is too large",
     415: "The content type is not the right one",
     422: "That can't be done with this session",
-    429: "Too many sessions from this address",
+    429: "Too many",
     500: "The server failed",
     503: "No room for another session now",
 }

@@ -15,8 +15,10 @@ from typing import Any
 from models.bundle import Bundle
 from models.decoder import candidate_messages, candidates, sign_message
 from models.schema import Prediction, Sign
+from streaming.takes import Take, pack
 
 VERSION = 1
+_TAKE_ID = 40  # characters
 
 Message = dict[str, Any]
 
@@ -43,6 +45,13 @@ class Clear:
 
 
 @dataclass(frozen=True, slots=True)
+class BeginTake:
+    """The signer begins a sign that is to be taught."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     """Answer at once with the same `t`; it is on the page's clock."""
 
@@ -54,7 +63,7 @@ class Bye:
     """The page is leaving."""
 
 
-ClientMessage = SettingsChange | Clear | Ping | Bye
+ClientMessage = SettingsChange | BeginTake | Clear | Ping | Bye
 
 
 def encode(message: Message) -> str:
@@ -85,6 +94,12 @@ def parse(data: str | bytes) -> ClientMessage:
             )
             _nothing_left(message)
             return change
+        case "take":
+            id = message.pop("id", None)
+            if not isinstance(id, str) or not 1 <= len(id) <= _TAKE_ID:
+                raise ProtocolError("bad-field", f"take needs an id of 1 to {_TAKE_ID} characters")
+            _nothing_left(message)
+            return BeginTake(id)
         case "ping":
             t = _number(message, "t", -1e18, 1e18)
             if t is None:
@@ -97,7 +112,7 @@ def parse(data: str | bytes) -> ClientMessage:
         case "bye":
             _nothing_left(message)
             return Bye()
-    raise ProtocolError("unknown-type", "type is one of settings, clear, ping, bye")
+    raise ProtocolError("unknown-type", "type is one of settings, take, clear, ping, bye")
 
 
 def _number(message: dict[str, Any], name: str, low: float, high: float) -> float | None:
@@ -130,6 +145,7 @@ def hello(session: str, bundle: Bundle, hop_s: float, limits: Mapping[str, float
             "name": bundle.name,
             "encoder": bundle.encoder.kind,
             "glosses": list(bundle.glosses),
+            "space": bundle.space.id,
             "window_s": round(bundle.encoder.window_s, 3),
             "hop_s": round(hop_s, 3),
         },
@@ -162,6 +178,17 @@ def prediction(
 
 def sign(said: Sign) -> Message:
     return sign_message(said)
+
+
+def take(recorded: Take, space: str) -> Message:
+    return {
+        "type": "take",
+        "id": recorded.id,
+        "space": space,
+        "embedding": pack(recorded.embedding),
+        "start_s": round(recorded.start_s, 3),
+        "end_s": round(recorded.end_s, 3),
+    }
 
 
 def hint(code: str, text: str) -> Message:

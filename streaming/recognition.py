@@ -13,8 +13,12 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from models.bundle import Bundle
 from models.decoder import DecoderSettings, SignDecoder
+from models.lexicon import Lexicon
 from models.schema import Clip, Frame, Prediction, Sign
 from models.window import WindowCutter
 from streaming import protocol
@@ -24,6 +28,7 @@ from streaming.hints import Hint, Hints
 from streaming.protocol import Message
 from streaming.ring import FrameRing
 from streaming.settings import SessionSettings
+from streaming.takes import NoTake, TakeRecorder
 
 _UNREPORTED = 8  # answers that wait for the loop; the oldest leaves first
 
@@ -65,7 +70,9 @@ class Recognition:
         self.signs = 0
         self._stream = stream
         self._frames_dropped = frames_dropped  # the session's count, in and before the ring
-        self._glosses = bundle.glosses
+        self._lexicon = Lexicon(bundle.glosses, bundle.space)
+        self._takes = TakeRecorder(bundle.encoder.window_s)
+        self._newest_s = 0.0  # media time
         self._batcher = batcher
         self._audience = audience
         self._goal_s = settings.goal_s
@@ -86,6 +93,7 @@ class Recognition:
             self.frames_s = time.monotonic()
             for frame in frames:
                 self._cutter.push(frame)
+                self._newest_s = frame.media_s
             if self._cutter.due():
                 self._tell_hint(self._hints.look(frames[-1]))
                 clip = self._cutter.cut()
@@ -100,9 +108,13 @@ class Recognition:
             while self._answers:
                 answer = self._answers.popleft()
                 self.predictions += 1
-                tell = functools.partial(self._prediction, self.predictions, answer)
+                said = self._lexicon.read(answer.prediction)
+                tell = functools.partial(
+                    self._prediction, self.predictions, answer, said, self._lexicon.glosses
+                )
                 self._audience.predict(tell)
-                self._tell_signs(self._decoder.update(answer.prediction))
+                self._tell_signs(self._decoder.update(said))
+                self._tell_take(said)
 
     def change(self, settings: protocol.SettingsChange) -> None:
         """The page's wishes, from the next answer on."""
@@ -111,6 +123,28 @@ class Recognition:
                 self._decoder.settings, threshold=settings.threshold
             )
         self._top_k = settings.top_k or self._top_k
+
+    def begin_take(self, id: str) -> None:
+        """Record a take of a sign from now on, for as long as a window lasts."""
+        self._takes.begin(id, self._newest_s)
+
+    def teach(self, gloss: str, takes: NDArray[np.float32]) -> None:
+        """Know `gloss` by `takes` (n, E) from the next answer on.
+
+        Raises:
+            LexiconError: it can't be learnt; nothing has changed.
+        """
+        self._lexicon.teach(gloss, takes)
+        self._tell_signs(self._decoder.know(self._lexicon.glosses))
+
+    def forget(self, gloss: str) -> None:
+        """Know a taught sign no more.
+
+        Raises:
+            KeyError: it was not taught.
+        """
+        self._lexicon.forget(gloss)
+        self._tell_signs(self._decoder.know(self._lexicon.glosses))
 
     def clear(self) -> None:
         """Close the sign under way and start over."""
@@ -148,13 +182,26 @@ class Recognition:
         if hint is not None:
             self._audience.tell(lambda: protocol.hint(hint.code, hint.text), slot="hint")
 
+    def _tell_take(self, said: Prediction) -> None:
+        try:
+            take = self._takes.hear(said)
+        except NoTake as error:
+            text = str(error)
+            self._audience.reply(lambda: protocol.error("take", text), slot="take")
+        else:
+            if take is not None:
+                space = self._lexicon.space.id
+                self._audience.reply(lambda: protocol.take(take, space), slot="take")
+
     def _tell_signs(self, signs: Iterable[Sign]) -> None:
         for sign in signs:
             self.signs += sign.final
             self._audience.tell(functools.partial(protocol.sign, sign), slot=f"sign {sign.id}")
 
-    def _prediction(self, seq: int, answer: _Answer) -> Message:
-        said, newest = answer.prediction, answer.newest
+    def _prediction(
+        self, seq: int, answer: _Answer, said: Prediction, glosses: tuple[str, ...]
+    ) -> Message:
+        newest = answer.newest
         now_s = time.monotonic()
         seconds = {
             "total": now_s - newest.arrival_s,
@@ -166,7 +213,7 @@ class Recognition:
         }
         return protocol.prediction(
             said,
-            self._glosses,
+            glosses,
             seq=seq,
             top_k=self._top_k,
             rtp_end=newest.rtp,

@@ -33,6 +33,8 @@ from streaming.recognizer import RecognizerCore, RecognizerWorker
 from streaming.sdp import OfferError, OfferLimits, check_offer, parse_trickle
 from streaming.session import Session
 from streaming.settings import ServerSettings, Settings
+from streaming.signs import SignStore
+from streaming.teaching import Teaching
 from streaming.tls import ssl_context
 
 _log = logging.getLogger(__name__)
@@ -70,6 +72,14 @@ class Server:
         self._rules = CandidateRules(
             private=settings.session.private_ice, loopback=settings.session.loopback_ice
         )
+        store = settings.server.signs
+        self._teaching = Teaching(
+            bundle.space,
+            SignStore(Path(store), bundle.space) if store else None,
+            body_bytes=settings.server.body_bytes,
+            authorise=self._authorise,
+            session_of=self._session,
+        )
         self.url = ""
 
     def app(self) -> web.Application:
@@ -85,6 +95,7 @@ class Server:
                 web.patch("/whip/{id}", self._trickle),
                 web.delete("/whip/{id}", self._delete),
                 web.get("/whip/{id}/events", self._events),
+                *self._teaching.routes(),
                 web.get("/api/model", self._model),
                 web.get("/api/ice", self._ice),
                 web.get("/healthz", self._healthz),
@@ -178,7 +189,13 @@ class Server:
             "height": side // 2 * 2,
             "frame_rate": bundle.encoder.fps,
         }
-        return web.json_response({**bundle.card, "glosses": list(bundle.glosses), "camera": camera})
+        about = {
+            **bundle.card,
+            "glosses": list(bundle.glosses),
+            "camera": camera,
+            "signs": self._teaching.about(),
+        }
+        return web.json_response(about)
 
     async def _ice(self, request: web.Request) -> web.Response:
         self._authorise(request)

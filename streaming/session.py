@@ -14,7 +14,9 @@ import logging
 import time
 from contextlib import AbstractContextManager
 
+import numpy as np
 from aiortc import RTCDataChannel
+from numpy.typing import NDArray
 
 from models.decoder import DecoderSettings
 from models.window import FrameSampler
@@ -178,6 +180,14 @@ class Session:
         """
         await self._peer.add_fragment(fragment)
 
+    def teach(self, gloss: str, takes: NDArray[np.float32]) -> None:
+        """See `Recognition.teach`."""
+        self._recognition.teach(gloss, takes)
+
+    def forget(self, gloss: str) -> None:
+        """See `Recognition.forget`."""
+        self._recognition.forget(gloss)
+
     # What is told
 
     def _stats(self, span_s: float) -> Message:
@@ -250,6 +260,8 @@ class Session:
                 self._audience.reply(lambda: protocol.pong(t), slot="pong")
             case protocol.SettingsChange():
                 self._recognition.change(message)
+            case protocol.BeginTake(id):
+                self._recognition.begin_take(id)
             case protocol.Clear():
                 self._recognition.clear()
             case protocol.Bye():

@@ -68,6 +68,7 @@ class ServerSettings:
     max_sessions: int = 8
     max_sessions_per_address: int = 8
     token: str | None = None  # asked of every /whip and /api/ice request when set
+    signs: str | None = None  # folder in which taught signs are kept; needs a token
     tls_cert: str | None = None
     tls_key: str | None = None
     tls_self_signed: bool = False
@@ -84,6 +85,8 @@ class ServerSettings:
             raise ValueError("--tls-cert and --tls-key go together")
         if self.tls_cert and self.tls_self_signed:
             raise ValueError("--tls-self-signed makes its own certificate: leave out --tls-cert")
+        if self.signs is not None and self.token is None:
+            raise ValueError("--signs keeps what people teach: it needs a --token")
         if self.token is not None and not self.token.isascii():
             raise ValueError("--token must be plain ASCII")
 

@@ -7,18 +7,37 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.bundle import Bundle
 from models.schema import Clip, EncoderSpec, Frame, Prediction
+from models.space import EmbeddingSpace, unit
 
 _SPEC = EncoderSpec(
     kind="standin", source="none", revision="0", dim=1, frames=32, fps=15.0, short_side=240
 )
 GLOSSES = ("dark", "bright")
+_LEVELS = np.array(
+    [0, 85, 170, 255], np.float32
+)  # an embedding: how near the mean level is to each
+
+
+def embedding(level: float) -> NDArray[np.float32]:
+    """(4,) Where a picture of a mean level lies: near levels near, far ones apart."""
+    return unit(np.exp(-(((_LEVELS - level) / 40) ** 2)))
+
+
+_SPACE = EmbeddingSpace(
+    id="standin",
+    dim=len(_LEVELS),
+    background=np.stack([embedding(12), embedding(250)]),
+)
 
 
 class StandIn:
     """Answers "bright" or "dark" by the newest picture's mean level, idle in between.
+
+    Other levels can be taught it: its embedding tells some of them apart.
 
     `cost_s` is what a batch takes, whatever its size. `look` is called with each clip's newest
     frame on the worker's thread, before the answer: a benchmark reads its bar code there.
@@ -46,7 +65,8 @@ class StandIn:
             temperature=1.0,
             threshold=0.5,
             card={"name": "standin", "licence": "MIT"},
-            head_path=Path(),
+            head_path=None,
+            space=_SPACE,
         )
 
     @property
@@ -70,6 +90,7 @@ class StandIn:
             attention=np.full(len(clip.frames), 1 / len(clip.frames), np.float32),
             start_s=clip.start_s,
             end_s=clip.end_s,
+            embedding=embedding(level),
             stages_s={"encode": self._cost_s, "classify": 0.0},
         )
 

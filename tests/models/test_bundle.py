@@ -26,7 +26,9 @@ def test_a_written_bundle_opens(tmp_path: Path) -> None:
     assert bundle.encoder == SPEC
     assert (bundle.name, bundle.hop_s, bundle.idle) == ("small", 0.25, True)
     assert (bundle.temperature, bundle.threshold) == (2.0, 0.4)
-    assert bundle.head_path.read_bytes() == mean_head(np.eye(3, dtype=np.float32))
+    assert bundle.head_path and bundle.head_path.read_bytes() == mean_head(
+        np.eye(3, dtype=np.float32)
+    )
 
 
 @pytest.mark.parametrize("name", ["head.onnx", "labels.json"])

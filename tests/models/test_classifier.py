@@ -26,7 +26,8 @@ def bundle(tmp_path: Path) -> Bundle:
 
 def test_probabilities_are_the_softmax_at_the_cards_temperature(bundle: Bundle) -> None:
     clips = [embedding(8, 1), embedding(3, 2)]
-    probabilities, attention = Classifier(bundle).classify(clips)
+    said = Classifier(bundle).classify(clips)
+    probabilities, attention = said.probabilities, said.attention
     assert probabilities.dtype == np.float32
     for row, clip in zip(probabilities, clips, strict=True):
         powers = np.exp(clip.features.mean(0) / bundle.temperature)
@@ -38,15 +39,15 @@ def test_probabilities_are_the_softmax_at_the_cards_temperature(bundle: Bundle) 
 def test_a_clip_gets_the_same_answer_alone_and_padded(bundle: Bundle) -> None:
     classifier = Classifier(bundle)
     short, long = embedding(2, 3), embedding(50, 4)
-    alone, _ = classifier.classify([short])
-    together, _ = classifier.classify([long, short])
+    alone = classifier.classify([short]).probabilities
+    together = classifier.classify([long, short]).probabilities
     np.testing.assert_allclose(together[1], alone[0], atol=1e-6)
 
 
 def test_cuda_falls_back_to_the_cpu_where_there_is_none(bundle: Bundle) -> None:
     classifier = Classifier(bundle, "cuda")
     assert classifier.device in ("cpu", "cuda")
-    assert classifier.classify([embedding(8, 1)])[0].shape == (1, 3)
+    assert classifier.classify([embedding(8, 1)]).probabilities.shape == (1, 3)
 
 
 @pytest.mark.parametrize("device", ["tpu", "cpu:1", "cuda:x", ""])
@@ -72,6 +73,7 @@ def test_features_of_the_wrong_shape(bundle: Bundle, shape: tuple[int, ...]) -> 
     ],
 )
 def test_a_head_that_does_not_fit_its_card(bundle: Bundle, head: bytes, says: str) -> None:
+    assert bundle.head_path
     bundle.head_path.write_bytes(head)
     with pytest.raises(BundleError, match=says):
         Classifier(bundle)

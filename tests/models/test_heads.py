@@ -45,28 +45,29 @@ def head(request: pytest.FixtureRequest) -> nn.Module:
 def test_answers_each_clip_with_logits_and_weights_over_its_steps(head: nn.Module) -> None:
     mask = torch.ones(3, 12, dtype=torch.bool)
     mask[1, 7:] = False
-    logits, attention = head(_rows(3, 12), mask)
+    logits, attention, embedding = head(_rows(3, 12), mask)
     assert logits.shape == (3, _CLASSES)
     assert attention.shape == (3, 12)
+    assert torch.allclose(embedding.norm(dim=1), torch.ones(3), atol=1e-5)
     assert torch.allclose(attention.sum(1), torch.ones(3), atol=1e-5)
     assert attention[1, 7:].abs().max() < 1e-6
 
 
 def test_padding_changes_nothing_whatever_stands_there(head: nn.Module) -> None:
     rows = _rows(2, 10)
-    bare, _ = head(rows, torch.ones(2, 10, dtype=torch.bool))
+    bare, _, embedding = head(rows, torch.ones(2, 10, dtype=torch.bool))
     padded = torch.cat([rows, 1e3 * _rows(2, 6, seed=1)], 1)
     mask = torch.arange(16).expand(2, 16) < 10
-    with_padding, attention = head(padded, mask)
+    with_padding, attention, padded_embedding = head(padded, mask)
     assert torch.allclose(bare, with_padding, atol=1e-5)
+    assert torch.allclose(embedding, padded_embedding, atol=1e-5)
     assert attention[:, 10:].abs().max() < 1e-6
 
 
 def test_a_clip_alone_gets_the_answer_it_gets_in_a_batch(head: nn.Module) -> None:
     rows, mask = _rows(4, 9), torch.ones(4, 9, dtype=torch.bool)
-    together, _ = head(rows, mask)
-    alone, _ = head(rows[2:3], mask[2:3])
-    assert torch.allclose(together[2:3], alone, atol=1e-5)
+    for together, alone in zip(head(rows, mask), head(rows[2:3], mask[2:3]), strict=True):
+        assert torch.allclose(together[2:3], alone, atol=1e-5)
 
 
 def test_a_left_handed_signer_gets_the_same_answer() -> None:
@@ -78,13 +79,13 @@ def test_a_left_handed_signer_gets_the_same_answer() -> None:
 
 
 def test_one_step_is_enough(head: nn.Module) -> None:
-    logits, attention = head(_rows(1, 1), torch.ones(1, 1, dtype=torch.bool))
+    logits, attention, _ = head(_rows(1, 1), torch.ones(1, 1, dtype=torch.bool))
     assert torch.isfinite(logits).all()
     assert attention.tolist() == [[1.0]]
 
 
 def test_rows_without_anybody_give_finite_logits() -> None:
-    logits, _ = _landmarks()(torch.zeros(1, 8, layout.DIM), torch.ones(1, 8, dtype=torch.bool))
+    logits, *_ = _landmarks()(torch.zeros(1, 8, layout.DIM), torch.ones(1, 8, dtype=torch.bool))
     assert torch.isfinite(logits).all()
 
 
@@ -104,9 +105,20 @@ def test_a_committee_folds_all_further_classes_into_idle() -> None:
     assert torch.allclose(folded[:, 2], all_of_them[:, 2:].sum(1), atol=1e-6)
 
 
+def test_a_committee_puts_the_embeddings_of_its_heads_side_by_side() -> None:
+    heads, rows, mask = (
+        [_landmarks(), _landmarks()],
+        _rows(2, 9),
+        torch.ones(2, 9, dtype=torch.bool),
+    )
+    both = Committee(heads, _CLASSES, _CLASSES)(rows, mask).embedding
+    parts = torch.cat([head(rows, mask).embedding for head in heads], 1)
+    assert torch.allclose(both, parts / 2**0.5, atol=1e-6)
+
+
 def test_a_committee_without_further_classes_has_no_idle() -> None:
     head, rows, mask = _gloss(), _rows(2, 9), torch.ones(2, 9, dtype=torch.bool)
-    logits, _ = Committee([head, head], _CLASSES, _CLASSES)(rows, mask)
+    logits, *_ = Committee([head, head], _CLASSES, _CLASSES)(rows, mask)
     assert torch.allclose(logits, head(rows, mask)[0], atol=1e-6)
 
 
@@ -119,7 +131,8 @@ def test_onnx_answers_as_torch_does_for_any_batch_and_length() -> None:
         mask = torch.arange(steps).expand(batch, steps) < max(1, steps - 2)
         with torch.inference_mode():
             want = head(rows, mask)
-        got = session.run(["logits", "attention"], {"features": rows.numpy(), "mask": mask.numpy()})
+        names = ["logits", "attention", "embedding"]
+        got = session.run(names, {"features": rows.numpy(), "mask": mask.numpy()})
         for a, b in zip(got, want, strict=True):
             np.testing.assert_allclose(a, b.numpy(), atol=1e-5)
 

@@ -49,10 +49,10 @@ def test_onnx_answers_as_torch_does(way: Path) -> None:
     recognizer = Recognizer.open(way / "bundle", "cpu")
     rows = np.load(way / "embeddings" / "embeddings" / "0.original.npy")
     with torch.inference_mode():
-        logits, _ = head(torch.from_numpy(rows)[None], torch.ones(1, len(rows), dtype=torch.bool))
+        logits, *_ = head(torch.from_numpy(rows)[None], torch.ones(1, len(rows), dtype=torch.bool))
     want = (logits / card["calibration"]["temperature"]).softmax(1).numpy()
     classifier = Classifier(recognizer.bundle, "cpu")
-    got, _ = classifier.classify([Embedding(features=rows, start_s=0.0, end_s=1.0)])
+    got = classifier.classify([Embedding(features=rows, start_s=0.0, end_s=1.0)]).probabilities
     np.testing.assert_allclose(got, want, atol=1e-5)
     recognizer.close()
 

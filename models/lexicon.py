@@ -1,0 +1,153 @@
+"""The signs that one session knows: the head's, and those that it was taught by a few takes.
+
+A take is the embedding of one window in which someone makes a sign. A taught sign is the mean of
+its takes, its prototype; a window is that sign as far as its embedding lies nearer to the prototype
+than to everything else: the other taught signs, what the model was trained on (the background that
+comes with its bundle), what the signer taught as `idle`, and a floor for what is like nothing at
+all. What remains of the probability is the head's to give.
+
+Plain numpy, no I/O.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.schema import Prediction
+from models.space import EmbeddingSpace, unit
+
+IDLE = "idle"  # taught under this name: what is no sign
+MAX_SIGNS = 50  # of one session
+MAX_TAKES = 8  # of one sign
+MAX_NAME = 60  # characters
+
+
+class LexiconError(ValueError):
+    """What was taught can't be used; the text says why. Nothing has changed."""
+
+
+class SpaceMismatch(LexiconError):
+    """The takes were recorded with another model."""
+
+
+class LexiconFull(LexiconError):
+    """The session knows as many taught signs as it may."""
+
+
+class Lexicon:
+    """Starts with the head's `glosses`; `teach` and `forget` change it.
+
+    Bounds: `MAX_SIGNS` signs of `MAX_TAKES` takes.
+    """
+
+    def __init__(self, glosses: Sequence[str], space: EmbeddingSpace) -> None:
+        self._trained = tuple(glosses)
+        self._space = space
+        self._taught: dict[str, NDArray[np.float32]] = {}  # (n, E) takes
+        self._arrange()
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        return self._space
+
+    @property
+    def glosses(self) -> tuple[str, ...]:
+        """In the order of the probabilities that `read` gives: the head's, then the taught ones."""
+        return self._glosses
+
+    @property
+    def taught(self) -> tuple[str, ...]:
+        return tuple(self._taught)
+
+    def teach(self, gloss: str, takes: NDArray[np.float32]) -> None:
+        """Know `gloss` by `takes` (n, E) from now on; earlier takes of it are replaced.
+
+        A gloss of the head's gains by takes; `IDLE` takes show what is no sign.
+
+        Raises:
+            LexiconFull: there are `MAX_SIGNS` already.
+            LexiconError: the name or the takes can't be used.
+        """
+        check_name(gloss)
+        takes = np.asarray(takes, np.float32)
+        if takes.ndim != 2 or not 1 <= len(takes) <= MAX_TAKES:
+            raise LexiconError(f"a sign is taught by 1 to {MAX_TAKES} takes")
+        if takes.shape[1] != self._space.dim:
+            raise SpaceMismatch(
+                f"a take has {takes.shape[1]} numbers, this model's have {self._space.dim}"
+            )
+        if not np.isfinite(takes).all() or (np.linalg.norm(takes, axis=1) < 1e-3).any():
+            raise LexiconError("a take is empty or has something in it that is no number")
+        if gloss not in self._taught and len(self._taught) >= MAX_SIGNS:
+            raise LexiconFull(f"{MAX_SIGNS} signs are taught already: delete one first")
+        self._taught[gloss] = unit(takes)
+        self._arrange()
+
+    def forget(self, gloss: str) -> None:
+        """Know a taught sign no more.
+
+        Raises:
+            KeyError: it was not taught.
+        """
+        del self._taught[gloss]
+        self._arrange()
+
+    def read(self, said: Prediction) -> Prediction:
+        """`said`, over `glosses` instead of the head's alone. Unchanged while nothing is taught."""
+        if not self._taught or said.embedding is None:
+            return said
+        shares = self._shares(said.embedding)  # (K,)
+        rest = 1 - float(shares.sum())
+        probabilities = np.zeros(len(self._glosses), np.float32)
+        probabilities[: len(self._trained)] = rest * said.probabilities
+        np.add.at(probabilities, self._places, shares)
+        return dataclasses.replace(said, probabilities=probabilities, idle=rest * said.idle)
+
+    def _shares(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(K,) The probability of each taught sign but `IDLE`; their sum is at most 1."""
+        x = unit(unit(embedding) - self._centre)
+        signs = self._prototypes @ x / self._space.temperature
+        others = np.append(self._others @ x, self._space.floor) / self._space.temperature
+        top = max(signs.max(initial=-np.inf), others.max())
+        powers = np.exp(signs - top)
+        shares: NDArray[np.float32] = powers / (powers.sum() + np.exp(others - top).sum())
+        return shares
+
+    def _arrange(self) -> None:
+        """What `read` computes with, after a change."""
+        new = [gloss for gloss in self._taught if gloss != IDLE]
+        known = {gloss: place for place, gloss in enumerate(self._trained)}
+        for gloss in new:
+            known.setdefault(gloss, len(known))
+        self._glosses = tuple(known)
+        self._places = np.array([known[gloss] for gloss in new], np.intp)
+        background = self._space.background
+        size = self._space.dim
+        means = {gloss: unit(takes.mean(0)) for gloss, takes in self._taught.items()}
+        if len(background):
+            self._centre = background.mean(0)
+        else:  # nothing to compare with but what was taught
+            self._centre = np.stack([*means.values(), np.zeros(size, np.float32)]).mean(0)
+        # A gloss that was taught is no longer told from what the head learnt of it.
+        kept = [row for row in range(len(background)) if row not in set(self._places.tolist())]
+        idle = self._taught.get(IDLE, np.zeros((0, size), np.float32))
+        self._others = unit(np.concatenate([background[kept], idle]) - self._centre)
+        rows = np.array([means[gloss] for gloss in new], np.float32).reshape(-1, size)
+        self._prototypes = unit(rows - self._centre)
+
+
+def check_name(gloss: str) -> None:
+    """A gloss that may be taught.
+
+    Raises:
+        LexiconError: it is empty, too long, or has characters that are not to be printed.
+    """
+    if not gloss.strip() or gloss != gloss.strip() or len(gloss) > MAX_NAME:
+        raise LexiconError(f"a sign's name has 1 to {MAX_NAME} characters, no space at its ends")
+    if any(unicodedata.category(character)[0] == "C" for character in gloss):
+        raise LexiconError("a sign's name has no control characters")
