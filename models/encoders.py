@@ -1,9 +1,11 @@
-"""Opens the encoder that a bundle names. Imports only what that encoder needs.
+"""Opens the encoder that a bundle or a command names. Imports only what that encoder needs.
 
 The landmarks encoder runs without torch; V-JEPA 2 is imported when a bundle asks for it.
 """
 
 from __future__ import annotations
+
+import dataclasses
 
 from models.schema import Encoder, EncoderSpec
 
@@ -37,3 +39,23 @@ def open_encoder(
             ) from exc
         return VJEPA2Encoder(spec, device)
     raise ValueError(f"no encoder of kind {spec.kind!r}; there are {', '.join(KINDS)}")
+
+
+def encoder_spec(name: str, frames: int | None, fps: float | None) -> EncoderSpec:
+    """The spec of "landmarks", "vjepa2:PATH" or "vjepa2-tokens:PATH" with its usual window.
+
+    Raises:
+        ValueError, OSError: there is no such encoder.
+    """
+    kind, _, source = name.partition(":")
+    if kind == "landmarks" and not source:
+        from models.landmarks import landmark_spec
+
+        spec = landmark_spec()
+    elif kind in ("vjepa2", "vjepa2-tokens") and source:
+        from models.vjepa2 import vjepa2_spec
+
+        spec = vjepa2_spec(source, kind=kind, frames=16 if frames is None else frames)
+    else:
+        raise ValueError(f"no encoder {name!r}; give landmarks, vjepa2:PATH or vjepa2-tokens:PATH")
+    return dataclasses.replace(spec, frames=frames or spec.frames, fps=fps or spec.fps)

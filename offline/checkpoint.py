@@ -1,4 +1,4 @@
-"""A trained head on disk: `NAME.pt` (state dicts, tensors only) and `NAME.json`, its card.
+"""A trained head on disk: `NAME.pt` (tensors: state dicts, background) and `NAME.json`, its card.
 
 `offline.train` writes it, `offline.evaluate` and `offline.export` read it. The card has what a
 bundle's card has (see `models.card`) but the files, and two fields more: `glosses`, in the order of
@@ -11,10 +11,13 @@ import json
 import os
 import pickle
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from models.heads import Committee, GlossClassifier, LandmarkClassifier, make_head
@@ -27,13 +30,19 @@ class CheckpointError(ValueError):
 
 
 def save_checkpoint(
-    path: str | os.PathLike[str], heads: Sequence[Head], card: Mapping[str, Any]
+    path: str | os.PathLike[str],
+    heads: Sequence[Head],
+    card: Mapping[str, Any],
+    background: NDArray[np.float32],
 ) -> Path:
-    """Write `path` (`….pt`) and the card beside it (`….json`). Several heads answer together."""
+    """Write `path` (`….pt`) and the card beside it (`….json`). Several heads answer together.
+
+    `background` (M, E): see `offline.takes`.
+    """
     file = Path(path)
     file.parent.mkdir(parents=True, exist_ok=True)
     states = [{k: v.detach().cpu().clone() for k, v in head.state_dict().items()} for head in heads]
-    torch.save({"states": states}, file)
+    torch.save({"states": states, "background": torch.from_numpy(background)}, file)
     full = {
         **card,
         "head": {
@@ -47,8 +56,17 @@ def save_checkpoint(
     return file
 
 
-def load_checkpoint(path: str | os.PathLike[str]) -> tuple[Committee, dict[str, Any]]:
-    """The heads of `path` as one, in evaluation mode, and the card.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Checkpoint:
+    """What training left."""
+
+    head: Committee  # all heads as one, in evaluation mode
+    card: dict[str, Any]
+    background: NDArray[np.float32]  # (M, E), see `offline.takes`
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """What `save_checkpoint` wrote to `path`.
 
     Raises:
         CheckpointError: a file is missing, or the two don't belong together.
@@ -58,7 +76,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[Committee, dict[str, 
         card = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
         args = dict(card["head"]["args"])
         count = int(args.pop("heads"))
-        states = torch.load(file, map_location="cpu", weights_only=True)["states"]
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        states, background = content["states"], content["background"].numpy()
         if len(states) != count:
             raise ValueError(f"the card tells of {count} heads, the file has {len(states)}")
         heads: list[nn.Module] = []
@@ -69,4 +88,4 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[Committee, dict[str, 
         committee = Committee(heads, len(card["glosses"]), int(card["classes"]))
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, pickle.UnpicklingError) as exc:
         raise CheckpointError(f"{file}: not a trained head: {exc}") from exc
-    return committee.eval(), card
+    return Checkpoint(head=committee.eval(), card=card, background=background)

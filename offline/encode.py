@@ -23,6 +23,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from models.encoders import encoder_spec
 from models.schema import EncoderSpec
 from offline.embedder import identity, row_a_frame
 from offline.labels import LabelError, Labelled, chosen, read_labels, read_negatives
@@ -135,26 +136,6 @@ def _run(options: argparse.Namespace) -> int:
     write_file(out / REPORT, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
     print(json.dumps(summary))
     return 0 if entries else 1
-
-
-def encoder_spec(name: str, frames: int | None, fps: float | None) -> EncoderSpec:
-    """The spec of "landmarks", "vjepa2:PATH" or "vjepa2-tokens:PATH" with its usual window.
-
-    Raises:
-        ValueError, OSError: there is no such encoder.
-    """
-    kind, _, source = name.partition(":")
-    if kind == "landmarks" and not source:
-        from models.landmarks import landmark_spec
-
-        spec = landmark_spec()
-    elif kind in ("vjepa2", "vjepa2-tokens") and source:
-        from models.vjepa2 import vjepa2_spec
-
-        spec = vjepa2_spec(source, kind=kind, frames=16 if frames is None else frames)
-    else:
-        raise ValueError(f"no encoder {name!r}; give landmarks, vjepa2:PATH or vjepa2-tokens:PATH")
-    return replace(spec, frames=frames or spec.frames, fps=fps or spec.fps)
 
 
 def _kept(

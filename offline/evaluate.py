@@ -88,7 +88,8 @@ def evaluate_training(args: argparse.Namespace) -> dict[str, Any]:
 
 def evaluate_model(args: argparse.Namespace) -> dict[str, Any]:
     """A trained head on those of its index's clips that `--split` or `--groups` picks."""
-    head, card = load_checkpoint(args.model)
+    trained = load_checkpoint(args.model)
+    head, card = trained.head, trained.card
     examples = read_examples(args.index)
     spec = read_spec(args.index)
     if spec.dim != card["encoder"]["dim"] or spec.kind != card["encoder"]["kind"]:

@@ -1,34 +1,41 @@
 """A trained head -> the bundle that the live half opens.
 
     python -m offline.export --model models/gloss_classifier_….pt --out bundles/mine
+    python -m offline.export --encoder vjepa2:PATH --out bundles/untrained
 
     .pt + card -> ONNX with free batch and time axes -> held against torch -> bundle
 
 The ONNX file must answer as torch does, for several lengths and with padding, or nothing is
 written. `--with-encoder` puts a V-JEPA 2 checkpoint into the bundle, which then needs nothing else.
+With `--encoder` instead of `--model` the bundle has no trained head: it knows what it is taught.
 The last line of stdout is one JSON object.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import logging
+import platform
 import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from models.bundle import IN_BUNDLE, Bundle, write_bundle
-from models.card import HEAD, spec_from
+from models.card import BACKGROUND, HEAD, NO_HEAD, spec_as_card, spec_from
 from models.classifier import Classifier
+from models.encoders import encoder_spec
 from models.heads import Answer
 from offline.checkpoint import load_checkpoint
 
@@ -42,15 +49,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m offline.export", description=__doc__.splitlines()[0] if __doc__ else ""
     )
     add = parser.add_argument
-    add("--model", type=Path, required=True, help="the .pt of offline.train, its .json beside it")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--model", type=Path, help="the .pt of offline.train, its .json beside it")
+    what.add_argument("--encoder", help="landmarks or vjepa2:PATH, to be taught signs live")
     add("--out", type=Path, required=True, help="the bundle's folder")
     add("--name", help="the bundle's name (the card's)")
     add("--with-encoder", action="store_true", help="put the encoder's checkpoint into the bundle")
+    add("--hop-s", type=float, default=0.1, help="seconds between windows, for --encoder")
     options = parser.parse_args(argv)
+    how = {"name": options.name, "with_encoder": options.with_encoder}
     try:
-        bundle, difference = export(
-            options.model, options.out, name=options.name, with_encoder=options.with_encoder
-        )
+        if options.encoder:
+            bundle = export_untrained(options.encoder, options.out, options.hop_s, **how)
+            print(json.dumps({"bundle": str(bundle.path), "name": bundle.name, "glosses": 0}))
+            return 0
+        bundle, difference = export(options.model, options.out, **how)
     except (ValueError, OSError) as exc:
         print(f"offline.export: {exc}", file=sys.stderr)
         return 2
@@ -79,13 +92,14 @@ def export(
         ValueError: the head can't be read, differs in ONNX, or its card makes no bundle.
         OSError: the encoder's files are not there.
     """
-    head, trained = load_checkpoint(model)
+    checkpoint = load_checkpoint(model)
+    head, trained = checkpoint.head, checkpoint.card
     spec = spec_from(trained["encoder"])
     content = to_onnx(head, spec.dim)
     steps = spec.frames if spec.kind == "landmarks" else max(1, spec.frames // 2)
     difference = parity(head, content, spec.dim, steps)
     card = {key: value for key, value in trained.items() if key not in _ONLY_HERE}
-    files: dict[str, bytes | Path] = {HEAD: content}
+    files: dict[str, bytes | Path] = {HEAD: content, BACKGROUND: _npy(checkpoint.background)}
     if with_encoder:
         files |= _encoder_files(spec.source)
         card["encoder"] = {**card["encoder"], "source": f"{IN_BUNDLE}encoder"}
@@ -94,6 +108,41 @@ def export(
     bundle = write_bundle(out, card=card, glosses=trained["glosses"], files=files)
     Classifier(bundle, "cpu")  # as the live half will: the head must fit its card
     return bundle, difference
+
+
+def export_untrained(
+    encoder: str, out: Path, hop_s: float, *, name: str | None = None, with_encoder: bool = False
+) -> Bundle:
+    """Write a bundle of an encoder alone, and open it.
+
+    Raises:
+        ValueError: there is no such encoder, or it makes no bundle.
+        OSError: its files are not there.
+    """
+    spec = encoder_spec(encoder, None, None)
+    files = _encoder_files(spec.source) if with_encoder else {}
+    source = {"source": f"{IN_BUNDLE}encoder"} if with_encoder else {}
+    card = {
+        "name": name or f"untrained-{spec.kind}",
+        "encoder": {**spec_as_card(spec), **source},
+        "head": {"kind": NO_HEAD, "args": {}, "idle": True},
+        "window_s": spec.window_s,
+        "hop_s": hop_s,
+        "calibration": {"temperature": 1.0, "threshold": 0.5},
+        "data": {"who": "Nobody: no head was trained"},
+        "licence": "the encoder's own",
+        "metrics": {},
+        "versions": {"python": platform.python_version()},
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return write_bundle(out, card=card, glosses=[], files=files)
+
+
+def _npy(rows: NDArray[np.float32]) -> bytes:
+    """`rows` as the content of a .npy file, float16."""
+    content = io.BytesIO()
+    np.save(content, rows.astype(np.float16))
+    return content.getvalue()
 
 
 def to_onnx(head: nn.Module, dim: int) -> bytes:

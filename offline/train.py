@@ -41,6 +41,7 @@ from offline.labels import IDLE
 from offline.options import add_training_options, chosen_glosses, settings_from
 from offline.plots import draw_confusion, draw_loss
 from offline.splits import refuse_straddling
+from offline.takes import background
 from offline.trainer import fit_heads, lessons
 
 _FOLDS = 5
@@ -99,7 +100,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     ]
     known = to_score(answers, glosses)
     metrics: dict[str, Any] = {}
-    calibration = {"temperature": 1.0, "threshold": 0.5}
+    calibration: dict[str, Any] = {"temperature": 1.0, "threshold": 0.5}
     if report:
         calibration = dict(report["calibration"])
         metrics["cross_validation"] = {**report["scores"], **report["how"]}
@@ -127,7 +128,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "glosses": list(glosses),
         "classes": words.classes,
     }
-    save_checkpoint(out, heads, card)
+    save_checkpoint(out, heads, card, background(head, train, words, spec, args.hop_s))
     draw_loss(losses, out.with_name(f"{out.stem}_loss.png"))
     if known:
         p = np.stack(

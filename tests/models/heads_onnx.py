@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 
-def mean_head(weights: NDArray[np.float32], *, free_axes: bool = True) -> bytes:
-    """`weights` (D, K); the attention is even over the real steps."""
+def mean_head(
+    weights: NDArray[np.float32], *, free_axes: bool = True, embedding: bool = False
+) -> bytes:
+    """`weights` (D, K); the attention is even over the real steps; an embedding is the mean."""
     dim, classes = weights.shape
     b, t = ("B", "T") if free_axes else (1, 4)
     nodes = [
@@ -21,6 +23,10 @@ def mean_head(weights: NDArray[np.float32], *, free_axes: bool = True) -> bytes:
         helper.make_node("Squeeze", ["pooled", "middle"], ["flat"]),
         helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
     ]
+    more = []
+    if embedding:
+        nodes.append(helper.make_node("Identity", ["flat"], ["embedding"]))
+        more.append(helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [b, dim]))
     graph = helper.make_graph(
         nodes,
         "mean_head",
@@ -31,6 +37,7 @@ def mean_head(weights: NDArray[np.float32], *, free_axes: bool = True) -> bytes:
         [
             helper.make_tensor_value_info("logits", TensorProto.FLOAT, [b, classes]),
             helper.make_tensor_value_info("attention", TensorProto.FLOAT, [b, t]),
+            *more,
         ],
         [
             numpy_helper.from_array(weights.astype(np.float32), "weights"),

@@ -37,7 +37,7 @@ def test_learns_two_signs_and_idle_from_signers_it_is_not_tested_on(
     assert _train(index, model, *_LANDMARKS, "--epochs", "25") == 0
     told = _last_line(capsys)
     assert told["kept_out_top1"] == 1.0
-    _, card = load_checkpoint(model)
+    card = load_checkpoint(model).card
     assert card["glosses"] == list(GLOSSES)
     assert card["head"]["idle"] is True
     held_out = set(card["data"]["held_out_groups"])
@@ -55,7 +55,7 @@ def test_the_seeds_head_learns_from_rows_of_any_float(
     options = ("--epochs", "6", "--lr", "1e-3", "--batch", "8", "--min-clips", "4")
     assert _train(index, model, *options) == 0
     assert _last_line(capsys)["kept_out_top1"] == 1.0
-    assert load_checkpoint(model)[1]["head"]["idle"] is False
+    assert load_checkpoint(model).card["head"]["idle"] is False
 
 
 def test_the_same_seed_gives_the_same_head(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_cross_validation_reports_figures_with_intervals_and_calibration(
     model = tmp_path / "all.pt"
     assert _train(index, model, *_LANDMARKS, "--epochs", "1", "--split", "none",
                   "--report", str(report)) == 0  # fmt: skip
-    _, card = load_checkpoint(model)
+    card = load_checkpoint(model).card
     assert card["calibration"] == full["calibration"]
     assert card["metrics"]["cross_validation"]["top1"] == told["top1"]
     assert card["data"]["held_out_groups"] == []

@@ -45,7 +45,8 @@ def test_the_bundle_answers_rightly_and_alone(way: Path, tmp_path: Path) -> None
 
 
 def test_onnx_answers_as_torch_does(way: Path) -> None:
-    head, card = load_checkpoint(way / "head.pt")
+    trained = load_checkpoint(way / "head.pt")
+    head, card = trained.head, trained.card
     recognizer = Recognizer.open(way / "bundle", "cpu")
     rows = np.load(way / "embeddings" / "embeddings" / "0.original.npy")
     with torch.inference_mode():
@@ -130,7 +131,7 @@ def test_export_refuses_what_it_can_not_do(
 
 
 def test_a_network_that_differs_from_torch_is_not_exported(way: Path) -> None:
-    head, _ = load_checkpoint(way / "head.pt")
+    head = load_checkpoint(way / "head.pt").head
     content = (way / "bundle" / "head.onnx").read_bytes()
     assert export.parity(head, content, 32, 2) < 1e-5
     with torch.no_grad():
