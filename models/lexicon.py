@@ -1,10 +1,11 @@
 """The signs that one session knows: the head's, and those that it was taught by a few takes.
 
-A take is the embedding of one window in which someone makes a sign. A taught sign is the mean of
-its takes, its prototype; a window is that sign as far as its embedding lies nearer to the prototype
-than to everything else: the other taught signs, what the model was trained on (the background that
-comes with its bundle), what the signer taught as `idle`, and a floor for what is like nothing at
-all. What remains of the probability is the head's to give.
+A take is the embedding of one window in which someone makes a sign. The mean of a sign's takes is
+its prototype, and a window is as like the sign as it is, on average, like the prototype and like
+the nearest take. It is that sign as far as it is more like it than like everything else: the other
+taught signs, what the model was trained on (the background that comes with its bundle), what the
+signer taught as `idle`, and a floor for what is like nothing at all. What remains of the
+probability is the head's to give.
 
 Plain numpy, no I/O.
 """
@@ -111,7 +112,10 @@ class Lexicon:
     def _shares(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
         """(K,) The probability of each taught sign but `IDLE`; their sum is at most 1."""
         x = unit(unit(embedding) - self._centre)
-        signs = self._prototypes @ x / self._space.temperature
+        nearest = np.zeros(0, np.float32)
+        if len(self._firsts):
+            nearest = np.maximum.reduceat(self._takes @ x, self._firsts)
+        signs = (self._prototypes @ x + nearest) / 2 / self._space.temperature
         others = np.append(self._others @ x, self._space.floor) / self._space.temperature
         top = max(signs.max(initial=-np.inf), others.max())
         powers = np.exp(signs - top)
@@ -138,7 +142,11 @@ class Lexicon:
         idle = self._taught.get(IDLE, np.zeros((0, size), np.float32))
         self._others = unit(np.concatenate([background[kept], idle]) - self._centre)
         rows = np.array([means[gloss] for gloss in new], np.float32).reshape(-1, size)
-        self._prototypes = unit(rows - self._centre)
+        self._prototypes = unit(rows - self._centre)  # (K, E)
+        takes = np.concatenate([np.zeros((0, size), np.float32), *(self._taught[g] for g in new)])
+        self._takes = unit(takes - self._centre)  # (N, E), those of a sign together
+        counts = [len(self._taught[gloss]) for gloss in new]
+        self._firsts = np.cumsum([0, *counts[:-1]])[: len(new)]  # (K,) where each sign's begin
 
 
 def check_name(gloss: str) -> None:
