@@ -1,0 +1,91 @@
+"""Taught signs as requests bring them, and in the folder that keeps them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.lexicon import MAX_SIGNS, LexiconError, LexiconFull, SpaceMismatch
+from models.space import EmbeddingSpace
+from streaming.signs import SignStore, most_takes, parse_takes
+from streaming.takes import pack
+
+SPACE = EmbeddingSpace(id="here", dim=3, background=np.zeros((0, 3), np.float32))
+TAKE = pack(np.array([1, 0, 0], np.float32))
+
+
+def body(**fields: object) -> bytes:
+    return json.dumps({"space": "here", "takes": [TAKE], **fields}).encode()
+
+
+def test_takes_come_as_rows() -> None:
+    takes = parse_takes(body(takes=[TAKE, TAKE]), SPACE)
+    np.testing.assert_array_equal(takes, [[1, 0, 0], [1, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        b"",
+        b"\xff\xfe",
+        b"[" * 5000,
+        b"[]",
+        body(more=1),
+        body(takes=[]),
+        body(takes=[TAKE] * 9),
+        body(takes=[1]),
+        body(takes=["AAAA"]),
+        body(takes={"0": TAKE}),
+    ],
+)
+def test_anything_else_is_refused(hostile: bytes) -> None:
+    with pytest.raises(LexiconError):
+        parse_takes(hostile, SPACE)
+
+
+def test_takes_of_another_space_are_told_apart() -> None:
+    with pytest.raises(SpaceMismatch):
+        parse_takes(body(space="there"), SPACE)
+
+
+def test_as_many_takes_as_fit_a_request_may_come() -> None:
+    big = EmbeddingSpace(id="big", dim=2816, background=np.zeros((0, 2816), np.float32))
+    limit = 65536
+    most = most_takes(big, limit)
+    takes = [pack(np.ones(2816, np.float32))] * most
+    assert 1 <= most <= 8
+    assert len(json.dumps({"space": "0123456789abcdef", "takes": takes})) <= limit
+
+
+async def test_signs_stay_in_the_folder(tmp_path: Path) -> None:
+    store = SignStore(tmp_path / "signs", SPACE)
+    await store.put("my <b>name</b>", [TAKE])
+    await store.put("other", [TAKE])
+    await store.delete("other")
+    again = SignStore(tmp_path / "signs", SPACE)
+    assert again.all() == {"space": "here", "signs": [{"gloss": "my <b>name</b>", "takes": [TAKE]}]}
+    assert [file.name for file in (tmp_path / "signs").iterdir()] == ["here.json"]
+    with pytest.raises(KeyError):
+        await store.delete("other")
+
+
+async def test_the_folder_is_bounded(tmp_path: Path) -> None:
+    store = SignStore(tmp_path, SPACE)
+    for n in range(MAX_SIGNS):
+        await store.put(str(n), [TAKE])
+    with pytest.raises(LexiconFull):
+        await store.put("one more", [TAKE])
+    await store.put("0", [TAKE, TAKE])
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"signs": 1}', '{"space": "here", "signs": {"a": []}}']
+)
+def test_a_broken_file_is_named_and_left_alone(tmp_path: Path, text: str) -> None:
+    (tmp_path / "here.json").write_text(text)
+    with pytest.raises(ValueError, match=r"here\.json"):
+        SignStore(tmp_path, SPACE)
+    assert (tmp_path / "here.json").read_text() == text
