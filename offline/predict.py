@@ -45,6 +45,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as exc:
         print(f"offline.predict: {exc}", file=sys.stderr)
         return 2
+    if not recognizer.bundle.glosses:
+        recognizer.close()
+        print(
+            f"offline.predict: {options.model} has no trained head, so it knows no gloss: "
+            "serve it and teach it signs in the page",
+            file=sys.stderr,
+        )
+        return 2
     if options.threshold is None:
         settings = replace(settings, threshold=recognizer.bundle.threshold)
     answers = []

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from models.lexicon import MAX_SIGNS
+from offline import export, predict
 from streaming.server import Server, serve
-from streaming.settings import ServerSettings, SessionSettings, Settings
+from streaming.settings import RecognizerSettings, ServerSettings, SessionSettings, Settings
 from streaming.standin import StandIn
 from streaming.takes import pack
 from tests.streaming.caller import Caller, Camera, calling
@@ -151,3 +152,43 @@ async def test_signs_are_kept_for_those_who_have_the_token(
             assert response.status == 204
         async with http.delete(f"{signs}/mine", headers=allowed) as response:
             assert response.status == 404
+
+
+def since(media_s: float) -> Callable[[dict[str, Any]], bool]:
+    return lambda said: bool(said["window"]["start_s"] > media_s)
+
+
+def coloured(n: int) -> np.ndarray[Any, Any]:
+    """Green for four seconds, then red; as noisy as a camera's."""
+    noise = np.random.default_rng(n).integers(-20, 20, (240, 320, 3))
+    colour = (20, 220, 20) if n < 4 * 30 else (220, 20, 20)
+    return (np.array(colour) + noise).clip(0, 255).astype(np.uint8)
+
+
+async def test_a_model_without_a_trained_head_learns_from_takes_alone(
+    way: Path, tmp_path: Path, http: aiohttp.ClientSession, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = tmp_path / "untrained"
+    encoder = f"vjepa2:{way / 'checkpoint'}"
+    assert export.main(["--encoder", encoder, "--hop-s", "0.2", "--out", str(bundle)]) == 0
+    assert predict.main(["--model", str(bundle), "--device", "cpu", "any.mp4"]) == 2
+    assert "no trained head" in capsys.readouterr().err
+    settings = replace(SETTINGS, recognizer=RecognizerSettings(model=str(bundle), device="cpu"))
+    async with (
+        serve(settings, None) as server,
+        calling(server.url, http, Camera(coloured)) as caller,
+    ):
+        (hello,) = await caller.wait_for("hello")
+        assert hello["model"]["glosses"] == []
+        first = (await caller.wait_for("prediction"))[0]
+        assert first["top"] == []
+        signs = f"{server.url}{caller.location}/signs"
+        for n, (gloss, shown_s) in enumerate((("green", 0.5), ("red", 4.5))):
+            await heard(caller, since(shown_s))
+            caller.say(type="take", id=gloss)
+            take = (await caller.wait_for("take", n + 1))[n]
+            body = {"space": take["space"], "takes": [take["embedding"]]}
+            async with http.put(f"{signs}/{gloss}", json=body) as response:
+                assert response.status == 204
+        known = await heard(caller, since(4.5))
+        assert [one["gloss"] for one in known["top"]] == ["red", "green"]
