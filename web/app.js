@@ -4,7 +4,10 @@ import { CameraError, closeCamera, openCamera } from "/static/camera.js";
 import { ConnectionError } from "/static/connection.js";
 import { Candidates, CurrentSign } from "/static/current.js";
 import { fetchModel, ModelCard } from "/static/model.js";
+import { PracticePanel } from "/static/practice.js";
 import { Session } from "/static/session.js";
+import { Tabs } from "/static/tabs.js";
+import { TeachPanel } from "/static/teach.js";
 import { Transcript } from "/static/transcript.js";
 import { Vitals } from "/static/vitals.js";
 
@@ -33,6 +36,19 @@ const vitals = new Vitals({
   fpsBox: at("fps-box"),
 });
 
+new Tabs(at("tabs"));
+const announce = (text) => (at("announcer").textContent = text);
+const begin = () => (session ? undefined : start());
+const practice = new PracticePanel({ root: at("panel-practice"), announce, start: begin });
+const teach = new TeachPanel({
+  root: at("panel-teach"),
+  send: (message) => session?.send(message),
+  request: (suffix, options) => session.request(suffix, options),
+  announce,
+  start: begin,
+});
+at("panel-teach").addEventListener("taught", ({ detail }) => practice.taught(detail));
+
 let model = null;
 let stream = null;
 let session = null;
@@ -42,13 +58,22 @@ let hintTimer = 0;
 async function loadModel() {
   model ??= await fetchModel(token);
   modelCard.show(model);
+  practice.model(model);
+  teach.model(model);
+}
+
+/** What the camera and the connection are at, for all who show it. */
+function tellState(name) {
+  vitals.state(name);
+  practice.state(name);
+  teach.state(name);
 }
 
 async function start() {
   const mine = ++run;
   showProblem(null);
   at("toggle").textContent = "Stop";
-  vitals.state("camera");
+  tellState("camera");
   current.rest("Allow the camera if the browser asks");
   try {
     await loadModel();
@@ -77,7 +102,7 @@ function stop() {
   candidates.clear();
   showHint(null);
   at("toggle").textContent = "Start camera";
-  vitals.state("off");
+  tellState("off");
   if (current.empty) current.rest("Start the camera and sign");
 }
 
@@ -85,7 +110,7 @@ function fail(error) {
   stop();
   const known = error instanceof CameraError || error instanceof ConnectionError;
   showProblem(known ? error : { code: "page", message: "The page itself has a fault. Reload it." });
-  vitals.state("failed");
+  tellState("failed");
   if (!known) throw error;
 }
 
@@ -94,7 +119,7 @@ function onState({ state, error, waitS }) {
     fail(error);
     return;
   }
-  vitals.state(state);
+  tellState(state);
   showProblem(error, waitS);
   if (state === "live") {
     if (current.empty) current.rest("Sign to the camera");
@@ -114,21 +139,33 @@ function onMessage(message) {
         model = null; // the server came back with another model
         loadModel().catch((error) => console.warn(error.message));
       }
+      practice.hello(message);
+      teach.hello(message);
       break;
     case "prediction":
       candidates.show(message);
+      practice.prediction(message);
       vitals.latency(message.latency_ms);
       break;
     case "sign":
       current.show(message);
       transcript.show(message);
       modelCard.mark(message.gloss);
+      practice.sign(message);
+      teach.sign(message);
       at("copy").hidden = at("clear").hidden = false;
       break;
     case "hint":
       showHint(message);
       break;
+    case "take":
+      teach.take(message);
+      break;
     case "error":
+      if (message.code === "take") {
+        teach.error(message);
+        break;
+      }
       showHint({ code: message.code, text: message.message });
       break;
   }

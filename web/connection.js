@@ -109,6 +109,12 @@ export class Connection extends EventTarget {
     if (this.#channel.readyState === "open") this.#channel.send(JSON.stringify(message));
   }
 
+  /** fetch of the session's own address and `suffix`; throws a ConnectionError without a session. */
+  async request(suffix, options) {
+    if (!this.#location) throw new ConnectionError("closed", "There is no session.");
+    return request(`${this.#location}${suffix}`, this.#token, options);
+  }
+
   /** What is sent now, {fps, width, height} as far as the browser tells; null before that. */
   async outbound() {
     for (const report of (await this.#peer.getStats()).values()) {

@@ -67,6 +67,12 @@ export class Session extends EventTarget {
     this.#connection?.send(message);
   }
 
+  /** See Connection.request. */
+  async request(suffix, options) {
+    if (!this.#connection) throw new ConnectionError("closed", "There is no connection.");
+    return this.#connection.request(suffix, options);
+  }
+
   /** See Connection.outbound; null while there is no connection. */
   async outbound() {
     return (await this.#connection?.outbound()) ?? null;
