@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import FilePayload, Page, expect
 
 from streaming.server import serve
 from streaming.standin import StandIn, embedding
@@ -89,8 +89,10 @@ async def test_files_are_checked_and_what_is_broken_is_ignored(
         await expect(page.locator("#teach-none")).to_be_visible()
 
         async def read(text: str) -> None:
-            file = {"name": "signs.json", "mimeType": "application/json", "buffer": text.encode()}
-            await page.locator("#teach-file").set_input_files([file])  # type: ignore[list-item]
+            buffer = text.encode()
+            await page.locator("#teach-file").set_input_files(
+                FilePayload(name="signs.json", mimeType="application/json", buffer=buffer)
+            )
 
         hostile = [
             "no JSON",
