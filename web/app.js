@@ -3,6 +3,7 @@
 import { CameraError, closeCamera, openCamera } from "/static/camera.js";
 import { ConnectionError } from "/static/connection.js";
 import { Candidates, CurrentSign } from "/static/current.js";
+import { download } from "/static/download.js";
 import { fetchModel, ModelCard } from "/static/model.js";
 import { PracticePanel } from "/static/practice.js";
 import { Session } from "/static/session.js";
@@ -25,7 +26,14 @@ const transcript = new Transcript({
   empty: at("transcript-empty"),
   announcer: at("announcer"),
 });
-const modelCard = new ModelCard({ glosses: at("glosses"), count: at("gloss-count"), facts: at("facts") });
+const modelCard = new ModelCard({
+  glosses: at("glosses"),
+  count: at("gloss-count"),
+  facts: at("facts"),
+  searchBox: at("search-box"),
+  search: at("search"),
+  found: at("search-count"),
+});
 const vitals = new Vitals({
   status: at("status"),
   text: at("status-text"),
@@ -153,7 +161,7 @@ function onMessage(message) {
       modelCard.mark(message.gloss);
       practice.sign(message);
       teach.sign(message);
-      at("copy").hidden = at("clear").hidden = false;
+      at("copy").hidden = at("clear").hidden = at("save").hidden = false;
       break;
     case "hint":
       showHint(message);
@@ -217,11 +225,15 @@ at("copy").addEventListener("click", async () => {
   await navigator.clipboard.writeText(transcript.text());
   at("announcer").textContent = "Transcript copied";
 });
+at("save").addEventListener("change", ({ target }) => {
+  if (target.value) download(transcript.signs, target.value);
+  target.value = "";
+});
 at("clear").addEventListener("click", () => {
   session?.send({ type: "clear" });
   transcript.clear();
   current.rest(session ? "Sign to the camera" : "Start the camera and sign");
-  at("copy").hidden = at("clear").hidden = true;
+  at("copy").hidden = at("clear").hidden = at("save").hidden = true;
   at("toggle").focus();
 });
 window.addEventListener("online", () => session?.hurry());

@@ -9,19 +9,29 @@ export async function fetchModel(token) {
   return response.json();
 }
 
+const FEW = 12; // so many can be looked through without a search
+
 export class ModelCard {
   #glosses;
   #count;
   #facts;
 
-  constructor({ glosses, count, facts }) {
+  #searchBox;
+  #search;
+  #found;
+
+  constructor({ glosses, count, facts, searchBox, search, found }) {
     this.#glosses = glosses;
     this.#count = count;
     this.#facts = facts;
+    this.#searchBox = searchBox;
+    this.#search = search;
+    this.#found = found;
+    search.addEventListener("input", () => this.#filter());
   }
 
   show(card) {
-    this.#count.textContent = card.glosses.length;
+    this.#count.textContent = card.glosses.length || "none yet: teach it one";
     const names = [...card.glosses].sort((a, b) => a.localeCompare(b));
     this.#glosses.replaceChildren(
       ...names.map((gloss) => {
@@ -31,6 +41,8 @@ export class ModelCard {
         return item;
       }),
     );
+    this.#searchBox.hidden = names.length < FEW;
+    this.#filter();
     for (const old of this.#facts.querySelectorAll("[data-card]")) old.remove();
     for (const [name, text] of Object.entries(facts(card))) {
       if (!text) continue;
@@ -39,6 +51,17 @@ export class ModelCard {
       item.textContent = text;
       this.#facts.append(item);
     }
+  }
+
+  #filter() {
+    const sought = this.#search.value.trim().toLowerCase();
+    let found = 0;
+    for (const item of this.#glosses.children) {
+      item.hidden = !item.dataset.gloss.toLowerCase().includes(sought);
+      found += Number(!item.hidden);
+    }
+    const none = `It does not know “${sought}”. You can teach it.`;
+    this.#found.textContent = sought === "" ? "" : found === 0 ? none : `${found} found`;
   }
 
   /** Shows that a sign is on the list by marking it. */

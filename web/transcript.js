@@ -38,6 +38,8 @@ export class Transcript {
     }
     row.dataset.gloss = sign.gloss;
     row.dataset.final = String(sign.final);
+    row.dataset.p = sign.p;
+    row.dataset.length = Math.max(0, sign.end_s - sign.start_s).toFixed(3);
     row.title = `${sign.start_s.toFixed(1)}–${sign.end_s.toFixed(1)} s of the video`;
     row.querySelector(".gloss").textContent = sign.gloss;
     row.querySelector(".p").textContent = percent(sign.p);
@@ -55,12 +57,28 @@ export class Transcript {
     this.#announcer.textContent = "";
   }
 
+  /** Oldest first: {gloss, p, start_s, end_s, at, line}; seconds from the first one, `at` ISO 8601. */
+  get signs() {
+    const rows = [...this.#list.children].reverse();
+    const firstMs = rows.length ? Date.parse(rows[0].querySelector("time").dateTime) : 0;
+    return rows.map((row) => {
+      const time = row.querySelector("time");
+      const start = (Date.parse(time.dateTime) - firstMs) / 1000;
+      const { gloss, p, length } = row.dataset;
+      return {
+        gloss,
+        p: Number(p),
+        start_s: start,
+        end_s: start + Number(length),
+        at: time.dateTime,
+        line: `${time.textContent}  ${gloss}  ${percent(Number(p))}`,
+      };
+    });
+  }
+
   /** Plain text, oldest first, one sign a line. */
   text() {
-    const lines = [...this.#list.children].map(
-      (row) => `${row.querySelector("time").textContent}  ${row.dataset.gloss}  ${row.querySelector(".p").textContent}`,
-    );
-    return lines.reverse().join("\n");
+    return this.signs.map(({ line }) => line).join("\n");
   }
 
   get length() {

@@ -1,0 +1,81 @@
+"""What axe-core finds on the page in a real Chromium: three sizes, light and dark, each state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Page, expect
+
+from streaming.server import serve
+from streaming.standin import StandIn
+from tests.browser import camera_flags
+from tests.web.test_page import SETTINGS, is_live, opened
+
+SIZES = {"desktop": (1280, 860), "phone": (390, 844), "small": (320, 640)}
+
+
+async def looked_at(page: Page, state: str) -> None:
+    """No serious or critical issue and nothing to scroll sideways, in any size or theme."""
+    for name, (width, height) in SIZES.items():
+        await page.set_viewport_size({"width": width, "height": height})
+        for theme in ("light", "dark"):
+            await page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+            found = (await Axe().run(page)).response["violations"]
+            bad = [
+                (one["id"], [node["html"][:120] for node in one["nodes"]])
+                for one in found
+                if one["impact"] in ("serious", "critical")
+            ]
+            assert not bad, (state, name, theme)
+        wide = await page.evaluate(
+            "[...document.querySelectorAll('body *')]"
+            ".filter((e) => e.getBoundingClientRect().right > innerWidth + 1)"
+            ".map((e) => e.outerHTML.slice(0, 80))"
+        )
+        assert not wide, (state, name)
+
+
+async def test_every_state_can_be_used_by_everyone(tmp_path: Path, levels_camera: Path) -> None:
+    async with (
+        serve(SETTINGS, StandIn()) as server,
+        opened(tmp_path, camera_flags(levels_camera), server.url) as page,
+    ):
+        await looked_at(page, "off")
+        await page.locator("#toggle").click()
+        await is_live(page)
+        await expect(page.locator("#transcript li").first).to_be_attached()
+        await looked_at(page, "live")
+        for tab in ("Practise", "Teach"):
+            await page.get_by_role("tab", name=tab).click()
+            await looked_at(page, tab)
+        await page.get_by_label("Name of the sign").fill("dark")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#teach-fault")).not_to_be_empty()
+        await looked_at(page, "a name that is known")
+
+
+async def test_a_problem_can_be_read_by_everyone(tmp_path: Path, levels_camera: Path) -> None:
+    flags = [flag for flag in camera_flags(levels_camera) if "use-fake-ui" not in flag]
+    async with (
+        serve(SETTINGS, StandIn()) as server,
+        opened(tmp_path, [*flags, "--deny-permission-prompts"], server.url) as page,
+    ):
+        await page.locator("#toggle").click()
+        await expect(page.locator("#problem")).to_be_visible()
+        await looked_at(page, "problem")
+
+
+@pytest.mark.parametrize("key", ["ArrowRight", "End"])
+async def test_tabs_are_walked_by_keys(tmp_path: Path, levels_camera: Path, key: str) -> None:
+    async with (
+        serve(SETTINGS, StandIn()) as server,
+        opened(tmp_path, camera_flags(levels_camera), server.url) as page,
+    ):
+        await page.locator("#tab-read").focus()
+        await page.keyboard.press(key)
+        chosen = page.locator("[role=tab][aria-selected=true]")
+        await expect(chosen).to_be_focused()
+        await expect(chosen).to_have_text("Practise" if key == "ArrowRight" else "Teach")
+        await expect(page.locator("[role=tabpanel]:visible")).to_have_count(1)
