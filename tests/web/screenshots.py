@@ -2,8 +2,9 @@
 
     python -m tests.web.screenshots
 
-Writes docs/page.png and docs/page-phone.png. The clips may not be published, so the page is asked
-to hide the camera's picture (`?preview=off`); the drawn signer stands in its place.
+Writes docs/page.png, page-phone.png, page-practice.png and page-teach.png. The clips may not be
+published, so the page is asked to hide the camera's picture (`?preview=off`); the drawn signer
+stands in its place.
 """
 
 from __future__ import annotations
@@ -48,12 +49,36 @@ async def take(url: str, camera: Path, out: Path, signs: int) -> None:
         print(out / name)
 
 
+async def take_panels(url: str, camera: Path, out: Path) -> None:
+    """Pictures of a sign being practised, and of one being taught."""
+    size, scale = SHOTS["page.png"]
+    with tempfile.TemporaryDirectory() as folder:
+        flags = camera_flags(camera)
+        async with browser_page(Path(folder), flags, size=size, scale=scale) as page:
+            await page.goto(f"{url}/?autostart=1&preview=off")
+            await page.get_by_role("tab", name="Practise").click()
+            await page.locator("#practice-choice").select_option("hello")
+            await page.get_by_role("button", name="Begin").click()
+            recognised = page.locator('#practice-now[data-state="recognised"]')
+            await expect(recognised).to_be_visible(timeout=90_000)
+            await page.screenshot(path=out / "page-practice.png")
+            await page.get_by_role("button", name="Stop practising").click()
+            await page.get_by_role("tab", name="Teach").click()
+            await page.get_by_label("Name of the sign").fill("lantern")
+            await page.get_by_role("button", name="Record", exact=True).click()
+            await expect(page.locator("#teach-progress")).to_contain_text("2 of", timeout=30_000)
+            await expect(page.locator("#teach-big")).to_have_text("Sign now", timeout=30_000)
+            await page.screenshot(path=out / "page-teach.png")
+    print(out / "page-practice.png", out / "page-teach.png")
+
+
 async def run(model: str, clips: Sequence[Path], out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         shown = (clip_pictures(clip, lead_s=1.0, tail_s=0.5) for clip in clips)
         camera = write_camera(Path(folder) / "camera.mjpeg", chain.from_iterable(shown))
         async with server_process("--model", model) as server:
             await take(server.url, camera, out, len(clips))
+            await take_panels(server.url, camera, out)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
