@@ -11,20 +11,15 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from models.heads import Committee
 from offline.answers import WindowAnswers, window_answers
-from offline.crossval import Plan, fold_of_groups, split_fold
-from offline.examples import Example, scored, vocabulary
+from offline.crossval import Plan, fold_of_groups, in_workers, split_fold, train_head
+from offline.examples import Example, scored
 from offline.takes import background, take
-from offline.trainer import fit_heads, lessons
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -71,27 +66,21 @@ def cross(
         for fold in range(folds)
     ]
     crossings = []
-    # Spawned, not forked: torch's threads do not survive a fork.
-    with ProcessPoolExecutor(min(jobs, len(work)), mp_context=get_context("spawn")) as workers:
-        for done in workers.map(_cross, *zip(*work, strict=True)):
-            crossings.append(done)
-            progress(f"head {len(crossings)} of {len(work)}: {len(done.said)} clips to read")
+    for done in in_workers(_cross, work, jobs):
+        crossings.append(done)
+        progress(f"head {len(crossings)} of {len(work)}: {len(done.said)} clips to read")
     return crossings
 
 
 def _cross(
     plan: Plan, new: tuple[str, ...], train: Sequence[Example], test: Sequence[Example]
 ) -> Crossing:
-    torch.set_num_threads(plan.threads)
     known = tuple(gloss for gloss in plan.glosses if gloss not in new)
     seen = [e for e in train if e.gloss not in new]
-    words = vocabulary(seen, known, plan.open_set)
-    heads = fit_heads(lessons(seen, words, plan.spec, plan.settings), plan.settings)
-    head = Committee(heads, len(known), words.classes).eval()
+    head, words = train_head(plan, seen, known)
     said = {
         e.video_id: window_answers(head, e.rows, plan.spec, plan.hop_s)
-        for e in plan.examples
-        if e in set(test) or e.gloss in new
+        for e in {*test, *(e for e in plan.examples if e.gloss in new)}
     }
     takes = {
         e.video_id: take(e.rows, said[e.video_id], plan.spec)

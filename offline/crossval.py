@@ -6,11 +6,11 @@ Examples -> folds by signer group -> [trainer] -> [answers] -> what to report, a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,11 +20,13 @@ from models.decoder import DecoderSettings, SignDecoder
 from models.heads import Committee
 from models.schema import EncoderSpec
 from offline.answers import clip_answer, clip_logits, predictions
-from offline.examples import Example, scored, vocabulary
+from offline.examples import Example, Vocabulary, scored, vocabulary
 from offline.labels import EXTRA, IDLE
 from offline.scores import calibration_error, ranks, share_within
 from offline.splits import grouped_folds, refuse_straddling
 from offline.trainer import TrainSettings, fit_heads, lessons
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,25 +87,38 @@ def cross_validate(
     fold_of = fold_of_groups(plan.examples, plan.glosses, folds, seed)
     splits = [split_fold(plan.examples, fold_of, fold) for fold in range(folds)]
     answers: list[Answered] = []
-    # Spawned, not forked: torch's threads do not survive a fork.
-    with ProcessPoolExecutor(min(jobs, folds), mp_context=get_context("spawn")) as pool:
-        work = [pool.submit(_run_fold, plan, train, test) for train, test in splits]
-        for fold, (job, (train, test)) in enumerate(zip(work, splits, strict=True)):
-            logits = job.result()
-            progress(f"fold {fold + 1} of {folds}: {len(train)} clips trained, {len(test)} tested")
-            answers += [
-                Answered(example=e, fold=fold, logits=x) for e, x in zip(test, logits, strict=True)
-            ]
+    said = in_workers(_run_fold, [(plan, *split) for split in splits], jobs)
+    for fold, (logits, (train, test)) in enumerate(zip(said, splits, strict=True)):
+        progress(f"fold {fold + 1} of {folds}: {len(train)} clips trained, {len(test)} tested")
+        answers += [
+            Answered(example=e, fold=fold, logits=x) for e, x in zip(test, logits, strict=True)
+        ]
     return answers
+
+
+def in_workers(
+    function: Callable[..., _T], work: Sequence[tuple[Any, ...]], jobs: int
+) -> Iterator[_T]:
+    """What `function` makes of each piece of `work`, in order; `jobs` processes share it."""
+    # Spawned, not forked: torch's threads do not survive a fork.
+    with ProcessPoolExecutor(min(jobs, len(work)), mp_context=get_context("spawn")) as workers:
+        yield from workers.map(function, *zip(*work, strict=True))
+
+
+def train_head(
+    plan: Plan, train: Sequence[Example], glosses: tuple[str, ...]
+) -> tuple[Committee, Vocabulary]:
+    """A head for `glosses`, trained on `train` as the plan says, in evaluation mode."""
+    torch.set_num_threads(plan.threads)
+    words = vocabulary(train, glosses, plan.open_set)
+    heads = fit_heads(lessons(train, words, plan.spec, plan.settings), plan.settings)
+    return Committee(heads, len(glosses), words.classes).eval(), words
 
 
 def _run_fold(
     plan: Plan, train: Sequence[Example], test: Sequence[Example]
 ) -> list[NDArray[np.float32]]:
-    torch.set_num_threads(plan.threads)
-    words = vocabulary(train, plan.glosses, plan.open_set)
-    heads = fit_heads(lessons(train, words, plan.spec, plan.settings), plan.settings)
-    head = Committee(heads, len(words.glosses), words.classes).eval()
+    head, _ = train_head(plan, train, plan.glosses)
     return [clip_logits(head, e.rows, plan.spec, plan.hop_s) for e in test]
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,8 @@ from offline.answers import predictions
 from offline.crossing import Crossing
 from offline.crossval import Plan
 from offline.examples import Example, scored
-from offline.labels import IDLE
+from offline.labels import EXTRA, IDLE
+from offline.scores import mean_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,22 +46,40 @@ class EpisodeSettings:
 
 @dataclass(slots=True)
 class _Hits:
-    """For each clip that was read, in how many of its episodes it was right."""
+    """For each clip that was read, the share of its episodes in which it was right."""
 
-    of_clip: dict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))
+    shares: list[float] = field(default_factory=list)
+
+    def add(self, right: Sequence[bool]) -> None:
+        """A clip's episodes; none, and the clip does not count."""
+        if right:
+            self.shares.append(float(np.mean(right)))
 
     def figures(self) -> dict[str, Any]:
-        """The mean over clips and its 95 % interval, from a bootstrap over clips."""
-        if not self.of_clip:
+        """The mean over clips and its 95 % interval."""
+        if not self.shares:
             return {"clips": 0}
-        shares = np.array([np.mean(hits) for hits in self.of_clip.values()])
-        picks = np.random.default_rng(0).integers(0, len(shares), (2000, len(shares)))
-        low, high = np.percentile(shares[picks].mean(1), [2.5, 97.5])
+        right, interval = mean_of(np.array(self.shares))
         return {
-            "clips": len(shares),
-            "right": round(float(shares.mean()), 4),
-            "interval95": [round(float(low), 4), round(float(high), 4)],
+            "clips": len(self.shares),
+            "right": round(right, 4),
+            "interval95": [round(x, 4) for x in interval],
         }
+
+
+@dataclass(slots=True)
+class _Rest:
+    """Signs told while nobody signed."""
+
+    seconds: float = 0.0
+    signs: int = 0
+
+    def add(self, seconds: float, signs: int) -> None:
+        self.seconds += seconds
+        self.signs += signs
+
+    def per_minute(self) -> float | None:
+        return round(60 * self.signs / self.seconds, 2) if self.seconds else None
 
 
 def score(crossings: Sequence[Crossing], plan: Plan, settings: EpisodeSettings) -> dict[str, Any]:
@@ -69,42 +88,34 @@ def score(crossings: Sequence[Crossing], plan: Plan, settings: EpisodeSettings) 
     alone = {"across": _Hits(), "same": _Hits()}
     served = {"across": _Hits(), "same": _Hits()}
     before, after = _Hits(), _Hits()
-    rest_s, rest_before, rest_after = 0.0, 0, 0
+    rest_before, rest_after = _Rest(), _Rest()
     fair = scored(plan.examples)
     draw = random.Random(settings.seed)
     for crossing in crossings:
-        clips = [e for e in fair if e.gloss in crossing.new]
-        said = {
-            e: predictions_of(crossing, e, plan, settings)
-            for e in plan.examples
-            if e.video_id in crossing.said and e.split != "extra"
-        }
-        for example, told in said.items():
-            if example.gloss in crossing.new and example in clips:
-                for kind in alone:
-                    for taught in _episodes(example, clips, kind, draw, settings):
-                        lexicon = _lexicon(crossing, taught, settings)
-                        p = clip_probabilities([lexicon.read(one) for one in told])
-                        places = [lexicon.glosses.index(gloss) for gloss in taught]
-                        best = lexicon.glosses[int(p.argmax())]
-                        among = list(taught)[int(p[places].argmax())]
-                        alone[kind].of_clip[_key(crossing, example)].append(among == example.gloss)
-                        served[kind].of_clip[_key(crossing, example)].append(best == example.gloss)
-            elif example.gloss in crossing.known and example in fair:
-                plain = crossing.known[int(clip_probabilities(told).argmax())]
-                before.of_clip[_key(crossing, example)].append(plain == example.gloss)
-                for _ in range(settings.rounds):
-                    lexicon = _lexicon(crossing, _any(example, clips, draw, settings), settings)
-                    p = clip_probabilities([lexicon.read(one) for one in told])
-                    best = lexicon.glosses[int(p.argmax())]
-                    after.of_clip[_key(crossing, example)].append(best == example.gloss)
-            elif example.gloss == IDLE:
-                for _ in range(settings.rounds):
-                    rest_s += len(example.rows) / plan.spec.fps
-                    lexicon = _lexicon(crossing, _any(example, clips, draw, settings), settings)
-                    rest_before += _signs(told, crossing.known, settings)
+        lessons = _Lessons(crossing, fair, plan, settings, draw)
+        for example in lessons.to_read():
+            told = lessons.told(example)
+            if example.gloss == IDLE:
+                seconds = len(example.rows) / plan.spec.fps
+                rest_before.add(seconds, _signs(told, crossing.known, settings))
+                for lexicon in lessons.of_others(example):
                     read = [lexicon.read(one) for one in told]
-                    rest_after += _signs(read, lexicon.glosses, settings)
+                    rest_after.add(seconds, _signs(read, lexicon.glosses, settings))
+            elif example.gloss in crossing.new:
+                for kind in alone:
+                    answers = [
+                        (lexicon.taught, _answer(lexicon, told))
+                        for lexicon in lessons.of(example, kind)
+                    ]
+                    alone[kind].add(
+                        [_likeliest(p, taught) == example.gloss for taught, p in answers]
+                    )
+                    served[kind].add([_likeliest(p, p) == example.gloss for _, p in answers])
+            else:
+                plain = crossing.known[int(clip_probabilities(told).argmax())]
+                before.add([plain == example.gloss])
+                answers_after = [_answer(lexicon, told) for lexicon in lessons.of_others(example)]
+                after.add([_likeliest(p, p) == example.gloss for p in answers_after])
     return {
         "ways": settings.ways,
         "takes": settings.takes,
@@ -115,79 +126,104 @@ def score(crossings: Sequence[Crossing], plan: Plan, settings: EpisodeSettings) 
         "same_signer_group_among_all": served["same"].figures(),
         "known_before": before.figures(),
         "known_after": after.figures(),
-        "false_signs_per_min_before": round(60 * rest_before / rest_s, 2) if rest_s else None,
-        "false_signs_per_min_after": round(60 * rest_after / rest_s, 2) if rest_s else None,
+        "false_signs_per_min_before": rest_before.per_minute(),
+        "false_signs_per_min_after": rest_after.per_minute(),
     }
 
 
-def predictions_of(
-    crossing: Crossing, example: Example, plan: Plan, settings: EpisodeSettings
-) -> list[Prediction]:
-    """What the head says of each window of a clip, with its embedding."""
-    said = crossing.said[example.video_id]
-    told = predictions(
-        said.logits, len(crossing.known), plan.spec, plan.hop_s, settings.head_temperature
-    )
-    return [
-        dataclasses.replace(one, embedding=row)
-        for one, row in zip(told, said.embeddings, strict=True)
-    ]
+class _Lessons:
+    """The episodes of one crossing: for a clip, what was taught before it is read."""
+
+    def __init__(
+        self,
+        crossing: Crossing,
+        fair: Sequence[Example],
+        plan: Plan,
+        settings: EpisodeSettings,
+        draw: random.Random,
+    ) -> None:
+        self._crossing = crossing
+        self._fair = [e for e in fair if e.gloss in {*crossing.new, *crossing.known}]
+        self._clips = [e for e in self._fair if e.gloss in crossing.new]
+        self._plan = plan
+        self._settings = settings
+        self._draw = draw
+        self._space = trained_space(
+            ["measured"], crossing.background, settings.temperature, settings.floor
+        )
+
+    def to_read(self) -> list[Example]:
+        """The fold's clips of new and known glosses that may be scored, and of rest."""
+        fair = set(self._fair)
+        return [
+            e
+            for e in self._plan.examples
+            if e.video_id in self._crossing.said
+            and (e in fair or (e.gloss == IDLE and e.split != EXTRA))
+        ]
+
+    def told(self, example: Example) -> list[Prediction]:
+        """What the head says of each window of a clip, with its embedding."""
+        said = self._crossing.said[example.video_id]
+        told = predictions(
+            said.logits,
+            len(self._crossing.known),
+            self._plan.spec,
+            self._plan.hop_s,
+            self._settings.head_temperature,
+        )
+        return [
+            dataclasses.replace(one, embedding=row)
+            for one, row in zip(told, said.embeddings, strict=True)
+        ]
+
+    def of(self, example: Example, kind: str) -> Iterator[Lexicon]:
+        """`example`'s gloss and others, taught; nothing where the data are too few.
+
+        `across`: by other signer groups than the one who signs. `same`: all by that one.
+        """
+        least = self._settings.takes if kind == "across" else 1
+        takes = self._takes(example, same=kind == "same")
+        ready = {gloss: ids for gloss, ids in takes.items() if len(ids) >= least}
+        others = sorted(gloss for gloss in ready if gloss != example.gloss)
+        if example.gloss not in ready or len(others) < self._settings.ways - 1:
+            return
+        for _ in range(self._settings.rounds):
+            ways = [example.gloss, *self._draw.sample(others, self._settings.ways - 1)]
+            yield self._taught(ready, ways)
+
+    def of_others(self, example: Example) -> Iterator[Lexicon]:
+        """Any of the new glosses, taught by others than the one who signs in `example`."""
+        takes = self._takes(example, same=False)
+        for _ in range(self._settings.rounds):
+            ways = self._draw.sample(sorted(takes), min(self._settings.ways, len(takes)))
+            yield self._taught(takes, ways)
+
+    def _takes(self, example: Example, *, same: bool) -> dict[str, list[str]]:
+        """gloss -> video_ids, by the signer group of `example` or by all others."""
+        takes: dict[str, list[str]] = defaultdict(list)
+        for clip in self._clips:
+            if clip is not example and (clip.group == example.group) == same:
+                takes[clip.gloss].append(clip.video_id)
+        return takes
+
+    def _taught(self, takes: Mapping[str, Sequence[str]], ways: Iterable[str]) -> Lexicon:
+        lexicon = Lexicon(self._crossing.known, self._space)
+        for gloss in ways:
+            count = min(self._settings.takes, len(takes[gloss]))
+            chosen = self._draw.sample(takes[gloss], count)
+            lexicon.teach(gloss, np.stack([self._crossing.takes[take] for take in chosen]))
+        return lexicon
 
 
-def _episodes(
-    example: Example,
-    clips: Sequence[Example],
-    kind: str,
-    draw: random.Random,
-    settings: EpisodeSettings,
-) -> Iterator[dict[str, list[str]]]:
-    """Takes (video_ids) of each gloss taught, `example`'s among them; none where data lacks.
-
-    `across`: by other signer groups than the one who signs. `same`: all by that one.
-    """
-    by_gloss: dict[str, list[str]] = defaultdict(list)
-    for clip in clips:
-        if clip is not example and (clip.group == example.group) == (kind == "same"):
-            by_gloss[clip.gloss].append(clip.video_id)
-    least = settings.takes if kind == "across" else 1
-    ready = {gloss: ids for gloss, ids in by_gloss.items() if len(ids) >= least}
-    others = sorted(gloss for gloss in ready if gloss != example.gloss)
-    if example.gloss not in ready or len(others) < settings.ways - 1:
-        return
-    for _ in range(settings.rounds):
-        ways = [example.gloss, *draw.sample(others, settings.ways - 1)]
-        yield _drawn(ready, ways, draw, settings)
+def _answer(lexicon: Lexicon, told: Iterable[Prediction]) -> dict[str, float]:
+    """The probability of each gloss that the session knows, for a whole clip."""
+    p = clip_probabilities([lexicon.read(one) for one in told])
+    return dict(zip(lexicon.glosses, p.tolist(), strict=True))
 
 
-def _any(
-    example: Example, clips: Sequence[Example], draw: random.Random, settings: EpisodeSettings
-) -> dict[str, list[str]]:
-    """Takes of any of the new glosses by others than the one who signs in `example`."""
-    by_gloss: dict[str, list[str]] = defaultdict(list)
-    for clip in clips:
-        if clip.group != example.group:
-            by_gloss[clip.gloss].append(clip.video_id)
-    ways = draw.sample(sorted(by_gloss), min(settings.ways, len(by_gloss)))
-    return _drawn(by_gloss, ways, draw, settings)
-
-
-def _drawn(
-    ready: dict[str, list[str]],
-    ways: Iterable[str],
-    draw: random.Random,
-    settings: EpisodeSettings,
-) -> dict[str, list[str]]:
-    return {g: draw.sample(ready[g], min(settings.takes, len(ready[g]))) for g in ways}
-
-
-def _lexicon(
-    crossing: Crossing, taught: dict[str, list[str]], settings: EpisodeSettings
-) -> Lexicon:
-    space = trained_space(["measured"], crossing.background, settings.temperature, settings.floor)
-    lexicon = Lexicon(crossing.known, space)
-    for gloss, takes in taught.items():
-        lexicon.teach(gloss, np.stack([crossing.takes[take] for take in takes]))
-    return lexicon
+def _likeliest(answer: Mapping[str, float], among: Iterable[str]) -> str:
+    return max(among, key=answer.__getitem__)
 
 
 def _signs(told: Iterable[Prediction], glosses: Sequence[str], settings: EpisodeSettings) -> int:
@@ -195,7 +231,3 @@ def _signs(told: Iterable[Prediction], glosses: Sequence[str], settings: Episode
     decoder = SignDecoder(glosses, DecoderSettings(threshold=settings.threshold))
     ids = {sign.id for one in told for sign in decoder.update(one)}
     return len(ids | {sign.id for sign in decoder.flush()})
-
-
-def _key(crossing: Crossing, example: Example) -> str:
-    return f"{crossing.new[0]}/{example.video_id}"

@@ -14,7 +14,6 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,7 +30,8 @@ from offline.crossval import (
     summary,
 )
 from offline.examples import read_examples, read_spec, scored
-from offline.options import add_training_options, chosen_glosses, settings_from
+from offline.options import add_training_options, plan_from
+from offline.report import write_report
 from offline.trainer import TrainSettings
 
 _THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
@@ -45,9 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"evaluate: {exc}", file=sys.stderr)
         return 2
     if args.report:
-        file = Path(args.report)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_report(args.report, report)
     brief = {k: v for k, v in report["scores"].items() if k != "per_gloss"}
     print(json.dumps({**brief, "calibration": report["calibration"]}))
     return 0
@@ -57,16 +55,7 @@ def evaluate_training(args: argparse.Namespace) -> dict[str, Any]:
     """Grouped cross-validation of the training that the options describe."""
     if args.cross_validate is None:
         raise ValueError("give --model to evaluate a head, or --cross-validate 5")
-    examples = read_examples(args.index)
-    plan = Plan(
-        examples=examples,
-        glosses=chosen_glosses(args, examples),
-        spec=read_spec(args.index),
-        hop_s=args.hop_s,
-        open_set=args.open_set,
-        settings=settings_from(args),
-        threads=args.threads,
-    )
+    plan = plan_from(args)
     print(f"{args.cross_validate} folds, {len(plan.glosses)} glosses; {plan.settings}", flush=True)
     answers = cross_validate(
         plan,

@@ -16,14 +16,12 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from offline.crossing import cross
-from offline.crossval import Plan
 from offline.episodes import EpisodeSettings, score
-from offline.examples import read_examples, read_spec
-from offline.options import add_training_options, chosen_glosses, settings_from
+from offline.options import add_training_options, plan_from
+from offline.report import write_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,9 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"fewshot: {exc}", file=sys.stderr)
         return 2
     if args.report:
-        file = Path(args.report)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_report(args.report, report)
     print(json.dumps(report))
     return 0
 
@@ -47,16 +43,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ValueError: the index or an option does not allow it.
     """
-    examples = read_examples(args.index)
-    plan = Plan(
-        examples=examples,
-        glosses=chosen_glosses(args, examples),
-        spec=read_spec(args.index),
-        hop_s=args.hop_s,
-        open_set=args.open_set,
-        settings=settings_from(args),
-        threads=args.threads,
-    )
+    plan = plan_from(args)
     crossings = cross(
         plan,
         takes=args.takes,

@@ -1,4 +1,4 @@
-"""The options by which `offline.train` and `offline.evaluate` describe a training."""
+"""The options by which `offline.train`, `evaluate` and `fewshot` describe a training."""
 
 from __future__ import annotations
 
@@ -6,42 +6,31 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from offline.examples import Example, common_glosses
+from offline.crossval import Plan
+from offline.examples import Example, common_glosses, read_examples, read_spec
 from offline.trainer import TrainSettings
 
 
-def chosen_glosses(args: argparse.Namespace, examples: Sequence[Example]) -> tuple[str, ...]:
-    """The glosses that `--glosses` lists, one a line, or those with `--min-clips` clips."""
-    if not args.glosses:
-        return common_glosses(examples, args.min_clips)
-    try:
-        lines = Path(args.glosses).read_text(encoding="utf-8").splitlines()
-    except OSError as exc:
-        raise ValueError(f"{args.glosses}: can't be read: {exc.strerror}") from exc
-    names = [line.strip() for line in lines if line.strip()]
-    missing = set(names) - {e.gloss for e in examples}
-    if missing or len(set(names)) < len(names) or not names:
-        wrong = f"no clip of {sorted(missing)[:5]}" if missing else "glosses twice, or none at all"
-        raise ValueError(f"{args.glosses}: {wrong}")
-    return tuple(names)
+def plan_from(args: argparse.Namespace) -> Plan:
+    """The training that the options describe, with its examples read.
 
-
-def settings_from(args: argparse.Namespace) -> TrainSettings:
-    extra = {"dropout": args.dropout} if args.dropout is not None else {}
-    return TrainSettings(
-        head=args.head,
-        batch=args.batch,
-        epochs=args.epochs,
-        lr=args.lr,
-        weight_decay=args.weight_decay,
-        heads=args.heads,
-        seed=args.seed,
-        extra=extra,
+    Raises:
+        ValueError: the index or an option does not allow it.
+    """
+    examples = read_examples(args.index)
+    return Plan(
+        examples=examples,
+        glosses=_chosen_glosses(args, examples),
+        spec=read_spec(args.index),
+        hop_s=args.hop_s,
+        open_set=args.open_set,
+        settings=_settings_from(args),
+        threads=args.threads,
     )
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
-    """What `offline.train` and `offline.evaluate` both take."""
+    """What `plan_from` reads, for all three."""
     parser.add_argument("--index", required=True, help="index.csv that offline.encode wrote")
     parser.add_argument("--head", choices=("gloss", "landmarks"), default="gloss")
     parser.add_argument("--batch", type=_positive, default=32)
@@ -61,6 +50,36 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hop-s", type=float, default=0.1, help="seconds between windows")
     parser.add_argument("--fold-seed", type=int, default=0)
     parser.add_argument("--threads", type=_positive, default=2)
+
+
+def _chosen_glosses(args: argparse.Namespace, examples: Sequence[Example]) -> tuple[str, ...]:
+    """The glosses that `--glosses` lists, one a line, or those with `--min-clips` clips."""
+    if not args.glosses:
+        return common_glosses(examples, args.min_clips)
+    try:
+        lines = Path(args.glosses).read_text(encoding="utf-8").splitlines()
+    except OSError as exc:
+        raise ValueError(f"{args.glosses}: can't be read: {exc.strerror}") from exc
+    names = [line.strip() for line in lines if line.strip()]
+    missing = set(names) - {e.gloss for e in examples}
+    if missing or len(set(names)) < len(names) or not names:
+        wrong = f"no clip of {sorted(missing)[:5]}" if missing else "glosses twice, or none at all"
+        raise ValueError(f"{args.glosses}: {wrong}")
+    return tuple(names)
+
+
+def _settings_from(args: argparse.Namespace) -> TrainSettings:
+    extra = {"dropout": args.dropout} if args.dropout is not None else {}
+    return TrainSettings(
+        head=args.head,
+        batch=args.batch,
+        epochs=args.epochs,
+        lr=args.lr,
+        weight_decay=args.weight_decay,
+        heads=args.heads,
+        seed=args.seed,
+        extra=extra,
+    )
 
 
 def _positive(text: str) -> int:

@@ -18,14 +18,17 @@ def ranks(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> NDAr
 def share_within(
     rank: NDArray[np.int64], top: int, draws: int = 2000, seed: int = 0
 ) -> tuple[float, Interval]:
-    """The share of clips with the right class among the first `top`, and its 95 % interval.
+    """The share of clips with the right class among the first `top`, as `mean_of` gives it."""
+    return mean_of((rank < top).astype(np.float64), draws, seed)
 
-    The interval is from a bootstrap over clips.
-    """
-    hit = (rank < top).astype(np.float64)
-    picks = np.random.default_rng(seed).integers(0, len(hit), (draws, len(hit)))
-    low, high = np.percentile(hit[picks].mean(1), [2.5, 97.5])
-    return float(hit.mean()), (float(low), float(high))
+
+def mean_of(
+    shares: NDArray[np.float64], draws: int = 2000, seed: int = 0
+) -> tuple[float, Interval]:
+    """The mean over clips (N,) and its 95 % interval, from a bootstrap over clips."""
+    picks = np.random.default_rng(seed).integers(0, len(shares), (draws, len(shares)))
+    low, high = np.percentile(shares[picks].mean(1), [2.5, 97.5])
+    return float(shares.mean()), (float(low), float(high))
 
 
 def calibration_error(

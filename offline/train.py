@@ -29,16 +29,15 @@ from offline.answers import clip_answer, clip_logits
 from offline.checkpoint import save_checkpoint
 from offline.crossval import (
     Answered,
-    Plan,
     calibrate,
     fold_of_groups,
     split_fold,
     summary,
     to_score,
 )
-from offline.examples import Example, read_examples, read_spec, vocabulary
+from offline.examples import Example, vocabulary
 from offline.labels import IDLE
-from offline.options import add_training_options, chosen_glosses, settings_from
+from offline.options import add_training_options, plan_from
 from offline.plots import draw_confusion, draw_loss
 from offline.splits import refuse_straddling
 from offline.takes import background
@@ -67,19 +66,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(args.threads)
     base = _read_json(args.card) if args.card else {}
     report = _read_json(args.report) if args.report else {}
-    examples = read_examples(args.index)
-    spec = read_spec(args.index)
-    glosses = chosen_glosses(args, examples)
+    plan = plan_from(args)
+    examples, glosses, spec, settings = plan.examples, plan.glosses, plan.spec, plan.settings
     left_out = _groups(args.leave_out, examples, "--leave-out")
-    settings = settings_from(args)
-    plan = Plan(
-        examples=examples,
-        glosses=glosses,
-        spec=spec,
-        hop_s=args.hop_s,
-        open_set=args.open_set,
-        settings=settings,
-    )
     train, test = _split(args, examples, glosses)
     train = [e for e in train if e.group not in left_out]
     test = [e for e in test if e.group not in left_out]
