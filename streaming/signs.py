@@ -24,7 +24,7 @@ from models.lexicon import (
     check_name,
 )
 from models.space import EmbeddingSpace
-from streaming.takes import unpack
+from streaming.takes import pack, unpack
 
 
 def most_takes(space: EmbeddingSpace, body_bytes: int) -> int:
@@ -44,6 +44,10 @@ def parse_takes(body: bytes, space: EmbeddingSpace) -> NDArray[np.float32]:
         message = json.loads(body)
     except (ValueError, RecursionError):
         raise LexiconError("the body is not JSON") from None
+    return _takes_in(message, space)
+
+
+def _takes_in(message: object, space: EmbeddingSpace) -> NDArray[np.float32]:
     if not isinstance(message, dict) or message.keys() != {"space", "takes"}:
         raise LexiconError('send {"space": …, "takes": […]} and nothing else')
     if message["space"] != space.id:
@@ -84,17 +88,19 @@ class SignStore:
         signs = [{"gloss": gloss, "takes": takes} for gloss, takes in self._signs.items()]
         return {"space": self._space.id, "signs": signs}
 
-    async def put(self, gloss: str, takes: list[str]) -> None:
-        """Keep a sign, in the place of an older one of the name.
+    async def put(self, gloss: str, takes: NDArray[np.float32]) -> None:
+        """Keep a sign by `takes` (n, E), in the place of an older one of the name.
 
         Raises:
+            LexiconError: the name can't be used.
             LexiconFull: there are `MAX_SIGNS` already.
             OSError: it could not be written; what was kept before still is.
         """
+        check_name(gloss)
         async with self._turn:
             if gloss not in self._signs and len(self._signs) >= MAX_SIGNS:
                 raise LexiconFull(f"{MAX_SIGNS} signs are kept already: delete one first")
-            await self._keep({**self._signs, gloss: takes})
+            await self._keep({**self._signs, gloss: [pack(take) for take in takes]})
 
     async def delete(self, gloss: str) -> None:
         """Keep a sign no longer.
@@ -133,9 +139,7 @@ class SignStore:
             signs: dict[str, list[str]] = kept["signs"]
             for gloss, takes in signs.items():
                 check_name(gloss)
-                parse_takes(
-                    json.dumps({"space": kept["space"], "takes": takes}).encode(), self._space
-                )
+                _takes_in({"space": kept["space"], "takes": takes}, self._space)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{self._file}: no taught signs of ours: {error}") from error
         return signs

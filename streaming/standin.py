@@ -17,9 +17,7 @@ _SPEC = EncoderSpec(
     kind="standin", source="none", revision="0", dim=1, frames=32, fps=15.0, short_side=240
 )
 GLOSSES = ("dark", "bright")
-_LEVELS = np.array(
-    [0, 85, 170, 255], np.float32
-)  # an embedding: how near the mean level is to each
+_LEVELS = np.array([0, 85, 170, 255], np.float32)  # an embedding: how near the mean is to each
 
 
 def embedding(level: float) -> NDArray[np.float32]:

@@ -6,14 +6,13 @@ GET /api/signs, PUT, DELETE /api/signs/{gloss}    kept on the server, where it w
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from aiohttp import web
 
-from models.lexicon import MAX_SIGNS, LexiconError, LexiconFull, SpaceMismatch, check_name
+from models.lexicon import MAX_SIGNS, LexiconError, LexiconFull, SpaceMismatch
 from models.space import EmbeddingSpace
 from streaming.problems import Problem
 from streaming.session import Session
@@ -79,9 +78,7 @@ class Teaching:
         store = self._open(request)
         body, gloss = await request.read(), request.match_info["gloss"]
         with _told():
-            check_name(gloss)
-            parse_takes(body, self._space)
-            await store.put(gloss, json.loads(body)["takes"])
+            await store.put(gloss, parse_takes(body, self._space))
         return web.Response(status=204)
 
     async def _drop(self, request: web.Request) -> web.Response:

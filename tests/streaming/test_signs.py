@@ -14,7 +14,8 @@ from streaming.signs import SignStore, most_takes, parse_takes
 from streaming.takes import pack
 
 SPACE = EmbeddingSpace(id="here", dim=3, background=np.zeros((0, 3), np.float32))
-TAKE = pack(np.array([1, 0, 0], np.float32))
+TAKES = np.array([[1, 0, 0]], np.float32)
+TAKE = pack(TAKES[0])
 
 
 def body(**fields: object) -> bytes:
@@ -62,8 +63,8 @@ def test_as_many_takes_as_fit_a_request_may_come() -> None:
 
 async def test_signs_stay_in_the_folder(tmp_path: Path) -> None:
     store = SignStore(tmp_path / "signs", SPACE)
-    await store.put("my <b>name</b>", [TAKE])
-    await store.put("other", [TAKE])
+    await store.put("my <b>name</b>", TAKES)
+    await store.put("other", TAKES)
     await store.delete("other")
     again = SignStore(tmp_path / "signs", SPACE)
     assert again.all() == {"space": "here", "signs": [{"gloss": "my <b>name</b>", "takes": [TAKE]}]}
@@ -75,10 +76,10 @@ async def test_signs_stay_in_the_folder(tmp_path: Path) -> None:
 async def test_the_folder_is_bounded(tmp_path: Path) -> None:
     store = SignStore(tmp_path, SPACE)
     for n in range(MAX_SIGNS):
-        await store.put(str(n), [TAKE])
+        await store.put(str(n), TAKES)
     with pytest.raises(LexiconFull):
-        await store.put("one more", [TAKE])
-    await store.put("0", [TAKE, TAKE])
+        await store.put("one more", TAKES)
+    await store.put("0", np.repeat(TAKES, 2, 0))
 
 
 @pytest.mark.parametrize(
