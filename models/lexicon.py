@@ -139,7 +139,8 @@ class Lexicon:
             self._centre = np.stack([*means.values(), np.zeros(size, np.float32)]).mean(0)
         # A gloss that was taught is no longer told from what the head learnt of it.
         kept = np.ones(len(background), bool)
-        kept[self._places[self._places < len(background)]] = False
+        of_trained = self._places[self._places < min(len(self._trained), len(background))]
+        kept[of_trained] = False
         idle = self._taught.get(IDLE, np.zeros((0, size), np.float32))
         self._others = unit(np.concatenate([background[kept], idle]) - self._centre)
         rows = np.array([means[gloss] for gloss in new], np.float32).reshape(-1, size)

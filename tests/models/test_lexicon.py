@@ -63,6 +63,12 @@ def test_a_taught_sign_is_told_from_all_that_the_head_knows() -> None:
     assert _p(lexicon, _said(OTHER, 0.1, 0.1))["new"] < 0.3, "like nothing at all: the floor"
 
 
+def test_a_new_sign_is_told_from_the_background_that_has_no_gloss() -> None:
+    lexicon = Lexicon(["a", "b"], SPACE)
+    lexicon.teach("new", np.stack([_axis(0, 0, 1, 1)]))  # half of it is as at rest
+    assert _p(lexicon, _said(REST, 0.1, 0.1))["new"] < 0.1
+
+
 def test_the_head_keeps_what_teaching_leaves_in_its_own_proportions() -> None:
     lexicon = Lexicon(["a", "b"], SPACE)
     lexicon.teach("new", NEW[None])
