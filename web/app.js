@@ -72,9 +72,7 @@ async function loadModel() {
 
 /** What the camera and the connection are at, for all who show it. */
 function tellState(name) {
-  vitals.state(name);
-  practice.state(name);
-  teach.state(name);
+  for (const part of [vitals, practice, teach]) part.state(name);
 }
 
 async function start() {

@@ -1,6 +1,7 @@
 // The sign of the moment, large, and what else the model considers while the hands move.
 
 import { inWords, percent } from "/static/certainty.js";
+import { element } from "/static/element.js";
 
 const FRESH_MS = 3_000; // after this the sign stays, but steps back
 const ROWS = 5;
@@ -82,12 +83,8 @@ export class Candidates {
   #draw(best) {
     while (this.#list.children.length > best.length) this.#list.lastElementChild.remove();
     while (this.#list.children.length < best.length) {
-      const row = document.createElement("li");
-      for (const name of ["gloss", "track", "p"]) {
-        const part = document.createElement("span");
-        part.className = name;
-        row.append(part);
-      }
+      const row = element("li");
+      row.append(...["gloss", "track", "p"].map((name) => element("span", name)));
       this.#list.append(row);
     }
     best.forEach(([gloss, p], rank) => {

@@ -1,4 +1,4 @@
-// A transcript as a file: text, WebVTT and JSON. Times count from its first sign.
+// Files for the person to keep: a transcript as text, WebVTT or JSON, and whatever else is saved.
 
 const pad = (number, width = 2) => String(Math.floor(number)).padStart(width, "0");
 
@@ -29,12 +29,17 @@ const FORMATS = {
   },
 };
 
-/** Hands the person a file. `format` is one of text, vtt, json. */
+/** Hands the person the transcript. `format` is one of text, vtt, json. */
 export function download(signs, format) {
   const { type, ending, of } = FORMATS[format];
+  save(`livegloss-transcript.${ending}`, type, of(signs));
+}
+
+/** Hands the person a file. */
+export function save(name, type, text) {
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([of(signs)], { type }));
-  link.download = `livegloss-transcript.${ending}`;
+  link.href = URL.createObjectURL(new Blob([text], { type }));
+  link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1_000);
 }

@@ -1,6 +1,7 @@
 // What the server's model is: its card, the signs it knows, who is in its data.
 
 import { refusal, request } from "/static/connection.js";
+import { element } from "/static/element.js";
 
 /** The bundle's card with `glosses` and `camera`. Throws ConnectionError. */
 export async function fetchModel(token) {
@@ -35,9 +36,8 @@ export class ModelCard {
     const names = [...card.glosses].sort((a, b) => a.localeCompare(b));
     this.#glosses.replaceChildren(
       ...names.map((gloss) => {
-        const item = document.createElement("li");
+        const item = element("li", "", gloss);
         item.dataset.gloss = gloss;
-        item.textContent = gloss;
         return item;
       }),
     );
@@ -46,9 +46,8 @@ export class ModelCard {
     for (const old of this.#facts.querySelectorAll("[data-card]")) old.remove();
     for (const [name, text] of Object.entries(facts(card))) {
       if (!text) continue;
-      const item = document.createElement("li");
+      const item = element("li", "", text);
       item.dataset.card = name;
-      item.textContent = text;
       this.#facts.append(item);
     }
   }

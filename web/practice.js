@@ -1,6 +1,7 @@
 // Practice: the page asks for a sign and tells whether it was recognised, hands-free.
 
 import { percent } from "/static/certainty.js";
+import { element } from "/static/element.js";
 import { Tally } from "/static/tally.js";
 
 const TRY_MS = 8_000;
@@ -184,21 +185,16 @@ export class PracticePanel {
 }
 
 function row({ gloss, last }) {
-  const item = document.createElement("li");
+  const item = element("li");
   item.dataset.gloss = gloss;
   const recognised = last.split("1").length - 1;
-  const parts = [["gloss", gloss], ["dots", ""], ["score", `${recognised} of ${last.length}`]].map(([name, text]) => {
-    const part = document.createElement("span");
-    part.className = name;
-    part.textContent = text;
-    return part;
-  });
+  const dots = element("span", "dots");
+  dots.setAttribute("aria-hidden", "true");
   for (const one of last) {
-    const dot = document.createElement("i");
+    const dot = element("i");
     dot.dataset.recognised = String(one === "1");
-    parts[1].append(dot);
+    dots.append(dot);
   }
-  parts[1].setAttribute("aria-hidden", "true");
-  item.append(...parts);
+  item.append(element("span", "gloss", gloss), dots, element("span", "score", `${recognised} of ${last.length}`));
   return item;
 }

@@ -1,5 +1,7 @@
 // Teaching a sign: takes follow each other hands-free, then the session knows the sign.
 
+import { save } from "/static/download.js";
+import { element } from "/static/element.js";
 import { IDLE, lookalike, MAX_FILE, nameFault, TaughtSigns, unlike } from "/static/signs.js";
 
 const TAKES = 5; // recorded in one go
@@ -278,11 +280,7 @@ export class TeachPanel {
   }
 
   #export() {
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([this.#signs.export()], { type: "application/json" }));
-    link.download = "livegloss-signs.json";
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1_000);
+    save("livegloss-signs.json", "application/json", this.#signs.export());
   }
 
   async #import() {
@@ -313,27 +311,27 @@ export class TeachPanel {
   }
 
   #row(sign, here) {
-    const row = part("li");
+    const row = element("li");
     row.dataset.gloss = sign.gloss;
-    const name = part("span", "gloss", shown(sign.gloss));
-    const facts = part("span", "facts-line", `${counted(sign.takes.length)} · ${sign.date}`);
+    const name = element("span", "gloss", shown(sign.gloss));
+    const facts = element("span", "facts-line", `${counted(sign.takes.length)} · ${sign.date}`);
     const useful = here.includes(sign);
-    const more = part("button", "plain", sign.gloss === IDLE ? "Record again" : "Add takes");
+    const more = element("button", "plain", sign.gloss === IDLE ? "Record again" : "Add takes");
     more.type = "button";
     more.hidden = !useful;
     more.addEventListener("click", () => (sign.gloss === IDLE ? this.#again(sign) : this.#record(sign.gloss)));
-    const remove = part("button", "plain", "Delete");
+    const remove = element("button", "plain", "Delete");
     remove.type = "button";
     remove.addEventListener("click", () => this.#delete(sign));
     more.setAttribute("aria-label", `${more.textContent}: ${shown(sign.gloss)}`);
     remove.setAttribute("aria-label", `Delete ${shown(sign.gloss)}`);
     row.append(name, facts, more, remove);
-    if (!useful) row.append(part("p", "note", "Taught to another model: this one cannot use it."));
+    if (!useful) row.append(element("p", "note", "Taught to another model: this one cannot use it."));
     const twin = useful && lookalike(sign, here);
-    if (twin) row.append(part("p", "note", `Looks much like ${shown(twin.gloss)}: they may be mixed up.`));
+    if (twin) row.append(element("p", "note", `Looks much like ${shown(twin.gloss)}: they may be mixed up.`));
     for (const place of unlike(sign.takes)) {
-      const note = part("p", "note", `Take ${place + 1} looks unlike the others. `);
-      const drop = part("button", "plain", "Delete this take");
+      const note = element("p", "note", `Take ${place + 1} looks unlike the others. `);
+      const drop = element("button", "plain", "Delete this take");
       drop.type = "button";
       drop.addEventListener("click", () => this.#deleteTake(sign, place));
       note.append(drop);
@@ -346,11 +344,4 @@ export class TeachPanel {
     this.#delete(sign);
     this.#record(IDLE);
   }
-}
-
-function part(tag, name = "", text = "") {
-  const element = document.createElement(tag);
-  element.className = name;
-  element.textContent = text;
-  return element;
 }

@@ -1,6 +1,7 @@
 // The transcript: signs with their times, newest first. A sign that comes again is revised in place.
 
 import { percent } from "/static/certainty.js";
+import { element } from "/static/element.js";
 
 const LONGEST = 500; // rows kept; the oldest leave
 const WORTH_NAMING = 0.03; // an alternative less likely than this is none
@@ -86,18 +87,14 @@ export class Transcript {
   }
 
   #add(id) {
-    const row = document.createElement("li");
+    const row = element("li");
     row.dataset.id = id;
     row.dataset.session = this.#session;
-    const time = document.createElement("time");
+    const time = element("time");
     const now = new Date();
     time.dateTime = now.toISOString();
     time.textContent = now.toLocaleTimeString([], { hourCycle: "h23" });
-    row.append(time, ...["gloss", "others", "p"].map((name) => {
-      const part = document.createElement("span");
-      part.className = name;
-      return part;
-    }));
+    row.append(time, ...["gloss", "others", "p"].map((name) => element("span", name)));
     this.#list.prepend(row);
     this.#empty.hidden = true;
     if (this.#list.children.length > LONGEST) {
