@@ -118,3 +118,12 @@ async def calling(
         yield caller
     finally:
         await caller.close()
+
+
+async def problem(response: aiohttp.ClientResponse) -> dict[str, Any]:
+    """The body of an answer that is a problem."""
+    assert response.content_type == "application/problem+json"
+    body: dict[str, Any] = json.loads(await response.text())
+    assert body["status"] == response.status
+    assert body["title"]
+    return body

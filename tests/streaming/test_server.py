@@ -7,7 +7,6 @@ import gc
 import json
 import os
 import threading
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,25 +17,13 @@ import pytest
 from streaming.server import Server, serve
 from streaming.settings import ServerSettings, SessionSettings, Settings
 from streaming.standin import StandIn
-from tests.streaming.caller import Caller, Camera, calling
+from tests.streaming.caller import Caller, Camera, calling, problem
 
 SETTINGS = Settings(
     server=ServerSettings(port=0, max_sessions=3, max_sessions_per_address=3, grace_s=2.0),
     session=SessionSettings(loopback_ice=True, connect_s=3.0, silence_s=3.0, heartbeat_s=1.0),
 )
 SDP = {"Content-Type": "application/sdp"}
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[Server]:
-    async with serve(SETTINGS, StandIn()) as server:
-        yield server
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as http:
-        yield http
 
 
 async def until_empty(server: Server, within_s: float = 10) -> None:
@@ -75,14 +62,6 @@ class Held:
             and self.threads <= other.threads + 2  # the loop's own pool may grow
             and self.tasks <= other.tasks + 2
         )
-
-
-async def problem(response: aiohttp.ClientResponse) -> dict[str, Any]:
-    assert response.content_type == "application/problem+json"
-    body: dict[str, Any] = json.loads(await response.text())
-    assert body["status"] == response.status
-    assert body["title"]
-    return body
 
 
 async def test_a_call_is_answered_with_predictions(

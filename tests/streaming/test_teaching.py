@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,7 @@ from streaming.server import Server, serve
 from streaming.settings import RecognizerSettings, ServerSettings, SessionSettings, Settings
 from streaming.standin import StandIn
 from streaming.takes import pack
-from tests.streaming.caller import Caller, Camera, calling
-from tests.streaming.test_server import problem
+from tests.streaming.caller import Caller, Camera, calling, problem
 
 SETTINGS = Settings(
     server=ServerSettings(port=0),
@@ -27,18 +26,6 @@ SETTINGS = Settings(
 )
 TAKE = pack(np.array([0, 1, 0, 0], np.float32))
 BODY = {"space": "standin", "takes": [TAKE]}
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[Server]:
-    async with serve(SETTINGS, StandIn()) as server:
-        yield server
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as http:
-        yield http
 
 
 def grey(n: int) -> np.ndarray[Any, Any]:

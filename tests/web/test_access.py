@@ -8,10 +8,8 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
-from streaming.server import serve
-from streaming.standin import StandIn
-from tests.browser import camera_flags
-from tests.web.test_page import SETTINGS, is_live, opened
+from tests.browser import CAMERA_DENIED, camera_flags
+from tests.web.page import is_live, served
 
 SIZES = {"desktop": (1280, 860), "phone": (390, 844), "small": (320, 640)}
 
@@ -38,10 +36,7 @@ async def looked_at(page: Page, state: str) -> None:
 
 
 async def test_every_state_can_be_used_by_everyone(tmp_path: Path, levels_camera: Path) -> None:
-    async with (
-        serve(SETTINGS, StandIn()) as server,
-        opened(tmp_path, camera_flags(levels_camera), server.url) as page,
-    ):
+    async with served(tmp_path, camera_flags(levels_camera)) as page:
         await looked_at(page, "off")
         await page.locator("#toggle").click()
         await is_live(page)
@@ -56,12 +51,8 @@ async def test_every_state_can_be_used_by_everyone(tmp_path: Path, levels_camera
         await looked_at(page, "a name that is known")
 
 
-async def test_a_problem_can_be_read_by_everyone(tmp_path: Path, levels_camera: Path) -> None:
-    flags = [flag for flag in camera_flags(levels_camera) if "use-fake-ui" not in flag]
-    async with (
-        serve(SETTINGS, StandIn()) as server,
-        opened(tmp_path, [*flags, "--deny-permission-prompts"], server.url) as page,
-    ):
+async def test_a_problem_can_be_read_by_everyone(tmp_path: Path) -> None:
+    async with served(tmp_path, CAMERA_DENIED) as page:
         await page.locator("#toggle").click()
         await expect(page.locator("#problem")).to_be_visible()
         await looked_at(page, "problem")
@@ -69,10 +60,7 @@ async def test_a_problem_can_be_read_by_everyone(tmp_path: Path, levels_camera: 
 
 @pytest.mark.parametrize("key", ["ArrowRight", "End"])
 async def test_tabs_are_walked_by_keys(tmp_path: Path, levels_camera: Path, key: str) -> None:
-    async with (
-        serve(SETTINGS, StandIn()) as server,
-        opened(tmp_path, camera_flags(levels_camera), server.url) as page,
-    ):
+    async with served(tmp_path, camera_flags(levels_camera)) as page:
         await page.locator("#tab-read").focus()
         await page.keyboard.press(key)
         chosen = page.locator("[role=tab][aria-selected=true]")

@@ -6,19 +6,14 @@ from pathlib import Path
 
 from playwright.async_api import expect
 
-from streaming.server import serve
-from streaming.standin import StandIn
 from tests.browser import camera_flags
-from tests.web.test_page import LIVE_MS, SETTINGS, opened
+from tests.web.page import LIVE_MS, served
 
 
 async def test_signs_are_asked_for_and_the_results_kept_until_forgotten(
     tmp_path: Path, levels_camera: Path
 ) -> None:
-    async with (
-        serve(SETTINGS, StandIn()) as server,
-        opened(tmp_path, camera_flags(levels_camera), server.url) as page,
-    ):
+    async with served(tmp_path, camera_flags(levels_camera)) as page:
         await page.evaluate("localStorage.setItem('livegloss.tally.1', '{broken')")
         await page.reload()
         await page.get_by_role("tab", name="Read").focus()

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 from playwright.async_api import FilePayload, Page, expect
 
-from streaming.server import serve
-from streaming.standin import StandIn, embedding
+from streaming.standin import embedding
 from streaming.takes import pack
 from tests.browser import CAMERA_FPS, HEIGHT, WIDTH, camera_flags, write_camera
-from tests.web.test_page import SETTINGS, is_live, opened, sign
+from tests.web.page import is_live, served, sign
 
 KEY = "livegloss.signs.1"
 TAKES_MS = 40_000  # three takes with their counts
@@ -46,10 +45,7 @@ async def open_teach(page: Page) -> None:
 async def test_a_sign_is_taught_known_after_a_reload_and_deleted(
     tmp_path: Path, grey_camera: Path
 ) -> None:
-    async with (
-        serve(SETTINGS, StandIn()) as server,
-        opened(tmp_path, camera_flags(grey_camera), server.url) as page,
-    ):
+    async with served(tmp_path, camera_flags(grey_camera)) as page:
         await open_teach(page)
         await page.get_by_label("Name of the sign").fill("dark")
         await page.get_by_role("button", name="Record", exact=True).click()
@@ -79,10 +75,7 @@ async def test_a_sign_is_taught_known_after_a_reload_and_deleted(
 async def test_files_are_checked_and_what_is_broken_is_ignored(
     tmp_path: Path, grey_camera: Path
 ) -> None:
-    async with (
-        serve(SETTINGS, StandIn()) as server,
-        opened(tmp_path, camera_flags(grey_camera), server.url) as page,
-    ):
+    async with served(tmp_path, camera_flags(grey_camera)) as page:
         await page.evaluate(f"localStorage.setItem('{KEY}', '{{\"format\": 7')")
         await page.reload()
         await open_teach(page)

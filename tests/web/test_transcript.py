@@ -9,10 +9,8 @@ from pathlib import Path
 
 from playwright.async_api import Page, expect
 
-from streaming.server import serve
-from streaming.standin import StandIn
 from tests.browser import camera_flags
-from tests.web.test_page import LIVE_MS, SETTINGS, opened, sign
+from tests.web.page import LIVE_MS, served, sign
 
 MOST_BYTES = 200_000
 
@@ -29,10 +27,7 @@ async def saved(page: Page, format: str) -> tuple[str, str]:
 async def test_signs_are_saved_as_text_captions_and_json(
     tmp_path: Path, levels_camera: Path
 ) -> None:
-    async with (
-        serve(SETTINGS, StandIn()) as server,
-        opened(tmp_path, camera_flags(levels_camera), server.url) as page,
-    ):
+    async with served(tmp_path, camera_flags(levels_camera)) as page:
         await expect(page.locator("#save")).to_be_hidden()
         await page.locator("#toggle").click()
         for gloss in ("bright", "dark"):
@@ -60,10 +55,7 @@ async def test_signs_are_saved_as_text_captions_and_json(
 
 
 async def test_a_gloss_is_found_or_said_to_be_unknown(tmp_path: Path, levels_camera: Path) -> None:
-    async with (
-        serve(SETTINGS, StandIn()) as server,
-        opened(tmp_path, camera_flags(levels_camera), "about:blank") as page,
-    ):
+    async with served(tmp_path, camera_flags(levels_camera)) as page:
         glosses = [f"word {n}" for n in range(2000)]
 
         async def card(route):  # type: ignore[no-untyped-def]
@@ -71,7 +63,7 @@ async def test_a_gloss_is_found_or_said_to_be_unknown(tmp_path: Path, levels_cam
             await route.fulfill(response=answer, json={**await answer.json(), "glosses": glosses})
 
         await page.route("**/api/model", card)
-        await page.goto(server.url)
+        await page.reload()
         await page.get_by_label("Find a sign").fill("WORD 199")
         await expect(page.locator("#search-count")).to_have_text("11 found")
         await expect(page.locator("#glosses li:visible")).to_have_count(11)
@@ -80,14 +72,11 @@ async def test_a_gloss_is_found_or_said_to_be_unknown(tmp_path: Path, levels_cam
 
 
 async def test_the_page_is_light(tmp_path: Path, levels_camera: Path) -> None:
-    async with (
-        serve(SETTINGS, StandIn()) as server,
-        opened(tmp_path, camera_flags(levels_camera), server.url) as page,
-    ):
+    async with served(tmp_path, camera_flags(levels_camera)) as page:
         await expect(page.locator("#glosses li").first).to_be_attached()
         loads = await page.evaluate(
             "[...performance.getEntriesByType('navigation'), "
             "...performance.getEntriesByType('resource')].map((e) => [e.name, e.decodedBodySize])"
         )
-        assert all(name.startswith(server.url) for name, _ in loads)
+        assert all(name.startswith(page.url) for name, _ in loads)
         assert 20_000 < sum(size for _, size in loads) < MOST_BYTES

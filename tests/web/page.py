@@ -1,0 +1,52 @@
+"""The page, opened by the tests in a real Chromium, and where to look on it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from playwright.async_api import Page, expect
+
+from streaming.server import serve
+from streaming.settings import ServerSettings, SessionSettings, Settings
+from streaming.standin import StandIn
+from tests.browser import browser_page
+
+SETTINGS = Settings(
+    server=ServerSettings(
+        port=0, max_sessions=2, max_sessions_per_address=2, retry_after_s=2, grace_s=0.5
+    ),
+    session=SessionSettings(loopback_ice=True),
+)
+LIVE_MS = 20_000  # a whole start on a busy machine
+
+
+@asynccontextmanager
+async def opened(
+    folder: Path, flags: Sequence[str], url: str, *, faults: list[str] | None = None
+) -> AsyncIterator[Page]:
+    """The page at `url`; what it reports to the console as an error must be in `faults`."""
+    seen: list[str] = []
+    async with browser_page(folder, flags) as page:
+        page.on("console", lambda m: seen.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: seen.append(str(error)))
+        await page.goto(url)
+        yield page
+    unexpected = [text for text in seen if not any(known in text for known in faults or [])]
+    assert not unexpected
+
+
+@asynccontextmanager
+async def served(folder: Path, flags: Sequence[str]) -> AsyncIterator[Page]:
+    """The page of a server of its own, with the stand-in recogniser."""
+    async with serve(SETTINGS, StandIn()) as server, opened(folder, flags, server.url) as page:
+        yield page
+
+
+async def is_live(page: Page) -> None:
+    await expect(page.locator("#status")).to_have_attribute("data-state", "live", timeout=LIVE_MS)
+
+
+def sign(gloss: str) -> str:
+    return f'#transcript li[data-gloss="{gloss}"][data-final="true"]'
