@@ -40,6 +40,7 @@ export class Transcript {
     row.dataset.gloss = sign.gloss;
     row.dataset.final = String(sign.final);
     row.dataset.p = sign.p;
+    row.dataset.start = sign.start_s;
     row.dataset.length = Math.max(0, sign.end_s - sign.start_s).toFixed(3);
     row.title = `${sign.start_s.toFixed(1)}–${sign.end_s.toFixed(1)} s of the video`;
     row.querySelector(".gloss").textContent = sign.gloss;
@@ -58,14 +59,20 @@ export class Transcript {
     this.#announcer.textContent = "";
   }
 
-  /** Oldest first: {gloss, p, start_s, end_s, at, line}; seconds from the first one, `at` ISO 8601. */
+  /**
+   * Oldest first: {gloss, p, start_s, end_s, at, line}; seconds from the first one, `at` ISO 8601.
+   * Within a session by the video's own time; sessions are joined by when their first sign came.
+   */
   get signs() {
     const rows = [...this.#list.children].reverse();
-    const firstMs = rows.length ? Date.parse(rows[0].querySelector("time").dateTime) : 0;
+    const began = new Map(); // session -> when its video began, s since 1970
+    let first = null;
     return rows.map((row) => {
       const time = row.querySelector("time");
-      const start = (Date.parse(time.dateTime) - firstMs) / 1000;
-      const { gloss, p, length } = row.dataset;
+      const { gloss, p, session, length } = row.dataset;
+      if (!began.has(session)) began.set(session, Date.parse(time.dateTime) / 1000 - Number(row.dataset.start));
+      first ??= began.get(session) + Number(row.dataset.start);
+      const start = Number((began.get(session) + Number(row.dataset.start) - first).toFixed(3));
       return {
         gloss,
         p: Number(p),

@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from playwright.async_api import Page, expect
 
 from tests.browser import camera_flags
@@ -44,6 +45,11 @@ async def test_signs_are_saved_as_text_captions_and_json(
         assert len(signs) == count and signs[0]["start_s"] == 0
         assert [one["start_s"] for one in signs] == sorted(one["start_s"] for one in signs)
         assert all(one["end_s"] > one["start_s"] and 0 < one["p"] <= 1 for one in signs)
+        of_video = await page.eval_on_selector_all(
+            "#transcript li", "rows => rows.map((row) => Number(row.dataset.start)).reverse()"
+        )
+        expected = [start - of_video[0] for start in of_video]
+        assert [one["start_s"] for one in signs] == pytest.approx(expected, abs=0.002)
 
         name, text = await saved(page, "vtt")
         assert text.startswith("WEBVTT\n\n") and "not a translation" in text
@@ -52,6 +58,18 @@ async def test_signs_are_saved_as_text_captions_and_json(
         )
         assert [cue[2] for cue in cues] == [one["gloss"] for one in signs]
         assert all(start < end for start, end, _ in cues)
+
+
+async def test_captions_have_no_markup_of_their_own(tmp_path: Path, levels_camera: Path) -> None:
+    hostile = {"gloss": "<b>fish</b> & chips", "p": 1, "start_s": 3661.5, "end_s": 3662, "line": ""}
+    async with served(tmp_path, camera_flags(levels_camera)) as page:
+        async with page.expect_download() as coming:
+            await page.evaluate(
+                "async (sign) => (await import('/static/download.js')).download([sign], 'vtt')",
+                hostile,
+            )
+        text = await asyncio.to_thread(Path(await (await coming.value).path()).read_text)
+    assert "01:01:01.500 --> 01:01:02.000\n&lt;b&gt;fish&lt;/b&gt; &amp; chips\n" in text
 
 
 async def test_a_gloss_is_found_or_said_to_be_unknown(tmp_path: Path, levels_camera: Path) -> None:
