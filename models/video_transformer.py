@@ -3,8 +3,8 @@
     video (B, T, C, H, W) -> tubelets -> blocks of attention and MLP -> norm -> (B, N, D)
 
 It computes the function of transformers' `VJEPA2Model` without the predictor, and less on the way:
-queries, keys and values in one product, rotation tables made once a grid in float32, tubelets cut
-by a reshape and embedded by one product. Tokens are ordered by time, row, column, N = T/2 * H/16 *
+queries, keys and values in one product, rotation tables made once in float32, tubelets cut by a
+reshape and embedded by one product. Tokens are ordered by time, row, column, N = T/2 * H/16 *
 W/16. The weights come from a checkpoint of transformers, see `converted`.
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -63,53 +62,63 @@ class Shape:
         )
 
 
+Grid = tuple[int, int, int]  # tubelets in time, down and across
+
+
 class VideoTransformer(nn.Module):
-    """Call it with a video (B, T, C, H, W), normalised; any grid of whole tubelets will do.
+    """Call it with a normalised video (B, T, C, H, W) of the size it was made for.
 
     Raises (from a call):
-        ValueError: the video has another number of channels, or no whole tubelets.
+        ValueError: the video is of another size: its positions would be wrong.
     """
 
-    def __init__(self, shape: Shape) -> None:
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, shape: Shape, grid: Grid) -> None:
+        """An encoder of `shape` for videos of `grid` tubelets, square or not."""
         super().__init__()
+        if min(grid) < 1:
+            raise ValueError(f"a grid of {grid} tubelets holds no video")
         self.shape = shape
+        self.grid = grid
+        self.video_size = (
+            grid[0] * shape.tubelet,
+            shape.channels,
+            grid[1] * shape.patch,
+            grid[2] * shape.patch,
+        )  # T, C, H, W
         self.embed = nn.Linear(
             shape.channels * shape.tubelet * shape.patch * shape.patch, shape.width
         )
         self.blocks = nn.ModuleList(_Block(shape) for _ in range(shape.depth))
         self.norm = nn.LayerNorm(shape.width, eps=shape.norm_eps)
+        cos, sin = rotations(grid, shape.width // shape.heads)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
 
     def forward(self, video: Tensor) -> Tensor:
         """(B, N, D) The tokens of `video`."""
-        tubelets, grid = self._tubelets(video)
-        x = self.embed(tubelets)  # B, N, D
-        cos, sin = rotations(grid, self.shape.width // self.shape.heads, x.device, x.dtype)
+        x = self.embed(self._tubelets(video))  # B, N, D
         for block in self.blocks:
-            x = block(x, cos, sin)
+            x = block(x, self.cos, self.sin)
         tokens: Tensor = self.norm(x)
         return tokens
 
     def steps(self, video: Tensor) -> Tensor:
         """(B, T/2, D) The mean of the tokens of each time step, taken in float32."""
         tokens: Tensor = self(video).float()
-        batch, count, width = tokens.shape
-        times = video.shape[1] // self.shape.tubelet
-        return tokens.view(batch, times, count // times, width).mean(2)
+        return tokens.view(len(tokens), self.grid[0], -1, self.shape.width).mean(2)
 
-    def _tubelets(self, video: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
-        """(B, N, C * t * p * p) and the grid: how many there are in time, down and across."""
-        t, p = self.shape.tubelet, self.shape.patch
-        batch, frames, channels, height, width = video.shape
-        if channels != self.shape.channels:
-            raise ValueError(f"a video of {channels} channels, not {self.shape.channels}")
-        if not frames or not height or not width or frames % t or height % p or width % p:
+    def _tubelets(self, video: Tensor) -> Tensor:
+        """(B, N, C * t * p * p)"""
+        if video.shape[1:] != self.video_size:
             raise ValueError(
-                f"{frames} frames of {width}x{height} px are not whole tubelets of {t} frames "
-                f"and {p}x{p} px"
+                f"a video of (T, C, H, W) {tuple(video.shape[1:])}, not {self.video_size}"
             )
-        grid = (frames // t, height // p, width // p)
-        cut = video.reshape(batch, grid[0], t, channels, grid[1], p, grid[2], p)
-        return cut.permute(0, 1, 4, 6, 3, 2, 5, 7).flatten(4).flatten(1, 3), grid
+        (times, down, across), t, p = self.grid, self.shape.tubelet, self.shape.patch
+        cut = video.reshape(len(video), times, t, self.shape.channels, down, p, across, p)
+        return cut.permute(0, 1, 4, 6, 3, 2, 5, 7).flatten(4).flatten(1, 3)
 
 
 class _Block(nn.Module):
@@ -139,23 +148,13 @@ def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat((-second, first), -1) * sin
 
 
-@lru_cache(maxsize=16)
-def rotations(
-    grid: tuple[int, int, int], size: int, device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """cos and sin (N, size) of each token's angles, for heads of `size` features in our order.
+def rotations(grid: Grid, size: int) -> tuple[Tensor, Tensor]:
+    """cos and sin (N, size), float32, of each token's angles, for heads of `size` features.
 
     A third of a head turns with time, one with the row, one with the column (each an even number
-    of features); what is left over does not turn. Angles are made in float32 whatever `dtype` is:
-    in bfloat16 a position times a frequency would be wrong by up to a tenth.
+    of features); what is left over does not turn. Features are in our order. In bfloat16 a position
+    times a frequency would be wrong by up to a tenth, so angles are made before any cast.
     """
-    with torch.inference_mode(False):  # they are kept for others too
-        angles = _angles(grid, size)
-        return angles.cos().to(device, dtype), angles.sin().to(device, dtype)
-
-
-def _angles(grid: tuple[int, int, int], size: int) -> Tensor:
-    """(N, size) in radians."""
     axis = 2 * (size // 3 // 2)
     rates = _THETA ** -(torch.arange(axis // 2, dtype=torch.float32) / (axis / 2))
     places = torch.cartesian_prod(*(torch.arange(count, dtype=torch.float32) for count in grid))
@@ -163,7 +162,8 @@ def _angles(grid: tuple[int, int, int], size: int) -> Tensor:
     for i in range(3):
         # Published weights expect the rates tiled, although neighbouring features turn together.
         angles[:, i * axis : (i + 1) * axis] = places[:, i : i + 1] * rates.repeat(2)
-    return angles[:, _pairs_apart(size)]
+    angles = angles[:, _pairs_apart(size)]
+    return angles.cos(), angles.sin()
 
 
 def _pairs_apart(size: int) -> Tensor:
@@ -216,7 +216,7 @@ def converted(weights: Mapping[str, Tensor], shape: Shape) -> dict[str, Tensor]:
     if left:
         raise ValueError(f"the checkpoint has {min(left)}, which is not the encoder's")
     with torch.device("meta"):
-        wanted = VideoTransformer(shape).state_dict()
+        wanted = VideoTransformer(shape, (1, 1, 1)).state_dict()
     for name, tensor in ours.items():
         if tensor.shape != wanted[name].shape:
             sizes = tuple(tensor.shape), tuple(wanted[name].shape)

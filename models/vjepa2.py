@@ -200,10 +200,10 @@ def _load(spec: EncoderSpec, folder: Path | None, dtype: torch.dtype) -> VideoTr
     if lost or report["mismatched_keys"]:
         raise ValueError(f"{where}: weights are missing or of another shape ({len(lost)} missing)")
     shape = Shape.of(model.config)
-    with torch.device("meta"):  # no memory for weights that are to be replaced
-        lean = VideoTransformer(shape)
+    side = model.config.crop_size // shape.patch
+    lean = VideoTransformer(shape, (spec.frames // shape.tubelet, side, side))
     lean.load_state_dict(converted(model.encoder.state_dict(), shape), assign=True)
-    return lean.eval().requires_grad_(False)
+    return lean.to(dtype).eval().requires_grad_(False)
 
 
 def _fingerprint(folder: Path) -> str:

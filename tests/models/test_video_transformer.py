@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import VJEPA2Config, VJEPA2Model
 
-from models.video_transformer import Shape, VideoTransformer, converted, restored, rotations
+from models.video_transformer import Grid, Shape, VideoTransformer, converted, restored, rotations
 
 # The published sizes at full width; two of their 24, 32 and 40 blocks, for memory and time.
 SIZES: dict[str, dict[str, Any]] = {
@@ -31,8 +31,12 @@ def reference(seed: int = 0, **changes: Any) -> tuple[Any, Shape]:
     return model, Shape.of(config)
 
 
-def ours(model: Any, shape: Shape) -> VideoTransformer:
-    lean = VideoTransformer(shape).eval().requires_grad_(False)
+def ours(model: Any, shape: Shape, grid: Grid | None = None) -> VideoTransformer:
+    """Our encoder with the weights of `model`, for its own grid of tubelets or another one."""
+    config = model.config
+    side = config.crop_size // shape.patch
+    grid = grid or (config.frames_per_clip // shape.tubelet, side, side)
+    lean = VideoTransformer(shape, grid).eval().requires_grad_(False)
     lean.load_state_dict(converted(model.state_dict(), shape))
     return lean
 
@@ -82,16 +86,17 @@ def test_computes_the_same_function_in_other_shapes(changes: dict[str, Any]) -> 
 def test_fewer_frames_than_the_checkpoint_was_made_for() -> None:
     model, shape = reference(**TINY)
     pictures = video(1, 2, 3, 32, 32)
-    assert (ours(model, shape)(pictures) - model(pictures).last_hidden_state).abs().max() <= 1e-5
+    got = ours(model, shape, (1, 2, 2))(pictures)
+    assert (got - model(pictures).last_hidden_state).abs().max() <= 1e-5
 
 
 def test_a_wide_picture_has_the_positions_of_its_own_grid() -> None:
     # Its left half, alone, has the tables of a square picture's tokens.
-    cos, _ = rotations((2, 3, 6), 32, torch.device("cpu"), torch.float32)
-    square, _ = rotations((2, 3, 3), 32, torch.device("cpu"), torch.float32)
+    cos, _ = rotations((2, 3, 6), 32)
+    square, _ = rotations((2, 3, 3), 32)
     torch.testing.assert_close(cos.view(2, 3, 6, 32)[:, :, :3], square.view(2, 3, 3, 32))
     _, shape = reference(**TINY)
-    assert VideoTransformer(shape)(video(1, 4, 3, 32, 64)).shape == (1, 16, 32)
+    assert VideoTransformer(shape, (2, 2, 4))(video(1, 4, 3, 32, 64)).shape == (1, 16, 32)
 
 
 def test_bfloat16_keeps_the_direction() -> None:
@@ -120,11 +125,13 @@ def test_weights_go_both_ways_and_strictly() -> None:
         converted({**theirs, key: torch.zeros(3, 32)}, shape)
 
 
-@pytest.mark.parametrize("size", [(3, 3, 32, 32), (4, 3, 40, 32), (4, 3, 32, 24), (4, 1, 32, 32)])
-def test_a_video_that_it_cannot_take(size: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("size", [(3, 3, 32, 32), (4, 3, 48, 32), (4, 3, 32, 16), (4, 1, 32, 32)])
+def test_a_video_of_another_size(size: tuple[int, ...]) -> None:
     _, shape = reference(**TINY)
-    with pytest.raises(ValueError, match=r"whole tubelets|channels"):
-        VideoTransformer(shape)(torch.zeros(1, *size))
+    with pytest.raises(ValueError, match=r"not \(4, 3, 32, 32\)"):
+        VideoTransformer(shape, (2, 2, 2))(torch.zeros(1, *size))
+    with pytest.raises(ValueError, match="no video"):
+        VideoTransformer(shape, (0, 2, 2))
 
 
 def test_a_shape_that_it_does_not_know() -> None:
