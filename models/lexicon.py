@@ -82,8 +82,7 @@ class Lexicon:
             raise SpaceMismatch(
                 f"a take has {takes.shape[1]} numbers, this model's have {self._space.dim}"
             )
-        if not np.isfinite(takes).all() or (np.linalg.norm(takes, axis=1) < 1e-3).any():
-            raise LexiconError("a take is empty or has something in it that is no number")
+        check_takes(takes)
         if gloss not in self._taught and len(self._taught) >= MAX_SIGNS:
             raise LexiconFull(f"{MAX_SIGNS} signs are taught already: delete one first")
         self._taught[gloss] = unit(takes)
@@ -161,3 +160,13 @@ def check_name(gloss: str) -> None:
         raise LexiconError(f"a sign's name has 1 to {MAX_NAME} characters, no space at its ends")
     if any(unicodedata.category(character)[0] == "C" for character in gloss):
         raise LexiconError("a sign's name has no control characters")
+
+
+def check_takes(takes: NDArray[np.float32]) -> None:
+    """Takes (n, E) that a sign can be known by.
+
+    Raises:
+        LexiconError: one of them is all zeros, or has something in it that is no number.
+    """
+    if not np.isfinite(takes).all() or (np.linalg.norm(takes, axis=1) < 1e-3).any():
+        raise LexiconError("a take is empty or has something in it that is no number")

@@ -54,7 +54,7 @@ class Admission:
     def not_ready(self) -> str | None:
         """Why no session would be taken now, in words; None when one would."""
         if self.draining:
-            return "The server is stopping."
+            return "The server is stopping. It may be back soon."
         if self._batcher.failures_in_a_row >= _FAILURES:
             return "The recogniser fails; see the server's log."
         if len(self._sessions) >= self._settings.max_sessions:
@@ -75,7 +75,8 @@ class Admission:
         theirs = sum(session.address == address for session in self)
         if theirs >= self._settings.max_sessions_per_address:
             self.counts.refuse("address")
-            raise Problem(429, f"{theirs} sessions from one address.", Retry_After=retry)
+            text = f"Your address has as many pages live as it may ({theirs}). Close one."
+            raise Problem(429, text, Retry_After=retry)
 
     def begin(self, session: Session) -> None:
         """Run a session, and remember it until it ends."""

@@ -18,7 +18,7 @@ _TITLES = {
     406: "That form is not available",
     408: "The request took too long",
     409: "That belongs to another model",
-    412: "The session has changed since",
+    412: "It has changed since",
     413: "The request is too large",
     415: "The content type is not the right one",
     422: "That can't be done with this session",

@@ -6,6 +6,7 @@ A sign is taught by `{"space": id, "takes": [base64, …]}`, see `streaming.take
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import tempfile
@@ -22,6 +23,7 @@ from models.lexicon import (
     LexiconFull,
     SpaceMismatch,
     check_name,
+    check_takes,
 )
 from models.space import EmbeddingSpace
 from streaming.takes import pack, unpack
@@ -58,13 +60,22 @@ def _takes_in(message: object, space: EmbeddingSpace) -> NDArray[np.float32]:
     if not all(isinstance(one, str) for one in takes):
         raise LexiconError("a take is text: base64")
     try:
-        return np.stack([unpack(one, space.dim) for one in takes])
+        rows = np.stack([unpack(one, space.dim) for one in takes])
     except ValueError as error:
         raise LexiconError(str(error)) from None
+    check_takes(rows)
+    return rows
+
+
+class SignChanged(Exception):
+    """A sign is no longer as its writer last saw it. Nothing has changed by this."""
 
 
 class SignStore:
     """Taught signs in a folder: one JSON file for each embedding space.
+
+    Several pages may write: a writer who gives `seen`, the tag of the sign as it saw it last ("" of
+    a sign that was not there), changes that and nothing newer.
 
     Bound: `MAX_SIGNS` signs. A file appears whole or not at all.
     """
@@ -85,34 +96,48 @@ class SignStore:
 
     def all(self) -> dict[str, Any]:
         """As `GET /api/signs` answers."""
-        signs = [{"gloss": gloss, "takes": takes} for gloss, takes in self._signs.items()]
+        signs = [
+            {"gloss": gloss, "takes": takes, "etag": _tag(takes)}
+            for gloss, takes in self._signs.items()
+        ]
         return {"space": self._space.id, "signs": signs}
 
-    async def put(self, gloss: str, takes: NDArray[np.float32]) -> None:
-        """Keep a sign by `takes` (n, E), in the place of an older one of the name.
+    async def put(self, gloss: str, takes: NDArray[np.float32], seen: str | None = None) -> str:
+        """Keep a sign by `takes` (n, E), in the place of an older one of the name. Returns its tag.
 
         Raises:
             LexiconError: the name can't be used.
             LexiconFull: there are `MAX_SIGNS` already.
+            SignChanged: it is not as `seen` says.
             OSError: it could not be written; what was kept before still is.
         """
         check_name(gloss)
+        packed = [pack(take) for take in takes]
         async with self._turn:
+            self._check(gloss, seen)
             if gloss not in self._signs and len(self._signs) >= MAX_SIGNS:
                 raise LexiconFull(f"{MAX_SIGNS} signs are kept already: delete one first")
-            await self._keep({**self._signs, gloss: [pack(take) for take in takes]})
+            await self._keep({**self._signs, gloss: packed})
+        return _tag(packed)
 
-    async def delete(self, gloss: str) -> None:
+    async def delete(self, gloss: str, seen: str | None = None) -> None:
         """Keep a sign no longer.
 
         Raises:
             KeyError: it was not kept.
+            SignChanged: it is not as `seen` says.
             OSError: the file could not be written; the sign is still kept.
         """
         async with self._turn:
             if gloss not in self._signs:
                 raise KeyError(gloss)
+            self._check(gloss, seen)
             await self._keep({name: t for name, t in self._signs.items() if name != gloss})
+
+    def _check(self, gloss: str, seen: str | None) -> None:
+        takes = self._signs.get(gloss)
+        if seen is not None and seen != (_tag(takes) if takes else ""):
+            raise SignChanged(gloss)
 
     async def _keep(self, signs: dict[str, list[str]]) -> None:
         await asyncio.to_thread(self._write, signs)
@@ -143,3 +168,8 @@ class SignStore:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{self._file}: no taught signs of ours: {error}") from error
         return signs
+
+
+def _tag(takes: list[str]) -> str:
+    """The entity tag (RFC 9110) of a sign of these takes."""
+    return f'"{hashlib.sha256(" ".join(takes).encode()).hexdigest()[:16]}"'

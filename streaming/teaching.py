@@ -2,6 +2,9 @@
 
 PUT, DELETE /whip/{id}/signs/{gloss}    a session knows the sign from its next answer on
 GET /api/signs, PUT, DELETE /api/signs/{gloss}    kept on the server, where it was asked to
+
+Those who write to the folder say with If-Match, or If-None-Match: *, what they saw of the sign, so
+that two pages do not undo each other's work.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from models.lexicon import MAX_SIGNS, LexiconError, LexiconFull, SpaceMismatch
 from models.space import EmbeddingSpace
 from streaming.problems import Problem
 from streaming.session import Session
-from streaming.signs import SignStore, most_takes, parse_takes
+from streaming.signs import SignChanged, SignStore, most_takes, parse_takes
 
 
 class Teaching:
@@ -78,13 +81,13 @@ class Teaching:
         store = self._open(request)
         body, gloss = await request.read(), request.match_info["gloss"]
         with _told():
-            await store.put(gloss, parse_takes(body, self._space))
-        return web.Response(status=204)
+            etag = await store.put(gloss, parse_takes(body, self._space), _seen(request))
+        return web.Response(status=204, headers={"ETag": etag})
 
     async def _drop(self, request: web.Request) -> web.Response:
         store = self._open(request)
         with _told():
-            await store.delete(request.match_info["gloss"])
+            await store.delete(request.match_info["gloss"], _seen(request))
         return web.Response(status=204)
 
     def _open(self, request: web.Request) -> SignStore:
@@ -105,8 +108,17 @@ def _told() -> Iterator[None]:
         raise Problem(429, _sentence(error)) from error
     except LexiconError as error:
         raise Problem(400, _sentence(error)) from error
+    except SignChanged as error:
+        raise Problem(412, "The sign was changed on another page meanwhile.") from error
     except KeyError as error:
         raise Problem(404, "No sign of that name was taught.") from error
+
+
+def _seen(request: web.Request) -> str | None:
+    """What the writer saw of a sign: its tag, "" for nothing; None where it does not say."""
+    if "If-None-Match" in request.headers:
+        return ""
+    return request.headers.get("If-Match")
 
 
 def _sentence(error: Exception) -> str:

@@ -71,6 +71,8 @@ const teach = new TeachPanel({
   root: at("panel-teach"),
   send: (message) => session?.send(message),
   request: (suffix, options) => session.request(suffix, options),
+  token,
+  preview: at("preview"),
   announce,
   start: begin,
 });
@@ -252,8 +254,13 @@ at("stage").addEventListener("preview", ({ detail: shown }) => (at("strip").data
 at("settings-open").addEventListener("click", () => settings.open(model?.threshold ?? null));
 settings.addEventListener("change", ({ detail }) => apply(detail));
 at("copy").addEventListener("click", async () => {
-  await navigator.clipboard.writeText(transcript.text());
-  at("announcer").textContent = "Transcript copied";
+  try {
+    await navigator.clipboard.writeText(transcript.text());
+    at("copy-fault").textContent = "";
+    announce("Transcript copied");
+  } catch {
+    at("copy-fault").textContent = "The browser did not allow copying. Select the text and copy it yourself.";
+  }
 });
 at("save").addEventListener("change", ({ target }) => {
   if (target.value) download(transcript.signs, target.value);
@@ -263,6 +270,7 @@ at("clear").addEventListener("click", () => {
   session?.send({ type: "clear" });
   transcript.clear();
   current.rest(session ? "Sign to the camera" : "Start the camera and sign");
+  at("copy-fault").textContent = "";
   at("copy").hidden = at("clear").hidden = at("save").hidden = true;
   at("toggle").focus();
 });

@@ -1,155 +1,210 @@
-// The signs that were taught here: kept in this browser as the numbers the server gave, never video.
+// All the signs that a person taught, wherever they are kept: in this browser, or on the server
+// where it offers that. What the server does not take waits in the browser until it does.
 
-const KEY = "livegloss.signs.1";
-const FORMAT = "livegloss-signs";
-const MAX_KEPT = 200; // signs, of all models together
-const MAX_TAKES = 8;
-const MAX_NAME = 60;
-const MAX_TAKE = 16_384; // characters of base64
-const UNLIKE = 3; // times as far off as the other takes are in the middle
-const SAME = 0.05; // takes that lie nearer to each other than this are alike, whatever the rest do
+import { BrowserStore } from "/static/browser_store.js";
+import { ConnectionError } from "/static/connection.js";
+import { ServerStore } from "/static/server_store.js";
+import { IDLE, NotKept, parse, shown, written } from "/static/sign.js";
+import { joined, without } from "/static/takes.js";
 
-export const IDLE = "idle"; // taught under this name: what is no sign
-export const MAX_FILE = 8_000_000; // bytes
+const today = () => new Date().toISOString().slice(0, 10);
 
-/** What is wrong with a name, in words for a person; "" when it is fine. */
-export function nameFault(name) {
-  if (!name) return "Give the sign a name.";
-  if ([...name].length > MAX_NAME) return `A name has at most ${MAX_NAME} characters.`;
-  if (/\p{C}/u.test(name)) return "The name has a character that cannot be shown.";
-  return "";
-}
-
-/** The numbers of a take: base64 of float16, little-endian. Throws where it is not that. */
-export function unpack(take) {
-  const bytes = Uint8Array.from(atob(take), (letter) => letter.charCodeAt(0));
-  const view = new DataView(bytes.buffer);
-  if (!bytes.length || bytes.length % 2) throw new RangeError("not whole numbers");
-  return Float32Array.from({ length: bytes.length / 2 }, (_, i) => {
-    const half = view.getUint16(2 * i, true);
-    const exponent = (half >> 10) & 31;
-    if (exponent === 31) throw new RangeError("not a number");
-    const part = half & 1023;
-    const size = exponent ? 2 ** (exponent - 25) * (1024 + part) : 2 ** -24 * part;
-    return half >> 15 ? -size : size;
-  });
-}
-
-const distance = (a, b) => {
-  let [ab, aa, bb] = [0, 0, 0];
-  for (let i = 0; i < a.length; i += 1) {
-    ab += a[i] * b[i];
-    aa += a[i] * a[i];
-    bb += b[i] * b[i];
-  }
-  return 1 - ab / Math.sqrt(aa * bb || 1);
-};
-const mean = (rows) => rows[0].map((_, i) => rows.reduce((sum, row) => sum + row[i], 0) / rows.length);
-const middle = (numbers) => [...numbers].sort((a, b) => a - b)[numbers.length >> 1];
-
-/** Places of the takes that look unlike the rest of their sign; none for fewer than three takes. */
-export function unlike(takes) {
-  if (takes.length < 3) return [];
-  const rows = takes.map(unpack);
-  const off = rows.map((row, i) => distance(row, mean(rows.filter((_, j) => j !== i))));
-  const usual = Math.max(SAME, UNLIKE * middle(off));
-  return off.flatMap((far, i) => (far > usual ? [i] : []));
-}
-
-/** The sign of `others` that looks so much like `sign` that they may be mixed up, or undefined. */
-export function lookalike(sign, others) {
-  const rows = sign.takes.map(unpack);
-  const own = mean(rows);
-  const spread = Math.max(...rows.map((row) => distance(row, own)));
-  return others.find((other) => {
-    if (other.gloss === sign.gloss || other.space !== sign.space) return false;
-    return distance(own, mean(other.takes.map(unpack))) <= Math.max(spread, SAME / 10);
-  });
-}
-
-// One sign as it is kept and exported; throws where it is anything else.
-function checked({ gloss, space, takes, date }) {
-  const text = (value, most) => typeof value === "string" && value.length > 0 && value.length <= most;
-  if (!text(gloss, 2 * MAX_NAME) || gloss !== gloss.trim() || nameFault(gloss)) throw new TypeError("name");
-  if (!text(space, 100) || !/^\d{4}-\d\d-\d\d$/.test(date)) throw new TypeError("space or date");
-  if (!Array.isArray(takes) || takes.length < 1 || takes.length > MAX_TAKES) throw new TypeError("takes");
-  if (!takes.every((take) => text(take, MAX_TAKE))) throw new TypeError("take");
-  const sizes = new Set(takes.map((take) => unpack(take).length));
-  if (sizes.size !== 1) throw new TypeError("takes of several sizes");
-  return { gloss, space, takes: [...takes], date };
-}
-
-function parse(text) {
-  const file = JSON.parse(text);
-  if (file.format !== FORMAT || file.version !== 1 || !Array.isArray(file.signs)) throw new TypeError("format");
-  if (file.signs.length > MAX_KEPT) throw new RangeError("too many");
-  return file.signs.map(checked);
-}
-
-/** Taught signs, `{gloss, space, takes, date}` each. Bound: 200 signs. What changes is kept at once. */
+/**
+ * Signs are `{gloss, space, takes, date, place}`; `place` is "server", "waiting" (for the server), or
+ * anything else for this browser. What changes them throws NotKept, after keeping what can be kept.
+ */
 export class TaughtSigns {
-  #signs;
+  #token;
+  #browser;
+  #server = null;
+  #read = false; // was the server's folder seen?
+  #most = 8; // takes of a sign
 
-  constructor() {
-    try {
-      this.#signs = parse(localStorage.getItem(KEY));
-    } catch {
-      this.#signs = []; // nothing kept yet, or not ours
+  space = null; // the model's: signs of another one are kept, but of no use now
+
+  /** `changed()` is called when another page of this browser changed something. */
+  constructor({ token, changed }) {
+    this.#token = token;
+    this.#browser = new BrowserStore(changed);
+  }
+
+  /** What the model's card says: `{space, store, takes}`. */
+  model({ space, store, takes }) {
+    if (space !== this.space || store !== (this.#server !== null)) {
+      this.#server = store ? new ServerStore(this.#token, space) : null;
+      this.#read = false;
     }
+    this.space = space;
+    this.#most = takes;
   }
 
   get all() {
-    return [...this.#signs];
+    const here = this.#browser.signs;
+    const waits = new Set(here.filter((sign) => this.#waits(sign)).map(({ gloss }) => gloss));
+    const there = this.#server?.signs.filter(({ gloss }) => !waits.has(gloss)) ?? [];
+    return [...there, ...here];
   }
 
-  of(space) {
-    return this.#signs.filter((sign) => sign.space === space);
+  /** Those that this model can use, one of a name. */
+  get usable() {
+    const first = new Map();
+    const here = this.all.filter(({ space }) => this.space === null || space === this.space);
+    for (const sign of here) if (!first.has(sign.gloss)) first.set(sign.gloss, sign);
+    return [...first.values()];
   }
 
-  find(gloss, space) {
-    return this.#signs.find((sign) => sign.gloss === gloss && sign.space === space);
+  /** Signs of this browser of which nobody said whether they should go to the server. */
+  get undecided() {
+    if (!this.#read) return [];
+    return this.#browser.signs.filter(({ space, place }) => space === this.space && place === undefined);
   }
 
-  /** Keeps a sign in the place of an older one of its name. Throws an Error in words for a person. */
-  keep(sign) {
-    this.#put([sign]);
+  /** Where a new sign is kept, to follow "a row of numbers". */
+  get where() {
+    if (this.#server) return "stored on this server for everyone who has its token";
+    return this.#browser.stored ? "stored in this browser" : "gone when this page is closed, for this browser does not store it";
   }
 
-  drop({ gloss, space }) {
-    this.#write(this.#signs.filter((sign) => sign.gloss !== gloss || sign.space !== space));
+  find(gloss) {
+    return this.usable.find((sign) => sign.gloss === gloss);
   }
 
-  export() {
-    return JSON.stringify({ format: FORMAT, version: 1, signs: this.#signs });
+  /** Sees what the server has, and hands it what waits. False where the server keeps no signs. */
+  async refresh() {
+    if (!this.#server) return false;
+    try {
+      await this.#server.read();
+    } catch (error) {
+      throw new NotKept(`The signs on the server could not be read. ${error.message}`);
+    }
+    this.#read = true;
+    await this.#send(this.#browser.signs.filter((sign) => this.#waits(sign)));
+    return true;
   }
 
-  /** Adds the signs of a file; those of the same name are replaced. Returns them. Throws as `keep`. */
-  import(text) {
+  /** Adds takes to a sign, or begins it with them. */
+  async add(gloss, space, takes) {
+    await this.#keep(gloss, space, (old) => [...old, ...takes].slice(-this.#most));
+  }
+
+  /** Puts takes in the place of a sign's old ones. */
+  async replace(gloss, space, takes) {
+    await this.#keep(gloss, space, () => takes);
+  }
+
+  async drop(sign) {
+    if (sign.place !== "server") this.#browser.drop(sign.gloss, sign.space);
+    if (sign.place === "server" || this.#waits(sign)) await this.#change(sign.gloss, () => [], "deleted");
+  }
+
+  /** Deletes the take at `place`, and with its last one the sign. */
+  async dropTake(sign, place) {
+    const takes = sign.takes.filter((_, i) => i !== place);
+    if (sign.place === "server") await this.#change(sign.gloss, (now) => without(now, [sign.takes[place]]), "changed");
+    else if (takes.length) this.#browser.put([{ ...sign, takes }]);
+    else await this.drop(sign);
+  }
+
+  /** The new name is kept before the old one goes. */
+  async rename(sign, name) {
+    if (sign.place !== "server") return this.#browser.rename(sign, name);
+    const begin = (old) => {
+      if (old.length) throw new NotKept(`The server has a sign named ${name} already.`);
+      return sign.takes;
+    };
+    await this.#change(name, begin, "renamed", sign.gloss);
+    // Takes that another page added to the old name meanwhile stay under it.
+    await this.#change(sign.gloss, (now) => without(now, sign.takes), `deleted; it is kept as ${name} too`);
+  }
+
+  /** Adds the signs of a file, and takes to those that are here. Returns how many signs. */
+  async import(text) {
     let signs;
     try {
       signs = parse(text);
     } catch {
-      throw new Error("This is no file of taught signs. Nothing was changed.");
+      throw new NotKept("This is no file of taught signs. Nothing was changed.");
     }
-    this.#put(signs);
-    return signs;
+    const kept = this.all;
+    const merged = signs.map((sign) => {
+      const old = kept.find(({ gloss, space }) => gloss === sign.gloss && space === sign.space);
+      return { ...sign, place: old?.place, takes: this.#join(old?.takes ?? [], sign) };
+    });
+    const goes = ({ space, place }) => this.#server && space === this.space && place !== "stays";
+    this.#browser.put(merged.filter((sign) => !goes(sign)));
+    await this.#send(merged.filter(goes));
+    return signs.length;
   }
 
-  #put(signs) {
-    const key = ({ gloss, space }) => JSON.stringify([space, gloss]);
-    const kept = new Map(this.#signs.map((sign) => [key(sign), sign]));
-    for (const sign of signs) kept.set(key(sign), checked(sign));
-    if (kept.size > MAX_KEPT) throw new Error(`At most ${MAX_KEPT} signs can be kept here. Delete some first.`);
-    this.#write([...kept.values()]);
+  export() {
+    return written(this.all.map(({ place, ...sign }) => sign));
   }
 
-  #write(signs) {
-    const text = JSON.stringify({ format: FORMAT, version: 1, signs });
+  /** Moves what is undecided to the server. */
+  async move() {
+    await this.#send(this.undecided);
+  }
+
+  /** Leaves what is undecided here for good. */
+  stay() {
+    this.#browser.put(this.undecided.map((sign) => ({ ...sign, place: "stays" })));
+  }
+
+  #waits({ space, place }) {
+    return this.#server !== null && space === this.space && place === "waiting";
+  }
+
+  // Rest is always recorded whole; of other signs takes are gathered.
+  #join(old, { gloss, takes }) {
+    return gloss === IDLE ? takes : joined(old, takes).slice(-this.#most);
+  }
+
+  async #keep(gloss, space, change) {
+    const known = this.all.find((sign) => sign.gloss === gloss && sign.space === space);
+    const here = { gloss, space, takes: change(known?.takes ?? []), date: today() };
+    const stays = known && known.place !== "server" && known.place !== "waiting";
+    if (!this.#server || space !== this.space || stays) return this.#browser.put([{ ...here, place: known?.place }]);
+    const waited = known?.place === "waiting" ? known.takes : [];
     try {
-      localStorage.setItem(KEY, text);
-    } catch {
-      throw new Error("This browser has no room left to keep signs. Nothing was changed.");
+      await this.#server.change(gloss, (old) => change(joined(old, waited)));
+    } catch (error) {
+      throw new NotKept(this.#wait([here], error));
     }
-    this.#signs = signs;
+    this.#browser.drop(gloss, space);
+  }
+
+  async #change(gloss, change, what, named = gloss) {
+    try {
+      await this.#server.change(gloss, change);
+    } catch (error) {
+      throw new NotKept(`On the server ${shown(named)} could not be ${what}. ${error.message}`);
+    }
+  }
+
+  // Hands signs to the server, as far as it takes them.
+  async #send(signs) {
+    const faults = [];
+    for (const [i, sign] of signs.entries()) {
+      try {
+        await this.#server.change(sign.gloss, (old) => this.#join(old, sign));
+        this.#browser.drop(sign.gloss, sign.space);
+      } catch (error) {
+        const gone = error instanceof ConnectionError; // then it would not take the others either
+        faults.push(this.#wait(gone ? signs.slice(i) : [sign], error));
+        if (gone) break;
+      }
+    }
+    if (faults.length) throw new NotKept(faults[0]);
+  }
+
+  // Keeps here what the server did not take. Returns what to say of it.
+  #wait(signs, error) {
+    const text = `The server did not take ${signs.map(({ gloss }) => shown(gloss)).join(", ")}. ${error.message}`;
+    try {
+      this.#browser.put(signs.map((sign) => ({ ...sign, place: "waiting" })));
+    } catch (full) {
+      return `${text} ${full.message}`;
+    }
+    return `${text} This browser keeps ${signs.length === 1 ? "it" : "them"} until the server does.`;
   }
 }

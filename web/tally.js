@@ -38,7 +38,11 @@ export class Tally {
 
   forget() {
     this.#entries.clear();
-    localStorage.removeItem(KEY);
+    try {
+      localStorage.removeItem(KEY);
+    } catch {
+      // this browser keeps nothing for the page
+    }
   }
 
   /** 0 (always recognised of late) to 1 (never); one half for what was never asked. */

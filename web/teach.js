@@ -1,94 +1,82 @@
-// Teaching a sign: takes follow each other hands-free, then the session knows the sign.
+// The Teach panel: a sign is named, recorded, kept, and tried.
 
-import { save } from "/static/download.js";
-import { element } from "/static/element.js";
-import { IDLE, lookalike, MAX_FILE, nameFault, TaughtSigns, unlike } from "/static/signs.js";
+import { FEWEST, Recording } from "/static/recording.js";
+import { Shelf } from "/static/shelf.js";
+import { IDLE, nameFault, shown } from "/static/sign.js";
+import { Stills } from "/static/still.js";
+import { counted } from "/static/taught.js";
 
-const TAKES = 5; // recorded in one go
-const FEWEST = 3;
-const PAUSE_MS = 2_000;
-const LATE_MS = 5_000; // an answer later than this after the window is lost
-const LOSSES = 2; // in a row, then it stops
-
-const shown = (gloss) => (gloss === IDLE ? "No sign (rest)" : gloss);
-const counted = (number) => (number === 1 ? "1 take" : `${number} takes`);
-
-/** `request(suffix, options)` reaches the session's own address; the rest is as for every panel. */
+/**
+ * `request(suffix, options)` reaches the session's own address, `token` is the server's, `preview`
+ * the video of which stills are made; the rest is as for every panel.
+ */
 export class TeachPanel {
   #root;
-  #send;
-  #request;
   #announce;
   #start;
-  #signs = new TaughtSigns();
+  #shelf;
+  #recording;
   #card = null;
-  #space = null;
   #live = false;
   #windowS = 2;
-  #waiting = null; // the gloss to record once the camera is live
-  #run = null; // {gloss, takes, id, count, losses, timer} while takes are recorded
+  #waiting = null; // {gloss, anew} to record once the camera is live
+  #anew = false; // the takes being recorded stand in for the old ones
   #trying = ""; // the gloss that the person was invited to try
 
-  constructor({ root, send, request, announce, start }) {
+  constructor({ root, send, request, token, preview, announce, start }) {
     this.#root = root;
-    this.#send = send;
-    this.#request = request;
     this.#announce = announce;
     this.#start = start;
+    const stills = new Stills(preview);
+    const tell = (text) => this.#tell(text);
+    this.#recording = new Recording({ root, send, announce, tell, stills, done: (run) => this.#recorded(run) });
+    root.addEventListener("taught", () => this.#offer());
+    this.#shelf = new Shelf({
+      root, token, request, announce, stills, tell,
+      more: ({ gloss }) => this.#record(gloss, gloss === IDLE),
+      nameFault: (name) => this.#nameFault(name),
+      renamed: (old, now) => old === this.#trying && this.#invite(now),
+      dropped: (gloss) => gloss === this.#trying && this.#invite(""),
+    });
     this.#at("form").addEventListener("submit", (event) => {
       event.preventDefault();
       this.#submit();
     });
     this.#at("rest-record").addEventListener("click", () => this.#record(IDLE));
-    this.#at("enough").addEventListener("click", () => this.#end());
-    this.#at("export").addEventListener("click", () => this.#export());
-    this.#at("import").addEventListener("click", () => this.#at("file").click());
-    this.#at("file").addEventListener("change", () => this.#import());
-    this.#list();
   }
 
   model(card) {
     this.#card = card;
-    this.#space = card.signs.space;
-    this.#list();
+    this.#shelf.model(card.signs);
   }
 
-  async hello(message) {
+  hello({ model }) {
     this.#live = true;
-    this.#space = message.model.space;
-    this.#windowS = message.model.window_s;
-    this.#list();
-    for (const sign of this.#signs.of(this.#space)) await this.#teach(sign);
-    if (this.#waiting === null) return;
-    const gloss = this.#waiting;
+    this.#windowS = model.window_s;
+    if (model.space !== this.#card.signs.space) this.#shelf.model({ ...this.#card.signs, space: model.space });
+    this.#shelf.begin();
+    if (this.#waiting) this.#begin(this.#waiting);
     this.#waiting = null;
-    this.#begin(gloss);
   }
 
   state(name) {
     if (name === "live") return;
     this.#live = false;
-    if (this.#run) this.#end("The connection ended. Press Record to go on.");
+    this.#shelf.end();
+    this.#recording.end("The connection ended. Press Record to go on.");
     if (name === "off" || name === "failed") this.#waiting = null;
   }
 
-  take({ id, space, embedding }) {
-    const run = this.#run;
-    if (!run || run.id !== id) return;
-    run.takes.push(embedding);
-    run.space = space;
-    run.losses = 0;
-    this.#fresh();
-    if (run.takes.length >= run.most) this.#end();
-    else this.#next(`Got take ${run.takes.length}.`);
+  take(message) {
+    this.#recording.take(message);
   }
 
-  error({ code, message }) {
-    if (code === "take" && this.#run?.id) this.#lost(message);
+  error({ message }) {
+    this.#recording.lost(message);
   }
 
   sign({ gloss }) {
-    for (const row of this.#at("list").children) row.classList.toggle("hit", row.dataset.gloss === gloss);
+    this.#shelf.mark(gloss);
     if (gloss !== this.#trying) return;
     this.#trying = "";
     this.#at("try").dataset.seen = "true";
@@ -101,247 +89,84 @@ export class TeachPanel {
   }
 
   #tell(text) {
-    this.#at("fault").textContent = text;
+    // Only when it changes: a screen reader would say it again.
+    if (this.#at("fault").textContent !== text) this.#at("fault").textContent = text;
+  }
+
+  #invite(gloss) {
+    this.#trying = gloss;
+    this.#at("try").dataset.seen = "false";
+    this.#at("try").textContent = gloss && `Try it: sign ${gloss} now.`;
+  }
+
+  /** What can be recorded now: a model that was never trained needs rest before signs. */
+  #offer() {
+    const restFirst = this.#card?.glosses.length === 0 && !this.#shelf?.find(IDLE);
+    this.#at("rest").hidden = !restFirst || this.#recording.going;
+    this.#at("form").hidden = restFirst || this.#recording.going;
   }
 
   #submit() {
     const gloss = this.#at("name").value.trim();
-    let fault = nameFault(gloss);
-    if (!fault && gloss.toLowerCase() === IDLE) fault = "This name is kept for standing still. Choose another one.";
-    if (!fault && this.#card?.glosses.includes(gloss)) fault = "It knows a sign of this name already. Choose another one.";
-    if (!fault && !this.#signs.find(gloss, this.#space) && this.#signs.of(this.#space).length >= (this.#card?.signs.max ?? 50)) {
-      fault = "It knows as many taught signs as it can. Delete one first.";
-    }
+    const full = !this.#shelf.find(gloss) && this.#shelf.size >= (this.#card?.signs.max ?? 50);
+    const fault = this.#nameFault(gloss) || (full ? "It knows as many taught signs as it can. Delete one first." : "");
     this.#at("name").setAttribute("aria-invalid", String(fault !== ""));
     this.#tell(fault);
     if (fault) this.#at("name").focus();
     else this.#record(gloss);
   }
 
-  #record(gloss) {
+  #nameFault(gloss) {
+    if (gloss.toLowerCase() === IDLE) return "This name is kept for standing still. Choose another one.";
+    if (this.#card?.glosses.includes(gloss)) return "It knows a sign of this name already. Choose another one.";
+    return nameFault(gloss);
+  }
+
+  #record(gloss, anew = false) {
     this.#tell("");
     if (this.#live) {
-      this.#begin(gloss);
+      this.#begin({ gloss, anew });
       return;
     }
-    this.#waiting = gloss;
+    this.#waiting = { gloss, anew };
     this.#announce("Starting the camera");
     this.#start();
   }
 
-  #begin(gloss) {
-    const kept = this.#signs.find(gloss, this.#space)?.takes ?? [];
-    const most = this.#card?.signs.takes ?? 8;
-    if (kept.length >= most) {
-      this.#tell(`${shown(gloss)} has ${counted(kept.length)}, which is as many as fit. Delete it to record it anew.`);
+  #begin({ gloss, anew }) {
+    const kept = this.#kept(gloss, anew);
+    const most = this.#card.signs.takes;
+    if (kept >= most) {
+      this.#tell(`${shown(gloss)} has ${counted(kept)}, which is as many as fit. Delete it to record it anew.`);
       return;
     }
-    const wanted = gloss === IDLE ? FEWEST : TAKES;
-    this.#run = { gloss, takes: [...kept], most: Math.min(most, kept.length + wanted), id: null, losses: 0 };
-    this.#trying = "";
-    this.#at("try").textContent = "";
-    this.#at("form").hidden = this.#at("rest").hidden = true;
-    this.#at("recording").hidden = false;
-    this.#at("recording-name").textContent = shown(gloss);
-    this.#at("enough").focus();
-    this.#next("");
+    this.#anew = anew;
+    this.#invite("");
+    this.#recording.begin({ gloss, kept, most, windowS: this.#windowS });
+    this.#offer();
   }
 
-  /** A pause, three counts, then a take. */
-  #next(text) {
-    const run = this.#run;
-    run.id = null;
-    this.#at("enough").textContent = run.takes.length >= FEWEST ? "Enough" : "Stop";
-    this.#at("progress").textContent = `${run.takes.length} of ${run.most} takes`;
-    this.#at("recording").dataset.now = "false";
-    this.#at("big").textContent = text ? "Again" : "";
-    if (text) this.#announce(`${text} Again`);
-    const count = (left) => {
-      if (left === 0) {
-        this.#now();
-        return;
-      }
-      this.#at("big").textContent = left;
-      this.#later(() => count(left - 1), 1_000);
-    };
-    if (text) this.#later(() => count(3), PAUSE_MS);
-    else count(3);
+  /** Takes that count beside the new ones. */
+  #kept(gloss, anew) {
+    return anew ? 0 : (this.#shelf.find(gloss)?.takes.length ?? 0);
   }
 
-  #now() {
-    const run = this.#run;
-    run.id = crypto.randomUUID();
-    const text = run.gloss === IDLE ? "Rest" : "Sign now";
-    this.#at("recording").dataset.now = "true";
-    this.#at("recording").style.setProperty("--window", `${this.#windowS}s`);
-    this.#at("big").textContent = text;
-    this.#announce(text);
-    this.#send({ type: "take", id: run.id });
-    this.#later(() => this.#lost("No answer came for this take: it is lost."), 1_000 * this.#windowS + LATE_MS);
-  }
-
-  #lost(text) {
-    const run = this.#run;
-    run.losses += 1;
-    this.#tell(text);
-    if (run.losses >= LOSSES) this.#end(`${text} Press Record to try again.`);
-    else this.#next(text);
-  }
-
-  #later(act, ms) {
-    clearTimeout(this.#run.timer);
-    this.#run.timer = setTimeout(act, ms);
-  }
-
-  #fresh() {
-    clearTimeout(this.#run.timer);
-    this.#tell("");
-  }
-
-  /** The takes so far become the sign, if they are enough. */
-  async #end(fault = "") {
-    const { gloss, takes, space, timer } = this.#run;
-    clearTimeout(timer);
-    this.#run = null;
-    this.#at("recording").hidden = true;
-    this.#list();
+  /** The takes become the sign, or join it, if they are enough. */
+  async #recorded({ gloss, takes, space, fault }) {
+    const anew = this.#anew;
+    this.#offer();
     this.#at("name").focus();
     this.#tell(fault);
     if (space === undefined) return; // nothing new was recorded
-    if (takes.length < FEWEST) {
-      this.#tell(`${fault} ${counted(takes.length)} ${takes.length === 1 ? "is" : "are"} too few: it takes at least ${FEWEST}. Nothing was kept.`.trim());
+    if (this.#kept(gloss, anew) + takes.length < FEWEST) {
+      const few = `${counted(takes.length)} ${takes.length === 1 ? "is" : "are"} too few: it takes at least ${FEWEST}.`;
+      this.#tell(`${fault} ${few} Nothing was ${anew ? "changed" : "kept"}.`.trim());
       return;
     }
-    const sign = { gloss, space, takes, date: new Date().toISOString().slice(0, 10) };
-    if (!this.#change(() => this.#signs.keep(sign))) return;
     this.#at("name").value = "";
-    if (!(await this.#teach(sign)) || gloss === IDLE) return;
-    this.#trying = gloss;
-    this.#at("try").dataset.seen = "false";
-    this.#at("try").textContent = `Try it: sign ${gloss} now.`;
+    await this.#shelf.keep({ gloss, space, takes, anew, fault });
+    if (gloss === IDLE || !this.#live || !this.#shelf.find(gloss)) return;
+    this.#invite(gloss);
     this.#announce(`${gloss} is taught. Sign it now to try it.`);
-  }
-
-  #change(act) {
-    try {
-      act();
-    } catch (error) {
-      this.#tell(error.message);
-      return false;
-    }
-    this.#list();
-    return true;
-  }
-
-  /** Tells the session; what goes wrong is said in words. */
-  async #teach({ gloss, space, takes }) {
-    return this.#ask(gloss, {
-      method: "PUT",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ space, takes }),
-    });
-  }
-
-  async #ask(gloss, options) {
-    if (!this.#live) return false;
-    try {
-      const response = await this.#request(`/signs/${encodeURIComponent(gloss)}`, options);
-      if (response.ok) return true;
-      const { detail } = await response.json().catch(() => ({}));
-      this.#tell(`The server did not take ${shown(gloss)}. ${detail ?? ""}`.trim());
-    } catch {
-      this.#tell(`The server could not be told of ${shown(gloss)}. It will be told when the camera starts again.`);
-    }
-    return false;
-  }
-
-  #delete(sign) {
-    if (!this.#change(() => this.#signs.drop(sign))) return;
-    if (sign.gloss === this.#trying) {
-      this.#trying = "";
-      this.#at("try").textContent = "";
-    }
-    if (sign.space === this.#space) this.#ask(sign.gloss, { method: "DELETE" });
-    this.#announce(`${shown(sign.gloss)} is deleted`);
-    this.#at("list-title").focus();
-  }
-
-  #deleteTake(sign, place) {
-    const takes = sign.takes.filter((_, i) => i !== place);
-    if (!takes.length) {
-      this.#delete(sign);
-      return;
-    }
-    const rest = { ...sign, takes };
-    if (!this.#change(() => this.#signs.keep(rest))) return;
-    if (sign.space === this.#space) this.#teach(rest);
-    this.#announce(`Take ${place + 1} of ${shown(sign.gloss)} is deleted`);
-    this.#at("list-title").focus();
-  }
-
-  #export() {
-    save("livegloss-signs.json", "application/json", this.#signs.export());
-  }
-
-  async #import() {
-    const [file] = this.#at("file").files;
-    if (!file) return;
-    const text = file.size <= MAX_FILE ? await file.text() : "";
-    this.#at("file").value = ""; // so that the same file can be chosen again
-    let signs = [];
-    this.#tell("");
-    if (!this.#change(() => (signs = this.#signs.import(text)))) return;
-    this.#announce(signs.length === 1 ? "1 sign was read" : `${signs.length} signs were read`);
-    for (const sign of signs) if (sign.space === this.#space) await this.#teach(sign);
-  }
-
-  #list() {
-    const signs = this.#signs.all;
-    const here = this.#space === null ? signs : this.#signs.of(this.#space);
-    const restFirst = this.#card?.glosses.length === 0 && !here.some(({ gloss }) => gloss === IDLE);
-    this.#at("rest").hidden = !restFirst || this.#run !== null;
-    this.#at("form").hidden = restFirst || this.#run !== null;
-    this.#at("none").hidden = signs.length > 0;
-    this.#at("export").hidden = signs.length === 0;
-    this.#at("list").replaceChildren(...signs.map((sign) => this.#row(sign, here)));
-    this.#root.dispatchEvent(new CustomEvent("taught", {
-      bubbles: true,
-      detail: here.map(({ gloss }) => gloss).filter((gloss) => gloss !== IDLE),
-    }));
-  }
-
-  #row(sign, here) {
-    const row = element("li");
-    row.dataset.gloss = sign.gloss;
-    const name = element("span", "gloss", shown(sign.gloss));
-    const facts = element("span", "facts-line", `${counted(sign.takes.length)} · ${sign.date}`);
-    const useful = here.includes(sign);
-    const more = element("button", "plain", sign.gloss === IDLE ? "Record again" : "Add takes");
-    more.type = "button";
-    more.hidden = !useful;
-    more.addEventListener("click", () => (sign.gloss === IDLE ? this.#again(sign) : this.#record(sign.gloss)));
-    const remove = element("button", "plain", "Delete");
-    remove.type = "button";
-    remove.addEventListener("click", () => this.#delete(sign));
-    more.setAttribute("aria-label", `${more.textContent}: ${shown(sign.gloss)}`);
-    remove.setAttribute("aria-label", `Delete ${shown(sign.gloss)}`);
-    row.append(name, facts, more, remove);
-    if (!useful) row.append(element("p", "note", "Taught to another model: this one cannot use it."));
-    const twin = useful && lookalike(sign, here);
-    if (twin) row.append(element("p", "note", `Looks much like ${shown(twin.gloss)}: they may be mixed up.`));
-    for (const place of unlike(sign.takes)) {
-      const note = element("p", "note", `Take ${place + 1} looks unlike the others. `);
-      const drop = element("button", "plain", "Delete this take");
-      drop.type = "button";
-      drop.addEventListener("click", () => this.#deleteTake(sign, place));
-      note.append(drop);
-      row.append(note);
-    }
-    return row;
-  }
-
-  #again(sign) {
-    this.#delete(sign);
-    this.#record(IDLE);
   }
 }

@@ -10,7 +10,7 @@ import pytest
 
 from models.lexicon import MAX_SIGNS, LexiconError, LexiconFull, SpaceMismatch
 from models.space import EmbeddingSpace
-from streaming.signs import SignStore, most_takes, parse_takes
+from streaming.signs import SignChanged, SignStore, most_takes, parse_takes
 from streaming.takes import pack
 
 SPACE = EmbeddingSpace(id="here", dim=3, background=np.zeros((0, 3), np.float32))
@@ -40,6 +40,9 @@ def test_takes_come_as_rows() -> None:
         body(takes=[1]),
         body(takes=["AAAA"]),
         body(takes={"0": TAKE}),
+        body(takes=[TAKE, pack(np.array([1, np.nan, 0], np.float32))]),
+        body(takes=[pack(np.array([np.inf, 0, 0], np.float32))]),
+        body(takes=[pack(np.zeros(3, np.float32))]),
     ],
 )
 def test_anything_else_is_refused(hostile: bytes) -> None:
@@ -67,10 +70,29 @@ async def test_signs_stay_in_the_folder(tmp_path: Path) -> None:
     await store.put("other", TAKES)
     await store.delete("other")
     again = SignStore(tmp_path / "signs", SPACE)
-    assert again.all() == {"space": "here", "signs": [{"gloss": "my <b>name</b>", "takes": [TAKE]}]}
+    (sign,) = again.all()["signs"]
+    assert (sign["gloss"], sign["takes"]) == ("my <b>name</b>", [TAKE])
     assert [file.name for file in (tmp_path / "signs").iterdir()] == ["here.json"]
     with pytest.raises(KeyError):
         await store.delete("other")
+
+
+async def test_who_saw_an_older_sign_changes_nothing(tmp_path: Path) -> None:
+    store = SignStore(tmp_path, SPACE)
+    first = await store.put("mine", TAKES, "")
+    assert store.all()["signs"][0]["etag"] == first
+    second = await store.put("mine", np.repeat(TAKES, 2, 0), first)
+    assert second != first
+    for seen in ("", first):
+        with pytest.raises(SignChanged):
+            await store.put("mine", TAKES, seen)
+        with pytest.raises(SignChanged):
+            await store.delete("mine", seen)
+    with pytest.raises(SignChanged):
+        await store.put("other", TAKES, first)
+    assert [sign["takes"] for sign in store.all()["signs"]] == [[TAKE, TAKE]]
+    await store.delete("mine", second)
+    assert store.all()["signs"] == []
 
 
 async def test_the_folder_is_bounded(tmp_path: Path) -> None:

@@ -128,14 +128,25 @@ async def test_signs_are_kept_for_those_who_have_the_token(
             assert response.status == 401
         async with http.get(signs) as response:
             assert response.status == 401
-        async with http.put(f"{signs}/mine", json=BODY, headers=allowed) as response:
+        nan = {"space": "standin", "takes": [pack(np.full(4, np.nan, np.float32))]}
+        async with http.put(f"{signs}/mine", json=nan, headers=allowed) as response:
+            assert "no number" in (await problem(response))["detail"]
+            assert response.status == 400
+        new = {**allowed, "If-None-Match": "*"}
+        async with http.put(f"{signs}/mine", json=BODY, headers=new) as response:
             assert response.status == 204
+            etag = response.headers["ETag"]
+        async with http.put(f"{signs}/mine", json=BODY, headers=new) as response:
+            assert (await problem(response))["status"] == 412
     async with serve(settings, StandIn()) as server:
         signs = f"{server.url}/api/signs"
         async with http.get(signs, headers=allowed) as response:
-            kept = {"space": "standin", "signs": [{"gloss": "mine", "takes": [TAKE]}]}
-            assert await response.json() == kept
-        async with http.delete(f"{signs}/mine", headers=allowed) as response:
+            sign = {"gloss": "mine", "takes": [TAKE], "etag": etag}
+            assert await response.json() == {"space": "standin", "signs": [sign]}
+        older = {**allowed, "If-Match": '"older"'}
+        async with http.delete(f"{signs}/mine", headers=older) as response:
+            assert (await problem(response))["status"] == 412
+        async with http.delete(f"{signs}/mine", headers={**allowed, "If-Match": etag}) as response:
             assert response.status == 204
         async with http.delete(f"{signs}/mine", headers=allowed) as response:
             assert response.status == 404

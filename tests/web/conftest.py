@@ -34,3 +34,11 @@ def _levels() -> Iterator[Picture]:
 def levels_camera(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The MJPEG of a camera in front of which it becomes bright and dark by turns."""
     return write_camera(tmp_path_factory.mktemp("camera") / "levels.mjpeg", _levels())
+
+
+@pytest.fixture(scope="session")
+def grey_camera(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """In front of it nothing changes: the stand-in sees no sign until it is taught this one."""
+    picture = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
+    pictures: Iterator[Picture] = (picture for _ in range(CAMERA_FPS))
+    return write_camera(tmp_path_factory.mktemp("camera") / "grey.mjpeg", pictures)
