@@ -25,7 +25,6 @@ _MAX_PIXELS = 3840 * 2160
 _OPTIONS = {
     "protocol_whitelist": "rtsp,rtsps,rtp,srtp,udp,tcp,tls,http,https,httpproxy,crypto",
     "rtsp_transport": "tcp",  # gets through most walls, and loses nothing
-    "fflags": "nobuffer",
 }
 _NO_TIMES = ("mpjpeg", "mjpeg", "jpeg_pipe")  # what their pictures carry as time is made up
 
