@@ -1,4 +1,4 @@
-# Two commands on a fresh machine: `make run` and `make test`.
+# Two commands on a fresh machine: `make run` and `make test`. `make demo` is the demo in Streamlit.
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,10 +11,14 @@ INSTALL := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constrai
 # V-JEPA 2 needs torch: only where there is an NVIDIA GPU, nobody else waits for 3 GB of CUDA.
 EXTRAS := $(if $(shell command -v nvidia-smi 2>/dev/null && nvidia-smi -L 2>/dev/null | grep GPU),[gpu],)
 
-.PHONY: run test check builtin clean
+.PHONY: run demo test check builtin clean
 
 run: $(VENV)/run.stamp
 	@exec $(BIN)/python -m streaming $(ARGS)
+
+# Options of its own come after a `--`: make demo ARGS="--server.port 9000 -- --model bundles/mine"
+demo: $(VENV)/demo.stamp
+	@exec $(BIN)/streamlit run web/demo.py $(ARGS)
 
 test: $(VENV)/test.stamp
 	$(BIN)/python -m pytest $(ARGS)
@@ -32,6 +36,10 @@ $(BIN)/python:
 $(VENV)/run.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) --editable ".$(EXTRAS)"
 	$(BIN)/python -m models.mediapipe
+	@touch $@
+
+$(VENV)/demo.stamp: $(VENV)/run.stamp
+	$(INSTALL) --editable ".[demo]"
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/run.stamp

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from models import layout, mediapipe
 from models.body import BodyFinder
 from models.hands import HandFinder
-from models.schema import Clip, Embedding, EncoderSpec, Frame
+from models.schema import Clip, Embedding, EncoderSpec, Frame, Seen
 from models.track import Track
 
 KIND = "landmarks"
@@ -105,10 +105,12 @@ class LandmarkEncoder:
         self._streams[clip.stream] = stream  # newest last
         while len(self._streams) > self._max_tracks:
             self._streams.popitem(last=False)
+        looked = stream.look(clip.frames, self._max_new_frames)
         return Embedding(
-            features=stream.rows(clip.frames, self._max_new_frames),
+            features=np.stack([one.row for one in looked]),
             start_s=clip.start_s,
             end_s=clip.end_s,
+            seen=looked[-1].seen,
         )
 
     def forget(self, stream: str) -> None:
@@ -119,39 +121,43 @@ class LandmarkEncoder:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """A frame that was looked at, held so that its identity stays its own, and its row."""
+class _Looked:
+    """A frame that was looked at, held so that its identity stays its own, and what came of it."""
 
     frame: Frame
     row: NDArray[np.float32]
+    seen: Seen | None
 
 
 class _Stream:
-    """A track and the rows of its newest frames."""
+    """A track and what came of its newest frames."""
 
     def __init__(self, track: Track, frames: int) -> None:
         self._track = track
-        self._seen: deque[_Seen] = deque(maxlen=frames)
+        self._looked: deque[_Looked] = deque(maxlen=frames)
 
-    def rows(self, frames: Sequence[Frame], max_new: int | None) -> NDArray[np.float32]:
-        """(T, DIM) The rows of a clip's `frames`, computing those that are new."""
-        known = {id(seen.frame): seen.row for seen in self._seen}
+    def look(self, frames: Sequence[Frame], max_new: int | None) -> list[_Looked]:
+        """What comes of a clip's `frames`, one each, looking at those that are new."""
+        known = {id(one.frame): one for one in self._looked}
         new = [f for f in dict.fromkeys(frames) if id(f) not in known]
-        if new and self._seen and new[0].media_s <= self._seen[-1].frame.media_s:
-            self._seen.clear()  # the clock went back: another video under the same name
+        if new and self._looked and new[0].media_s <= self._looked[-1].frame.media_s:
+            self._looked.clear()  # the clock went back: another video under the same name
             self._track.reset()
             known.clear()
             new = list(dict.fromkeys(frames))
-        chosen = _thinned(len(new), max_new, fresh=not self._seen)
-        row = self._seen[-1].row if self._seen else np.zeros(layout.DIM, np.float32)
+        chosen = _thinned(len(new), max_new, fresh=not self._looked)
+        row, seen = np.zeros(layout.DIM, np.float32), None
+        if self._looked:
+            row, seen = self._looked[-1].row, self._looked[-1].seen
         for index, frame in enumerate(new):
-            if self._seen and frame.media_s - self._seen[-1].frame.media_s > _JUMP_S:
+            if self._looked and frame.media_s - self._looked[-1].frame.media_s > _JUMP_S:
                 self._track.reset()
             if index in chosen:
                 row = self._track.row(frame.image, frame.media_s)
-            self._seen.append(_Seen(frame, row))
-            known[id(frame)] = row
-        return np.stack([known[id(frame)] for frame in frames])
+                seen = self._track.seen(frame.image)
+            known[id(frame)] = _Looked(frame, row, seen)
+            self._looked.append(known[id(frame)])
+        return [known[id(frame)] for frame in frames]
 
 
 def _thinned(count: int, most: int | None, fresh: bool) -> set[int]:

@@ -93,10 +93,11 @@ class Recognizer:
                 start_s=clip.start_s,
                 end_s=clip.end_s,
                 embedding=vector,
+                seen=one.seen,
                 stages_s=dict(stages),
             )
-            for clip, row, weights, vector in zip(
-                clips, said.probabilities, said.attention, in_space, strict=True
+            for clip, one, row, weights, vector in zip(
+                clips, embeddings, said.probabilities, said.attention, in_space, strict=True
             )
         ]
 

@@ -43,6 +43,33 @@ class Clip:
     end_s: float
 
 
+Point = tuple[float, float]  # x, y
+Pair = tuple[Point, Point]  # left, right: the signer's own
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signer:
+    """A signer in one picture, in its fractions: x from 0 (left) to 1, y from 0 (top) to 1.
+
+    Not mirrored. What lies outside of the picture is guessed, and below 0 or above 1.
+    """
+
+    head: Box
+    shoulders: Pair
+    elbows: Pair
+    wrists: Pair
+    hands: tuple[Box | None, Box | None]  # None: not seen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What an encoder saw in one picture."""
+
+    aspect: float  # width of the picture by its height
+    signer: Signer | None  # None: nobody
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Embedding:
     """What an encoder says of one clip: `features` (T, D) float32, a row a time step."""
@@ -50,6 +77,7 @@ class Embedding:
     features: NDArray[np.float32]
     start_s: float
     end_s: float
+    seen: Seen | None = None  # in the newest frame; None: the encoder can't tell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,6 +91,7 @@ class Prediction:
     start_s: float
     end_s: float
     embedding: NDArray[np.float32] | None = None  # (E,), unit length; see `models.space`
+    seen: Seen | None = None  # in the newest frame; None: the encoder can't tell
     stages_s: dict[str, float] = field(default_factory=dict)  # seconds spent, by stage
 
 

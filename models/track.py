@@ -12,10 +12,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from models import layout
+from models import framing, layout
 from models.body import LEFT_SHOULDER, LEFT_WRIST, RIGHT_SHOULDER, RIGHT_WRIST, Body, BodyFinder
 from models.hands import SIDES, Hand, HandFinder, forearm_region, rough_region
 from models.region import Region
+from models.schema import Seen
 
 _BODY = [0, 2, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]  # BlazePose's numbers of BODY_POINTS
 _WRISTS = (LEFT_WRIST, RIGHT_WRIST)
@@ -74,6 +75,10 @@ class Track:
                 row[_PARTS[side]] = self._points[side].ravel()
         self._found = found
         return row
+
+    def seen(self, image: NDArray[np.uint8]) -> Seen:
+        """Where the signer was in `image`, the one that `row` has just looked at."""
+        return framing.seen(image, self._body, self._found)
 
     def _find_body(self, image: NDArray[np.uint8]) -> Body | None:
         height, width = image.shape[:2]

@@ -1,6 +1,6 @@
-"""The V-JEPA 2 encoder: clips -> patch features, by transformers' `VJEPA2Model`. Needs torch.
+"""The V-JEPA 2 encoder: clips -> patch features. Needs torch, and transformers to load checkpoints.
 
-    windows -> [preprocess] -> VJEPA2Model -> tokens -> mean of each time step -> classifier
+    windows -> [preprocess] -> VideoTransformer -> tokens -> mean of each time step -> classifier
 
 Kind "vjepa2" gives the mean of a time step's patches, (T/2, D); "vjepa2-tokens" gives all of them,
 (T/2 * P, D), ordered by time, row, column. float32 on a CPU, bfloat16 on a GPU.
@@ -20,6 +20,7 @@ from transformers import VJEPA2Config, VJEPA2Model
 
 from models.preprocess import preprocess, resized_short_side
 from models.schema import Clip, Embedding, EncoderSpec
+from models.video_transformer import Shape, VideoTransformer, converted
 
 KINDS = ("vjepa2", "vjepa2-tokens")
 _BATCH = 8  # clips at once: bounds the memory, and more gains nothing at 2048 tokens a clip
@@ -79,8 +80,7 @@ class VJEPA2Encoder:
         if folder is not None and _fingerprint(folder) != spec.revision:
             raise ValueError(f"{folder}: not the checkpoint that the model was trained with")
         self._crop: int = config.crop_size
-        self._steps: int = spec.frames // config.tubelet_size
-        self._model: Any = _load(spec, folder, self._dtype).to(self._device)
+        self._model: VideoTransformer | None = _load(spec, folder, self._dtype).to(self._device)
 
     @property
     def spec(self) -> EncoderSpec:
@@ -94,24 +94,24 @@ class VJEPA2Encoder:
         """Encode `clips`, in order, a few at a time.
 
         Raises:
-            ValueError: a clip does not have `spec.frames` frames.
+            ValueError: a clip does not have `spec.frames` frames, or the encoder is closed.
         """
+        if self._model is None:
+            raise ValueError("this encoder is closed")
         for clip in clips:
             if len(clip.frames) != self._spec.frames:
                 raise ValueError(f"a clip has {len(clip.frames)} frames, not {self._spec.frames}")
         embeddings: list[Embedding] = []
         for start in range(0, len(clips), _BATCH):
-            embeddings += self._encode(clips[start : start + _BATCH])
+            embeddings += self._encode(self._model, clips[start : start + _BATCH])
         return embeddings
 
     @torch.inference_mode()
-    def _encode(self, clips: Sequence[Clip]) -> list[Embedding]:
+    def _encode(self, model: VideoTransformer, clips: Sequence[Clip]) -> list[Embedding]:
         pixels = np.stack([preprocess([f.image for f in c.frames], self._crop) for c in clips])
         video = torch.from_numpy(pixels).to(self._device, self._dtype)  # B, T, C, H, W
-        output = self._model(pixel_values_videos=video, skip_predictor=True)
-        tokens = output.last_hidden_state.float()  # B, T/2 * P, D
-        if self._spec.kind == "vjepa2":
-            tokens = tokens.unflatten(1, (self._steps, -1)).mean(dim=2)  # B, T/2, D
+        # B, T/2, D or B, T/2 * P, D
+        tokens = model.steps(video) if self._spec.kind == "vjepa2" else model(video).float()
         return [
             Embedding(features=features, start_s=clip.start_s, end_s=clip.end_s)
             for features, clip in zip(tokens.cpu().numpy(), clips, strict=True)
@@ -182,7 +182,7 @@ def _check_fits(spec: EncoderSpec, config: VJEPA2Config) -> None:
         )
 
 
-def _load(spec: EncoderSpec, folder: Path | None, dtype: torch.dtype) -> Any:
+def _load(spec: EncoderSpec, folder: Path | None, dtype: torch.dtype) -> VideoTransformer:
     where = str(folder or spec.source)
     pinned: dict[str, Any] = {} if folder is not None else {"revision": spec.revision}
     loader: Any = VJEPA2Model
@@ -199,8 +199,11 @@ def _load(spec: EncoderSpec, folder: Path | None, dtype: torch.dtype) -> Any:
     lost = [key for key in report["missing_keys"] if key.startswith("encoder.")]
     if lost or report["mismatched_keys"]:
         raise ValueError(f"{where}: weights are missing or of another shape ({len(lost)} missing)")
-    del model.predictor  # a quarter of the memory, and never asked
-    return model.eval().requires_grad_(False)
+    shape = Shape.of(model.config)
+    side = model.config.crop_size // shape.patch
+    lean = VideoTransformer(shape, (spec.frames // shape.tubelet, side, side))
+    lean.load_state_dict(converted(model.encoder.state_dict(), shape), assign=True)
+    return lean.to(dtype).eval().requires_grad_(False)
 
 
 def _fingerprint(folder: Path) -> str:

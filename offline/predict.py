@@ -18,16 +18,14 @@ from typing import Any
 
 from models.decoder import (
     DecoderSettings,
-    SignDecoder,
     candidate_messages,
     candidates,
     clip_probabilities,
     sign_message,
 )
 from models.recognizer import Recognizer
-from models.schema import Sign
-from models.window import FrameSampler, windows
-from offline.videos import VideoError, read_video
+from offline.reading import read_predictions, signs_of
+from offline.videos import VideoError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,27 +74,16 @@ def answer(
     top_k: int = 5,
 ) -> dict[str, Any]:
     """What the recogniser says of the file `path`: {"video", "top", "signs"} or {…, "error"}."""
-    bundle, spec = recognizer.bundle, recognizer.spec
-    decoder = SignDecoder(bundle.glosses, settings)
-    sampler = FrameSampler(spec.fps)
-    predictions = []
-    signs: dict[int, Sign] = {}  # the last word on each sign
+    glosses = recognizer.bundle.glosses
     try:
-        frames = read_video(path, spec.short_side, sampler.wants)
-        for clip in windows(path, frames, spec, hop_s or bundle.hop_s):
-            [prediction] = recognizer.recognise([clip])
-            predictions.append(prediction)
-            signs |= {sign.id: sign for sign in decoder.update(prediction)}
+        predictions = list(read_predictions(recognizer, path, hop_s=hop_s))
     except VideoError as exc:
         return {"video": path, "error": str(exc)}
-    finally:
-        recognizer.forget(path)
-    signs |= {sign.id: sign for sign in decoder.flush()}
-    top = candidates(bundle.glosses, clip_probabilities(predictions), top_k)
+    top = candidates(glosses, clip_probabilities(predictions), top_k)
     return {
         "video": path,
         "top": candidate_messages(top),
-        "signs": [sign_message(sign) for sign in signs.values()],
+        "signs": [sign_message(sign) for sign in signs_of(glosses, predictions, settings)],
     }
 
 

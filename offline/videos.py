@@ -15,9 +15,9 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from models.picture import PictureScaler
 from models.schema import Frame
 
 _MAX_SIDE = 8192  # px: larger pictures are not video of a person, but an attack or a mistake
@@ -69,7 +69,7 @@ def _frames(
     short_side: int,
     wants: Callable[[float], bool] | None,
 ) -> Iterator[Frame]:
-    scaler = VideoReformatter()
+    scaler = PictureScaler(short_side)
     aspect = float(stream.sample_aspect_ratio or 1)
     aspect = aspect if 0.25 <= aspect <= 4 else 1.0
     rate = stream.average_rate or stream.guessed_rate
@@ -86,7 +86,7 @@ def _frames(
             continue  # a time stamp that goes back, or twice the same
         last_s = media_s
         if wants is None or wants(media_s):
-            image = _rgb(name, picture, scaler, short_side, aspect)
+            image = _rgb(name, picture, scaler, aspect)
             yield Frame(image=image, media_s=media_s)
 
 
@@ -107,30 +107,13 @@ def _decoded(
 
 
 def _rgb(
-    name: str,
-    picture: av.VideoFrame,
-    scaler: VideoReformatter,
-    short_side: int,
-    aspect: float,
+    name: str, picture: av.VideoFrame, scaler: PictureScaler, aspect: float
 ) -> NDArray[np.uint8]:
-    """(H, W, 3) upright RGB of its own memory, pixels square, short side at most `short_side`.
-
-    The conversion is the live decoder's: area scaling, FFmpeg's default colours.
-    """
-    width, height = picture.width * aspect, picture.height
-    if max(width, height) > _MAX_SIDE:
+    """(H, W, 3) upright RGB of its own memory, pixels square."""
+    if max(picture.width * aspect, picture.height) > _MAX_SIDE:
         raise VideoError(f"{name}: pictures of {picture.width}x{picture.height} are too large")
-    scale = min(1.0, short_side / min(width, height))
-    small = scaler.reformat(
-        picture,
-        width=max(1, round(width * scale)),
-        height=max(1, round(height * scale)),
-        format="rgb24",
-        interpolation="AREA",
-        threads=1,  # the default, one a core, is kept by every scaler
-    )
-    turned = np.rot90(small.to_ndarray(), round(picture.rotation / 90))
-    return np.ascontiguousarray(turned, dtype=np.uint8)
+    turned = np.rot90(scaler.rgb(picture, aspect), round(picture.rotation / 90))
+    return np.ascontiguousarray(turned)
 
 
 def _reason(exc: BaseException) -> str:

@@ -3,7 +3,8 @@
     python -m streaming --port 9000 --model bundles/mine
 
 Prints one line when it is ready:
-`livegloss ready at URL (model NAME, N glosses, DEVICE)`.
+`livegloss ready at URL (model NAME, N glosses, DEVICE)`. People at a terminal get the address for a
+phone after it, on stderr.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Sequence
 
 from models.decoder import DecoderSettings
 from streaming.flags import HelpFormatter
+from streaming.invitation import invitation
 from streaming.server import serve
 from streaming.settings import (
     RecognizerSettings,
@@ -145,6 +147,8 @@ async def run(settings: Settings) -> None:
             f"(model {bundle.name}, {len(bundle.glosses)} glosses, {server.worker.device})",
             flush=True,
         )
+        if sys.stderr.isatty() and (words := invitation(server.url, settings.server)):
+            print(words, file=sys.stderr, flush=True)
         await stop.wait()
 
 

@@ -1,20 +1,28 @@
 """Messages <-> JSON: what goes over the data channel `results` and its server-sent twin.
 
 One JSON object a message, told apart by `type`. No I/O here: dictionaries out, validated client
-messages in. Field by field in the project's contract; version 1.
+messages in. Field by field in the project's contract; version 1. Beyond the contract:
+
+* `prediction` has `seen` where the encoder can tell where the signer was in the window's newest
+  picture: null (nobody), or {`head`: BOX, `shoulders`, `elbows`, `wrists`: [[x, y], [x, y]] (left,
+  right), `hands`: [BOX or null, BOX or null]}. A BOX is [left, top, right, bottom]; all are
+  fractions of the picture, not mirrored. What lies outside is guessed, one picture away at most.
+* `hint` stands until another comes; its code `ok` says that the last one is over. `edge` (left,
+  top, right, bottom or null) is the picture's edge at which something is cut off.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from models.bundle import Bundle
 from models.decoder import candidate_messages, candidates, sign_message
-from models.schema import Prediction, Sign
+from models.schema import Prediction, Sign, Signer
+from streaming.hints import Hint
 from streaming.takes import Take, pack
 
 VERSION = 1
@@ -163,7 +171,7 @@ def prediction(
     latency_ms: Mapping[str, float],
     dropped: Mapping[str, int],
 ) -> Message:
-    return {
+    message = {
         "type": "prediction",
         "seq": seq,
         "top": candidate_messages(candidates(glosses, said.probabilities, top_k)),
@@ -174,6 +182,23 @@ def prediction(
         "latency_ms": {stage: round(ms, 1) for stage, ms in latency_ms.items()},
         "dropped": dict(dropped),
     }
+    if said.seen is not None:
+        message["seen"] = None if said.seen.signer is None else _signer(said.seen.signer)
+    return message
+
+
+def _signer(signer: Signer) -> Message:
+    return {
+        "head": _near(signer.head),
+        "shoulders": [_near(point) for point in signer.shoulders],
+        "elbows": [_near(point) for point in signer.elbows],
+        "wrists": [_near(point) for point in signer.wrists],
+        "hands": [None if box is None else _near(box) for box in signer.hands],
+    }
+
+
+def _near(fractions: Iterable[float]) -> list[float]:
+    return [round(min(max(fraction, -1.0), 2.0), 3) for fraction in fractions]
 
 
 def sign(said: Sign) -> Message:
@@ -191,8 +216,8 @@ def take(recorded: Take, space: str) -> Message:
     }
 
 
-def hint(code: str, text: str) -> Message:
-    return {"type": "hint", "code": code, "text": text}
+def hint(said: Hint) -> Message:
+    return {"type": "hint", "code": said.code, "text": said.text, "edge": said.edge}
 
 
 def stats(numbers: Mapping[str, float]) -> Message:

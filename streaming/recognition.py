@@ -95,7 +95,6 @@ class Recognition:
                 self._cutter.push(frame)
                 self._newest_s = frame.media_s
             if self._cutter.due():
-                self._tell_hint(self._hints.look(frames[-1]))
                 clip = self._cutter.cut()
                 answer = self._batcher.submit(clip, loop.time() + self._goal_s)
                 answer.add_done_callback(functools.partial(self._hand_over, clip, self.frames_s))
@@ -113,6 +112,7 @@ class Recognition:
                     self._prediction, self.predictions, answer, said, self._lexicon.glosses
                 )
                 self._audience.predict(tell)
+                self._tell_hint(self._hints.look(answer.newest, said.seen))
                 self._tell_signs(self._decoder.update(said))
                 self._tell_take(said)
 
@@ -180,7 +180,7 @@ class Recognition:
 
     def _tell_hint(self, hint: Hint | None) -> None:
         if hint is not None:
-            self._audience.tell(lambda: protocol.hint(hint.code, hint.text), slot="hint")
+            self._audience.tell(lambda: protocol.hint(hint), slot="hint")
 
     def _tell_take(self, said: Prediction) -> None:
         try:

@@ -193,6 +193,7 @@ class Server:
             **bundle.card,
             "glosses": list(bundle.glosses),
             "camera": camera,
+            "threshold": self._decoder.threshold,  # until a session changes its own
             "signs": self._teaching.about(),
         }
         return web.json_response(about)

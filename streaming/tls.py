@@ -7,6 +7,7 @@ import ipaddress
 import socket
 import ssl
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from cryptography import x509
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from streaming.addresses import own_addresses
 from streaming.settings import ServerSettings
 
 _VALID = datetime.timedelta(days=30)
@@ -48,12 +50,7 @@ def _self_signed(folder: Path, host: str) -> tuple[Path, Path]:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "livegloss (self-signed)")])
     now = datetime.datetime.now(datetime.UTC)
-    names: list[x509.GeneralName] = [x509.DNSName("localhost"), x509.DNSName(socket.gethostname())]
-    names.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
-    try:
-        names.append(x509.IPAddress(ipaddress.ip_address(host)))
-    except ValueError:
-        names.append(x509.DNSName(host))
+    names = dict.fromkeys(_names(host))
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -62,7 +59,7 @@ def _self_signed(folder: Path, host: str) -> tuple[Path, Path]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(minutes=5))
         .not_valid_after(now + _VALID)
-        .add_extension(x509.SubjectAlternativeName(dict.fromkeys(names)), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .sign(key, hashes.SHA256())
     )
     cert_path, key_path = folder / "cert.pem", folder / "key.pem"
@@ -76,3 +73,19 @@ def _self_signed(folder: Path, host: str) -> tuple[Path, Path]:
         )
     )
     return cert_path, key_path
+
+
+def _names(host: str) -> Iterator[x509.GeneralName]:
+    """What this machine may be called by those who open the page, listening at `host`."""
+    yield x509.DNSName("localhost")
+    yield x509.DNSName(socket.gethostname())
+    yield x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        yield x509.DNSName(host)
+        return
+    if address.is_unspecified:
+        yield from map(x509.IPAddress, own_addresses(address.version))
+    else:
+        yield x509.IPAddress(address)

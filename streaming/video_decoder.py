@@ -17,10 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import av
-import numpy as np
-from av.video.reformatter import VideoReformatter
-from numpy.typing import NDArray
 
+from models.picture import PictureScaler
 from models.schema import Frame
 from streaming.media_clock import MediaClock
 from streaming.packets import EncodedFrame
@@ -81,13 +79,12 @@ class VideoDecoder:
         self._on_frame = on_frame
         self._wants = wants
         self._on_loss = on_loss
-        self._short_side = short_side
         self._queue: deque[EncodedFrame] = deque()
         self._changed = threading.Condition()
         self._closing = False
         self._clock = MediaClock()
         self._shown_s = -math.inf  # when a picture was last converted
-        self._reformatter = VideoReformatter()
+        self._scaler = PictureScaler(short_side)
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
         self._thread: threading.Thread | None = None
@@ -191,7 +188,7 @@ class VideoDecoder:
         if not self._wants(media_s):
             return
         self._shown_s = now_s
-        image = self._convert(picture)
+        image = self._scaler.rgb(picture)
         self.counts.converted += 1
         self._on_frame(
             Frame(
@@ -202,19 +199,6 @@ class VideoDecoder:
                 rtp=source.rtp,
             )
         )
-
-    def _convert(self, picture: Any) -> NDArray[np.uint8]:
-        """(H, W, 3) RGB with a short side of at most `short_side` px."""
-        scale = min(1.0, self._short_side / min(picture.width, picture.height))
-        small = self._reformatter.reformat(
-            picture,
-            width=max(1, round(picture.width * scale)),
-            height=max(1, round(picture.height * scale)),
-            format="rgb24",
-            interpolation="AREA",
-            threads=1,
-        )
-        return np.asarray(small.to_ndarray(), dtype=np.uint8)
 
     def _tell(self, callback: Callable[[], object]) -> None:
         try:

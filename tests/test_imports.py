@@ -29,9 +29,10 @@ def imported(package: str) -> Iterator[tuple[Path, str]]:
 @pytest.mark.parametrize(
     ("package", "forbidden"),
     [
-        ("streaming", {"offline", "tests", "torch", "transformers"}),
+        ("streaming", {"offline", "tests", "torch", "transformers", "streamlit"}),
         ("offline", {"streaming", "tests", "web"}),
         ("models", {"streaming", "offline", "tests", "web"}),
+        ("web", {"tests", "torch", "transformers"}),
     ],
 )
 def test_imports_point_one_way(package: str, forbidden: set[str]) -> None:
@@ -40,6 +41,12 @@ def test_imports_point_one_way(package: str, forbidden: set[str]) -> None:
         for file, name in imported(package)
         if name.split(".")[0] in forbidden
     ]
+    assert wrong == []
+
+
+def test_the_server_takes_files_from_web_and_no_code() -> None:
+    """Only web may join both halves, and it is a guest of neither."""
+    wrong = [str(file) for file, name in imported("streaming") if name.startswith("web.")]
     assert wrong == []
 
 

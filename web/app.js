@@ -6,7 +6,11 @@ import { Candidates, CurrentSign } from "/static/current.js";
 import { download } from "/static/download.js";
 import { fetchModel, ModelCard } from "/static/model.js";
 import { PracticePanel } from "/static/practice.js";
+import { Preview } from "/static/preview.js";
+import { Problem } from "/static/problem.js";
 import { Session } from "/static/session.js";
+import { Settings } from "/static/settings.js";
+import { Strip } from "/static/strip.js";
 import { Tabs } from "/static/tabs.js";
 import { TeachPanel } from "/static/teach.js";
 import { Transcript } from "/static/transcript.js";
@@ -33,18 +37,33 @@ const modelCard = new ModelCard({
   searchBox: at("search-box"),
   search: at("search"),
   found: at("search-count"),
+  ask: (gloss) => {
+    tabs.choose("tab-practice");
+    practice.ask(gloss);
+    at("tabs").scrollIntoView({ block: "nearest" });
+  },
 });
 const vitals = new Vitals({
   status: at("status"),
   text: at("status-text"),
   box: at("vitals"),
   latency: at("latency"),
-  latencyBox: at("latency-box"),
   fps: at("fps"),
-  fpsBox: at("fps-box"),
+  size: at("sent-size"),
+  stages: at("stages"),
+  left: at("left-out"),
 });
-
-new Tabs(at("tabs"));
+const preview = new Preview({ stage: at("stage"), video: at("preview"), button: at("preview-toggle") });
+const problem = new Problem({
+  box: at("problem"),
+  text: at("problem-text"),
+  countdown: at("countdown"),
+  retry: at("retry"),
+  hurry: () => session?.hurry(),
+});
+const strip = new Strip({ video: at("preview"), film: at("film"), heat: at("heat") });
+const settings = new Settings(at("settings"));
+const tabs = new Tabs(at("tabs"));
 const announce = (text) => (at("announcer").textContent = text);
 const begin = () => (session ? undefined : start());
 const practice = new PracticePanel({ root: at("panel-practice"), announce, start: begin });
@@ -79,15 +98,17 @@ function tellState(name) {
 
 async function start() {
   const mine = ++run;
-  showProblem(null);
+  problem.show(null);
   at("toggle").textContent = "Stop";
   tellState("camera");
   current.rest("Allow the camera if the browser asks");
   try {
     await loadModel();
-    const opened = await openCamera(model.camera, fail);
+    const opened = await openCamera(model.camera, settings.values.camera, fail);
     if (mine !== run) return closeCamera(opened);
-    showPreview(opened);
+    stream = opened;
+    preview.show(stream);
+    strip.begin(preview.mirrored);
   } catch (error) {
     if (mine === run) fail(error);
     return;
@@ -105,7 +126,9 @@ function stop() {
   session?.stop();
   session = null;
   if (stream) closeCamera(stream);
-  showPreview(null);
+  stream = null;
+  preview.show(null);
+  strip.end();
   transcript.settle();
   candidates.clear();
   showHint(null);
@@ -117,7 +140,7 @@ function stop() {
 function fail(error) {
   stop();
   const known = error instanceof CameraError || error instanceof ConnectionError;
-  showProblem(known ? error : { code: "page", message: "The page itself has a fault. Reload it." });
+  problem.show(known ? error : { code: "page", message: "The page itself has a fault. Reload it." });
   tellState("failed");
   if (!known) throw error;
 }
@@ -128,7 +151,7 @@ function onState({ state, error, waitS }) {
     return;
   }
   tellState(state);
-  showProblem(error, waitS);
+  problem.show(error, waitS);
   if (state === "live") {
     if (current.empty) current.rest("Sign to the camera");
     return;
@@ -143,6 +166,7 @@ function onMessage(message) {
   switch (message.type) {
     case "hello":
       transcript.begin(message.session);
+      if (settings.values.threshold !== null) tellThreshold();
       if (model.name !== message.model.name) {
         model = null; // the server came back with another model
         loadModel().catch((error) => console.warn(error.message));
@@ -153,7 +177,8 @@ function onMessage(message) {
     case "prediction":
       candidates.show(message);
       practice.prediction(message);
-      vitals.latency(message.latency_ms);
+      vitals.prediction(message);
+      strip.show(message, vitals.age(message));
       break;
     case "sign":
       current.show(message);
@@ -187,27 +212,33 @@ async function watchVideo(mine) {
   }
 }
 
-function showPreview(opened) {
-  stream = opened;
-  at("preview").srcObject = opened;
-  at("stage").dataset.on = String(opened !== null);
-  at("preview-toggle").hidden = opened === null;
-  if (opened) at("preview").play().catch(() => {}); // no preview is no reason to stop
+function tellThreshold() {
+  session?.send({ type: "settings", threshold: settings.values.threshold ?? model.threshold });
 }
 
-function hidePreview(hide) {
-  at("stage").dataset.preview = hide ? "off" : "on";
-  at("preview-toggle").textContent = hide ? "Show picture" : "Hide picture";
-}
-
-function showProblem(error, waitS = null) {
-  at("problem").hidden = !error;
-  at("problem").dataset.code = error?.code ?? "";
-  const text = error?.message ?? "";
-  // Only when it changes: a countdown must not make a screen reader say it every second.
-  if (at("problem-text").textContent !== text) at("problem-text").textContent = text;
-  at("countdown").textContent = waitS ? `Trying again in ${waitS} s.` : "";
-  at("retry").hidden = !waitS;
+/** Acts on a setting that was chosen now or before. */
+function apply(name) {
+  const { candidates: rows, theme, left } = settings.values;
+  switch (name) {
+    case "threshold":
+      tellThreshold();
+      break;
+    case "candidates":
+      candidates.rows = rows;
+      break;
+    case "camera":
+      if (stream) {
+        stop();
+        start();
+      }
+      break;
+    case "theme":
+      document.documentElement.dataset.theme = theme;
+      break;
+    case "left":
+      at("stage").dataset.left = String(left);
+      break;
+  }
 }
 
 function showHint(hint) {
@@ -219,8 +250,9 @@ function showHint(hint) {
 }
 
 at("toggle").addEventListener("click", () => (at("toggle").textContent === "Stop" ? stop() : start()));
-at("retry").addEventListener("click", () => session?.hurry());
-at("preview-toggle").addEventListener("click", () => hidePreview(at("stage").dataset.preview !== "off"));
+at("stage").addEventListener("preview", ({ detail: shown }) => (at("strip").dataset.pictures = shown ? "on" : "off"));
+at("settings-open").addEventListener("click", () => settings.open(model?.threshold ?? null));
+settings.addEventListener("change", ({ detail }) => apply(detail));
 at("copy").addEventListener("click", async () => {
   try {
     await navigator.clipboard.writeText(transcript.text());
@@ -247,8 +279,9 @@ window.addEventListener("pagehide", () => {
   if (session) stop();
 });
 
-hidePreview(query.get("preview") === "off");
+for (const name of ["candidates", "theme", "left"]) apply(name);
+preview.hide(query.get("preview") === "off");
 vitals.state("off");
 current.rest("Start the camera and sign");
 if (query.get("autostart") === "1") start();
-else loadModel().catch((error) => showProblem(error));
+else loadModel().catch((error) => problem.show(error));

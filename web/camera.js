@@ -43,32 +43,36 @@ function explain(error) {
   }
 }
 
-async function ask({ width, height, frame_rate: rate }) {
+async function ask({ width, height, frame_rate: rate }, camera) {
   const video = {
     width: { ideal: width },
     height: { ideal: height },
     frameRate: { ideal: rate, max: rate },
-    facingMode: { ideal: "user" },
+    ...(camera ? { deviceId: { exact: camera } } : { facingMode: { ideal: "user" } }),
   };
-  try {
-    return await navigator.mediaDevices.getUserMedia({ video, audio: false });
-  } catch (error) {
-    if (error.name !== "OverconstrainedError") throw error;
-    delete video.frameRate.max; // a camera that can't go that slowly; the sender drops frames
-    return navigator.mediaDevices.getUserMedia({ video, audio: false });
+  for (;;) {
+    try {
+      return await navigator.mediaDevices.getUserMedia({ video, audio: false });
+    } catch (error) {
+      if (error.name !== "OverconstrainedError") throw error;
+      if (video.frameRate.max) delete video.frameRate.max; // it can't go that slowly; the sender drops frames
+      else if (video.deviceId) delete video.deviceId; // it is not there any more: another will do
+      else throw error;
+    }
   }
 }
 
 /**
- * Open the camera: a stream with one video track and no sound. `onGone(CameraError)` is called if it
- * is unplugged later. Throws CameraError.
+ * Open the camera: a stream with one video track and no sound. `camera` is the device wanted, "" for
+ * the browser's choice; another one is taken where it is not there. `onGone(CameraError)` is called
+ * if it is unplugged later. Throws CameraError.
  */
-export async function openCamera(wanted, onGone) {
+export async function openCamera(wanted, camera, onGone) {
   if (!window.isSecureContext) throw problem("insecure");
   if (!navigator.mediaDevices?.getUserMedia || !window.RTCPeerConnection) throw problem("unsupported");
   let stream;
   try {
-    stream = await ask(wanted);
+    stream = await ask(wanted, camera);
   } catch (error) {
     throw explain(error);
   }

@@ -4,10 +4,7 @@ import { inWords, percent } from "/static/certainty.js";
 import { element } from "/static/element.js";
 
 const FRESH_MS = 3_000; // after this the sign stays, but steps back
-const ROWS = 5;
 const CALM_S = 0.15; // time constant of the bars: predictions come ten times a second, eyes do not
-const ROWS_ALWAYS = 3;
-const SHOWN_FROM = 0.01; // of the others, less than this is noise
 const RESTING = 0.7; // idle probability from which nobody signs a sign that it knows
 
 export class CurrentSign {
@@ -49,10 +46,17 @@ export class Candidates {
   #idle;
   #shown = new Map(); // gloss -> smoothed probability
   #atMs = 0;
+  #rows = 5;
 
   constructor({ list, idle }) {
     this.#list = list;
     this.#idle = idle;
+  }
+
+  /** How many are shown at the most. */
+  set rows(rows) {
+    this.#rows = rows;
+    this.#list.style.setProperty("--rows", rows);
   }
 
   show({ top, idle }) {
@@ -66,8 +70,7 @@ export class Candidates {
       if (now < 0.001 && !newest.has(gloss)) this.#shown.delete(gloss);
       else this.#shown.set(gloss, now);
     }
-    const ranked = [...this.#shown].sort((a, b) => b[1] - a[1]).slice(0, ROWS);
-    this.#draw(ranked.filter(([, p], rank) => rank < ROWS_ALWAYS || p >= SHOWN_FROM));
+    this.#draw([...this.#shown].sort((a, b) => b[1] - a[1]).slice(0, this.#rows));
     const resting = idle >= RESTING;
     this.#list.dataset.resting = String(resting);
     this.#idle.textContent = resting ? `No known sign · ${percent(idle)}` : "";

@@ -16,18 +16,20 @@ export class ModelCard {
   #glosses;
   #count;
   #facts;
-
   #searchBox;
   #search;
   #found;
+  #ask;
 
-  constructor({ glosses, count, facts, searchBox, search, found }) {
+  /** `ask(gloss)` is called for a gloss that was pressed; the rest are elements. */
+  constructor({ glosses, count, facts, searchBox, search, found, ask }) {
     this.#glosses = glosses;
     this.#count = count;
     this.#facts = facts;
     this.#searchBox = searchBox;
     this.#search = search;
     this.#found = found;
+    this.#ask = ask;
     search.addEventListener("input", () => this.#filter());
   }
 
@@ -36,8 +38,13 @@ export class ModelCard {
     const names = [...card.glosses].sort((a, b) => a.localeCompare(b));
     this.#glosses.replaceChildren(
       ...names.map((gloss) => {
-        const item = element("li", "", gloss);
+        const item = element("li");
         item.dataset.gloss = gloss;
+        const button = element("button", "plain", gloss);
+        button.type = "button";
+        button.title = `Practise ${gloss}`;
+        button.addEventListener("click", () => this.#ask(gloss));
+        item.append(button);
         return item;
       }),
     );

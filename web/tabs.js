@@ -17,6 +17,11 @@ export class Tabs {
     });
   }
 
+  /** Shows the panel of the tab with this id. */
+  choose(id) {
+    this.#show(this.#tabs.find((tab) => tab.id === id));
+  }
+
   #show(shown) {
     for (const tab of this.#tabs) {
       tab.setAttribute("aria-selected", String(tab === shown));

@@ -1,4 +1,6 @@
-// How the connection is: its state in words, the delay, the video that goes out.
+// How the connection is: its state in words, the delay and where it comes from, the video that goes out.
+
+import { Stages } from "/static/stages.js";
 
 const WORDS = {
   off: "Camera off",
@@ -12,11 +14,13 @@ const WORDS = {
 
 export class Vitals {
   #parts;
+  #stages;
   #roundTripMs = null;
 
-  /** `parts`: the elements status, text, box, latency, latencyBox, fps, fpsBox. */
+  /** `parts`: the elements status, text, box, latency, fps, size, stages and left. */
   constructor(parts) {
     this.#parts = parts;
+    this.#stages = new Stages({ box: parts.box, list: parts.stages, left: parts.left });
   }
 
   state(name) {
@@ -27,6 +31,7 @@ export class Vitals {
       this.#roundTripMs = null;
       this.#parts.latency.textContent = "–";
       this.#parts.fps.textContent = "–";
+      this.#stages.clear();
     }
   }
 
@@ -36,26 +41,23 @@ export class Vitals {
   }
 
   /** What the server says of one prediction, with half the round trip: its way back to here. */
-  latency(stages) {
+  prediction({ latency_ms: { total, ...stages }, dropped }) {
     if (this.#roundTripMs === null) return;
-    const way = this.#roundTripMs / 2;
-    const total = stages.total + way;
-    const { latency, latencyBox } = this.#parts;
-    latency.textContent = `${Math.round(total)} ms`;
-    latency.dataset.ms = total.toFixed(1);
-    const rows = Object.entries(stages).filter(([name]) => name !== "total");
-    latencyBox.title = [
-      "From the newest picture's arrival at the server until its result is here:",
-      ...rows.map(([name, ms]) => `${name.replaceAll("_", " ")}: ${ms.toFixed(1)} ms`),
-      `way back (half the round trip): ${way.toFixed(1)} ms`,
-    ].join("\n");
+    const back = this.#roundTripMs / 2;
+    this.#parts.latency.textContent = `${Math.round(total + back)} ms`;
+    this.#parts.latency.dataset.ms = (total + back).toFixed(1);
+    this.#stages.show({ ...stages, back }, dropped);
+  }
+
+  /** Milliseconds since the newest picture of a prediction was taken: a round trip lies in it. */
+  age({ latency_ms: { total } }) {
+    return total + (this.#roundTripMs ?? 0);
   }
 
   sent({ fps, width, height }) {
     this.#parts.fps.textContent = `${Math.round(fps)} fps`;
     this.#parts.fps.dataset.fps = fps;
-    this.#parts.fpsBox.title = width
-      ? `Pictures a second that leave this browser, ${width} × ${height} pixels each`
-      : "Pictures a second that leave this browser";
+    const size = width ? `, ${width} × ${height} pixels each` : "";
+    this.#parts.size.textContent = `This browser sends ${Math.round(fps)} pictures a second${size}.`;
   }
 }

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from models import layout
 from models.landmarks import LandmarkEncoder, landmark_spec
 from models.mediapipe import MediapipeError
-from models.schema import Clip, Frame
+from models.schema import Clip, Frame, Seen
 from models.window import FrameSampler
 
 SPEC = landmark_spec(frames=8)
@@ -91,6 +91,33 @@ def test_rows_have_the_layout_and_make_sense(
         apart = hand[seen, layout.HAND_WRIST, :2] - body[seen, layout.BODY_POINTS.index(wrist)]
         assert np.median(np.hypot(*apart.T)) < 0.25
         assert not hand[:, layout.HAND_WRIST, 2].any()
+
+
+def test_where_the_signer_is_agrees_with_the_row(
+    encoder: LandmarkEncoder, frames: tuple[Frame, ...]
+) -> None:
+    height, width = frames[0].image.shape[:2]
+    size = np.array([width, height])
+    for count in (1, 5, 8):
+        (embedding,) = encoder.encode([clip_of(frames[:count], "seen")])
+        assert embedding.seen is not None and embedding.seen.signer is not None
+        assert embedding.seen.aspect == width / height
+        signer = embedding.seen.signer
+        body = embedding.features[-1, layout.BODY].reshape(13, 2)
+        left, right = (np.array(shoulder) * size for shoulder in signer.shoulders)
+        unit = np.hypot(*(left - right))
+        for name, points in (("elbow", signer.elbows), ("wrist", signer.wrists)):
+            for side, point in zip(("left", "right"), points, strict=True):
+                row = body[layout.BODY_POINTS.index(f"{side}_{name}")]
+                placed = (np.array(point) * size - (left + right) / 2) / unit
+                assert np.allclose(placed, row, atol=0.1)  # the row's frame follows slowly
+        nose = body[layout.BODY_POINTS.index("nose")] * unit / size
+        nose += (left + right) / 2 / size
+        assert signer.head[0] < nose[0] < signer.head[2] and signer.head[1] < nose[1]
+        assert signer.head[1] < signer.head[3] < left[1] / height
+        seen = embedding.features[-1, layout.SEEN] == 1
+        assert [hand is not None for hand in signer.hands] == seen.tolist()
+    encoder.forget("seen")
 
 
 def test_later_frames_change_nothing(encoder: LandmarkEncoder, frames: tuple[Frame, ...]) -> None:
@@ -198,7 +225,10 @@ def test_a_size_that_changes_mid_stream_does_no_harm(
 
 def test_nobody_gives_zeros(encoder: LandmarkEncoder) -> None:
     grey = Frame(image=np.full((240, 320, 3), 90, np.uint8), media_s=0.0)
-    assert not rows_of(encoder, [grey]).any()
+    (embedding,) = encoder.encode([clip_of([grey], "nobody")])
+    encoder.forget("nobody")
+    assert not embedding.features.any()
+    assert embedding.seen == Seen(aspect=4 / 3, signer=None)
 
 
 def test_a_model_of_other_rows_is_refused() -> None:

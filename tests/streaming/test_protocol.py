@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.schema import Candidate, Prediction, Sign
+from models.schema import Candidate, Prediction, Seen, Sign, Signer
 from streaming import protocol
+from streaming.hints import Hint
 from streaming.protocol import Bye, Clear, Ping, ProtocolError, SettingsChange, parse
 
 
@@ -93,6 +94,60 @@ def test_a_prediction_is_compact_json_with_the_contract_s_fields() -> None:
         "rtp_end": 2**32 - 1,
         "latency_ms": {"total": 31.3, "encode": 20.0},
         "dropped": {"frames": 1, "windows": 0},
+    }
+
+
+SIGNER = Signer(
+    head=(0.40004, 0.1, 0.6, 0.35),
+    shoulders=((0.7, 0.5), (0.3, 0.5)),
+    elbows=((0.8, 0.9), (0.2, 0.9)),
+    wrists=((0.7, 123.0), (-7.0, float("inf"))),
+    hands=(None, (0.1, 0.2, 0.3, 0.45678)),
+)
+
+
+@pytest.mark.parametrize(
+    ("seen", "told"),
+    [
+        (None, {}),
+        (Seen(aspect=4 / 3, signer=None), {"seen": None}),
+        (
+            Seen(aspect=4 / 3, signer=SIGNER),
+            {
+                "seen": {
+                    "head": [0.4, 0.1, 0.6, 0.35],
+                    "shoulders": [[0.7, 0.5], [0.3, 0.5]],
+                    "elbows": [[0.8, 0.9], [0.2, 0.9]],
+                    "wrists": [[0.7, 2.0], [-1.0, 2.0]],
+                    "hands": [None, [0.1, 0.2, 0.3, 0.457]],
+                }
+            },
+        ),
+    ],
+)
+def test_what_was_seen_is_told_in_bounds(seen: Seen | None, told: dict[str, object]) -> None:
+    said = Prediction(
+        stream="a",
+        probabilities=np.array([0.4], np.float32),
+        idle=0.6,
+        attention=np.ones(1, np.float32),
+        start_s=1.0,
+        end_s=3.0,
+        seen=seen,
+    )
+    message = protocol.prediction(
+        said, ["book"], seq=1, top_k=1, rtp_end=0, latency_ms={}, dropped={}
+    )
+    sent = json.loads(protocol.encode(message))
+    assert {name: value for name, value in sent.items() if name == "seen"} == told
+
+
+def test_a_hint_names_the_edge() -> None:
+    assert protocol.hint(Hint("hands-out", "Move back.", "bottom")) == {
+        "type": "hint",
+        "code": "hands-out",
+        "text": "Move back.",
+        "edge": "bottom",
     }
 
 

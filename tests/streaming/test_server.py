@@ -383,3 +383,4 @@ async def test_the_model_is_described(server: Server, http: aiohttp.ClientSessio
         model = await response.json()
     assert model["glosses"] == ["dark", "bright"]
     assert model["camera"]["frame_rate"] == 15
+    assert model["threshold"] == 0.5

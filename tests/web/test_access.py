@@ -42,6 +42,13 @@ async def test_every_state_can_be_used_by_everyone(tmp_path: Path, levels_camera
         await is_live(page)
         await expect(page.locator("#transcript li").first).to_be_attached()
         await looked_at(page, "live")
+        await page.locator("#vitals summary").click()
+        await expect(page.locator("#stages li").first).to_be_visible()
+        await looked_at(page, "stages")
+        await page.locator("#vitals summary").click()
+        await page.get_by_role("button", name="Settings").click()
+        await looked_at(page, "settings")
+        await page.get_by_role("button", name="Done").click()
         for tab in ("Practise", "Teach"):
             await page.get_by_role("tab", name=tab).click()
             await looked_at(page, tab)

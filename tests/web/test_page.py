@@ -48,8 +48,9 @@ async def test_the_page_comes_whole_from_its_own_server(
         page.on("pageerror", lambda error: errors.append(str(error)))
         await page.goto(server.url)
         await expect(page.locator("#glosses li")).to_have_count(2)
-        await page.keyboard.press("Tab")
-        assert await page.evaluate("document.activeElement.textContent") == "Start camera"
+        for name in ("Settings", "Start camera"):
+            await page.keyboard.press("Tab")
+            await expect(page.get_by_role("button", name=name)).to_be_focused()
         await expect(page.locator("#honest")).to_contain_text("not a translation")
         await expect(page.locator("#honest")).to_contain_text("No video is kept")
         await page.set_viewport_size({"width": 320, "height": 640})
@@ -82,7 +83,6 @@ async def test_signs_appear_and_stop_ends_the_session(tmp_path: Path, levels_cam
         )
         assert len(ids) == len(set(ids)), "a sign that is told again must not get a second row"
         assert 0 < float(await page.locator("#latency").get_attribute("data-ms") or 0) < 5000
-        assert "half the round trip" in (await page.get_attribute("#latency-box", "title") or "")
 
         video = await page.evaluate(
             """async () => {

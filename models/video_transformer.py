@@ -1,0 +1,257 @@
+"""V-JEPA 2's encoder as plain torch: a vision transformer over tubelets with 3D rotary positions.
+
+    video (B, T, C, H, W) -> tubelets -> blocks of attention and MLP -> norm -> (B, N, D)
+
+It computes the function of transformers' `VJEPA2Model` without the predictor, and less on the way:
+queries, keys and values in one product, rotation tables made once in float32, tubelets cut by a
+reshape and embedded by one product. Tokens are ordered by time, row, column, N = T/2 * H/16 *
+W/16. The weights come from a checkpoint of transformers, see `converted`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+_THETA = 10000.0  # of the rotary positions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """How large an encoder is. A checkpoint's `config.json` says it in other words."""
+
+    width: int  # D
+    depth: int  # blocks
+    heads: int
+    hidden: int  # of the MLPs
+    patch: int = 16  # px
+    tubelet: int = 2  # frames
+    channels: int = 3
+    qkv_bias: bool = True
+    norm_eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads or self.width // self.heads % 2:
+            raise ValueError(f"{self.heads} heads of an even size do not make a width {self.width}")
+
+    @classmethod
+    def of(cls, config: Any) -> Shape:
+        """The shape that transformers' `VJEPA2Config` describes.
+
+        Raises:
+            ValueError: it asks for something that this encoder does not do.
+        """
+        if config.hidden_act != "gelu":
+            raise ValueError(f"an encoder with {config.hidden_act} in its MLPs, not gelu")
+        return cls(
+            width=config.hidden_size,
+            depth=config.num_hidden_layers,
+            heads=config.num_attention_heads,
+            hidden=int(config.hidden_size * config.mlp_ratio),
+            patch=config.patch_size,
+            tubelet=config.tubelet_size,
+            channels=config.in_chans,
+            qkv_bias=config.qkv_bias,
+            norm_eps=config.layer_norm_eps,
+        )
+
+
+Grid = tuple[int, int, int]  # tubelets in time, down and across
+
+
+class VideoTransformer(nn.Module):
+    """Call it with a normalised video (B, T, C, H, W) of the size it was made for.
+
+    Raises (from a call):
+        ValueError: the video is of another size: its positions would be wrong.
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, shape: Shape, grid: Grid) -> None:
+        """An encoder of `shape` for videos of `grid` tubelets, square or not."""
+        super().__init__()
+        if min(grid) < 1:
+            raise ValueError(f"a grid of {grid} tubelets holds no video")
+        self.shape = shape
+        self.grid = grid
+        self.video_size = (
+            grid[0] * shape.tubelet,
+            shape.channels,
+            grid[1] * shape.patch,
+            grid[2] * shape.patch,
+        )  # T, C, H, W
+        self.embed = nn.Linear(
+            shape.channels * shape.tubelet * shape.patch * shape.patch, shape.width
+        )
+        self.blocks = nn.ModuleList(_Block(shape) for _ in range(shape.depth))
+        self.norm = nn.LayerNorm(shape.width, eps=shape.norm_eps)
+        cos, sin = rotations(grid, shape.width // shape.heads)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+
+    def forward(self, video: Tensor) -> Tensor:
+        """(B, N, D) The tokens of `video`."""
+        x = self.embed(self._tubelets(video))  # B, N, D
+        for block in self.blocks:
+            x = block(x, self.cos, self.sin)
+        tokens: Tensor = self.norm(x)
+        return tokens
+
+    def steps(self, video: Tensor) -> Tensor:
+        """(B, T/2, D) The mean of the tokens of each time step, taken in float32."""
+        tokens: Tensor = self(video).float()
+        return tokens.view(len(tokens), self.grid[0], -1, self.shape.width).mean(2)
+
+    def _tubelets(self, video: Tensor) -> Tensor:
+        """(B, N, C * t * p * p)"""
+        if video.shape[1:] != self.video_size:
+            raise ValueError(
+                f"a video of (T, C, H, W) {tuple(video.shape[1:])}, not {self.video_size}"
+            )
+        (times, down, across), t, p = self.grid, self.shape.tubelet, self.shape.patch
+        cut = video.reshape(len(video), times, t, self.shape.channels, down, p, across, p)
+        return cut.permute(0, 1, 4, 6, 3, 2, 5, 7).flatten(4).flatten(1, 3)
+
+
+class _Block(nn.Module):
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.heads = shape.heads
+        self.norm1 = nn.LayerNorm(shape.width, eps=shape.norm_eps)
+        self.qkv = nn.Linear(shape.width, 3 * shape.width, bias=shape.qkv_bias)
+        self.proj = nn.Linear(shape.width, shape.width)
+        self.norm2 = nn.LayerNorm(shape.width, eps=shape.norm_eps)
+        self.fc1 = nn.Linear(shape.width, shape.hidden)
+        self.fc2 = nn.Linear(shape.hidden, shape.width)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        qkv = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1))  # B, N, 3, heads, d
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each B, heads, N, d
+        q, k = _rotated(q, cos, sin), _rotated(k, cos, sin)
+        seen = functional.scaled_dot_product_attention(q, k, v)
+        x = x + self.proj(seen.transpose(1, 2).flatten(-2))
+        made: Tensor = self.fc2(functional.gelu(self.fc1(self.norm2(x))))
+        return x + made
+
+
+def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turns (B, heads, N, d) by its positions; the partner of feature i is i + d/2."""
+    first, second = x.chunk(2, -1)
+    return x * cos + torch.cat((-second, first), -1) * sin
+
+
+def rotations(grid: Grid, size: int) -> tuple[Tensor, Tensor]:
+    """cos and sin (N, size), float32, of each token's angles, for heads of `size` features.
+
+    A third of a head turns with time, one with the row, one with the column (each an even number
+    of features); what is left over does not turn. Features are in our order. In bfloat16 a position
+    times a frequency would be wrong by up to a tenth, so angles are made before any cast.
+    """
+    axis = 2 * (size // 3 // 2)
+    rates = _THETA ** -(torch.arange(axis // 2, dtype=torch.float32) / (axis / 2))
+    places = torch.cartesian_prod(*(torch.arange(count, dtype=torch.float32) for count in grid))
+    angles = torch.zeros(len(places), size)
+    for i in range(3):
+        # Published weights expect the rates tiled, although neighbouring features turn together.
+        angles[:, i * axis : (i + 1) * axis] = places[:, i : i + 1] * rates.repeat(2)
+    angles = angles[:, _pairs_apart(size)]
+    return angles.cos(), angles.sin()
+
+
+def _pairs_apart(size: int) -> Tensor:
+    """The order in which neighbours 2i and 2i + 1 of a head lie half a head apart."""
+    return torch.arange(size).view(-1, 2).T.flatten()
+
+
+# Checkpoints
+
+_OURS = {  # a block's tensors in transformers' checkpoint -> ours, where they are the same
+    "norm1": "norm1",
+    "attention.proj": "proj",
+    "norm2": "norm2",
+    "mlp.fc1": "fc1",
+    "mlp.fc2": "fc2",
+}
+_QKV = ("query", "key", "value")
+
+
+def converted(weights: Mapping[str, Tensor], shape: Shape) -> dict[str, Tensor]:
+    """Our state dict of the encoder's `weights`, named as transformers' `VJEPA2Model.encoder`.
+
+    Raises:
+        ValueError: a tensor is missing, unknown or of another shape; the message names the first.
+    """
+    left = dict(weights)
+
+    def take(name: str) -> Tensor:
+        try:
+            return left.pop(name)
+        except KeyError:
+            raise ValueError(f"the checkpoint lacks {name}") from None
+
+    ours = {
+        "embed.weight": take("embeddings.patch_embeddings.proj.weight").flatten(1),
+        "embed.bias": take("embeddings.patch_embeddings.proj.bias"),
+    }
+    parts = ("weight", "bias")
+    for i in range(shape.depth):
+        for theirs, name in _OURS.items():
+            for part in parts:
+                ours[f"blocks.{i}.{name}.{part}"] = take(f"layer.{i}.{theirs}.{part}")
+        for part in parts if shape.qkv_bias else parts[:1]:
+            q, k, v = (take(f"layer.{i}.attention.{name}.{part}") for name in _QKV)
+            apart = _pairs_apart(shape.width // shape.heads)
+            both = [_each_head(one, apart, shape) for one in (q, k)]
+            ours[f"blocks.{i}.qkv.{part}"] = torch.cat([*both, v])
+    for part in parts:
+        ours[f"norm.{part}"] = take(f"layernorm.{part}")
+    if left:
+        raise ValueError(f"the checkpoint has {min(left)}, which is not the encoder's")
+    with torch.device("meta"):
+        wanted = VideoTransformer(shape, (1, 1, 1)).state_dict()
+    for name, tensor in ours.items():
+        if tensor.shape != wanted[name].shape:
+            sizes = tuple(tensor.shape), tuple(wanted[name].shape)
+            raise ValueError(f"{name} is {sizes[0]} in the checkpoint, not {sizes[1]}")
+    return ours
+
+
+def restored(ours: Mapping[str, Tensor], shape: Shape) -> dict[str, Tensor]:
+    """What `converted` was given: the way back, for checkpoints that others shall read."""
+    theirs = {
+        "embeddings.patch_embeddings.proj.weight": ours["embed.weight"].reshape(
+            shape.width, shape.channels, shape.tubelet, shape.patch, shape.patch
+        ),
+        "embeddings.patch_embeddings.proj.bias": ours["embed.bias"],
+    }
+    names = {ours_: theirs_ for theirs_, ours_ in _OURS.items()}
+    for key, tensor in ours.items():
+        if key.startswith("norm."):
+            theirs[f"layer{key}"] = tensor
+        elif block := re.fullmatch(r"blocks\.(\d+)\.(\w+)\.(weight|bias)", key):
+            i, name, part = block.groups()
+            if name == "qkv":
+                q, k, v = tensor.chunk(3)
+                together = _pairs_apart(shape.width // shape.heads).argsort()
+                both = [_each_head(one, together, shape) for one in (q, k)]
+                for which, one in zip(_QKV, (*both, v), strict=True):
+                    theirs[f"layer.{i}.attention.{which}.{part}"] = one
+            else:
+                theirs[f"layer.{i}.{names[name]}.{part}"] = tensor
+    return theirs
+
+
+def _each_head(tensor: Tensor, order: Tensor, shape: Shape) -> Tensor:
+    """The features (width, ...) of a tensor in another order within each head."""
+    if len(tensor) != shape.width:
+        raise ValueError(f"a tensor of {len(tensor)} features, not of {shape.heads} heads")
+    heads = tensor.reshape(shape.heads, -1, *tensor.shape[1:])
+    return heads[:, order.to(tensor.device)].reshape(tensor.shape)

@@ -1,0 +1,167 @@
+"""The demo as a visitor meets it: real `streamlit run`, real Chromium, real clips, real model.
+
+The head is `tests/bundles/heldout`, which never met the signers of these clips.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import statistics
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.async_api import FrameLocator, Page, expect
+from playwright.async_api import TimeoutError as Late
+from streamlit.testing.v1 import AppTest
+
+from tests import clips
+from tests.browser import NO_CAMERA, ROOT, browser_page, camera_flags, clip_pictures, write_camera
+from tests.web.test_network_camera import levels, served
+
+GLOSS = "hello"
+LONG_S = 60.0
+LATER_MS = 30_000  # a whole start, on a busy machine
+COMPONENT = 'iframe[title="streamlit_webrtc.component.webrtc_streamer"]'
+NEWEST = "Number(document.querySelector('.lg-delay')?.dataset.newest ?? 0)"
+
+# How old what stands on the page is, twenty times a second: the server's clock is this machine's.
+WATCH = f"""() => {{
+    window.ages = [];
+    setInterval(() => ages.push(Date.now() / 1000 - {NEWEST}), 50);
+}}"""
+ROWS = "rows => rows.map(row => row.dataset.gloss)"
+
+
+@asynccontextmanager
+async def demo(folder: Path) -> AsyncIterator[str]:
+    """`streamlit run web/demo.py` and its address; it must end quietly, having failed nowhere."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    log = folder / "demo.log"
+    with log.open("wb") as stderr:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "streamlit", "run", "web/demo.py", f"--server.port={port}"),
+            *("--", "--model", str(clips.HELD_OUT), "--loopback-ice"),
+            cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=stderr,
+        )
+        assert process.stdout
+        async with asyncio.timeout(60):
+            while b"URL:" not in await process.stdout.readline():
+                assert process.returncode is None, log.read_text()
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            async with asyncio.timeout(15):
+                await process.wait()
+    assert "Traceback" not in log.read_text(), log.read_text()
+
+
+@asynccontextmanager
+async def visit(folder: Path, flags: Sequence[str], url: str) -> AsyncIterator[Page]:
+    """The demo's page. Nothing in it may ask another machine for anything."""
+    asked: set[str | None] = set()
+    async with browser_page(folder, flags, size=(1280, 1100)) as page:
+        page.on("request", lambda request: asked.add(urlsplit(request.url).hostname))
+        await page.goto(url)
+        yield page
+    assert asked <= {"127.0.0.1", None}
+
+
+async def start(page: Page) -> FrameLocator:
+    """Press START until it plays: the component's own signalling now and then never begins."""
+    component = page.frame_locator(COMPONENT)
+    button = component.get_by_role("button", name="START")
+    for _ in range(2):
+        await expect(button).to_be_enabled(timeout=LATER_MS)
+        await button.click()
+        try:
+            await page.locator(".lg-delay").wait_for(timeout=15_000)
+            return component
+        except Late:
+            await page.reload()
+    raise AssertionError("START was pressed twice, and nothing played")
+
+
+@pytest.mark.timeout(240)
+async def test_the_right_gloss_for_a_minute_without_growing_delay(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    chosen = clips.one_a_gloss(clips.held_out(data_dir))
+    [clip] = [one for one in chosen if one.gloss == GLOSS]
+    pictures = clip_pictures(clip.path, lead_s=1.5, tail_s=1.0)
+    camera = await asyncio.to_thread(write_camera, tmp_path / "camera.mjpeg", pictures)
+    async with demo(tmp_path) as url, visit(tmp_path, camera_flags(camera), url) as page:
+        component = await start(page)
+        await page.evaluate(WATCH)
+        signs = page.locator(".lg-history tr[data-gloss]")
+        await expect(signs.first).to_have_attribute("data-gloss", GLOSS, timeout=LATER_MS)
+        await expect(page.locator(".lg-heat i")).to_have_count(32)
+        await page.wait_for_function(f"ages.length >= {LONG_S / 0.05}", timeout=2000 * LONG_S)
+        ages = await page.evaluate("ages")
+        named = await signs.evaluate_all(ROWS)
+        await page.get_by_role("button", name="Clear the list").click()
+        await expect(signs.first).not_to_have_attribute("data-final", "true")
+        await component.get_by_role("button", name="STOP").click()
+        await expect(page.locator(".lg-delay")).to_have_count(0)
+    third = len(ages) // 3
+    first, last = (statistics.median(part) for part in (ages[:third], ages[-third:]))
+    print(f"{named} in {len(ages) * 0.05:.0f} s; age {first:.3f} s, in the end {last:.3f} s")
+    assert named.count(GLOSS) >= 0.8 * len(named) and len(named) >= 5
+    assert last < first + 0.25
+    assert last < 1.5
+
+
+@pytest.mark.timeout(180)
+async def test_files_and_network_cameras(data_dir: Path, tmp_path: Path) -> None:
+    chosen = clips.one_a_gloss(clips.held_out(data_dir))
+    [clip] = [one for one in chosen if one.gloss == GLOSS]
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(clip.path.read_bytes()[:900])
+    async with demo(tmp_path) as url, visit(tmp_path, NO_CAMERA, url) as page:
+        await page.get_by_text("The model", exact=True).click()
+        card = page.get_by_test_id("stExpanderDetails")
+        for said in (GLOSS, "of 100", "medical", "Licence"):
+            await expect(card).to_contain_text(said, timeout=LATER_MS)
+
+        await page.get_by_text("Video file", exact=True).click()
+        await page.locator('input[type="file"]').set_input_files(clip.path)
+        told = page.locator(f'.lg-history tr[data-gloss="{GLOSS}"]')
+        await expect(told).to_have_count(1, timeout=LATER_MS)
+        likeliest = page.locator(".lg-bars li").first
+        await expect(likeliest).to_have_attribute("data-gloss", GLOSS)
+        slider = page.get_by_role("slider")
+        await slider.focus()
+        await slider.press("End")  # 95 %: surer than the model ever is of it
+        await expect(told).to_have_count(0)
+        await page.locator('input[type="file"]').set_input_files(broken)
+        alert = page.get_by_role("alert")
+        await expect(alert).to_contain_text("broken.mp4: not a video file", timeout=LATER_MS)
+
+        await page.get_by_text("Network camera", exact=True).click()
+        address = page.get_by_label("Address of the camera")
+        await address.fill("file:///etc/passwd")
+        await page.get_by_role("button", name="Read this camera").click()
+        await expect(alert).to_contain_text("must begin with rtsp, rtsps, http or https")
+        with served(levels(*[128] * 20)) as host:
+            await address.fill(f"http://{host}/video")
+            await page.get_by_role("button", name="Read this camera").click()
+            await expect(page.locator(".lg-delay")).to_be_visible(timeout=LATER_MS)
+            await page.get_by_role("button", name="Stop reading").click()
+            await expect(page.locator(".lg-delay")).to_have_count(0)
+
+
+def test_a_model_that_is_missing_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["web/demo.py", "--model", "/nowhere"])
+    app = AppTest.from_file(str(ROOT / "web" / "demo.py"), default_timeout=60).run()
+    assert not app.exception
+    assert "not a translation" in app.markdown[0].value
+    assert "/nowhere" in app.error[0].value and "no such bundle folder" in app.error[0].value
+    assert not app.slider

@@ -1,0 +1,80 @@
+"""What the page shows while it is live: the window that was read, and the stages of the delay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from playwright.async_api import expect
+
+from streaming.standin import StandIn
+from tests.browser import camera_flags
+from tests.web.page import LIVE_MS, is_live, served, sign
+
+# The mean level of each small picture of the strip, as it stands on the page.
+TILES = """() => {
+    const film = document.querySelector("#film");
+    const side = film.width / 8;
+    return Array.from({ length: 8 }, (_, i) => {
+        const { data } = film.getContext("2d").getImageData(i * side, 0, side, film.height);
+        const green = data.filter((_, at) => at % 4 === 1);
+        return green.reduce((sum, value) => sum + value, 0) / green.length;
+    });
+}"""
+
+
+async def test_the_window_that_was_read_is_shown_with_its_weights(
+    tmp_path: Path, levels_camera: Path
+) -> None:
+    async with served(tmp_path, camera_flags(levels_camera)) as page:
+        heat = page.locator("#heat i")
+        await expect(heat).to_have_count(0)
+        await page.locator("#toggle").click()
+        await expect(page.locator(sign("bright")).first).to_be_visible(timeout=LIVE_MS)
+        tiles = await page.evaluate(TILES)
+        assert abs(tiles[-1] - 128) > 60, "it ends where a sign was seen, not at rest"
+        assert max(tiles) - min(tiles) > 60, "and shows what came before"
+        await expect(heat).to_have_count(StandIn().spec.frames)
+        weights = await heat.evaluate_all(
+            "all => all.map(i => i.style.getPropertyValue('--weight'))"
+        )
+        assert set(weights) == {"1.00"}, "the stand-in weighs all alike"
+
+        await page.get_by_role("button", name="Hide picture").click()
+        await expect(page.locator("#film")).to_be_hidden()
+        await expect(page.locator("#heat")).to_be_visible()
+        await page.get_by_role("button", name="Stop").click()
+        await expect(heat).to_have_count(0)
+        assert not any(await page.evaluate(TILES)), "no picture stays when the camera is off"
+
+
+async def test_the_delay_opens_into_its_stages(tmp_path: Path, levels_camera: Path) -> None:
+    async with served(tmp_path, camera_flags(levels_camera)) as page:
+        vitals = page.locator("#vitals")
+        await expect(vitals).to_be_hidden()
+        await page.locator("#toggle").click()
+        await is_live(page)
+        await expect(page.locator("#latency")).to_contain_text("ms", timeout=LIVE_MS)
+        await vitals.locator("summary").press("Enter")
+        stages = page.locator("#stages li")
+        await expect(stages).to_have_count(7)
+        told = await stages.evaluate_all(
+            """rows => rows.map(row => [
+                row.dataset.stage, parseFloat(row.querySelector(".ms").textContent)])"""
+        )
+        assert [name for name, _ in told] == [
+            *("decode", "window", "queue", "encode", "classify", "send", "back")
+        ]
+        assert all(0 <= ms < 5000 for _, ms in told) and sum(ms for _, ms in told) > 0
+        await expect(page.locator("#sent-size")).to_contain_text("pixels each", timeout=LIVE_MS)
+        await expect(page.locator("#left-out")).to_contain_text("0 windows")
+        await page.keyboard.press("Escape")
+        await expect(stages.first).to_be_hidden()
+        await expect(vitals.locator("summary")).to_be_focused()
+
+
+async def test_a_gloss_that_is_pressed_is_asked_for(tmp_path: Path, levels_camera: Path) -> None:
+    async with served(tmp_path, camera_flags(levels_camera)) as page:
+        await page.locator("#glosses").get_by_role("button", name="dark").click()
+        await expect(page.locator("#panel-practice")).to_be_visible()
+        await expect(page.locator("#practice-word")).to_have_text("dark")
+        await expect(page.locator("#practice-answer")).to_have_text("Recognised", timeout=LIVE_MS)

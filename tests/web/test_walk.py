@@ -1,0 +1,105 @@
+"""One visit to the page, as a person makes it, on a laptop and on a phone: the whole product.
+
+The camera plays clips of signers that the model (`tests/bundles/heldout`) never met.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests import clips
+from tests.browser import browser_page, camera_flags, clip_pictures, server_process, write_camera
+from tests.web.page import LIVE_MS, is_live, sign
+
+GLOSSES = ("help", "drink")  # read right in the clips chosen here (tests/web/test_recognition.py)
+SIZES = {"laptop": (1280, 800), "phone": (390, 844)}
+READ_MS = 40_000  # twice the camera's loop, and a busy machine
+
+
+async def in_view(page: Page, selector: str) -> None:
+    """It can be seen whole without scrolling sideways."""
+    box = await page.locator(selector).bounding_box()
+    width = await page.evaluate("innerWidth")
+    assert box and box["x"] >= 0 and box["x"] + box["width"] <= width + 1, selector
+
+
+async def visit(page: Page, url: str) -> None:
+    await page.goto(url)
+    await page.get_by_role("button", name="Start camera").click()
+    await is_live(page)
+
+    # Read
+    for gloss in GLOSSES:
+        await expect(page.locator(sign(gloss)).first).to_be_visible(timeout=READ_MS)
+    await expect(page.locator("#current")).not_to_have_attribute("data-gloss", "")
+    await expect(page.locator("#candidates li")).to_have_count(5)
+    weights = await page.locator("#heat i").evaluate_all(
+        "all => all.map(i => Number(i.style.getPropertyValue('--weight')))"
+    )
+    assert len(set(weights)) > 5, "a trained model does not weigh all moments alike"
+    for part in ("#current", "#candidates", "#strip", "#transcript"):
+        await in_view(page, part)
+    await page.locator("#vitals summary").click()
+    await expect(page.locator('#stages li[data-stage="encode"]')).to_be_visible()
+    await in_view(page, ".stages-card")
+    await page.keyboard.press("Escape")
+    async with page.expect_download() as saved:
+        await page.locator("#save").select_option("json")
+    file = Path(await (await saved.value).path())
+    transcript = json.loads(await asyncio.to_thread(file.read_text))
+    assert set(GLOSSES) <= {one["gloss"] for one in transcript["signs"]}
+
+    # Settings
+    await page.get_by_role("button", name="Settings").click()
+    await in_view(page, "#settings")
+    await page.get_by_label("Guesses shown").select_option("3")
+    await page.get_by_role("button", name="Done").click()
+    await expect(page.locator("#candidates li")).to_have_count(3)
+
+    # Practise
+    await page.get_by_label("Find a sign").fill(GLOSSES[0])
+    await page.locator("#glosses").get_by_role("button", name=GLOSSES[0]).click()
+    await expect(page.locator("#practice-word")).to_have_text(GLOSSES[0])
+    recognised = page.locator('#practice-now[data-state="recognised"]')
+    await expect(recognised).to_be_visible(timeout=READ_MS)
+    await in_view(page, "#practice-now")
+    await page.get_by_role("button", name="Stop practising").click()
+    await expect(page.locator("#practice-results .score").first).to_be_visible()
+
+    # Teach
+    await page.get_by_role("tab", name="Teach").click()
+    await page.get_by_label("Name of the sign").fill("lantern")
+    await page.get_by_role("button", name="Record", exact=True).click()
+    await expect(page.locator("#teach-progress")).to_contain_text("3 of 5", timeout=READ_MS)
+    await in_view(page, "#teach-recording")
+    await page.get_by_role("button", name="Enough").click()
+    await expect(page.locator("#teach-list")).to_contain_text("lantern")
+    await expect(page.locator("#teach-try")).to_contain_text("Try it")
+
+    await page.get_by_role("button", name="Stop", exact=True).click()
+    await expect(page.locator("#status")).to_have_attribute("data-state", "off", timeout=LIVE_MS)
+
+
+@pytest.mark.timeout(240)
+async def test_a_visit_on_a_laptop_and_on_a_phone(data_dir: Path, tmp_path: Path) -> None:
+    chosen = {one.gloss: one.path for one in clips.one_a_gloss(clips.held_out(data_dir))}
+    shown = (clip_pictures(chosen[gloss], lead_s=1.5, tail_s=1.5) for gloss in GLOSSES)
+    camera = await asyncio.to_thread(
+        write_camera, tmp_path / "camera.mjpeg", chain.from_iterable(shown)
+    )
+
+    async def visitor(name: str) -> None:
+        flags = camera_flags(camera)
+        async with browser_page(tmp_path / name, flags, size=SIZES[name]) as page:
+            await visit(page, url)
+
+    async with server_process("--model", str(clips.HELD_OUT)) as server, asyncio.TaskGroup() as all:
+        url = server.url
+        for name in SIZES:
+            all.create_task(visitor(name))

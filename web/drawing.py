@@ -1,0 +1,134 @@
+"""What the demo shows, as HTML, styled by demo.css. Pure; glosses are escaped."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from streaming.protocol import Message
+
+_STRIP = 8  # pictures of a window
+_RESTING = 0.7  # idle probability from which nobody signs a sign that it knows
+
+
+def percent(p: float) -> str:
+    return "< 1 %" if p < 0.005 else f"{100 * p:.0f} %"
+
+
+def in_words(p: float) -> str:
+    """How sure `p` is, as the page of the live server says it (certainty.js)."""
+    return "quite sure" if p >= 0.8 else "fairly sure" if p >= 0.5 else "only a guess"
+
+
+def plain(text: object) -> str:
+    """Others' text for where Markdown is read: it is shown as it stands."""
+    return "".join(f"\\{c}" if c in "\\`*_{}[]()<>#+-!|~$:" else c for c in str(text))
+
+
+def clock(seconds: float) -> str:
+    """Seconds of video as 1:07.4."""
+    tenths = max(0, round(10 * seconds))
+    return f"{tenths // 600}:{tenths // 10 % 60:02}.{tenths % 10}"
+
+
+def sign(newest: Message | None, waiting: str) -> str:
+    """The sign of the moment, large; `waiting` says what will happen where there is none."""
+    if newest is None:
+        return (
+            f'<p class="lg-sign" role="status"><span class="lg-sure">{escape(waiting)}</span></p>'
+        )
+    gloss = escape(newest["gloss"])
+    sure = f"{percent(newest['p'])} · {in_words(newest['p'])}"
+    return (
+        f'<p class="lg-sign" role="status" data-gloss="{gloss}">'
+        f'<span class="lg-word">{gloss}</span> <span class="lg-sure">{sure}</span></p>'
+    )
+
+
+def candidates(top: Sequence[Mapping[str, Any]], idle: float) -> str:
+    """Glosses and their probabilities as bars, likeliest first."""
+    resting = idle >= _RESTING
+    rows = "".join(
+        f'<li data-gloss="{escape(one["gloss"])}" data-p="{one["p"]:.3f}">'
+        f"<span>{escape(one['gloss'])}</span>"
+        f'<span class="lg-track"><span style="width: {100 * one["p"]:.1f}%"></span></span>'
+        f'<span class="lg-p">{percent(one["p"])}</span></li>'
+        for one in top
+    )
+    note = f"No known sign · {percent(idle)}" if resting else ""
+    return (
+        f'<p class="lg-head"><b>What it considers</b> <span>{note}</span></p>'
+        f'<ol class="lg-bars" data-resting="{str(resting).lower()}">{rows}</ol>'
+    )
+
+
+def attention(
+    weights: Sequence[float], window_s: float, pictures: Sequence[NDArray[np.uint8]] = ()
+) -> str:
+    """How much each moment of a window counted: a strip, darker is more; its pictures above it.
+
+    Args:
+        weights: one a time step, oldest first; they sum to 1.
+        window_s: how long the window is.
+        pictures: (h, w, 3) RGB, oldest first.
+    """
+    most = max(weights, default=0.0) or 1.0
+    cells = "".join(f'<i style="opacity: {weight / most:.2f}"></i>' for weight in weights)
+    peak_s = window_s * (1 - (int(np.argmax(weights)) + 0.5) / len(weights)) if weights else 0.0
+    said = f"The last {window_s:.1f} seconds. {peak_s:.1f} seconds before their end counted most."
+    return (
+        '<p class="lg-head"><b>Where it looked</b> <span>darker counted more</span></p>'
+        f"{_strip(pictures)}"
+        f'<div class="lg-heat" role="img" aria-label="{said}">{cells}</div>'
+        f'<p class="lg-scale"><span>{window_s:.1f} s ago</span><span>now</span></p>'
+    )
+
+
+def history(signs: Sequence[Message]) -> str:
+    """The signs, newest first, as a table."""
+    if not signs:
+        return '<p class="lg-none">Signs appear here as they are recognised.</p>'
+    rows = "".join(
+        f'<tr data-gloss="{escape(one["gloss"])}" data-final="{str(one["final"]).lower()}">'
+        f"<td>{clock(one['start_s'])}</td>"
+        f"<th scope='row'>{escape(one['gloss'])}{'' if one['final'] else ' …'}</th>"
+        f"<td>{percent(one['p'])}</td><td>{_others(one['alternatives'])}</td></tr>"
+        for one in reversed(signs)
+    )
+    names = "".join(f"<th scope='col'>{n}</th>" for n in ("Video time", "Gloss", "Sure", "Or"))
+    return f'<table class="lg-history"><thead><tr>{names}</tr></thead><tbody>{rows}</tbody></table>'
+
+
+def delay(seconds: float, newest_unix_s: float) -> str:
+    """How old what is shown is; when its newest picture came stands beside it for programs."""
+    return (
+        f'<p class="lg-delay" data-newest="{newest_unix_s:.3f}" '
+        'title="From when a picture reaches this server until what it says is drawn here.">'
+        f"Delay {1000 * seconds:.0f} ms</p>"
+    )
+
+
+def _others(alternatives: Sequence[Mapping[str, Any]]) -> str:
+    worth_it = [one for one in alternatives if one["p"] >= 0.05][:2]
+    return escape(", ".join(f"{one['gloss']} {percent(one['p'])}" for one in worth_it))
+
+
+def _strip(pictures: Sequence[NDArray[np.uint8]]) -> str:
+    """A few of the pictures side by side, as one JPEG in the page."""
+    if not pictures:
+        return ""
+    at = np.linspace(0, len(pictures) - 1, min(_STRIP, len(pictures))).round().astype(int)
+    shape = pictures[-1].shape
+    chosen = [pictures[i] for i in at if pictures[i].shape == shape]
+    row = np.ascontiguousarray(np.hstack(chosen)[:, :, ::-1])
+    done, jpeg = cv2.imencode(".jpg", row, [cv2.IMWRITE_JPEG_QUALITY, 70])
+    if not done:
+        return ""
+    data = base64.b64encode(jpeg.tobytes()).decode()
+    return f'<img class="lg-strip" alt="Pictures of that time" src="data:image/jpeg;base64,{data}">'

@@ -1,0 +1,156 @@
+"""A camera in the network (RTSP or HTTP), read on a thread of its own: an address in, pictures out.
+
+    address -> [network camera] -> live
+
+The address is a visitor's: it names no file of this machine, and what it leads to may name none
+either. Each picture is handed over at once; what comes faster than it plays is held back.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+import av
+
+PROTOCOLS = ("rtsp", "rtsps", "http", "https")
+_ANSWER_S = 5.0  # to connect, and for each piece of video
+_TRIES = 5  # in a row to find a camera again that has worked
+_PAUSE_S = 1.0  # before the first of them; each further pause is longer by as much
+_AHEAD_S = 1.0  # a longer leap ahead is a new clock, not a file that comes quickly
+_MAX_PIXELS = 3840 * 2160
+_OPTIONS = {
+    "protocol_whitelist": "rtsp,rtsps,rtp,srtp,udp,tcp,tls,http,https,httpproxy,crypto",
+    "rtsp_transport": "tcp",  # gets through most walls, and loses nothing
+}
+_NO_TIMES = ("mpjpeg", "mjpeg", "jpeg_pipe")  # what their pictures carry as time is made up
+
+
+class NetworkCamera:
+    """Reads until `stop`, until `show` says False, or until the camera can't be had.
+
+    One that never worked is given up at once, one that worked is looked for again. `words` says how
+    it stands; `reading` is False once it has ended.
+
+    Args:
+        url: rtsp, rtsps, http or https.
+        show: gets each `av.VideoFrame`, on the thread; False: no more are wanted.
+        pause: told when the pictures end.
+
+    Raises:
+        ValueError: no such address can be a camera's; the text is for the visitor.
+    """
+
+    def __init__(self, url: str, show: Callable[[Any], bool], pause: Callable[[], None]) -> None:
+        self._url = url.strip()
+        self._host = _check(self._url).hostname or ""
+        self._show = show
+        self._pause = pause
+        self._stop = threading.Event()
+        self.words = f"Calling {self._host} …"
+        self._thread = threading.Thread(target=self._run, name="network-camera", daemon=True)
+        self._thread.start()
+
+    @property
+    def reading(self) -> bool:
+        return self._thread.is_alive() and not self._stop.is_set()
+
+    def stop(self) -> None:
+        """Hand over no more pictures. Its connection ends within seconds, unwaited for."""
+        self._stop.set()
+        self._pause()
+
+    # On the thread
+
+    def _run(self) -> None:
+        tries = 0
+        worked = False
+        while not self._stop.is_set():
+            shown, why = self._read()
+            worked = worked or shown
+            tries = 1 if shown else tries + 1
+            if self._stop.is_set():
+                break
+            if not worked or tries > _TRIES:
+                self.words = why
+                return
+            self.words = f"{why} Calling again …"
+            self._stop.wait(tries * _PAUSE_S)
+
+    def _read(self) -> tuple[bool, str]:
+        """One call: whether a picture came, and why it ended."""
+        shown = False
+        try:
+            with av.open(
+                self._url,
+                options=_OPTIONS,
+                timeout=(_ANSWER_S, _ANSWER_S),
+                metadata_errors="ignore",
+            ) as container:
+                for picture in self._pictures(container):
+                    if self._stop.is_set():
+                        break
+                    if not self._show(picture):
+                        self._stop.set()
+                        break
+                    shown, self.words = True, f"Reading {self._host}."
+            why = f"The video from {self._host} has ended."
+        except (av.FFmpegError, OSError, ValueError, IndexError, MemoryError) as error:
+            why = self._why(error, shown)
+        if shown and not self._stop.is_set():
+            self._pause()
+        return shown, why
+
+    def _pictures(self, container: Any) -> Iterator[Any]:
+        stream = container.streams.video[0]  # IndexError: there is none
+        stream.codec_context.thread_count = 1
+        stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
+        timeless = container.format.name in _NO_TIMES
+        live = timeless or container.format.name == "rtsp"
+        began_s: float | None = None  # when the picture of time 0 was due
+        for picture in container.decode(stream):
+            if timeless:
+                picture.pts = None
+            elif not live and picture.time is not None:
+                now_s = time.monotonic()
+                if began_s is None or not -_AHEAD_S < began_s + picture.time - now_s < _AHEAD_S:
+                    began_s = now_s - picture.time
+                self._stop.wait(max(0.0, began_s + picture.time - now_s))
+            yield picture
+
+    def _why(self, error: Exception, shown: bool) -> str:
+        """The error in words. FFmpeg's own would show the address, and a password in it."""
+        match error:
+            case _ if shown:
+                return f"{self._host} stopped sending."
+            case av.HTTPUnauthorizedError() | av.HTTPForbiddenError():
+                return f"{self._host} asks who you are: write name:password@ before it."
+            case av.HTTPNotFoundError():
+                return f"{self._host} has no video at that address."
+            case ConnectionRefusedError():
+                return f"Nothing at {self._host} takes calls. Is the port right?"
+            case TimeoutError() | av.ExitError():
+                return f"{self._host} did not answer within {_ANSWER_S:.0f} seconds."
+            case _:
+                return f"No video could be read from {self._host}. Is the address right?"
+
+
+def _check(url: str) -> SplitResult:
+    """The parts of an address that may be called.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        parts = urlsplit(url)
+        port_is_fine = parts.port is None or parts.port > 0
+    except ValueError:
+        raise ValueError("That is no address. One looks like rtsp://camera.local/stream.") from None
+    if parts.scheme not in PROTOCOLS:
+        raise ValueError("The address must begin with rtsp, rtsps, http or https.")
+    if not parts.hostname or not port_is_fine or any(c <= " " or c == "\x7f" for c in url):
+        raise ValueError("That is no address. One looks like rtsp://camera.local/stream.")
+    return parts
