@@ -23,7 +23,7 @@ export class ServerStore {
 
   async read() {
     const response = await this.#ask("");
-    if (!response.ok) throw await refusal(response);
+    if (!response.ok) throw await fault(response);
     const { space, signs } = await response.json();
     if (space !== this.#space) throw new NotKept("The server has another model now. Reload the page.");
     this.#signs.clear();
@@ -45,11 +45,7 @@ export class ServerStore {
         else this.#signs.delete(gloss);
         return;
       }
-      if (response.status === 401) throw await refusal(response);
-      if (response.status !== 412 || left === 1) {
-        const { detail } = await response.json().catch(() => ({}));
-        throw new NotKept(detail ?? `It answered with a fault (${response.status}).`);
-      }
+      if (response.status !== 412 || left === 1) throw await fault(response);
       await this.read();
     }
   }
@@ -70,4 +66,10 @@ export class ServerStore {
   #ask(path, options) {
     return request(`/api/signs${path}`, this.#token, options);
   }
+}
+
+async function fault(response) {
+  if (response.status === 401) return refusal(response);
+  const { detail } = await response.json().catch(() => ({}));
+  return new NotKept(detail ?? `It answered with a fault (${response.status}).`);
 }

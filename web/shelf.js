@@ -79,11 +79,11 @@ export class Shelf {
   }
 
   /**
-   * Keeps takes of a sign, in the place of its old ones (`anew`) or beside them. `fault` is told
-   * too. Resolves when the session knows.
+   * Keeps the takes of `{gloss, space, takes, anew, fault}`, see TaughtSigns; `fault` is told too.
+   * Resolves when the session knows them.
    */
-  async keep({ gloss, space, takes, anew, fault }) {
-    await this.#change(() => this.#signs[anew ? "replace" : "add"](gloss, space, takes), fault);
+  async keep({ fault, ...run }) {
+    await this.#change(() => this.#signs.keep(run), fault);
   }
 
   #at(name) {
@@ -124,8 +124,11 @@ export class Shelf {
     const fault = this.#to.nameFault(name) || taken;
     this.#tell(fault);
     if (fault) return false;
-    await this.#change(() => this.#signs.rename(sign, name));
-    if (!this.#signs.find(name)) return false;
+    const told = await this.#change(() => this.#signs.rename(sign, name));
+    if (!this.#signs.find(name)) {
+      if (!told) this.#tell(`${sign.gloss} was deleted on another page meanwhile.`);
+      return false;
+    }
     this.#announce(`${sign.gloss} is now ${name}`);
     this.#to.renamed(sign.gloss, name);
     return true;

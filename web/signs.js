@@ -82,14 +82,20 @@ export class TaughtSigns {
     return true;
   }
 
-  /** Adds takes to a sign, or begins it with them. */
-  async add(gloss, space, takes) {
-    await this.#keep(gloss, space, (old) => [...old, ...takes].slice(-this.#most));
-  }
-
-  /** Puts takes in the place of a sign's old ones. */
-  async replace(gloss, space, takes) {
-    await this.#keep(gloss, space, () => takes);
+  /** Adds takes to a sign, or begins it with them; `anew`: they stand in for its old ones. */
+  async keep({ gloss, space, takes, anew }) {
+    const change = (old) => (anew ? takes : [...old, ...takes].slice(-this.#most));
+    const known = this.all.find((sign) => sign.gloss === gloss && sign.space === space);
+    const here = { gloss, space, takes: change(known?.takes ?? []), date: today(), place: known?.place };
+    const stays = known && known.place !== "server" && known.place !== "waiting";
+    if (!this.#server || space !== this.space || stays) return this.#browser.put([here]);
+    const waited = known?.place === "waiting" ? known.takes : [];
+    try {
+      await this.#server.change(gloss, (old) => change(joined(old, waited)));
+    } catch (error) {
+      throw new NotKept(this.#wait([here], error));
+    }
+    if (known?.place === "waiting") this.#browser.drop(gloss, space);
   }
 
   async drop(sign) {
@@ -159,20 +165,6 @@ export class TaughtSigns {
     return gloss === IDLE ? takes : joined(old, takes).slice(-this.#most);
   }
 
-  async #keep(gloss, space, change) {
-    const known = this.all.find((sign) => sign.gloss === gloss && sign.space === space);
-    const here = { gloss, space, takes: change(known?.takes ?? []), date: today() };
-    const stays = known && known.place !== "server" && known.place !== "waiting";
-    if (!this.#server || space !== this.space || stays) return this.#browser.put([{ ...here, place: known?.place }]);
-    const waited = known?.place === "waiting" ? known.takes : [];
-    try {
-      await this.#server.change(gloss, (old) => change(joined(old, waited)));
-    } catch (error) {
-      throw new NotKept(this.#wait([here], error));
-    }
-    this.#browser.drop(gloss, space);
-  }
-
   async #change(gloss, change, what, named = gloss) {
     try {
       await this.#server.change(gloss, change);
@@ -187,7 +179,7 @@ export class TaughtSigns {
     for (const [i, sign] of signs.entries()) {
       try {
         await this.#server.change(sign.gloss, (old) => this.#join(old, sign));
-        this.#browser.drop(sign.gloss, sign.space);
+        if (sign.place !== "server") this.#browser.drop(sign.gloss, sign.space);
       } catch (error) {
         const gone = error instanceof ConnectionError; // then it would not take the others either
         faults.push(this.#wait(gone ? signs.slice(i) : [sign], error));
@@ -197,11 +189,13 @@ export class TaughtSigns {
     if (faults.length) throw new NotKept(faults[0]);
   }
 
-  // Keeps here what the server did not take. Returns what to say of it.
+  // Keeps here what the server did not take, beside what is here. Returns what to say of it.
   #wait(signs, error) {
     const text = `The server did not take ${signs.map(({ gloss }) => shown(gloss)).join(", ")}. ${error.message}`;
     try {
-      this.#browser.put(signs.map((sign) => ({ ...sign, place: "waiting" })));
+      const here = this.#browser.signs;
+      const old = (sign) => here.find(({ gloss, space }) => gloss === sign.gloss && space === sign.space);
+      this.#browser.put(signs.map((sign) => ({ ...sign, takes: this.#join(old(sign)?.takes ?? [], sign), place: "waiting" })));
     } catch (full) {
       return `${text} ${full.message}`;
     }

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 from playwright.async_api import expect
 
+from streaming.server import serve
 from streaming.standin import embedding
 from streaming.takes import pack
 from tests.browser import camera_flags
-from tests.web.page import is_live, served, sign
-from tests.web.taught import KEY, exported, kept, open_teach, read_file
-
-TAKES_MS = 40_000  # three takes with their counts
+from tests.web.page import LIVE_MS, SETTINGS, is_live, opened, served, sign
+from tests.web.taught import HASTE, KEY, QuickStandIn, exported, kept, open_teach, read_file
 
 
 async def test_a_sign_is_taught_known_after_a_reload_and_deleted(
     tmp_path: Path, grey_camera: Path
 ) -> None:
-    async with served(tmp_path, camera_flags(grey_camera)) as page:
+    async with (
+        serve(SETTINGS, QuickStandIn()) as server,
+        opened(tmp_path, camera_flags(grey_camera), server.url) as page,
+    ):
+        await page.evaluate(HASTE)
         await open_teach(page)
         await page.get_by_label("Name of the sign").fill("dark")
         await page.get_by_role("button", name="Record", exact=True).click()
@@ -27,10 +31,10 @@ async def test_a_sign_is_taught_known_after_a_reload_and_deleted(
 
         await page.get_by_label("Name of the sign").fill(" <b>grey</b> ")
         await page.keyboard.press("Enter")  # starts the camera, then counts
-        await page.get_by_role("button", name="Enough").click(timeout=TAKES_MS)
+        await page.get_by_role("button", name="Enough").click(timeout=LIVE_MS)
         row = page.locator("#teach-list > li")
         await expect(row).to_contain_text("<b>grey</b>")
-        await expect(row).to_contain_text("3 takes")
+        await expect(row).to_contain_text(re.compile("[345] takes"))
         await expect(page.locator("#teach-try")).to_have_text("It recognised <b>grey</b>.")
         assert await page.evaluate(f"localStorage.getItem('{KEY}').length") < 1_000
 
