@@ -5,6 +5,7 @@ import { ConnectionError } from "/static/connection.js";
 import { Candidates, CurrentSign } from "/static/current.js";
 import { download } from "/static/download.js";
 import { fetchModel, ModelCard } from "/static/model.js";
+import { Overlay } from "/static/overlay.js";
 import { PracticePanel } from "/static/practice.js";
 import { Session } from "/static/session.js";
 import { Tabs } from "/static/tabs.js";
@@ -43,6 +44,7 @@ const vitals = new Vitals({
   fps: at("fps"),
   fpsBox: at("fps-box"),
 });
+const overlay = new Overlay({ box: at("overlay"), video: at("preview") });
 
 new Tabs(at("tabs"));
 const announce = (text) => (at("announcer").textContent = text);
@@ -62,6 +64,7 @@ let stream = null;
 let session = null;
 let run = 0; // counts presses of Start, so that what an earlier one began can tell it is over
 let hintTimer = 0;
+let standing = null; // the hint that holds until the server says otherwise
 
 async function loadModel() {
   model ??= await fetchModel(token);
@@ -106,7 +109,7 @@ function stop() {
   showPreview(null);
   transcript.settle();
   candidates.clear();
-  showHint(null);
+  forgetHints();
   at("toggle").textContent = "Start camera";
   tellState("off");
   if (current.empty) current.rest("Start the camera and sign");
@@ -134,10 +137,11 @@ function onState({ state, error, waitS }) {
   if (current.empty) current.rest(state === "waiting" ? "No connection yet" : "Connecting");
   transcript.settle();
   candidates.clear();
-  showHint(null);
+  forgetHints();
 }
 
 function onMessage(message) {
+  overlay.message(message);
   switch (message.type) {
     case "hello":
       transcript.begin(message.session);
@@ -162,7 +166,8 @@ function onMessage(message) {
       at("copy").hidden = at("clear").hidden = at("save").hidden = false;
       break;
     case "hint":
-      showHint(message);
+      standing = message.code === "ok" ? null : message;
+      showHint(standing);
       break;
     case "take":
       teach.take(message);
@@ -213,7 +218,13 @@ function showHint(hint) {
   at("hint").hidden = !hint;
   at("hint").dataset.code = hint?.code ?? "";
   at("hint").textContent = hint?.text ?? "";
-  if (hint) hintTimer = setTimeout(() => showHint(null), HINT_MS);
+  if (hint !== standing) hintTimer = setTimeout(() => showHint(standing), HINT_MS);
+}
+
+function forgetHints() {
+  standing = null;
+  showHint(null);
+  overlay.clear();
 }
 
 at("toggle").addEventListener("click", () => (at("toggle").textContent === "Stop" ? stop() : start()));
