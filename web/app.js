@@ -5,6 +5,7 @@ import { ConnectionError } from "/static/connection.js";
 import { Candidates, CurrentSign } from "/static/current.js";
 import { download } from "/static/download.js";
 import { fetchModel, ModelCard } from "/static/model.js";
+import { Overlay } from "/static/overlay.js";
 import { PracticePanel } from "/static/practice.js";
 import { Preview } from "/static/preview.js";
 import { Problem } from "/static/problem.js";
@@ -64,6 +65,7 @@ const problem = new Problem({
 const strip = new Strip({ video: at("preview"), film: at("film"), heat: at("heat") });
 const settings = new Settings(at("settings"));
 const tabs = new Tabs(at("tabs"));
+const overlay = new Overlay({ box: at("overlay"), video: at("preview") });
 const announce = (text) => (at("announcer").textContent = text);
 const begin = () => (session ? undefined : start());
 const practice = new PracticePanel({ root: at("panel-practice"), announce, start: begin });
@@ -83,6 +85,7 @@ let stream = null;
 let session = null;
 let run = 0; // counts presses of Start, so that what an earlier one began can tell it is over
 let hintTimer = 0;
+let standing = null; // the hint that holds until the server says otherwise
 
 async function loadModel() {
   model ??= await fetchModel(token);
@@ -131,7 +134,7 @@ function stop() {
   strip.end();
   transcript.settle();
   candidates.clear();
-  showHint(null);
+  forgetHints();
   at("toggle").textContent = "Start camera";
   tellState("off");
   if (current.empty) current.rest("Start the camera and sign");
@@ -159,10 +162,11 @@ function onState({ state, error, waitS }) {
   if (current.empty) current.rest(state === "waiting" ? "No connection yet" : "Connecting");
   transcript.settle();
   candidates.clear();
-  showHint(null);
+  forgetHints();
 }
 
 function onMessage(message) {
+  overlay.message(message);
   switch (message.type) {
     case "hello":
       transcript.begin(message.session);
@@ -189,7 +193,8 @@ function onMessage(message) {
       at("copy").hidden = at("clear").hidden = at("save").hidden = false;
       break;
     case "hint":
-      showHint(message);
+      standing = message.code === "ok" ? null : message;
+      showHint(standing);
       break;
     case "take":
       teach.take(message);
@@ -246,7 +251,13 @@ function showHint(hint) {
   at("hint").hidden = !hint;
   at("hint").dataset.code = hint?.code ?? "";
   at("hint").textContent = hint?.text ?? "";
-  if (hint) hintTimer = setTimeout(() => showHint(null), HINT_MS);
+  if (hint !== standing) hintTimer = setTimeout(() => showHint(standing), HINT_MS);
+}
+
+function forgetHints() {
+  standing = null;
+  showHint(null);
+  overlay.clear();
 }
 
 at("toggle").addEventListener("click", () => (at("toggle").textContent === "Stop" ? stop() : start()));
