@@ -3,7 +3,7 @@
 import { CameraError, closeCamera, openCamera } from "/static/camera.js";
 import { ConnectionError } from "/static/connection.js";
 import { Candidates, CurrentSign } from "/static/current.js";
-import { download } from "/static/download.js";
+import { HintLine } from "/static/hint.js";
 import { fetchModel, ModelCard } from "/static/model.js";
 import { Overlay } from "/static/overlay.js";
 import { PracticePanel } from "/static/practice.js";
@@ -18,7 +18,6 @@ import { Transcript } from "/static/transcript.js";
 import { Vitals } from "/static/vitals.js";
 
 const STATS_MS = 1_000;
-const HINT_MS = 5_000;
 
 const at = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
@@ -29,7 +28,16 @@ const candidates = new Candidates({ list: at("candidates"), idle: at("idle") });
 const transcript = new Transcript({
   list: at("transcript"),
   empty: at("transcript-empty"),
+  fault: at("copy-fault"),
+  copy: at("copy"),
+  save: at("save"),
+  clear: at("clear"),
   announcer: at("announcer"),
+  cleared: () => {
+    session?.send({ type: "clear" });
+    current.rest(session ? "Sign to the camera" : "Start the camera and sign");
+    at("toggle").focus();
+  },
 });
 const modelCard = new ModelCard({
   glosses: at("glosses"),
@@ -66,6 +74,7 @@ const strip = new Strip({ video: at("preview"), film: at("film"), heat: at("heat
 const settings = new Settings(at("settings"));
 const tabs = new Tabs(at("tabs"));
 const overlay = new Overlay({ box: at("overlay"), video: at("preview") });
+const hint = new HintLine(at("hint"));
 const announce = (text) => (at("announcer").textContent = text);
 const begin = () => (session ? undefined : start());
 const practice = new PracticePanel({ root: at("panel-practice"), announce, start: begin });
@@ -84,8 +93,6 @@ let model = null;
 let stream = null;
 let session = null;
 let run = 0; // counts presses of Start, so that what an earlier one began can tell it is over
-let hintTimer = 0;
-let standing = null; // the hint that holds until the server says otherwise
 
 async function loadModel() {
   model ??= await fetchModel(token);
@@ -190,11 +197,9 @@ function onMessage(message) {
       modelCard.mark(message.gloss);
       practice.sign(message);
       teach.sign(message);
-      at("copy").hidden = at("clear").hidden = at("save").hidden = false;
       break;
     case "hint":
-      standing = message.code === "ok" ? null : message;
-      showHint(standing);
+      hint.hold(message);
       break;
     case "take":
       teach.take(message);
@@ -204,7 +209,7 @@ function onMessage(message) {
         teach.error(message);
         break;
       }
-      showHint({ code: message.code, text: message.message });
+      hint.flash({ code: message.code, text: message.message });
       break;
   }
 }
@@ -215,6 +220,11 @@ async function watchVideo(mine) {
     if (sent && session === mine) vitals.sent(sent);
     await new Promise((resolve) => setTimeout(resolve, STATS_MS));
   }
+}
+
+function forgetHints() {
+  hint.clear();
+  overlay.clear();
 }
 
 function tellThreshold() {
@@ -246,45 +256,10 @@ function apply(name) {
   }
 }
 
-function showHint(hint) {
-  clearTimeout(hintTimer);
-  at("hint").hidden = !hint;
-  at("hint").dataset.code = hint?.code ?? "";
-  at("hint").textContent = hint?.text ?? "";
-  if (hint !== standing) hintTimer = setTimeout(() => showHint(standing), HINT_MS);
-}
-
-function forgetHints() {
-  standing = null;
-  showHint(null);
-  overlay.clear();
-}
-
 at("toggle").addEventListener("click", () => (at("toggle").textContent === "Stop" ? stop() : start()));
 at("stage").addEventListener("preview", ({ detail: shown }) => (at("strip").dataset.pictures = shown ? "on" : "off"));
 at("settings-open").addEventListener("click", () => settings.open(model?.threshold ?? null));
 settings.addEventListener("change", ({ detail }) => apply(detail));
-at("copy").addEventListener("click", async () => {
-  try {
-    await navigator.clipboard.writeText(transcript.text());
-    at("copy-fault").textContent = "";
-    announce("Transcript copied");
-  } catch {
-    at("copy-fault").textContent = "The browser did not allow copying. Select the text and copy it yourself.";
-  }
-});
-at("save").addEventListener("change", ({ target }) => {
-  if (target.value) download(transcript.signs, target.value);
-  target.value = "";
-});
-at("clear").addEventListener("click", () => {
-  session?.send({ type: "clear" });
-  transcript.clear();
-  current.rest(session ? "Sign to the camera" : "Start the camera and sign");
-  at("copy-fault").textContent = "";
-  at("copy").hidden = at("clear").hidden = at("save").hidden = true;
-  at("toggle").focus();
-});
 window.addEventListener("online", () => session?.hurry());
 window.addEventListener("pagehide", () => {
   if (session) stop();

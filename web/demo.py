@@ -27,18 +27,19 @@ from models.recognizer import Recognizer
 from models.schema import Prediction
 from offline.reading import signs_of
 from streaming.ice import gather_loopback
-from web import drawing, model_card, sources
+from web import drawing, model_card, sources, video_file
 from web.engine import Engine
 from web.live import Live
 
 DRAW_S = 0.25  # between two drawings
 FRESH_S = 3.0  # how long a sign stands once it has ended
+MOMENTS = 32  # of a file, in its strip
 SILENT_S = 3.0  # without a picture: something is wrong
 CAMERA, FILE, NETWORK = "Camera", "Video file", "Network camera"
 HONEST = (
     "**Guesses, not a translation.** Each word is a gloss: a label for one sign of American Sign "
     "Language, guessed by a model that is often wrong. Do not rely on it in medical or legal "
-    "matters. Video is looked at in memory by this server, goes nowhere else, and is not kept."
+    "matters. Video goes to this server and nowhere else, and is not kept."
 )
 
 
@@ -66,6 +67,9 @@ def page() -> None:
         engine = open_engine(given.model, given.device, given.loopback_ice)
     except (ValueError, OSError) as error:
         st.error(f"The model can't be opened. {drawing.plain(error)}")
+        st.stop()
+    if not engine.bundle.glosses:
+        st.error("This model knows no sign yet. Serve it with `make run`, and teach it there.")
         st.stop()
     live = open_live(engine)
     left, right = st.columns(2, gap="large")
@@ -120,10 +124,11 @@ def draw(live: Live, window_s: float, pictures: bool) -> None:
     newest = seen.signs[-1] if seen.signs and said else None
     if newest and said and newest["final"] and said["window"]["end_s"] > newest["end_s"] + FRESH_S:
         newest = None
-    st.html(drawing.sign(newest, "No sign yet." if said else "Signs appear here."))
+    st.html(drawing.sign(newest, "No sign yet." if said else "No pictures yet."))
     if said:
         st.html(drawing.candidates(said["top"], said["idle"]))
-        st.html(drawing.attention(said["attention"], window_s, seen.pictures if pictures else ()))
+        ends = f"{window_s:.1f} s ago", "now"
+        st.html(drawing.attention(said["attention"], ends, seen.pictures if pictures else ()))
         unix_s = time.time() - now_s + seen.captured_s
         st.html(drawing.delay(seen.delay_s(now_s), unix_s))
     if seen.words:
@@ -138,7 +143,7 @@ def draw(live: Live, window_s: float, pictures: bool) -> None:
 def draw_file(bundle: Bundle, predictions: list[Prediction], threshold: float) -> None:
     """What a whole file shows, by the code of `offline.predict`."""
     if not predictions:
-        st.html(drawing.sign(None, "Signs appear here."))
+        st.html(drawing.sign(None, "Choose a video."))
         return
     signs = signs_of(bundle.glosses, predictions, DecoderSettings(threshold=threshold))
     messages = [sign_message(sign) for sign in signs]
@@ -147,8 +152,9 @@ def draw_file(bundle: Bundle, predictions: list[Prediction], threshold: float) -
     top = candidates(bundle.glosses, clip_probabilities(predictions), 5)
     least = min(one.idle for one in predictions)
     st.html(drawing.candidates(candidate_messages(top), least))
-    clearest = min(predictions, key=lambda one: one.idle)
-    st.html(drawing.attention(clearest.attention.tolist(), bundle.encoder.window_s))
+    weights = video_file.attention_over(predictions, MOMENTS)
+    ends = drawing.clock(0), drawing.clock(predictions[-1].end_s)
+    st.html(drawing.attention(weights, ends))
     st.html(drawing.history(messages))
 
 

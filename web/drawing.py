@@ -69,24 +69,27 @@ def candidates(top: Sequence[Mapping[str, Any]], idle: float) -> str:
 
 
 def attention(
-    weights: Sequence[float], window_s: float, pictures: Sequence[NDArray[np.uint8]] = ()
+    weights: Sequence[float],
+    ends: tuple[str, str],
+    pictures: Sequence[NDArray[np.uint8]] = (),
 ) -> str:
-    """How much each moment of a window counted: a strip, darker is more; its pictures above it.
+    """How much each moment counted: a strip with pictures of that time above it.
 
     Args:
-        weights: one a time step, oldest first; they sum to 1.
-        window_s: how long the window is.
+        weights: one a moment, oldest first.
+        ends: what to write at the strip's two ends.
         pictures: (h, w, 3) RGB, oldest first.
     """
-    most = max(weights, default=0.0) or 1.0
-    cells = "".join(f'<i style="opacity: {weight / most:.2f}"></i>' for weight in weights)
-    peak_s = window_s * (1 - (int(np.argmax(weights)) + 0.5) / len(weights)) if weights else 0.0
-    said = f"The last {window_s:.1f} seconds. {peak_s:.1f} seconds before their end counted most."
+    least = min(weights, default=0.0)
+    range_ = max(weights, default=0.0) - least or 1.0
+    cells = "".join(f'<i style="opacity: {(w - least) / range_:.2f}"></i>' for w in weights)
+    peak = 100 * (int(np.argmax(weights)) + 0.5) / len(weights) if len(weights) else 0.0
+    said = f"From {ends[0]} to {ends[1]}: what counted most lies {peak:.0f} % of the way."
     return (
-        '<p class="lg-head"><b>Where it looked</b> <span>darker counted more</span></p>'
+        '<p class="lg-head"><b>Where it looked</b> <span>stronger colour counted more</span></p>'
         f"{_strip(pictures)}"
         f'<div class="lg-heat" role="img" aria-label="{said}">{cells}</div>'
-        f'<p class="lg-scale"><span>{window_s:.1f} s ago</span><span>now</span></p>'
+        f'<p class="lg-scale"><span>{ends[0]}</span><span>{ends[1]}</span></p>'
     )
 
 
@@ -109,7 +112,7 @@ def delay(seconds: float, newest_unix_s: float) -> str:
     """How old what is shown is; when its newest picture came stands beside it for programs."""
     return (
         f'<p class="lg-delay" data-newest="{newest_unix_s:.3f}" '
-        'title="From when a picture reaches this server until what it says is drawn here.">'
+        'title="How old the newest picture is that this was read from.">'
         f"Delay {1000 * seconds:.0f} ms</p>"
     )
 

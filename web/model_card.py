@@ -23,7 +23,9 @@ def markdown(card: Mapping[str, Any], glosses: Sequence[str]) -> str:
         "Licence": card.get("licence"),
         "Model": card.get("name"),
     }
-    return "\n\n".join(f"**{name}.** {plain(text)}" for name, text in lines.items() if text)
+    return "\n\n".join(
+        f"**{name}.** {plain(str(text).rstrip('.'))}." for name, text in lines.items() if text
+    )
 
 
 def _learned(data: Mapping[str, Any]) -> str:

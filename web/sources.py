@@ -66,7 +66,8 @@ def network_camera(live: Live) -> bool:
     if reader is None:
         st.caption("This server calls the camera. The address stays here.")
         return False
-    st.button("Stop reading", on_click=hang_up)
+    if reader.reading:
+        st.button("Stop reading", on_click=hang_up)
     return True
 
 

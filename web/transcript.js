@@ -1,6 +1,7 @@
 // The transcript: signs with their times, newest first. A sign that comes again is revised in place.
 
 import { percent } from "/static/certainty.js";
+import { download } from "/static/download.js";
 import { element } from "/static/element.js";
 
 const LONGEST = 500; // rows kept; the oldest leave
@@ -10,13 +11,27 @@ export class Transcript {
   #list;
   #empty;
   #announcer;
+  #fault;
+  #actions;
   #rows = new Map(); // "session/id" -> row
   #session = "";
 
-  constructor({ list, empty, announcer }) {
+  /** `cleared()` is called when the person has emptied it; the rest are elements. */
+  constructor({ list, empty, fault, copy, save, clear, announcer, cleared }) {
     this.#list = list;
     this.#empty = empty;
     this.#announcer = announcer;
+    this.#fault = fault;
+    this.#actions = [copy, save, clear];
+    copy.addEventListener("click", () => this.#copy());
+    save.addEventListener("change", () => {
+      if (save.value) download(this.signs, save.value);
+      save.value = "";
+    });
+    clear.addEventListener("click", () => {
+      this.#clear();
+      cleared();
+    });
   }
 
   /** Ids count from the start in each session: those to come belong to this one. */
@@ -52,13 +67,6 @@ export class Transcript {
     if (sign.final) this.#announcer.textContent = `${sign.gloss}, ${percent(sign.p)}`;
   }
 
-  clear() {
-    this.#rows.clear();
-    this.#list.replaceChildren();
-    this.#empty.hidden = false;
-    this.#announcer.textContent = "";
-  }
-
   /**
    * Oldest first: {gloss, p, start_s, end_s, at, line}; seconds from the first one, `at` ISO 8601.
    * Within a session by the video's own time; sessions are joined by when their first sign came.
@@ -84,13 +92,26 @@ export class Transcript {
     });
   }
 
-  /** Plain text, oldest first, one sign a line. */
-  text() {
-    return this.signs.map(({ line }) => line).join("\n");
+  async #copy() {
+    try {
+      await navigator.clipboard.writeText(this.signs.map(({ line }) => line).join("\n"));
+      this.#fault.textContent = "";
+      this.#announcer.textContent = "Transcript copied";
+    } catch {
+      this.#fault.textContent = "The browser did not allow copying. Select the text and copy it yourself.";
+    }
   }
 
-  get length() {
-    return this.#rows.size;
+  #clear() {
+    this.#rows.clear();
+    this.#list.replaceChildren();
+    this.#fault.textContent = this.#announcer.textContent = "";
+    this.#fill(false);
+  }
+
+  #fill(full) {
+    this.#empty.hidden = full;
+    for (const action of this.#actions) action.hidden = !full;
   }
 
   #add(id) {
@@ -103,7 +124,7 @@ export class Transcript {
     time.textContent = now.toLocaleTimeString([], { hourCycle: "h23" });
     row.append(time, ...["gloss", "others", "p"].map((name) => element("span", name)));
     this.#list.prepend(row);
-    this.#empty.hidden = true;
+    this.#fill(true);
     if (this.#list.children.length > LONGEST) {
       const last = this.#list.lastElementChild;
       this.#rows.delete(`${last.dataset.session}/${last.dataset.id}`);

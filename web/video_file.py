@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from models.schema import Prediction
 from offline.reading import Reader, read_predictions
@@ -36,3 +38,22 @@ def read_upload(
         except VideoError as error:
             raise VideoError(str(error).replace(str(path), name)) from error
     return predictions
+
+
+def attention_over(predictions: Sequence[Prediction], moments: int) -> list[float]:
+    """How much each moment of the video counted in the windows that it was part of, on average.
+
+    Windows in which nobody signs count little. What lies before the video, where a window repeats
+    its first picture, is left out.
+    """
+    end_s = max(max(one.end_s for one in predictions), 1e-3)
+    weights, shares = np.zeros(moments), np.zeros(moments)
+    for one in predictions:
+        steps = len(one.attention)
+        times_s = np.linspace(one.start_s, one.end_s, steps, endpoint=False)
+        inside = times_s >= 0
+        at = (times_s[inside] / end_s * moments).astype(int).clip(max=moments - 1)
+        share = 1 - one.idle + 1e-3
+        np.add.at(weights, at, share * steps * one.attention[inside])
+        np.add.at(shares, at, share)
+    return list((weights / np.maximum(shares, 1e-9)).tolist())

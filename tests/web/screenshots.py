@@ -2,9 +2,9 @@
 
     python -m tests.web.screenshots
 
-Writes docs/page.png, page-phone.png, page-practice.png and page-teach.png. The clips may not be
-published, so the page is asked to hide the camera's picture (`?preview=off`); the drawn signer
-stands in its place.
+Writes docs/page.png, page-phone.png, page-practice.png, page-teach.png and demo.png. The clips may
+not be published, so the page is asked to hide the camera's picture (`?preview=off`), and the drawn
+signer stands in its place; the demo shows none at all (`?pictures=off`).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from tests.browser import (
     server_process,
     write_camera,
 )
+from tests.web.test_demo import demo, start
 
 DATA = ROOT.parent / "shared" / "data"
 SHOTS = {"page.png": ((1280, 812), 1.5), "page-phone.png": ((390, 844), 2.0)}
@@ -72,6 +73,25 @@ async def take_panels(url: str, camera: Path, out: Path) -> None:
     print(out / "page-practice.png", out / "page-teach.png")
 
 
+async def take_demo(model: str, camera: Path, out: Path, signs: int) -> None:
+    """The demo, once `signs` signs stand in its list and the first one is made again."""
+    with tempfile.TemporaryDirectory() as folder:
+        flags = camera_flags(camera)
+        async with (
+            demo(Path(folder), model) as url,
+            browser_page(Path(folder), flags, size=(1280, 900), scale=1.5) as page,
+        ):
+            await page.goto(f"{url}/?pictures=off")
+            await start(page)
+            row = page.locator(f'.lg-history tr[data-final="true"]:nth-last-child({signs})')
+            await expect(row).to_be_visible(timeout=90_000)
+            again = page.locator('.lg-history tr[data-gloss="hello"][data-final="false"]')
+            await expect(again).to_be_visible(timeout=60_000)
+            await expect(page.locator(".lg-bars")).to_have_attribute("data-resting", "false")
+            await page.screenshot(path=out / "demo.png")
+    print(out / "demo.png")
+
+
 async def run(model: str, clips: Sequence[Path], out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         shown = (clip_pictures(clip, lead_s=1.0, tail_s=0.5) for clip in clips)
@@ -79,6 +99,7 @@ async def run(model: str, clips: Sequence[Path], out: Path) -> None:
         async with server_process("--model", model) as server:
             await take(server.url, camera, out, len(clips))
             await take_panels(server.url, camera, out)
+        await take_demo(model, camera, out, len(clips))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

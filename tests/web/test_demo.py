@@ -38,7 +38,7 @@ ROWS = "rows => rows.map(row => row.dataset.gloss)"
 
 
 @asynccontextmanager
-async def demo(folder: Path) -> AsyncIterator[str]:
+async def demo(folder: Path, model: str = str(clips.HELD_OUT)) -> AsyncIterator[str]:
     """`streamlit run web/demo.py` and its address; it must end quietly, having failed nowhere."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -46,7 +46,7 @@ async def demo(folder: Path) -> AsyncIterator[str]:
     with log.open("wb") as stderr:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "streamlit", "run", "web/demo.py", f"--server.port={port}"),
-            *("--", "--model", str(clips.HELD_OUT), "--loopback-ice"),
+            *("--", "--model", model, "--loopback-ice"),
             cwd=ROOT,
             stdout=asyncio.subprocess.PIPE,
             stderr=stderr,

@@ -16,6 +16,7 @@ import pytest
 
 from streaming.standin import StandIn
 from tests.offline.clips import write_clip
+from tests.web.rtsp import rtsp_camera
 from tests.web.test_live import PATIENT_S, told, until
 from web import network_camera
 from web.engine import Engine
@@ -114,6 +115,19 @@ def test_a_camera_is_read_like_any_other() -> None:
             camera.stop()
             assert not camera.reading
         assert live.display.look().prediction is None
+    finally:
+        engine.close()
+
+
+def test_an_rtsp_camera_is_read() -> None:
+    engine = Engine(StandIn)
+    try:
+        live = engine.open_live()
+        with rtsp_camera(128, 250, 128, 10, 128, 128) as url:
+            camera = NetworkCamera(url, live.show, live.pause)
+            until(lambda: told(live) == ["bright", "dark"])
+            assert camera.words == "Reading 127.0.0.1."
+            camera.stop()
     finally:
         engine.close()
 
