@@ -21,7 +21,7 @@ demo: $(VENV)/demo.stamp
 	@exec $(BIN)/streamlit run web/demo.py $(ARGS)
 
 test: $(VENV)/test.stamp
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 check: $(VENV)/test.stamp
 	$(BIN)/ruff check .

@@ -12,6 +12,13 @@ from tests.whole_way import way as way  # a fixture for all
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `-n 2` browsers get a worker of their own: they wait for cameras most of the time."""
+    for item in items:
+        web = (ROOT / "tests" / "web") in item.path.parents
+        item.add_marker(pytest.mark.xdist_group("web" if web else "rest"))
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of real clips; a test that needs it is skipped where there is none."""
