@@ -45,7 +45,11 @@ def camera(engine: Engine, live: Live, pictures: bool) -> bool:
         },
     )
     if not context.state.playing:
-        st.caption("Press START and allow the camera. Keep your hands and face in the picture.")
+        st.markdown(
+            "Press START and allow the camera. Keep your hands and face in the picture. "
+            "A NotFoundError means that there is no camera, a NotAllowedError that the browser "
+            "does not allow it."
+        )
     return bool(context.state.playing)
 
 
@@ -64,7 +68,7 @@ def network_camera(live: Live) -> bool:
             st.error(drawing.plain(error))
     reader = reading()
     if reader is None:
-        st.caption("This server calls the camera. The address stays here.")
+        st.markdown("This server calls the camera. The address stays here.")
         return False
     if reader.reading:
         st.button("Stop reading", on_click=hang_up)
