@@ -1,11 +1,10 @@
 // The sign of the moment, large, and what else the model considers while the hands move.
 
-import { inWords, percent } from "/static/certainty.js";
+import { inWords, percent, RESTING } from "/static/certainty.js";
 import { element } from "/static/element.js";
 
 const FRESH_MS = 3_000; // after this the sign stays, but steps back
 const CALM_S = 0.15; // time constant of the bars: predictions come ten times a second, eyes do not
-const RESTING = 0.7; // idle probability from which nobody signs a sign that it knows
 
 export class CurrentSign {
   #box;

@@ -1,5 +1,6 @@
 // The window that was read last: small pictures of it, and under them how much each moment weighed.
 
+import { RESTING } from "/static/certainty.js";
 import { element } from "/static/element.js";
 
 const PICTURES = 8; // shown, evenly over the window
@@ -8,7 +9,6 @@ const KEPT = 64; // pictures; the oldest is drawn over
 const [WIDTH, HEIGHT] = [96, 72]; // px of a kept picture
 const CALM_MS = 250; // between two drawings: predictions come ten times a second, eyes do not
 const STILL_MS = 2_000; // the same for who asked for reduced motion
-const RESTING = 0.7; // idle probability from which the window before stays
 
 /** Pictures are taken from the preview, stay on this page, and are drawn over within seconds. */
 export class Strip {
@@ -47,7 +47,10 @@ export class Strip {
     this.#heat.replaceChildren();
   }
 
-  /** Shows a prediction's window, whose newest picture was taken about `ageMs` ago. */
+  /**
+   * Shows a prediction's window, whose newest picture was taken about `ageMs` ago. While nobody
+   * signs, the window before stays.
+   */
   show({ attention, window: { start_s: start, end_s: end }, idle }, ageMs) {
     const nowMs = performance.now();
     const pauseMs = this.#reduced.matches ? STILL_MS : CALM_MS;

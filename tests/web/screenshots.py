@@ -30,7 +30,7 @@ from tests.browser import (
 from tests.web.test_demo import demo, start
 
 DATA = ROOT.parent / "shared" / "data"
-SHOTS = {"page.png": ((1280, 812), 1.5), "page-phone.png": ((390, 844), 2.0)}
+SHOTS = {"page.png": ((1280, 1040), 1.5), "page-phone.png": ((390, 844), 2.0)}
 
 
 async def take(url: str, camera: Path, out: Path, signs: int) -> None:
