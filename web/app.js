@@ -70,7 +70,7 @@ const problem = new Problem({
   retry: at("retry"),
   hurry: () => session?.hurry(),
 });
-const strip = new Strip({ video: at("preview"), film: at("film"), heat: at("heat") });
+const strip = new Strip({ preview, film: at("film"), heat: at("heat") });
 const settings = new Settings(at("settings"));
 const tabs = new Tabs(at("tabs"));
 const overlay = new Overlay({ box: at("overlay"), video: at("preview") });
@@ -83,7 +83,7 @@ const teach = new TeachPanel({
   send: (message) => session?.send(message),
   request: (suffix, options) => session.request(suffix, options),
   token,
-  preview: at("preview"),
+  preview,
   announce,
   start: begin,
 });
@@ -118,7 +118,7 @@ async function start() {
     if (mine !== run) return closeCamera(opened);
     stream = opened;
     preview.show(stream);
-    strip.begin(preview.mirrored);
+    strip.begin();
   } catch (error) {
     if (mine === run) fail(error);
     return;

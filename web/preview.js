@@ -22,8 +22,29 @@ export class Preview {
     this.#video.play().catch(() => {}); // no preview is no reason to stop
   }
 
-  get mirrored() {
-    return this.#stage.dataset.mirrored !== "false";
+  /** Is there a picture to be seen? */
+  get shown() {
+    return this.#stage.dataset.preview !== "off" && this.aspect > 0;
+  }
+
+  /** The picture's width by its height; 0 while there is none. */
+  get aspect() {
+    const { videoWidth: width, videoHeight: height } = this.#video;
+    return width && width / height;
+  }
+
+  /** Fills a place of `paper`, `top` px down, with what the camera gives now, mirrored as it is here. */
+  paint(paper, width, height, top = 0) {
+    const wide = Math.max(width, height * this.aspect);
+    const high = wide / this.aspect;
+    const mirrored = this.#stage.dataset.mirrored !== "false";
+    paper.save();
+    paper.setTransform(mirrored ? -1 : 1, 0, 0, 1, mirrored ? width : 0, top);
+    paper.beginPath();
+    paper.rect(0, 0, width, height); // what is taller than its place must not cover another
+    paper.clip();
+    paper.drawImage(this.#video, (width - wide) / 2, (height - high) / 2, wide, high);
+    paper.restore();
   }
 
   hide(hide) {

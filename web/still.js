@@ -4,26 +4,22 @@ const WIDTH = 120; // pixels
 const MOST = 100; // stills; the oldest leave
 
 export class Stills {
-  #video;
+  #preview;
   #kept = []; // {take, still}, oldest first
 
-  constructor(video) {
-    this.#video = video;
+  constructor(preview) {
+    this.#preview = preview;
   }
 
   /** What the preview shows now, mirrored as it is; null where it is hidden or has no picture. */
   draw() {
-    const { videoWidth: width, videoHeight: height } = this.#video;
-    const { preview, mirrored } = this.#video.closest("[data-preview]")?.dataset ?? {};
-    if (!width || preview !== "on") return null;
+    if (!this.#preview.shown) return null;
     const still = document.createElement("canvas");
     still.className = "still";
     still.setAttribute("role", "img");
     still.width = WIDTH;
-    still.height = Math.round((WIDTH * height) / width);
-    const paper = still.getContext("2d");
-    if (mirrored !== "false") paper.setTransform(-1, 0, 0, 1, WIDTH, 0);
-    paper.drawImage(this.#video, 0, 0, still.width, still.height);
+    still.height = Math.round(WIDTH / this.#preview.aspect);
+    this.#preview.paint(still.getContext("2d"), WIDTH, still.height);
     return still;
   }
 

@@ -12,10 +12,9 @@ const STILL_MS = 2_000; // the same for who asked for reduced motion
 
 /** Pictures are taken from the preview, stay on this page, and are drawn over within seconds. */
 export class Strip {
-  #video;
+  #preview;
   #film;
   #heat;
-  #mirrored = true;
   #kept;
   #times = []; // ms of performance.now() at which each place of `kept` was drawn
   #next = 0;
@@ -23,8 +22,8 @@ export class Strip {
   #drawnMs = -Infinity;
   #reduced = matchMedia("(prefers-reduced-motion: reduce)");
 
-  constructor({ video, film, heat }) {
-    this.#video = video;
+  constructor({ preview, film, heat }) {
+    this.#preview = preview;
     [film.width, film.height] = [PICTURES * WIDTH, HEIGHT];
     this.#film = film.getContext("2d");
     this.#heat = heat;
@@ -32,9 +31,8 @@ export class Strip {
     this.#kept = kept.getContext("2d");
   }
 
-  /** The camera is on; `mirrored` as its preview is. */
-  begin(mirrored) {
-    this.#mirrored = mirrored;
+  /** The camera is on. */
+  begin() {
     clearInterval(this.#timer);
     this.#timer = setInterval(() => this.#keep(), EVERY_MS);
   }
@@ -65,12 +63,8 @@ export class Strip {
   }
 
   #keep() {
-    const { videoWidth: width, videoHeight: height } = this.#video;
-    if (!width) return;
-    const scale = Math.max(WIDTH / width, HEIGHT / height); // fills the place, as the preview does
-    const [w, h] = [width * scale, height * scale];
-    this.#kept.setTransform(this.#mirrored ? -1 : 1, 0, 0, 1, this.#mirrored ? WIDTH : 0, this.#next * HEIGHT);
-    this.#kept.drawImage(this.#video, (WIDTH - w) / 2, (HEIGHT - h) / 2, w, h);
+    if (!this.#preview.aspect) return;
+    this.#preview.paint(this.#kept, WIDTH, HEIGHT, this.#next * HEIGHT);
     this.#times[this.#next] = performance.now();
     this.#next = (this.#next + 1) % KEPT;
   }

@@ -8,7 +8,7 @@ import { counted } from "/static/taught.js";
 
 /**
  * `request(suffix, options)` reaches the session's own address, `token` is the server's, `preview`
- * the video of which stills are made; the rest is as for every panel.
+ * what stills are made of; the rest is as for every panel.
  */
 export class TeachPanel {
   #root;
