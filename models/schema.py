@@ -140,6 +140,11 @@ class EncoderSpec:
     def window_s(self) -> float:
         return self.frames / self.fps
 
+    @property
+    def camera_size(self) -> tuple[int, int]:
+        """Width and height, px, worth asking of a 4:3 camera: no more than is used, and even."""
+        return self.short_side * 4 // 3 // 2 * 2, self.short_side // 2 * 2
+
 
 class Encoder(Protocol):
     """Clips of many sessions in, one `Embedding` a clip out. Called from one thread at a time."""

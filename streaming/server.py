@@ -183,12 +183,8 @@ class Server:
 
     async def _model(self, request: web.Request) -> web.Response:
         bundle = self.worker.bundle
-        side = bundle.encoder.short_side
-        camera = {
-            "width": side * 4 // 3 // 2 * 2,
-            "height": side // 2 * 2,
-            "frame_rate": bundle.encoder.fps,
-        }
+        width, height = bundle.encoder.camera_size
+        camera = {"width": width, "height": height, "frame_rate": bundle.encoder.fps}
         about = {
             **bundle.card,
             "glosses": list(bundle.glosses),

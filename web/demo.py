@@ -27,6 +27,7 @@ from models.recognizer import Recognizer
 from models.schema import Prediction
 from offline.reading import signs_of
 from streaming.ice import gather_loopback
+from streaming.settings import RecognizerSettings
 from web import drawing, model_card, sources, video_file
 from web.engine import Engine
 from web.live import Live
@@ -48,7 +49,8 @@ def open_engine(model: str, device: str, loopback_ice: bool) -> Engine:
     """The recogniser of all visitors."""
     if loopback_ice:
         gather_loopback()
-    return Engine(lambda: Recognizer.open(model, device, max_new_frames=4))
+    most = RecognizerSettings().max_new_frames
+    return Engine(lambda: Recognizer.open(model, device, max_new_frames=most))
 
 
 @st.cache_resource(show_spinner=False, scope="session", on_release=Live.close)

@@ -19,11 +19,10 @@ from models.bundle import Bundle
 from models.schema import Clip, Prediction
 from streaming.batcher import Batcher
 from streaming.recognizer import RecognizerCore, RecognizerWorker
+from streaming.settings import RecognizerSettings
 from web.live import Live
 
 T = TypeVar("T")
-
-_MAX_BATCH = 16  # windows
 
 
 class Engine:
@@ -78,7 +77,9 @@ class Engine:
         self._stop = asyncio.Event()
         try:
             async with RecognizerWorker(make) as self._worker, asyncio.TaskGroup() as self._tasks:
-                self._batcher = Batcher(self._worker.recognise, max_batch=_MAX_BATCH)
+                self._batcher = Batcher(
+                    self._worker.recognise, max_batch=RecognizerSettings().max_batch
+                )
                 batches = self._tasks.create_task(self._batcher.run(), name="batcher")
                 self._streams: set[Live] = set()
                 self._opened.set_result(None)

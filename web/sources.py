@@ -24,10 +24,10 @@ def camera(engine: Engine, live: Live, pictures: bool) -> bool:
         live.show(picture)
         return picture
 
-    side = engine.bundle.encoder.short_side
+    width, height = engine.bundle.encoder.camera_size
     video = {
-        "width": {"ideal": side * 4 // 3 // 2 * 2},
-        "height": {"ideal": side // 2 * 2},
+        "width": {"ideal": width},
+        "height": {"ideal": height},
         "frameRate": {"ideal": engine.bundle.encoder.fps},
     }
     hidden = {} if pictures else {"visibility": "hidden", "height": "1px"}

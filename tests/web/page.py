@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
 from streaming.server import serve
@@ -46,6 +47,26 @@ async def served(folder: Path, flags: Sequence[str]) -> AsyncIterator[Page]:
 
 async def is_live(page: Page) -> None:
     await expect(page.locator("#status")).to_have_attribute("data-state", "live", timeout=LIVE_MS)
+
+
+async def barriers(page: Page) -> list[tuple[str, list[str]]]:
+    """What axe-core finds that is serious or critical: the rule, and where."""
+    found = (await Axe().run(page)).response["violations"]
+    return [
+        (one["id"], [node["html"][:120] for node in one["nodes"]])
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
+
+
+async def too_wide(page: Page) -> list[str]:
+    """What reaches beyond the right edge of the window."""
+    wide: list[str] = await page.evaluate(
+        "[...document.querySelectorAll('body *')]"
+        ".filter((e) => e.getBoundingClientRect().right > innerWidth + 1)"
+        ".map((e) => e.outerHTML.slice(0, 80))"
+    )
+    return wide
 
 
 def sign(gloss: str) -> str:

@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import FilePayload, Page, expect
 
 from models.schema import Clip, Frame, Prediction
 from models.space import EmbeddingSpace
 from streaming.standin import StandIn, embedding
 from streaming.takes import pack
+from tests.web.page import barriers, too_wide
 
 KEY = "livegloss.signs.1"
 SIZES = {"desktop": (1280, 860), "phone": (390, 844)}
@@ -91,14 +91,6 @@ async def fits(page: Page, *, axe: bool = True) -> None:
     """Nothing to scroll sideways, nothing that axe-core minds much, on a phone or a desktop."""
     for name, (width, height) in SIZES.items():
         await page.set_viewport_size({"width": width, "height": height})
-        wide = await page.evaluate(
-            "[...document.querySelectorAll('body *')]"
-            ".filter((e) => e.getBoundingClientRect().right > innerWidth + 1)"
-            ".map((e) => e.outerHTML.slice(0, 80))"
-        )
-        assert not wide, (name, wide)
-        if not axe:
-            continue
-        found = (await Axe().run(page)).response["violations"]
-        bad = [one["id"] for one in found if one["impact"] in ("serious", "critical")]
-        assert not bad, (name, bad)
+        assert not await too_wide(page), name
+        if axe:
+            assert not await barriers(page), name

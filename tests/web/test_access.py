@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
 from tests.browser import CAMERA_DENIED, camera_flags
-from tests.web.page import is_live, served
+from tests.web.page import barriers, is_live, served, too_wide
 
 SIZES = {"desktop": (1280, 860), "phone": (390, 844), "small": (320, 640)}
 
@@ -20,19 +19,8 @@ async def looked_at(page: Page, state: str) -> None:
         await page.set_viewport_size({"width": width, "height": height})
         for theme in ("light", "dark"):
             await page.emulate_media(color_scheme=theme, reduced_motion="reduce")
-            found = (await Axe().run(page)).response["violations"]
-            bad = [
-                (one["id"], [node["html"][:120] for node in one["nodes"]])
-                for one in found
-                if one["impact"] in ("serious", "critical")
-            ]
-            assert not bad, (state, name, theme)
-        wide = await page.evaluate(
-            "[...document.querySelectorAll('body *')]"
-            ".filter((e) => e.getBoundingClientRect().right > innerWidth + 1)"
-            ".map((e) => e.outerHTML.slice(0, 80))"
-        )
-        assert not wide, (state, name)
+            assert not await barriers(page), (state, name, theme)
+        assert not await too_wide(page), (state, name)
 
 
 async def test_every_state_can_be_used_by_everyone(tmp_path: Path, levels_camera: Path) -> None:

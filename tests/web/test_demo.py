@@ -15,13 +15,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import FrameLocator, Page, expect
 from playwright.async_api import TimeoutError as Late
 from streamlit.testing.v1 import AppTest
 
 from tests import clips
 from tests.browser import NO_CAMERA, ROOT, browser_page, camera_flags, clip_pictures, write_camera
+from tests.web.page import barriers
 from tests.web.test_network_camera import levels, served
 
 GLOSS = "hello"
@@ -76,16 +76,6 @@ async def visit(folder: Path, flags: Sequence[str], url: str) -> AsyncIterator[P
     assert asked <= {"127.0.0.1", None}
 
 
-async def can_be_used_by_everyone(page: Page) -> None:
-    """axe-core finds nothing serious, in our parts or in Streamlit's."""
-    found = (await Axe().run(page)).response["violations"]
-    assert not [
-        (one["id"], one["nodes"][0]["html"])
-        for one in found
-        if one["impact"] in ("serious", "critical")
-    ]
-
-
 async def start(page: Page) -> FrameLocator:
     """Press START until it plays: the component's own signalling now and then never begins."""
     component = page.frame_locator(COMPONENT)
@@ -138,7 +128,7 @@ async def test_files_and_network_cameras(data_dir: Path, tmp_path: Path) -> None
     broken.write_bytes(clip.path.read_bytes()[:900])
     async with demo(tmp_path) as url, visit(tmp_path, NO_CAMERA, url) as page:
         await expect(page.get_by_text("Press START")).to_be_visible(timeout=LATER_MS)
-        await can_be_used_by_everyone(page)
+        assert not await barriers(page), "in our parts or in Streamlit's"
         await page.get_by_text("The model", exact=True).click()
         card = page.get_by_test_id("stExpanderDetails")
         for said in (GLOSS, "of 100", "medical", "Licence"):
@@ -150,7 +140,7 @@ async def test_files_and_network_cameras(data_dir: Path, tmp_path: Path) -> None
         await expect(told).to_have_count(1, timeout=LATER_MS)
         likeliest = page.locator(".lg-bars li").first
         await expect(likeliest).to_have_attribute("data-gloss", GLOSS)
-        await can_be_used_by_everyone(page)
+        assert not await barriers(page), "in our parts or in Streamlit's"
         slider = page.get_by_role("slider")
         await slider.focus()
         await slider.press("End")  # 95 %: surer than the model ever is of it
