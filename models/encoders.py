@@ -29,15 +29,9 @@ def open_encoder(
 
         return LandmarkEncoder(spec, max_new_frames=max_new_frames)
     if spec.kind in ("vjepa2", "vjepa2-tokens"):
-        try:
-            from models.vjepa2 import VJEPA2Encoder
-        except ModuleNotFoundError as exc:
-            if exc.name is None or exc.name.split(".")[0] not in ("torch", "transformers"):
-                raise
-            raise ValueError(
-                f'this model needs {exc.name}: pip install "livegloss[gpu]", or use --model builtin'
-            ) from exc
-        return VJEPA2Encoder(spec, device)
+        from models.vjepa2 import VJEPA2Encoder
+
+        return VJEPA2Encoder.open(spec, device)
     raise ValueError(f"no encoder of kind {spec.kind!r}; there are {', '.join(KINDS)}")
 
 
@@ -53,7 +47,7 @@ def encoder_spec(name: str, frames: int | None, fps: float | None) -> EncoderSpe
 
         spec = landmark_spec()
     elif kind in ("vjepa2", "vjepa2-tokens") and source:
-        from models.vjepa2 import vjepa2_spec
+        from models.vjepa2_weights import vjepa2_spec
 
         spec = vjepa2_spec(source, kind=kind, frames=16 if frames is None else frames)
     else:

@@ -1,8 +1,9 @@
-"""From RGB frames to V-JEPA 2's input: the one function, for training and for service.
+"""From RGB frames to V-JEPA 2's input: the one way, for training and for service.
 
 Equals transformers' `VJEPA2VideoProcessor` (5.23), which needs torchvision: short side to
-`int(crop * 256 / 224)` px (bilinear, antialiased, rounded to 8 bits), centre crop, division by 255,
-ImageNet mean and standard deviation. Once, and nothing else: the shape of the picture is kept.
+`int(crop * 256 / 224)` px (bilinear, antialiased, rounded to 8 bits), centre crop: `crop_pictures`;
+then division by 255, ImageNet mean and standard deviation: `normalised`. Once, and nothing else:
+the shape of the picture is kept.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-_STD = np.array([0.229, 0.224, 0.225], np.float32)
+MEAN = (0.485, 0.456, 0.406)  # of ImageNet's pictures, by channel
+STD = (0.229, 0.224, 0.225)
 
 
 def resized_short_side(crop: int) -> int:
@@ -23,7 +24,12 @@ def resized_short_side(crop: int) -> int:
 
 
 def preprocess(frames: Sequence[NDArray[np.uint8]], crop: int) -> NDArray[np.float32]:
-    """Pictures (H, W, 3) RGB, of any sizes, to (T, C, `crop`, `crop`) float32.
+    """Pictures as `crop_pictures` takes them to (T, C, `crop`, `crop`): the encoder's input."""
+    return normalised(crop_pictures(frames, crop))
+
+
+def crop_pictures(frames: Sequence[NDArray[np.uint8]], crop: int) -> NDArray[np.uint8]:
+    """Pictures (H, W, 3) RGB, of any sizes, to (T, `crop`, `crop`, 3).
 
     A picture that comes several times (the same array) is worked on once.
 
@@ -32,16 +38,22 @@ def preprocess(frames: Sequence[NDArray[np.uint8]], crop: int) -> NDArray[np.flo
     """
     if not frames:
         raise ValueError("no frame to preprocess")
-    done: dict[int, NDArray[np.float32]] = {}
+    done: dict[int, NDArray[np.uint8]] = {}
     for image in frames:
         if id(image) not in done:
-            pixels = _cropped(image, crop)  # crop, crop, C
-            done[id(image)] = ((pixels / np.float32(255) - _MEAN) / _STD).transpose(2, 0, 1)
+            done[id(image)] = _cropped(image, crop)
     return np.stack([done[id(image)] for image in frames])
 
 
-def _cropped(image: NDArray[np.uint8], crop: int) -> NDArray[np.float32]:
-    """(crop, crop, 3) of whole numbers 0 to 255: the middle of the resized picture."""
+def normalised(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(…, T, H, W, 3) to (…, T, 3, H, W), of about zero mean and unit deviation."""
+    mean, std = np.array(MEAN, np.float32), np.array(STD, np.float32)
+    values = np.asarray((pictures / np.float32(255) - mean) / std, np.float32)
+    return np.moveaxis(values, -1, -3)
+
+
+def _cropped(image: NDArray[np.uint8], crop: int) -> NDArray[np.uint8]:
+    """(crop, crop, 3) The middle of the resized picture."""
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise ValueError(f"a frame must be (H, W, 3) uint8, not {image.shape} {image.dtype}")
     height, width = image.shape[:2]
@@ -52,13 +64,13 @@ def _cropped(image: NDArray[np.uint8], crop: int) -> NDArray[np.float32]:
         new_height, new_width = int(short * height / width), short
     top, left = round((new_height - crop) / 2), round((new_width - crop) / 2)
     if (new_height, new_width) == (height, width):
-        return image[top : top + crop, left : left + crop].astype(np.float32)
+        return image[top : top + crop, left : left + crop]
     # Only the rows and columns that the crop keeps are computed.
     rows = _weights(height, new_height, top, crop)  # crop, H
     columns = _weights(width, new_width, left, crop)  # crop, W
     tall = rows @ image.reshape(height, width * 3).astype(np.float32)  # crop, W * 3
     square = np.matmul(columns, tall.reshape(crop, width, 3))  # crop, crop, 3
-    pixels: NDArray[np.float32] = np.round(square).clip(0, 255).astype(np.float32)
+    pixels: NDArray[np.uint8] = np.round(square).clip(0, 255).astype(np.uint8)
     return pixels
 
 

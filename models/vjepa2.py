@@ -1,86 +1,36 @@
-"""The V-JEPA 2 encoder: clips -> patch features. Needs torch, and transformers to load checkpoints.
+"""The V-JEPA 2 encoder: clips -> patch features, by whichever engine runs best here.
 
-    windows -> [preprocess] -> VideoTransformer -> tokens -> mean of each time step -> classifier
+    windows -> [engine] -> tokens, or the mean of each time step -> classifier
 
 Kind "vjepa2" gives the mean of a time step's patches, (T/2, D); "vjepa2-tokens" gives all of them,
-(T/2 * P, D), ordered by time, row, column. float32 on a CPU, bfloat16 on a GPU.
+(T/2 * P, D), ordered by time, row, column.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-from safetensors import SafetensorError
-from transformers import VJEPA2Config, VJEPA2Model
-
-from models.preprocess import preprocess, resized_short_side
+from models.engine import Engine
 from models.schema import Clip, Embedding, EncoderSpec
-from models.video_transformer import Shape, VideoTransformer, converted
-
-KINDS = ("vjepa2", "vjepa2-tokens")
-_BATCH = 8  # clips at once: bounds the memory, and more gains nothing at 2048 tokens a clip
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-def vjepa2_spec(
-    source: str, *, kind: str = "vjepa2", frames: int = 16, fps: float = 8.0, revision: str = ""
-) -> EncoderSpec:
-    """The spec of the checkpoint `source`: a folder, or a hub id with an optional `revision`.
-
-    The spec pins what is there now: a folder by the SHA-256 of its files, a hub id by its commit.
-
-    Raises:
-        OSError: no such folder or hub id.
-        ValueError: not a V-JEPA 2 checkpoint, or it does not take `frames`.
-    """
-    folder = _folder(source)
-    config = _config(source, folder, revision)
-    if folder is not None:
-        source, revision = str(folder), _fingerprint(folder)
-    else:
-        revision = getattr(config, "_commit_hash", None) or revision
-        if not revision:
-            raise ValueError(f"{source}: the hub tells no commit; give a revision to pin")
-    spec = EncoderSpec(
-        kind=kind,
-        source=source,
-        revision=revision,
-        dim=config.hidden_size,
-        frames=frames,
-        fps=fps,
-        short_side=resized_short_side(config.crop_size),
-    )
-    _check_fits(spec, config)
-    return spec
 
 
 class VJEPA2Encoder:
     """Implements `models.schema.Encoder`. Keeps nothing between clips."""
 
-    def __init__(self, spec: EncoderSpec, device: str = "auto", dtype: str = "auto") -> None:
-        """Load `spec`'s checkpoint on `device` as `dtype` ("float32", "bfloat16", "auto").
+    def __init__(self, spec: EncoderSpec, engine: Engine) -> None:
+        self._spec = spec
+        self._engine = engine
+
+    @classmethod
+    def open(cls, spec: EncoderSpec, device: str = "auto") -> VJEPA2Encoder:
+        """The encoder that `spec` pins, on `device`.
 
         Raises:
-            OSError: the checkpoint is not there.
-            ValueError: it is not the one that `spec` pins, or there is no such device.
+            OSError: its checkpoint is not there.
+            ValueError: it is not the one that `spec` pins, there is no such device, or a package is
+                missing.
         """
-        self._spec = spec
-        self._device = _device(device)
-        if dtype == "auto":
-            dtype = "bfloat16" if self._device.type == "cuda" else "float32"
-        self._dtype = _DTYPES[dtype]
-        folder = _folder(spec.source)
-        config = _config(spec.source, folder, spec.revision)
-        _check_fits(spec, config)
-        if folder is not None and _fingerprint(folder) != spec.revision:
-            raise ValueError(f"{folder}: not the checkpoint that the model was trained with")
-        self._crop: int = config.crop_size
-        self._model: VideoTransformer | None = _load(spec, folder, self._dtype).to(self._device)
+        return cls(spec, open_engine(spec, device))
 
     @property
     def spec(self) -> EncoderSpec:
@@ -88,138 +38,41 @@ class VJEPA2Encoder:
 
     @property
     def device(self) -> str:
-        return str(self._device)
+        return self._engine.device
 
     def encode(self, clips: Sequence[Clip]) -> list[Embedding]:
-        """Encode `clips`, in order, a few at a time.
+        """Encode `clips`, in order.
 
         Raises:
             ValueError: a clip does not have `spec.frames` frames, or the encoder is closed.
         """
-        if self._model is None:
-            raise ValueError("this encoder is closed")
-        for clip in clips:
-            if len(clip.frames) != self._spec.frames:
-                raise ValueError(f"a clip has {len(clip.frames)} frames, not {self._spec.frames}")
-        embeddings: list[Embedding] = []
-        for start in range(0, len(clips), _BATCH):
-            embeddings += self._encode(self._model, clips[start : start + _BATCH])
-        return embeddings
-
-    @torch.inference_mode()
-    def _encode(self, model: VideoTransformer, clips: Sequence[Clip]) -> list[Embedding]:
-        pixels = np.stack([preprocess([f.image for f in c.frames], self._crop) for c in clips])
-        video = torch.from_numpy(pixels).to(self._device, self._dtype)  # B, T, C, H, W
-        # B, T/2, D or B, T/2 * P, D
-        tokens = model.steps(video) if self._spec.kind == "vjepa2" else model(video).float()
+        if not clips:
+            return []
+        features = self._engine.encode([[frame.image for frame in c.frames] for c in clips])
         return [
-            Embedding(features=features, start_s=clip.start_s, end_s=clip.end_s)
-            for features, clip in zip(tokens.cpu().numpy(), clips, strict=True)
+            Embedding(features=rows, start_s=clip.start_s, end_s=clip.end_s)
+            for rows, clip in zip(features, clips, strict=True)
         ]
 
     def forget(self, stream: str) -> None:
         """There is nothing to drop."""
 
     def close(self) -> None:
-        self._model = None
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+        self._engine.close()
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def open_engine(spec: EncoderSpec, device: str) -> Engine:
+    """The engine that runs `spec` best on `device`. Imports only what that engine needs.
+
+    Raises:
+        OSError, ValueError: see `VJEPA2Encoder.open`.
+    """
     try:
-        device = torch.device(name)
-    except RuntimeError as exc:
-        raise ValueError(f"no device {name!r}; give auto, cpu, cuda or cuda:N") from exc
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"no device {name!r}; give auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"there is no {name} here (PyTorch {torch.__version__}); try --device cpu")
-    return device
-
-
-def _folder(source: str) -> Path | None:
-    """The checkpoint's folder, or None for a hub id ("owner/name")."""
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder.resolve()
-    if source.startswith(("/", ".", "~")) or source.count("/") != 1:
-        raise FileNotFoundError(f"{source}: no such folder, and not a hub id like owner/name")
-    return None
-
-
-def _config(source: str, folder: Path | None, revision: str) -> VJEPA2Config:
-    if folder is not None and not (folder / "config.json").is_file():
-        raise ValueError(f"{folder}: no config.json in it, so it is no V-JEPA 2 checkpoint")
-    where = str(folder or source)
-    pinned: dict[str, Any] = {} if folder is not None or not revision else {"revision": revision}
-    try:
-        found, _ = VJEPA2Config.get_config_dict(where, **pinned)
-        kind = found.get("model_type")
-        if kind != VJEPA2Config.model_type:
-            raise ValueError(f"{where}: a checkpoint of type {kind!r}, not of V-JEPA 2")
-        return VJEPA2Config.from_pretrained(where, **pinned)
-    except OSError as exc:
-        raise OSError(f"{where}: can't read its config: {_line(exc)}") from exc
-
-
-def _check_fits(spec: EncoderSpec, config: VJEPA2Config) -> None:
-    """The model would take all of these without a word, and answer wrongly."""
-    if spec.kind not in KINDS:
-        raise ValueError(f"no V-JEPA 2 encoder of kind {spec.kind!r}; there are {', '.join(KINDS)}")
-    if spec.frames % config.tubelet_size:
+        from models.torch_engine import TorchEngine
+    except ModuleNotFoundError as exc:
+        if exc.name is None or exc.name.split(".")[0] not in ("torch", "transformers"):
+            raise
         raise ValueError(
-            f"V-JEPA 2 takes frames by {config.tubelet_size}: {spec.frames} would lose the last"
-        )
-    if not isinstance(config.patch_size, int) or config.crop_size % config.patch_size:
-        raise ValueError(f"crop_size {config.crop_size} is no multiple of {config.patch_size}")
-    want = (config.hidden_size, resized_short_side(config.crop_size))
-    if (spec.dim, spec.short_side) != want:
-        raise ValueError(
-            f"{spec.source} has dim and short_side {want}, not {(spec.dim, spec.short_side)}"
-        )
-
-
-def _load(spec: EncoderSpec, folder: Path | None, dtype: torch.dtype) -> VideoTransformer:
-    where = str(folder or spec.source)
-    pinned: dict[str, Any] = {} if folder is not None else {"revision": spec.revision}
-    loader: Any = VJEPA2Model
-    try:
-        model, report = loader.from_pretrained(
-            where,
-            dtype=dtype,
-            use_safetensors=True,  # never a pickle
-            output_loading_info=True,
-            **pinned,
-        )
-    except (OSError, RuntimeError, SafetensorError) as exc:
-        raise OSError(f"{where}: can't load its weights: {_line(exc)}") from exc
-    lost = [key for key in report["missing_keys"] if key.startswith("encoder.")]
-    if lost or report["mismatched_keys"]:
-        raise ValueError(f"{where}: weights are missing or of another shape ({len(lost)} missing)")
-    shape = Shape.of(model.config)
-    side = model.config.crop_size // shape.patch
-    lean = VideoTransformer(shape, (spec.frames // shape.tubelet, side, side))
-    lean.load_state_dict(converted(model.encoder.state_dict(), shape), assign=True)
-    return lean.to(dtype).eval().requires_grad_(False)
-
-
-def _fingerprint(folder: Path) -> str:
-    """One SHA-256 over the config and the weights in `folder`."""
-    total = hashlib.sha256()
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        raise ValueError(f"{folder}: no .safetensors file in it, so it is no checkpoint")
-    for file in [folder / "config.json", *weights]:
-        with file.open("rb") as stream:
-            total.update(
-                f"{file.name} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode()
-            )
-    return f"sha256:{total.hexdigest()}"
-
-
-def _line(exc: BaseException) -> str:
-    """The first line of an error of transformers, which are long."""
-    return next((line.strip() for line in str(exc).splitlines() if line.strip()), repr(exc))
+            f'this model needs {exc.name}: pip install "livegloss[gpu]", or use --model builtin'
+        ) from exc
+    return TorchEngine(spec, device)

@@ -52,7 +52,8 @@ def test_the_server_takes_files_from_web_and_no_code() -> None:
 
 def test_the_live_path_on_a_cpu_needs_neither_torch_nor_transformers() -> None:
     code = (
-        "import sys, streaming.server, models.landmarks, models.classifier, models.recognizer; "
+        "import sys, streaming.server, models.landmarks, models.vjepa2, models.classifier; "
+        "import models.recognizer; "
         "print(sorted({'torch', 'transformers'} & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -13,7 +13,9 @@ from transformers import VJEPA2Model
 from models.encoders import open_encoder
 from models.preprocess import preprocess
 from models.schema import Clip, Frame
-from models.vjepa2 import VJEPA2Encoder, vjepa2_spec
+from models.torch_engine import TorchEngine
+from models.vjepa2 import VJEPA2Encoder
+from models.vjepa2_weights import vjepa2_spec
 from tests.models.tiny_vjepa2 import make_checkpoint
 
 
@@ -52,7 +54,7 @@ def test_equals_the_model_called_directly(checkpoint: Path) -> None:
 
 
 def test_a_clip_is_the_same_alone_and_in_any_batch(checkpoint: Path) -> None:
-    encoder = VJEPA2Encoder(vjepa2_spec(str(checkpoint), frames=4), "cpu")
+    encoder = VJEPA2Encoder.open(vjepa2_spec(str(checkpoint), frames=4), "cpu")
     clips = [clip(seed) for seed in range(11)]  # more than fit one batch
     together = encoder.encode(clips)
     assert len(together) == 11
@@ -64,8 +66,8 @@ def test_a_clip_is_the_same_alone_and_in_any_batch(checkpoint: Path) -> None:
 
 def test_bfloat16_is_close(checkpoint: Path) -> None:
     spec = vjepa2_spec(str(checkpoint), frames=4)
-    full = VJEPA2Encoder(spec, "cpu").encode([clip(1)])[0].features
-    half = VJEPA2Encoder(spec, "cpu", "bfloat16").encode([clip(1)])[0].features
+    full = VJEPA2Encoder.open(spec, "cpu").encode([clip(1)])[0].features
+    half = VJEPA2Encoder(spec, TorchEngine(spec, "cpu", "bfloat16")).encode([clip(1)])[0].features
     assert half.dtype == np.float32
     assert np.abs(full - half).mean() < 0.05 * np.abs(full).mean() + 0.02
 
@@ -73,7 +75,7 @@ def test_bfloat16_is_close(checkpoint: Path) -> None:
 def test_frames_that_the_model_would_drop_silently(checkpoint: Path) -> None:
     with pytest.raises(ValueError, match="would lose the last"):
         vjepa2_spec(str(checkpoint), frames=5)
-    encoder = VJEPA2Encoder(vjepa2_spec(str(checkpoint), frames=4), "cpu")
+    encoder = VJEPA2Encoder.open(vjepa2_spec(str(checkpoint), frames=4), "cpu")
     with pytest.raises(ValueError, match="6 frames, not 4"):
         encoder.encode([clip(1, frames=6)])
 
@@ -82,14 +84,14 @@ def test_another_size_than_the_checkpoints(checkpoint: Path) -> None:
     spec = vjepa2_spec(str(checkpoint), frames=4)
     for wrong in (replace(spec, short_side=292), replace(spec, dim=64)):
         with pytest.raises(ValueError, match="dim and short_side"):
-            VJEPA2Encoder(wrong, "cpu")
+            VJEPA2Encoder.open(wrong, "cpu")
 
 
 def test_other_weights_than_those_trained_with(checkpoint: Path, tmp_path: Path) -> None:
     other = make_checkpoint(tmp_path / "other", seed=1)
     spec = replace(vjepa2_spec(str(checkpoint), frames=4), source=str(other))
     with pytest.raises(ValueError, match="not the checkpoint"):
-        VJEPA2Encoder(spec, "cpu")
+        VJEPA2Encoder.open(spec, "cpu")
 
 
 def test_what_is_no_checkpoint(tmp_path: Path) -> None:
@@ -107,20 +109,20 @@ def test_cut_weights(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:1000])
     spec = vjepa2_spec(str(tmp_path), frames=4)
     with pytest.raises(OSError, match="can't load its weights"):
-        VJEPA2Encoder(spec, "cpu")
+        VJEPA2Encoder.open(spec, "cpu")
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "tpu", "mps"])
 def test_no_such_device(checkpoint: Path, device: str) -> None:
     with pytest.raises(ValueError, match=r"no device|there is no"):
-        VJEPA2Encoder(vjepa2_spec(str(checkpoint), frames=4), device)
+        VJEPA2Encoder.open(vjepa2_spec(str(checkpoint), frames=4), device)
 
 
 def test_without_torch_it_says_what_to_install(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = vjepa2_spec(str(checkpoint), frames=4)
-    monkeypatch.delitem(sys.modules, "models.vjepa2")
+    monkeypatch.delitem(sys.modules, "models.torch_engine")
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ValueError, match=r'needs torch: pip install "livegloss\[gpu\]"'):
         open_encoder(spec, "cpu")

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.vjepa2 import VJEPA2Encoder, vjepa2_spec
+from models.vjepa2 import VJEPA2Encoder
+from models.vjepa2_weights import vjepa2_spec
 from models.window import windows
 from offline.encode import main
 from offline.videos import read_video
@@ -70,7 +71,7 @@ def test_encodes_lists_and_reports(
 
     spec = vjepa2_spec(str(checkpoint), frames=4)
     cut = list(windows("s", read_video(videos / "0.mp4", spec.short_side), spec, 0.01))
-    [live] = VJEPA2Encoder(spec, "cpu").encode(cut[-1:])  # 4 ticks long: its last live window
+    [live] = VJEPA2Encoder.open(spec, "cpu").encode(cut[-1:])  # 4 ticks long: its last live window
     stored = np.load(out / "embeddings" / "0.original.npy")
     np.testing.assert_allclose(stored, live.features, atol=1e-5)
 
