@@ -88,7 +88,7 @@ class VideoTransformer(nn.Module):
             grid[1] * shape.patch,
             grid[2] * shape.patch,
         )  # T, C, H, W
-        self.embed = nn.Linear(
+        self.patch_embed = nn.Linear(
             shape.channels * shape.tubelet * shape.patch * shape.patch, shape.width
         )
         self.blocks = nn.ModuleList(_Block(shape) for _ in range(shape.depth))
@@ -99,26 +99,36 @@ class VideoTransformer(nn.Module):
 
     def forward(self, video: Tensor) -> Tensor:
         """(B, N, D) The tokens of `video`."""
-        x = self.embed(self._tubelets(video))  # B, N, D
-        for block in self.blocks:
-            x = block(x, self.cos, self.sin)
-        tokens: Tensor = self.norm(x)
-        return tokens
+        return self.attend(self.embed(video), self.cos, self.sin)
 
     def steps(self, video: Tensor) -> Tensor:
         """(B, T/2, D) The mean of the tokens of each time step, taken in float32."""
         tokens: Tensor = self(video).float()
-        return tokens.view(len(tokens), self.grid[0], -1, self.shape.width).mean(2)
+        times, down, across = self.grid
+        return tokens.view(-1, times, down * across, self.shape.width).mean(2)
 
-    def _tubelets(self, video: Tensor) -> Tensor:
-        """(B, N, C * t * p * p)"""
+    def embed(self, video: Tensor) -> Tensor:
+        """(B, N, D) The tubelets of `video`, before they have seen each other."""
         if video.shape[1:] != self.video_size:
             raise ValueError(
                 f"a video of (T, C, H, W) {tuple(video.shape[1:])}, not {self.video_size}"
             )
         (times, down, across), t, p = self.grid, self.shape.tubelet, self.shape.patch
-        cut = video.reshape(len(video), times, t, self.shape.channels, down, p, across, p)
-        return cut.permute(0, 1, 4, 6, 3, 2, 5, 7).flatten(4).flatten(1, 3)
+        cut = video.reshape(-1, times, t, self.shape.channels, down, p, across, p)
+        tubelets = cut.permute(0, 1, 4, 6, 3, 2, 5, 7).flatten(4).flatten(1, 3)
+        x: Tensor = self.patch_embed(tubelets)
+        return x
+
+    def attend(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """(B, n, D) What the blocks make of `x`: all of what `embed` gave or some tokens of it.
+
+        `cos` and `sin` are the rows of ours that belong to the tokens, in the same order: (n, d),
+        or (B, 1, n, d) where clips keep different tokens.
+        """
+        for block in self.blocks:
+            x = block(x, cos, sin)
+        tokens: Tensor = self.norm(x)
+        return tokens
 
 
 class _Block(nn.Module):
@@ -198,8 +208,8 @@ def converted(weights: Mapping[str, Tensor], shape: Shape) -> dict[str, Tensor]:
             raise ValueError(f"the checkpoint lacks {name}") from None
 
     ours = {
-        "embed.weight": take("embeddings.patch_embeddings.proj.weight").flatten(1),
-        "embed.bias": take("embeddings.patch_embeddings.proj.bias"),
+        "patch_embed.weight": take("embeddings.patch_embeddings.proj.weight").flatten(1),
+        "patch_embed.bias": take("embeddings.patch_embeddings.proj.bias"),
     }
     parts = ("weight", "bias")
     for i in range(shape.depth):
@@ -227,10 +237,10 @@ def converted(weights: Mapping[str, Tensor], shape: Shape) -> dict[str, Tensor]:
 def restored(ours: Mapping[str, Tensor], shape: Shape) -> dict[str, Tensor]:
     """What `converted` was given: the way back, for checkpoints that others shall read."""
     theirs = {
-        "embeddings.patch_embeddings.proj.weight": ours["embed.weight"].reshape(
+        "embeddings.patch_embeddings.proj.weight": ours["patch_embed.weight"].reshape(
             shape.width, shape.channels, shape.tubelet, shape.patch, shape.patch
         ),
-        "embeddings.patch_embeddings.proj.bias": ours["embed.bias"],
+        "embeddings.patch_embeddings.proj.bias": ours["patch_embed.bias"],
     }
     names = {ours_: theirs_ for theirs_, ours_ in _OURS.items()}
     for key, tensor in ours.items():
