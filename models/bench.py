@@ -26,7 +26,8 @@ from torch import Tensor
 from transformers import VJEPA2Config, VJEPA2Model
 
 from models.bench_report import Case, Figures, machine, table
-from models.video_transformer import Grid, Shape, VideoTransformer, converted
+from models.state_dicts import converted
+from models.video_transformer import Grid, Shape, VideoTransformer
 
 # Width, blocks, heads, MLP ratio, crop (px). L, H and g are published; B is V-JEPA 2.1's; S is what
 # a CPU can run.

@@ -2,29 +2,32 @@
 
     video (B, T, C, H, W) -> tubelets -> blocks of attention and MLP -> norm -> (B, N, D)
 
-It computes the function of transformers' `VJEPA2Model` without the predictor, and less on the way:
-queries, keys and values in one product, rotation tables made once in float32, tubelets cut by a
-reshape and embedded by one product. Tokens are ordered by time, row, column, N = T/2 * H/16 *
-W/16. The weights come from a checkpoint of transformers, see `converted`.
+It computes what transformers' `VJEPA2Model` does without its predictor (version 2.0), or the video
+encoder of facebookresearch/vjepa2, app/vjepa_2_1 (2.1), and less on the way: queries, keys and
+values in one product, rotation tables made once in float32, tubelets cut by a reshape and embedded
+by one product. Tokens are ordered by time, row, column, N = T/2 * H/16 * W/16. Weights of others
+are brought into our order by `models.state_dicts`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+Grid = tuple[int, int, int]  # tubelets in time, down and across
+Version = Literal["2.0", "2.1"]
+
 _THETA = 10000.0  # of the rotary positions
+_STRETCHED = 16  # rows and columns of 256 px, whose positions 2.1 gives to any number of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """How large an encoder is. A checkpoint's `config.json` says it in other words."""
+    """How large an encoder is, and which. A checkpoint's `config.json` says it in other words."""
 
     width: int  # D
     depth: int  # blocks
@@ -35,10 +38,13 @@ class Shape:
     channels: int = 3
     qkv_bias: bool = True
     norm_eps: float = 1e-6
+    version: Version = "2.0"
 
     def __post_init__(self) -> None:
         if self.width % self.heads or self.width // self.heads % 2:
             raise ValueError(f"{self.heads} heads of an even size do not make a width {self.width}")
+        if self.version == "2.1" and self.patch != 16:
+            raise ValueError(f"V-JEPA 2.1 has patches of 16 px, not {self.patch}")
 
     @classmethod
     def of(cls, config: Any) -> Shape:
@@ -62,9 +68,6 @@ class Shape:
         )
 
 
-Grid = tuple[int, int, int]  # tubelets in time, down and across
-
-
 class VideoTransformer(nn.Module):
     """Call it with a normalised video (B, T, C, H, W) of the size it was made for.
 
@@ -76,7 +79,11 @@ class VideoTransformer(nn.Module):
     sin: Tensor
 
     def __init__(self, shape: Shape, grid: Grid) -> None:
-        """An encoder of `shape` for videos of `grid` tubelets, square or not."""
+        """An encoder of `shape` for videos of `grid` tubelets, square or not.
+
+        Raises:
+            ValueError: nothing fits the grid, or it is too small for 2.1.
+        """
         super().__init__()
         if min(grid) < 1:
             raise ValueError(f"a grid of {grid} tubelets holds no video")
@@ -91,9 +98,11 @@ class VideoTransformer(nn.Module):
         self.patch_embed = nn.Linear(
             shape.channels * shape.tubelet * shape.patch * shape.patch, shape.width
         )
+        # What 2.1 adds to each tubelet of a video, since it has learnt from images too.
+        self.modality = nn.Parameter(torch.zeros(shape.width)) if shape.version == "2.1" else None
         self.blocks = nn.ModuleList(_Block(shape) for _ in range(shape.depth))
         self.norm = nn.LayerNorm(shape.width, eps=shape.norm_eps)
-        cos, sin = rotations(grid, shape.width // shape.heads)
+        cos, sin = rotations(grid, shape.width // shape.heads, shape.version)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
@@ -117,7 +126,7 @@ class VideoTransformer(nn.Module):
         cut = video.reshape(-1, times, t, self.shape.channels, down, p, across, p)
         tubelets = cut.permute(0, 1, 4, 6, 3, 2, 5, 7).flatten(4).flatten(1, 3)
         x: Tensor = self.patch_embed(tubelets)
-        return x
+        return x if self.modality is None else x + self.modality
 
     def attend(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """(B, n, D) What the blocks make of `x`: all of what `embed` gave or some tokens of it.
@@ -158,110 +167,36 @@ def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat((-second, first), -1) * sin
 
 
-def rotations(grid: Grid, size: int) -> tuple[Tensor, Tensor]:
+def rotations(grid: Grid, size: int, version: Version = "2.0") -> tuple[Tensor, Tensor]:
     """cos and sin (N, size), float32, of each token's angles, for heads of `size` features.
 
     A third of a head turns with time, one with the row, one with the column (each an even number
     of features); what is left over does not turn. Features are in our order. In bfloat16 a position
     times a frequency would be wrong by up to a tenth, so angles are made before any cast.
+
+    2.1 stretches the rows and columns of any picture over those of 256 px, which it learnt from.
+
+    Raises:
+        ValueError: a single row or column, which 2.1 cannot stretch.
     """
     axis = 2 * (size // 3 // 2)
     rates = _THETA ** -(torch.arange(axis // 2, dtype=torch.float32) / (axis / 2))
-    places = torch.cartesian_prod(*(torch.arange(count, dtype=torch.float32) for count in grid))
+    # The two features that turn together have one rate in 2.1. In 2.0 they have not, by a mistake
+    # that its weights were trained with (facebookresearch/vjepa2, src/models/utils/modules.py).
+    rates = rates.repeat_interleave(2) if version == "2.1" else rates.repeat(2)
+    times, *sides = (torch.arange(count, dtype=torch.float32) for count in grid)
+    if version == "2.1":
+        if min(grid[1:]) < 2:
+            raise ValueError(f"V-JEPA 2.1 needs two rows and columns of patches, not {grid[1:]}")
+        sides = [side * (_STRETCHED - 1) / (len(side) - 1) for side in sides]
+    places = torch.cartesian_prod(times, *sides)
     angles = torch.zeros(len(places), size)
     for i in range(3):
-        # Published weights expect the rates tiled, although neighbouring features turn together.
-        angles[:, i * axis : (i + 1) * axis] = places[:, i : i + 1] * rates.repeat(2)
-    angles = angles[:, _pairs_apart(size)]
+        angles[:, i * axis : (i + 1) * axis] = places[:, i : i + 1] * rates
+    angles = angles[:, pairs_apart(size)]
     return angles.cos(), angles.sin()
 
 
-def _pairs_apart(size: int) -> Tensor:
+def pairs_apart(size: int) -> Tensor:
     """The order in which neighbours 2i and 2i + 1 of a head lie half a head apart."""
     return torch.arange(size).view(-1, 2).T.flatten()
-
-
-# Checkpoints
-
-_OURS = {  # a block's tensors in transformers' checkpoint -> ours, where they are the same
-    "norm1": "norm1",
-    "attention.proj": "proj",
-    "norm2": "norm2",
-    "mlp.fc1": "fc1",
-    "mlp.fc2": "fc2",
-}
-_QKV = ("query", "key", "value")
-
-
-def converted(weights: Mapping[str, Tensor], shape: Shape) -> dict[str, Tensor]:
-    """Our state dict of the encoder's `weights`, named as transformers' `VJEPA2Model.encoder`.
-
-    Raises:
-        ValueError: a tensor is missing, unknown or of another shape; the message names the first.
-    """
-    left = dict(weights)
-
-    def take(name: str) -> Tensor:
-        try:
-            return left.pop(name)
-        except KeyError:
-            raise ValueError(f"the checkpoint lacks {name}") from None
-
-    ours = {
-        "patch_embed.weight": take("embeddings.patch_embeddings.proj.weight").flatten(1),
-        "patch_embed.bias": take("embeddings.patch_embeddings.proj.bias"),
-    }
-    parts = ("weight", "bias")
-    for i in range(shape.depth):
-        for theirs, name in _OURS.items():
-            for part in parts:
-                ours[f"blocks.{i}.{name}.{part}"] = take(f"layer.{i}.{theirs}.{part}")
-        for part in parts if shape.qkv_bias else parts[:1]:
-            q, k, v = (take(f"layer.{i}.attention.{name}.{part}") for name in _QKV)
-            apart = _pairs_apart(shape.width // shape.heads)
-            both = [_each_head(one, apart, shape) for one in (q, k)]
-            ours[f"blocks.{i}.qkv.{part}"] = torch.cat([*both, v])
-    for part in parts:
-        ours[f"norm.{part}"] = take(f"layernorm.{part}")
-    if left:
-        raise ValueError(f"the checkpoint has {min(left)}, which is not the encoder's")
-    with torch.device("meta"):
-        wanted = VideoTransformer(shape, (1, 1, 1)).state_dict()
-    for name, tensor in ours.items():
-        if tensor.shape != wanted[name].shape:
-            sizes = tuple(tensor.shape), tuple(wanted[name].shape)
-            raise ValueError(f"{name} is {sizes[0]} in the checkpoint, not {sizes[1]}")
-    return ours
-
-
-def restored(ours: Mapping[str, Tensor], shape: Shape) -> dict[str, Tensor]:
-    """What `converted` was given: the way back, for checkpoints that others shall read."""
-    theirs = {
-        "embeddings.patch_embeddings.proj.weight": ours["patch_embed.weight"].reshape(
-            shape.width, shape.channels, shape.tubelet, shape.patch, shape.patch
-        ),
-        "embeddings.patch_embeddings.proj.bias": ours["patch_embed.bias"],
-    }
-    names = {ours_: theirs_ for theirs_, ours_ in _OURS.items()}
-    for key, tensor in ours.items():
-        if key.startswith("norm."):
-            theirs[f"layer{key}"] = tensor
-        elif block := re.fullmatch(r"blocks\.(\d+)\.(\w+)\.(weight|bias)", key):
-            i, name, part = block.groups()
-            if name == "qkv":
-                q, k, v = tensor.chunk(3)
-                together = _pairs_apart(shape.width // shape.heads).argsort()
-                both = [_each_head(one, together, shape) for one in (q, k)]
-                for which, one in zip(_QKV, (*both, v), strict=True):
-                    theirs[f"layer.{i}.attention.{which}.{part}"] = one
-            else:
-                theirs[f"layer.{i}.{names[name]}.{part}"] = tensor
-    return theirs
-
-
-def _each_head(tensor: Tensor, order: Tensor, shape: Shape) -> Tensor:
-    """The features (width, ...) of a tensor in another order within each head."""
-    if len(tensor) != shape.width:
-        raise ValueError(f"a tensor of {len(tensor)} features, not of {shape.heads} heads")
-    heads = tensor.reshape(shape.heads, -1, *tensor.shape[1:])
-    return heads[:, order.to(tensor.device)].reshape(tensor.shape)

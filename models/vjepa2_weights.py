@@ -15,7 +15,8 @@ from transformers import VJEPA2Config, VJEPA2Model
 
 from models.preprocess import resized_short_side
 from models.schema import EncoderSpec
-from models.video_transformer import Shape, VideoTransformer, converted
+from models.state_dicts import converted
+from models.video_transformer import Shape, VideoTransformer
 
 KINDS = ("vjepa2", "vjepa2-tokens")
 
