@@ -11,6 +11,7 @@ are brought into our order by `models.state_dicts`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -53,6 +54,8 @@ class Shape:
         Raises:
             ValueError: it asks for something that this encoder does not do.
         """
+        if not isinstance(config.patch_size, int):
+            raise ValueError(f"an encoder with patches of {config.patch_size} px, not square ones")
         if config.hidden_act != "gelu":
             raise ValueError(f"an encoder with {config.hidden_act} in its MLPs, not gelu")
         return cls(
@@ -105,6 +108,17 @@ class VideoTransformer(nn.Module):
         cos, sin = rotations(grid, shape.width // shape.heads, shape.version)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
+
+    @classmethod
+    def loaded(cls, weights: Mapping[str, Tensor], shape: Shape, grid: Grid) -> VideoTransformer:
+        """An encoder that has `weights`, a state dict of ours, and computes in their dtype."""
+        with torch.device("meta"):  # no random weights first, and no room for them
+            model = cls(shape, grid)
+        model.load_state_dict(weights, assign=True)
+        dtype = model.patch_embed.weight.dtype
+        tables = rotations(grid, shape.width // shape.heads, shape.version)
+        model.cos, model.sin = (table.to(dtype) for table in tables)
+        return model.eval().requires_grad_(False)
 
     def forward(self, video: Tensor) -> Tensor:
         """(B, N, D) The tokens of `video`."""
