@@ -1,9 +1,9 @@
 """From RGB frames to V-JEPA 2's input: the one way, for training and for service.
 
-Equals transformers' `VJEPA2VideoProcessor` (5.23), which needs torchvision: short side to
-`int(crop * 256 / 224)` px (bilinear, antialiased, rounded to 8 bits), centre crop: `crop_pictures`;
-then division by 255, ImageNet mean and standard deviation: `normalised`. Once, and nothing else:
-the shape of the picture is kept.
+Equals transformers' `VJEPA2VideoProcessor` (5.23) on a CPU, which needs torchvision: short side to
+`int(crop * 256 / 224)` px (bilinear, antialiased, across and then down, each rounded to 8 bits),
+centre crop: `crop_pictures`; then division by 255, ImageNet mean and standard deviation:
+`normalised`. Once, and nothing else: the shape of the picture is kept.
 """
 
 from __future__ import annotations
@@ -62,30 +62,41 @@ def _cropped(image: NDArray[np.uint8], crop: int) -> NDArray[np.uint8]:
         new_height, new_width = short, int(short * width / height)
     else:
         new_height, new_width = int(short * height / width), short
-    top, left = round((new_height - crop) / 2), round((new_width - crop) / 2)
+    top, left = (new_height - crop) // 2, (new_width - crop) // 2
     if (new_height, new_width) == (height, width):
         return image[top : top + crop, left : left + crop]
     # Only the rows and columns that the crop keeps are computed.
-    rows = _weights(height, new_height, top, crop)  # crop, H
     columns = _weights(width, new_width, left, crop)  # crop, W
-    tall = rows @ image.reshape(height, width * 3).astype(np.float32)  # crop, W * 3
-    square = np.matmul(columns, tall.reshape(crop, width, 3))  # crop, crop, 3
-    pixels: NDArray[np.uint8] = np.round(square).clip(0, 255).astype(np.uint8)
-    return pixels
+    rows = _weights(height, new_height, top, crop)  # crop, H
+    planes = image.transpose(2, 0, 1).astype(np.float32)  # C, H, W
+    square = _rounded(rows @ _rounded(planes @ columns.T))  # C, crop, crop
+    return np.ascontiguousarray(square.transpose(1, 2, 0), np.uint8)
+
+
+def _rounded(levels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """To whole levels of 8 bits, halves up."""
+    whole: NDArray[np.float32] = np.floor(levels + np.float32(0.5)).clip(0, 255)
+    return whole
 
 
 @lru_cache(maxsize=64)
 def _weights(size: int, new_size: int, first: int, count: int) -> NDArray[np.float32]:
     """(count, size) Rows `first`… of the matrix that resizes `size` pixels to `new_size`.
 
-    The triangle filter of PIL and torch: as wide as one new pixel, at least as one old one.
+    The triangle filter of PIL and torch: as wide as one new pixel, at least as one old one. Torch
+    takes as many bits of each weight as let the largest of all fit 15 (ATen/native/cpu/
+    UpSampleKernel.cpp); without that up to 6 of 1000 levels of noise would differ by one.
     """
     scale = size / new_size
     support = max(scale, 1.0)
-    centres = (np.arange(first, first + count) + 0.5) * scale  # in old pixels
+    centres = (np.arange(new_size) + 0.5) * scale  # in old pixels
     distance = np.abs(np.arange(size) + 0.5 - centres[:, None]) / support
     weights = np.maximum(1 - distance, 0)
     weights /= weights.sum(axis=1, keepdims=True)
-    matrix: NDArray[np.float32] = weights.astype(np.float32)
+    bits = 0
+    while int(0.5 + weights.max() * 2 ** (bits + 1)) < 2**15:
+        bits += 1
+    kept = np.floor(weights[first : first + count] * 2**bits + 0.5) / 2**bits
+    matrix: NDArray[np.float32] = kept.astype(np.float32)
     matrix.setflags(write=False)
     return matrix
