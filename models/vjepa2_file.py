@@ -9,7 +9,6 @@ are left alone. Only tensors and plain values are ever unpickled. 2.0 comes from
 from __future__ import annotations
 
 import pickle
-import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -52,7 +51,7 @@ def read_file(path: Path) -> tuple[Shape, dict[str, Tensor]]:
     width, hidden = len(weights["patch_embed.proj.bias"]), len(weights["blocks.0.mlp.fc1.bias"])
     if width not in _HEADS:
         raise ValueError(f"{path}: {width} features; V-JEPA 2.1 has {', '.join(map(str, _HEADS))}")
-    depth = sum(re.fullmatch(r"blocks\.\d+\.norm1\.weight", name) is not None for name in weights)
+    depth = len({name.split(".")[1] for name in weights if name.startswith("blocks.")})
     shape = Shape(width=width, depth=depth, heads=_HEADS[width], hidden=hidden, version="2.1")
     return shape, weights
 

@@ -42,9 +42,7 @@ def of_2_1(width: int, depth: int, grid: Grid) -> tuple[VideoTransformer, Weight
     _, heads, hidden = PUBLISHED[width]
     shape = Shape(width=width, depth=depth, heads=heads, hidden=hidden, version="2.1")
     weights = random_weights(width, hidden, depth)
-    lean = VideoTransformer(shape, grid).eval().requires_grad_(False)
-    lean.load_state_dict(converted(weights, shape), assign=True)
-    return lean, weights
+    return VideoTransformer.loaded(converted(weights, shape), shape, grid), weights
 
 
 def named_as_2_1(state: Weights) -> Weights:
@@ -71,9 +69,7 @@ def ours(model: Any, shape: Shape, grid: Grid | None = None) -> VideoTransformer
     config = model.config
     side = config.crop_size // shape.patch
     grid = grid or (config.frames_per_clip // shape.tubelet, side, side)
-    lean = VideoTransformer(shape, grid).eval().requires_grad_(False)
-    lean.load_state_dict(converted(model.state_dict(), shape))
-    return lean
+    return VideoTransformer.loaded(converted(model.state_dict(), shape), shape, grid)
 
 
 def video(*size: int) -> Tensor:

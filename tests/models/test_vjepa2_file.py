@@ -119,6 +119,7 @@ def without(weights: Weights, name: str) -> Weights:
 def test_what_is_missing_or_unknown_is_named(tmp_path: Path) -> None:
     for held, message in (
         (without(state(), "attn.proj.bias"), r"vjepa2_1.pt: the checkpoint lacks blocks.0.attn.pr"),
+        (without(state(), "norm1.weight"), r"pt: the checkpoint lacks blocks.0.norm1.weight"),
         (without(state(), "patch_embed.proj.bias"), r"pt: the checkpoint lacks patch_embed.proj.b"),
         ({**state(), "module.backbone.blocks.0.mlp.fc1.bias": torch.ones(())}, "it is no bias"),
         ({**state(), "module.backbone.cls_token": torch.zeros(1)}, "has cls_token, which is not"),
