@@ -1,0 +1,57 @@
+"""What fails while windows are recognised, told apart by what may be hoped for next.
+
+    RecognitionError        these windows are not answered; the next ones may be
+    ├── OutOfMemory         fewer windows at once may fit
+    ├── NotANumber          some windows have no answer, the others of the batch have theirs
+    └── DeviceLost          the device answers no more, until the server starts anew
+
+Whatever else comes out of a recogniser is a fault of ours, and treated as a RecognitionError.
+
+Each says what a signer is told: one sentence, nothing of the machine. What happened belongs into
+the cause, for the log: `raise OutOfMemory from exc`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from models.schema import Prediction
+
+
+class RecognitionError(Exception):
+    """Windows that could not be answered. `kind` names it in counts, `str()` to the signer."""
+
+    kind: ClassVar[str] = "other"
+    sentence: ClassVar[str] = "The recogniser failed on this moment; it goes on with the next."
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+class OutOfMemory(RecognitionError):
+    """The device had no memory for a batch of this size. The model is whole."""
+
+    kind = "out_of_memory"
+    sentence = "The recogniser had no memory left for this moment; it goes on with the next."
+
+
+class NotANumber(RecognitionError, ArithmeticError):
+    """The model gave something that is not a number for some of a batch's clips.
+
+    `answers` is in the order of the clips: None where there is none.
+    """
+
+    kind = "not_a_number"
+    sentence = "The recogniser made nothing of this moment; it goes on with the next."
+
+    def __init__(self, answers: Sequence[Prediction | None] = ()) -> None:
+        super().__init__()
+        self.answers = tuple(answers)
+
+
+class DeviceLost(RecognitionError):
+    """The device, or its driver, is gone: an error that every later call would meet again."""
+
+    kind = "device_lost"
+    sentence = "The recogniser's device stopped working."
