@@ -1,6 +1,8 @@
 """Measures a case: its engines take turns, round by round, so that noise disturbs them alike.
 
-a case and names of engines -> [measure] -> figures of each: medians, memory, or its error
+    a case and names of engines -> [measure] -> figures of each: medians, memory, or its error
+
+An engine that can't be made or run is told, and the others go on.
 """
 
 from __future__ import annotations
@@ -62,7 +64,10 @@ def _first(setup: Setup, engine: str, calls: dict[str, Call]) -> dict[str, Any]:
     except Exception as error:  # no room, nothing to compile with, a package that is not there
         return {"error": _line(error)}
     calls[engine] = call
-    told: dict[str, Any] = {"memory_mb": round(_memory_mb(setup.device, peak=True) - before)}
+    after = _memory_mb(setup.device, peak=True)
+    told: dict[str, Any] = {}
+    if before is not None and after is not None:
+        told["memory_mb"] = round(after - before)
     if setup.case.dtype == "float8" and isinstance(result, Tensor):
         told["cosine"] = round(_likeness(setup, engine, result), 5)
     return told
@@ -98,8 +103,11 @@ def _synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _memory_mb(device: torch.device, *, peak: bool = False) -> float:
-    """What this process holds, of a GPU what torch reserves; or the most since the last asking."""
+def _memory_mb(device: torch.device, *, peak: bool = False) -> float | None:
+    """What this process holds, of a GPU what torch reserves; or the most since the last asking.
+
+    None where the system does not tell.
+    """
     gc.collect()
     if device.type == "cuda":
         most = torch.cuda.max_memory_reserved(device)
@@ -112,7 +120,7 @@ def _memory_mb(device: torch.device, *, peak: bool = False) -> float:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peak: proc(5)
     except OSError:
-        return float("nan")
+        return None
     sizes = dict(line.split(":", 1) for line in lines)
     return int(sizes["VmHWM" if peak else "VmRSS"].split()[0]) / 1024
 

@@ -1,6 +1,8 @@
 """How clips are dealt to the batch sizes that an engine has ready: plain arithmetic.
 
-number of clips -> [buckets] -> sizes of the runs, the last one padded if need be
+    number of clips -> [buckets] -> sizes of the runs, the last one padded if need be
+
+It knows neither device nor model.
 """
 
 from __future__ import annotations
