@@ -1,166 +1,96 @@
-"""How fast V-JEPA 2 runs here: our encoder and transformers' own class, in one run, random weights.
+"""How fast V-JEPA 2 runs here: our engines and transformers' own class, in one run, random weights.
 
     python -m models.bench --quick --json
-    python -m models.bench --sizes L g --batches 1 4 16 --minutes 9 --table docs/vjepa2.md
+    python -m models.bench --plan gpu --minutes 9.5 --into docs/vjepa2.md
+    python -m models.bench --plan cpu --threads 1 --rounds 5 --into docs/vjepa2.md
+    python -m models.bench --sizes L g --frames 16 32 --batches 1 4 16 --engines torch pipeline
 
-Each case is a size, a number of frames, a batch and a dtype. Its engines take turns, round by
-round, so that a noisy machine disturbs them alike; medians are told, beside the machine's own rate
-of matrix products. Imports torch and transformers alone. The last line of stdout is a JSON object.
+Each case is a size, a number of frames, a batch and a dtype; its engines take turns. Imports
+nothing but torch, transformers, numpy and onnxruntime. What is measured is written after each case,
+no case is begun that would not end in time, and the last line of stdout is a JSON object.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
-import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import VJEPA2Config, VJEPA2Model
 
-from models.bench_report import Case, Figures, machine, table
-from models.state_dicts import converted
-from models.video_transformer import Grid, Shape, VideoTransformer
+from models.bench_cases import PLANS, SIZES, Case, Plan, every
+from models.bench_engines import DTYPES, ENGINES
+from models.bench_measure import matmul_rate, measure
+from models.bench_report import Figures, machine, replaced, section
 
-# Width, blocks, heads, MLP ratio, crop (px). L, H and g are published; B is V-JEPA 2.1's; S is what
-# a CPU can run.
-SIZES: dict[str, tuple[int, int, int, float, int]] = {
-    "S": (384, 12, 6, 4.0, 160),
-    "B": (768, 12, 12, 4.0, 256),
-    "L": (1024, 24, 16, 4.0, 256),
-    "H": (1280, 32, 16, 4.0, 256),
-    "g": (1408, 40, 22, 48 / 11, 256),
-}
-ENGINES = ("transformers", "transformers-compiled", "lean", "lean-compiled")
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# Seconds that an engine takes until its first run is done, a block: a guess, for a GPU, that a
+# run's own cases correct. Compiled as a whole, every block is compiled anew.
+_SETUP_S = {"transformers-compiled": 2.5, "lean-compiled": 0.4, "torch": 0.5, "pipeline": 0.4}
+_SETUP_ELSE_S = 0.2
+_SLOWEST = 0.2  # of the rate of matrix products, that an engine is expected to reach at least
 
 
-def flops(shape: Shape, grid: Grid) -> float:
-    """Of one clip: two for each multiplication of its matrix products, nothing else counted."""
-    tokens, width = grid[0] * grid[1] * grid[2], shape.width
-    tubelet = shape.channels * shape.tubelet * shape.patch**2
-    linear = 4 * width * width + 2 * width * shape.hidden  # qkv and proj, then the MLP
-    attention = 2 * tokens * width
-    return 2.0 * tokens * (tubelet * width + shape.depth * (linear + attention))
+class Clock:
+    """Whether a case would end in time, by how long those before it took."""
+
+    def __init__(self, minutes: float, rounds: int) -> None:
+        self._began = time.monotonic()
+        self._limit_s = 60 * minutes
+        self._rounds = rounds
+        self._pace = 1.0  # the worst that a case took of what was expected
+
+    @property
+    def spent_s(self) -> float:
+        return time.monotonic() - self._began
+
+    def fits(self, case: Case, engines: Sequence[str], rate: float) -> bool:
+        return self.spent_s + self._pace * self.expected_s(case, engines, rate) < self._limit_s
+
+    def learn(self, case: Case, engines: Sequence[str], rate: float, took_s: float) -> None:
+        self._pace = max(self._pace, took_s / self.expected_s(case, engines, rate))
+
+    def expected_s(self, case: Case, engines: Sequence[str], rate: float) -> float:
+        setups = sum(_SETUP_S.get(engine, _SETUP_ELSE_S) for engine in engines)
+        runs = (self._rounds + 2) * len(engines)
+        return setups * case.shape.depth + runs * case.flops / (_SLOWEST * rate)
 
 
-def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of this machine's matrix products, the best of a few large ones."""
-    side = 8192 if device.type == "cuda" else 1024
-    a = torch.randn(side, side, device=device, dtype=dtype)
-    return 2 * side**3 / min(_seconds(lambda: a @ a, device) for _ in range(10))
-
-
-def config_of(size: str, frames: int) -> VJEPA2Config:
-    width, depth, heads, ratio, crop = SIZES[size]
-    return VJEPA2Config(
-        hidden_size=width,
-        num_hidden_layers=depth,
-        num_attention_heads=heads,
-        mlp_ratio=ratio,
-        crop_size=crop,
-        frames_per_clip=frames,
-        pred_num_hidden_layers=1,
-    )
-
-
-def measure(
-    case: Case, engines: Sequence[str], device: torch.device, rounds: int, rate: float
-) -> list[Figures]:
-    """Figures of each engine for `case`, its engines taking turns for `rounds` rounds."""
-    config = config_of(case.size, case.frames)
-    shape = Shape.of(config)
-    dtype = DTYPES[case.dtype]
-    side = config.crop_size
-    grid = (case.frames // shape.tubelet, side // shape.patch, side // shape.patch)
-    work = case.batch * flops(shape, grid)
-    generator = torch.Generator().manual_seed(0)
-    video = torch.randn(case.batch, case.frames, 3, side, side, generator=generator)
-    video = video.to(device, dtype)
-    calls = _engines(config, shape, grid, engines, device, dtype)
-    times: dict[str, list[float]] = {engine: [] for engine in engines}
-    memory: dict[str, float] = {}
-    errors: dict[str, str] = {}
-    with torch.inference_mode():
-        for turn, engine in itertools.product(range(rounds + 1), engines):  # the first warms up
-            if engine in errors:
-                continue
-            try:
-                if device.type == "cuda":
-                    torch.cuda.reset_peak_memory_stats(device)
-                    before = torch.cuda.memory_allocated(device)
-                took = _seconds(lambda call=calls[engine]: call(video), device)  # type: ignore[misc]
-                if device.type == "cuda":
-                    memory[engine] = (torch.cuda.max_memory_allocated(device) - before) / 2**20
-            except (RuntimeError, ImportError) as error:  # no room, or nothing to compile with
-                errors[engine] = str(error).strip().splitlines()[0][:200]
-                continue
-            if turn:
-                times[engine].append(took)
-    return [
-        _figures(case, engine, times[engine], work, rate, memory.get(engine), errors.get(engine))
-        for engine in engines
-    ]
-
-
-def _figures(
-    case: Case,
-    engine: str,
-    times: list[float],
-    work: float,
-    rate: float,
-    memory_mb: float | None,
-    error: str | None,
-) -> Figures:
-    if error is not None or not times:
-        return Figures(case=case, engine=engine, error=error or "not run")
-    took = statistics.median(times)
-    return Figures(
-        case=case,
-        engine=engine,
-        ms=round(1000 * took, 2),
-        clips_per_s=round(case.batch / took, 2),
-        tflops=round(work / took / 1e12, 3),
-        of_matmul=round(work / took / rate, 3),
-        memory_mb=None if memory_mb is None else round(memory_mb),
-    )
-
-
-def _engines(
-    config: VJEPA2Config,
-    shape: Shape,
-    grid: Grid,
-    engines: Sequence[str],
-    device: torch.device,
-    dtype: torch.dtype,
-) -> dict[str, Callable[[Tensor], Any]]:
-    torch.manual_seed(0)
-    loaded: Any = VJEPA2Model(config).encoder.eval().requires_grad_(False)
-    lean = VideoTransformer(shape, grid).eval().requires_grad_(False)
-    lean.load_state_dict(converted(loaded.state_dict(), shape))
-    loaded, lean = loaded.to(device, dtype), lean.to(device, dtype)
-    calls: dict[str, Callable[[Tensor], Any]] = {"transformers": loaded, "lean": lean}
-    for engine in engines:
-        if engine.endswith("-compiled"):
-            calls[engine] = torch.compile(calls[engine.removesuffix("-compiled")])
-    return calls
-
-
-def _seconds(act: Callable[[], Any], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    began = time.perf_counter()
-    act()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - began
+def run(
+    plan: Plan, device: torch.device, rates: dict[str, float], clock: Clock, given: Any
+) -> dict[str, Any]:
+    """Measure `plan` as far as the time allows. Returns the report; see `given.into`."""
+    figures: list[Figures] = []
+    skipped: list[tuple[Case, Sequence[str]]] = []
+    about = {
+        "rounds": given.rounds,
+        "matmul_tflops": {dtype: round(rate / 1e12, 3) for dtype, rate in rates.items()},
+        **machine(device, torch.get_num_threads()),
+    }
+    for case, engines in plan:
+        rate, began = rates[case.dtype], clock.spent_s
+        if not clock.fits(case, engines, rate):
+            skipped.append((case, engines))
+            continue
+        figures += measure(case, engines, device, given.rounds, rate)
+        clock.learn(case, engines, rate, clock.spent_s - began)
+        if not given.json:
+            print(f"{case}: done after {clock.spent_s:.0f} s", file=sys.stderr)
+        if given.into:
+            old = given.into.read_text(encoding="utf-8") if given.into.exists() else ""
+            new = replaced(old, given.plan or "here", section(about, figures))
+            given.into.write_text(new, encoding="utf-8")
+    if not given.json:
+        print(section(about, figures))
+    return {
+        "figures": [asdict(one) for one in figures],
+        "skipped": [{**asdict(case), "engines": engines} for case, engines in skipped],
+        **about,
+    }
 
 
 def parser() -> argparse.ArgumentParser:
@@ -170,6 +100,7 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = flags.add_argument
+    add("--plan", choices=PLANS, help="cases that belong together, in place of the next five")
     add("--sizes", nargs="+", choices=SIZES, default=["L", "g"], help="encoders (default: L g)")
     add("--frames", nargs="+", type=int, default=[16], help="frames a clip (default: 16)")
     add("--batches", nargs="+", type=int, default=[1, 4, 16], help="clips (default: 1 4 16)")
@@ -177,10 +108,10 @@ def parser() -> argparse.ArgumentParser:
     add("--engines", nargs="+", choices=ENGINES, default=list(ENGINES), help="(default: all)")
     add("--rounds", type=int, default=10, help="timed rounds a case (default: 10)")
     add("--threads", type=int, help="CPU threads (default: torch's own choice)")
-    add("--minutes", type=float, default=9.0, help="begin no case after this long (default: 9)")
+    add("--minutes", type=float, default=9.0, help="be done after this long (default: 9)")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    add("--quick", action="store_true", help="size S, one clip, 2 rounds, nothing compiled")
-    add("--table", type=Path, metavar="FILE", help="write the Markdown table there too")
+    add("--quick", action="store_true", help="--plan quick --rounds 2: size S, nothing compiled")
+    add("--into", type=Path, metavar="FILE", help="write the table there, in place of its last one")
     add("--json", action="store_true", help="print the JSON line alone")
     return flags
 
@@ -189,8 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = parser()
     given = flags.parse_args(argv)
     if given.quick:
-        given.sizes, given.frames, given.batches, given.rounds = ["S"], [16], [1], 2
-        given.dtypes, given.engines = list(DTYPES), ["transformers", "lean"]
+        given.plan, given.rounds = "quick", 2
     if min(given.frames) < 2 or any(count % 2 for count in given.frames):
         flags.error("--frames must be even")
     if min(given.batches) < 1 or given.rounds < 1:
@@ -199,39 +129,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         flags.error("--threads must be at least 1")
     if given.threads:
         torch.set_num_threads(given.threads)
+    plan = (
+        PLANS[given.plan]
+        if given.plan
+        else every(given.sizes, given.frames, given.dtypes, given.batches, given.engines)
+    )
     name = given.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        rates = {dtype: matmul_rate(device, DTYPES[dtype]) for dtype in given.dtypes}
+        dtypes = sorted({case.dtype for case, _ in plan})
+        clock = Clock(given.minutes, given.rounds)
+        rates = {dtype: matmul_rate(device, dtype) for dtype in dtypes}
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         flags.error(f"--device {name}: {str(error).splitlines()[0]}")
-    began = time.monotonic()
-    figures: list[Figures] = []
-    skipped: list[Case] = []
-    for size, frames, dtype, batch in itertools.product(
-        given.sizes, given.frames, given.dtypes, given.batches
-    ):
-        case = Case(size=size, frames=frames, batch=batch, dtype=dtype)
-        if time.monotonic() - began > 60 * given.minutes:
-            skipped.append(case)
-            continue
-        figures += measure(case, given.engines, device, given.rounds, rates[dtype])
-        if not given.json:
-            print(f"{case}: done after {time.monotonic() - began:.0f} s", file=sys.stderr)
-    text = table(figures)
-    if given.table:
-        given.table.write_text(text)
-    if not given.json:
-        print(text)
-    report = {
-        "figures": [asdict(one) for one in figures],
-        "skipped": [asdict(case) for case in skipped],
-        "matmul_tflops": {dtype: round(rate / 1e12, 3) for dtype, rate in rates.items()},
-        **machine(device, torch.get_num_threads()),
-    }
-    print(json.dumps(report))
+    print(json.dumps(run(plan, device, rates, clock, given)))
     return 0
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from models.bundle import Bundle, BundleError
 from models.card import BACKGROUND
-from models.schema import Embedding
+from models.schema import Embedding, Features
 
 _THREADS = 2  # a head is small: more threads cost more than they give, and the encoder wants them
 
@@ -36,7 +36,7 @@ class Classifier:
     """An open head. Called from one thread at a time."""
 
     def __init__(self, bundle: Bundle, device: str = "auto") -> None:
-        """Open `bundle`'s head on `device`: "auto", "cpu", "cuda" or "cuda:N".
+        """Open `bundle`'s head on `device`: "auto" (the CPU), "cpu", "cuda" or "cuda:N".
 
         Raises:
             BundleError: the head does not load, or does not fit the card.
@@ -51,9 +51,13 @@ class Classifier:
 
     @property
     def device(self) -> str:
-        """ "cuda" or "cpu": where the head really runs."""
-        on_cuda = self._session.get_providers()[0] == "CUDAExecutionProvider"
-        return "cuda" if on_cuda else "cpu"
+        """ "cuda:N" or "cpu": where the head really runs."""
+        cuda = self._session.get_provider_options().get("CUDAExecutionProvider")
+        return f"cuda:{cuda['device_id']}" if cuda else "cpu"
+
+    @property
+    def gives_embeddings(self) -> bool:
+        return "embedding" in self._wanted
 
     def classify(self, embeddings: Sequence[Embedding]) -> Classified:
         """Answer each clip. They may differ in length: shorter ones are padded, which changes
@@ -74,9 +78,36 @@ class Classifier:
         for row, (embedding, length) in enumerate(zip(embeddings, lengths, strict=True)):
             features[row, :length] = embedding.features
             mask[row, :length] = True
-        logits, attention, *more = self._session.run(
-            self._wanted, {"features": features, "mask": mask}
+        return self._classified(
+            self._session.run(self._wanted, {"features": features, "mask": mask}), lengths
         )
+
+    def classify_on_device(self, features: Features) -> Classified:
+        """Answer each clip of `features` (B, T, D), which are on our device and stay there.
+
+        Raises:
+            ValueError: they are of another shape.
+        """
+        if len(features.shape) != 3 or min(features.shape) < 1 or features.shape[2] != self._dim:
+            shape = tuple(features.shape)
+            raise ValueError(f"features have shape {shape}, the head takes (B, T, {self._dim})")
+        count, length = features.shape[:2]
+        binding = self._session.io_binding()
+        # ONNX Runtime reads the features on a stream of its own and waits for nobody else's: they
+        # must be whole, which `Features` promises. The last step of its run brings the answers to
+        # the host, where they are bound (onnxruntime.ai, I/O Binding), so after it the features
+        # may be freed or written over.
+        binding.bind_ortvalue_input("features", _value(features))
+        binding.bind_cpu_input("mask", np.ones((count, length), np.bool_))
+        for name in self._wanted:
+            binding.bind_output(name)
+        self._session.run_with_iobinding(binding)
+        return self._classified(binding.copy_outputs_to_cpu(), [length] * count)
+
+    def _classified(
+        self, answers: Sequence[NDArray[np.float32]], lengths: Sequence[int]
+    ) -> Classified:
+        logits, attention, *more = answers
         return Classified(
             probabilities=softmax(logits, self._temperature),
             attention=[a[:n] for a, n in zip(attention, lengths, strict=True)],
@@ -91,6 +122,13 @@ def softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np
     powers = np.exp(scaled)
     result: NDArray[np.float32] = (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
     return result
+
+
+def _value(features: Features) -> ort.OrtValue:
+    """`features` for ONNX Runtime, in the memory where they are."""
+    if isinstance(features, np.ndarray):
+        return ort.OrtValue.ortvalue_from_numpy(features)
+    return ort.OrtValue.from_dlpack(features)
 
 
 def _open_session(bundle: Bundle, device: str) -> ort.InferenceSession:
@@ -113,10 +151,11 @@ def _providers(device: str) -> list[Any]:
     if kind not in ("auto", "cpu", "cuda") or (index and (kind != "cuda" or not index.isdigit())):
         raise ValueError(f"no device {device!r}; give auto, cpu, cuda or cuda:N")
     if kind != "cuda":
-        return ["CPUExecutionProvider"]  # auto too: a small head gains nothing from a GPU
+        return ["CPUExecutionProvider"]  # auto too: who has features on a GPU names it
     if "CUDAExecutionProvider" not in ort.get_available_providers():
         return ["CPUExecutionProvider"]
-    cuda = ("CUDAExecutionProvider", {"device_id": int(index or 0)})
+    # No TF32: a head is small, and its answers shall not depend on the machine.
+    cuda = ("CUDAExecutionProvider", {"device_id": int(index or 0), "use_tf32": 0})
     return [cuda, "CPUExecutionProvider"]
 
 

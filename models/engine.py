@@ -8,10 +8,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from models.schema import Features
 
 Pictures = Sequence[NDArray[np.uint8]]  # of one clip: each (H, W, 3) RGB, of any size
 
@@ -29,12 +31,22 @@ class Engine(Protocol):
         """Where it computes: "cpu", "cuda:0"."""
         ...
 
-    def encode(self, clips: Sequence[Pictures]) -> NDArray[np.float32]:
+    def encode(self, clips: Sequence[Pictures]) -> Features:
         """(B, S, D) The features of each clip: S tokens, or S time steps.
 
         Raises:
             ValueError: a clip does not have as many pictures as the engine was made for.
+            OutOfMemory, DeviceLost: see `models.faults`.
         """
         ...
 
     def close(self) -> None: ...
+
+
+def on_host(features: Features) -> NDArray[np.float32]:
+    """`features` as a NumPy array, copied only from a device that has memory of its own."""
+    if isinstance(features, np.ndarray):
+        return features
+    tensor: Any = features  # torch's, which this file must not import
+    array: NDArray[np.float32] = tensor.numpy(force=True)
+    return array

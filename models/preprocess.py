@@ -52,22 +52,45 @@ def normalised(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.moveaxis(values, -1, -3)
 
 
-def _cropped(image: NDArray[np.uint8], crop: int) -> NDArray[np.uint8]:
-    """(crop, crop, 3) The middle of the resized picture."""
+def middle(image: NDArray[np.uint8], crop: int) -> NDArray[np.uint8] | None:
+    """(crop, crop, 3) A view of `image`'s middle; None where it must be resized first.
+
+    Raises:
+        ValueError: it is not (H, W, 3) uint8.
+    """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise ValueError(f"a frame must be (H, W, 3) uint8, not {image.shape} {image.dtype}")
-    height, width = image.shape[:2]
+    size, (top, left) = _placed(image.shape[0], image.shape[1], crop)
+    if size != image.shape[:2]:
+        return None
+    return image[top : top + crop, left : left + crop]
+
+
+def filters(height: int, width: int, crop: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(crop, height) and (crop, width): a channel's resized middle is rows @ (channel @ columns.T).
+
+    It is rounded after each product. Only the rows and columns that the crop keeps are computed.
+    """
+    (new_height, new_width), (top, left) = _placed(height, width, crop)
+    return _weights(height, new_height, top, crop), _weights(width, new_width, left, crop)
+
+
+def _placed(height: int, width: int, crop: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The size that a picture is brought to, and where the crop's first pixel lies in it."""
     short = resized_short_side(crop)
     if height <= width:
-        new_height, new_width = short, int(short * width / height)
+        size = short, int(short * width / height)
     else:
-        new_height, new_width = int(short * height / width), short
-    top, left = (new_height - crop) // 2, (new_width - crop) // 2
-    if (new_height, new_width) == (height, width):
-        return image[top : top + crop, left : left + crop]
-    # Only the rows and columns that the crop keeps are computed.
-    columns = _weights(width, new_width, left, crop)  # crop, W
-    rows = _weights(height, new_height, top, crop)  # crop, H
+        size = int(short * height / width), short
+    return size, ((size[0] - crop) // 2, (size[1] - crop) // 2)
+
+
+def _cropped(image: NDArray[np.uint8], crop: int) -> NDArray[np.uint8]:
+    """(crop, crop, 3) The middle of the resized picture."""
+    cut = middle(image, crop)
+    if cut is not None:
+        return cut
+    rows, columns = filters(image.shape[0], image.shape[1], crop)  # crop, H; crop, W
     planes = image.transpose(2, 0, 1).astype(np.float32)  # C, H, W
     square = _rounded(rows @ _rounded(planes @ columns.T))  # C, crop, crop
     return np.ascontiguousarray(square.transpose(1, 2, 0), np.uint8)

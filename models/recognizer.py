@@ -11,13 +11,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.bundle import Bundle, open_bundle
 from models.classifier import Classified, Classifier
 from models.encoders import open_encoder
 from models.faults import NotANumber
-from models.schema import Clip, Embedding, Encoder, EncoderSpec, Frame, Prediction
+from models.schema import (
+    Clip,
+    DeviceEncoder,
+    Embedding,
+    Encoder,
+    EncoderSpec,
+    Frame,
+    Prediction,
+    Seen,
+)
 from models.space import pooled
+
+# What the head says, vectors in the bundle's space (B, E), what was seen, when features were there.
+_Answer = tuple[Classified, NDArray[np.float32], Sequence[Seen | None], float]
 
 
 class Recognizer:
@@ -63,7 +76,9 @@ class Recognizer:
         """As `open`, of a bundle that is open already: on several devices it is checked once."""
         encoder = open_encoder(bundle.encoder, device, max_new_frames=max_new_frames)
         try:
-            return cls(bundle, encoder, Classifier(bundle, device) if bundle.head_path else None)
+            # The head computes where the features are: alone it gains nothing from a GPU.
+            head = Classifier(bundle, encoder.device) if bundle.head_path else None
+            return cls(bundle, encoder, head)
         except BaseException:
             encoder.close()
             raise
@@ -82,13 +97,8 @@ class Recognizer:
         if not clips:
             return []
         began = time.perf_counter()
-        embeddings = self._encoder.encode(clips)
-        encoded = time.perf_counter()
         with np.errstate(invalid="ignore"):  # what is not a number is told below
-            said = self._classify(embeddings)
-            in_space = said.embeddings
-            if in_space is None or not len(self.bundle.space.background):
-                in_space = np.stack([pooled(one.features) for one in embeddings])
+            said, in_space, seen, encoded = self._answer_on_device(clips) or self._answer(clips)
         stages = {"encode": encoded - began, "classify": time.perf_counter() - encoded}
         count = len(self.bundle.glosses)
         answers = [
@@ -100,17 +110,43 @@ class Recognizer:
                 start_s=clip.start_s,
                 end_s=clip.end_s,
                 embedding=vector,
-                seen=one.seen,
+                seen=what,
                 stages_s=dict(stages),
             )
-            for clip, one, row, weights, vector in zip(
-                clips, embeddings, said.probabilities, said.attention, in_space, strict=True
+            for clip, what, row, weights, vector in zip(
+                clips, seen, said.probabilities, said.attention, in_space, strict=True
             )
         ]
         finite = np.isfinite(np.concatenate([said.probabilities, in_space], axis=1)).all(axis=1)
         if not finite.all():
             raise NotANumber([one if finite[n] else None for n, one in enumerate(answers)])
         return answers
+
+    def _answer(self, clips: Sequence[Clip]) -> _Answer:
+        embeddings = self._encoder.encode(clips)
+        encoded = time.perf_counter()
+        said = self._classify(embeddings)
+        in_space = said.embeddings
+        if in_space is None or not len(self.bundle.space.background):
+            in_space = np.stack([pooled(one.features) for one in embeddings])
+        return said, in_space, [one.seen for one in embeddings], encoded
+
+    def _answer_on_device(self, clips: Sequence[Clip]) -> _Answer | None:
+        """The same, the features left where they are; None where head or space want them here."""
+        encoder, head = self._encoder, self._classifier
+        if (
+            not isinstance(encoder, DeviceEncoder)
+            or head is None
+            or head.device != encoder.device
+            or not head.gives_embeddings
+            or not len(self.bundle.space.background)
+        ):
+            return None
+        features = encoder.encode_on_device(clips)
+        encoded = time.perf_counter()
+        said = head.classify_on_device(features)
+        assert said.embeddings is not None
+        return said, said.embeddings, [None] * len(clips), encoded
 
     def _classify(self, embeddings: Sequence[Embedding]) -> Classified:
         """The head's answer; without a head, that nobody signs anything that it knows."""

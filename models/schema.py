@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,6 +146,18 @@ class EncoderSpec:
         return self.short_side * 4 // 3 // 2 * 2, self.short_side // 2 * 2
 
 
+class Features(Protocol):
+    """(B, S, D) float32 where an encoder left them: a NumPy array, or a tensor on its device.
+
+    They are whole: whoever takes them by DLPack has no stream to wait for.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __dlpack__(self) -> Any: ...
+
+
 class Encoder(Protocol):
     """Clips of many sessions in, one `Embedding` a clip out. Called from one thread at a time."""
 
@@ -166,3 +178,12 @@ class Encoder(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class DeviceEncoder(Encoder, Protocol):
+    """An encoder that can leave what it says on its device, for a head that computes there too."""
+
+    def encode_on_device(self, clips: Sequence[Clip]) -> Features:
+        """(B, T, D) What `encode` says of `clips`, in order."""
+        ...

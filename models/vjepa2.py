@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from models.engine import Engine
-from models.schema import Clip, Embedding, EncoderSpec
+from models.engine import Engine, on_host
+from models.schema import Clip, Embedding, EncoderSpec, Features
 
 
 class VJEPA2Encoder:
-    """Implements `models.schema.Encoder`. Keeps nothing between clips."""
+    """Implements `models.schema.DeviceEncoder`. Keeps nothing between clips."""
 
     def __init__(self, spec: EncoderSpec, engine: Engine) -> None:
         self._spec = spec
@@ -48,11 +48,19 @@ class VJEPA2Encoder:
         """
         if not clips:
             return []
-        features = self._engine.encode([[frame.image for frame in c.frames] for c in clips])
+        features = on_host(self.encode_on_device(clips))
         return [
             Embedding(features=rows, start_s=clip.start_s, end_s=clip.end_s)
             for rows, clip in zip(features, clips, strict=True)
         ]
+
+    def encode_on_device(self, clips: Sequence[Clip]) -> Features:
+        """See `models.schema.DeviceEncoder`; at least one clip.
+
+        Raises:
+            ValueError: see `encode`.
+        """
+        return self._engine.encode([[frame.image for frame in c.frames] for c in clips])
 
     def forget(self, stream: str) -> None:
         """There is nothing to drop."""
@@ -75,4 +83,4 @@ def open_engine(spec: EncoderSpec, device: str) -> Engine:
         raise ValueError(
             f'this model needs {exc.name}: pip install "livegloss[gpu]", or use --model builtin'
         ) from exc
-    return TorchEngine(spec, device)
+    return TorchEngine.open(spec, device)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from models.bundle import Bundle, BundleError
 from models.classifier import Classifier, softmax
@@ -44,9 +45,28 @@ def test_a_clip_gets_the_same_answer_alone_and_padded(bundle: Bundle) -> None:
     np.testing.assert_allclose(together[1], alone[0], atol=1e-6)
 
 
+def test_features_left_on_their_device_get_the_same_answer(bundle: Bundle) -> None:
+    classifier = Classifier(bundle, "cpu")
+    features = np.stack([embedding(8, seed).features for seed in range(3)])
+    want = classifier.classify([embedding(8, seed) for seed in range(3)])
+    still = features.copy()
+    still.setflags(write=False)  # as engines other than torch may give them
+    for given in (features, still, torch.from_numpy(features)):
+        got = classifier.classify_on_device(given)
+        np.testing.assert_array_equal(got.probabilities, want.probabilities)
+        np.testing.assert_array_equal(got.attention, want.attention)
+        assert got.embeddings is None
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 2), (4, 3), (1, 0, 3), (0, 4, 3)])
+def test_features_on_a_device_of_the_wrong_shape(bundle: Bundle, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="the head takes"):
+        Classifier(bundle).classify_on_device(torch.zeros(shape))
+
+
 def test_cuda_falls_back_to_the_cpu_where_there_is_none(bundle: Bundle) -> None:
     classifier = Classifier(bundle, "cuda")
-    assert classifier.device in ("cpu", "cuda")
+    assert classifier.device in ("cpu", "cuda:0")
     assert classifier.classify([embedding(8, 1)]).probabilities.shape == (1, 3)
 
 

@@ -67,7 +67,8 @@ def test_a_clip_is_the_same_alone_and_in_any_batch(checkpoint: Path) -> None:
 def test_bfloat16_is_close(checkpoint: Path) -> None:
     spec = vjepa2_spec(str(checkpoint), frames=4)
     full = VJEPA2Encoder.open(spec, "cpu").encode([clip(1)])[0].features
-    half = VJEPA2Encoder(spec, TorchEngine(spec, "cpu", "bfloat16")).encode([clip(1)])[0].features
+    engine = TorchEngine.open(spec, "cpu", "bfloat16")
+    half = VJEPA2Encoder(spec, engine).encode([clip(1)])[0].features
     assert half.dtype == np.float32
     assert np.abs(full - half).mean() < 0.05 * np.abs(full).mean() + 0.02
 
