@@ -94,6 +94,7 @@ class Recognizer:
                 end_s=clip.end_s,
                 embedding=vector,
                 seen=one.seen,
+                resting=one.resting,
                 stages_s=dict(stages),
             )
             for clip, one, row, weights, vector in zip(
