@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -34,7 +36,7 @@ def play(script: list[tuple[float, str | None]], hop_s: float = 0.1) -> list[Sig
     for seconds, gloss in script:
         for _ in range(round(seconds / hop_s)):
             now_s += hop_s
-            one = said(now_s) if gloss is None else said(now_s, 0.1, **{gloss: 0.9})
+            one = said(now_s) if gloss is None else said(now_s, 0.1, resting=None, **{gloss: 0.9})
             signs += decoder.update(one)
     return signs + decoder.flush()
 
@@ -111,7 +113,7 @@ def test_alternatives_are_the_next_likeliest() -> None:
     assert [c.gloss for c in told[0].alternatives] == ["help", "drink"]
 
 
-def with_hands(script: list[tuple[float, str | None, bool]]) -> list[tuple[float, Sign]]:
+def with_hands(script: Sequence[tuple[float, str | None, bool]]) -> list[tuple[float, Sign]]:
     """From (seconds, gloss in the windows, hands at rest) pieces: when each sign was told."""
     decoder = SignDecoder(GLOSSES)
     told: list[tuple[float, Sign]] = []
@@ -181,7 +183,7 @@ def test_every_sign_ends_once_and_in_order(
     now_s = 0.0
     for dt_s, gloss, p, resting in steps:
         now_s += dt_s
-        shown = {} if gloss is None else {gloss: p}
+        shown: dict[str, float] = {} if gloss is None else {gloss: p}
         signs += decoder.update(said(now_s, 1 - sum(shown.values()), resting=resting, **shown))
     signs += decoder.flush()
     ends = [sign.id for sign in signs if sign.final]
