@@ -2,8 +2,10 @@
 
 Predictions come several times a second and overlap by most of a window, so each sign shows up in
 many of them. The decoder follows one stream: a sign opens when a gloss has led long enough, may be
-renamed while it is young, and closes when the hands rest or another gloss has taken over; the same
-gloss after a rest is a new sign. Media time comes with each prediction; there is no clock here.
+renamed while it is young, and closes when the hands rest, another gloss has taken over, or it has
+faded. Windows go on showing a sign that was closed at rest for a second or two: its gloss makes a
+new sign once it has faded and leads again. Where the encoder can't tell of hands, fading alone
+closes signs. Media time comes with each prediction; there is no clock here.
 """
 
 from __future__ import annotations
@@ -118,6 +120,7 @@ class SignDecoder:
         self._now_s: float | None = None
         self._leader = -1
         self._leads_since_s = 0.0
+        self._told: int | None = None  # gloss of a sign closed at rest, until it has faded
 
     def update(self, prediction: Prediction) -> list[Sign]:
         """The signs that this prediction opened, changed or closed, oldest first.
@@ -137,13 +140,16 @@ class SignDecoder:
         leads = p >= self.settings.threshold
         held = leads and prediction.end_s - self._leads_since_s >= self.settings.hold_s - _EDGE
         if self._open is None:
-            if held:
+            if held and self._leader != self._told:
                 signs.append(self._begin(prediction.end_s))
         elif self._leader == self._open.gloss and p >= self._release:
             signs += self._go_on(prediction.end_s, p)
         elif held:
             signs += self._take_over(prediction.end_s)
         elif p < self._release:
+            signs += self._close()
+        if prediction.resting and self._open is not None:
+            self._told = self._open.gloss
             signs += self._close()
         return signs
 
@@ -179,6 +185,8 @@ class SignDecoder:
         p = float(self._smooth[leader])
         if leader != self._leader or p < self._release:
             self._leader, self._leads_since_s = leader, now_s
+        if self._told is not None and self._smooth[self._told] < self._release:
+            self._told = None
         return p
 
     def _begin(self, now_s: float) -> Sign:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from models import layout, mediapipe
 from models.body import BodyFinder
 from models.hands import HandFinder
+from models.rest import at_rest
 from models.schema import Clip, Embedding, EncoderSpec, Frame, Seen
 from models.track import Track
 
@@ -106,11 +107,13 @@ class LandmarkEncoder:
         while len(self._streams) > self._max_tracks:
             self._streams.popitem(last=False)
         looked = stream.look(clip.frames, self._max_new_frames)
+        rows = np.stack([one.row for one in looked])
         return Embedding(
-            features=np.stack([one.row for one in looked]),
+            features=rows,
             start_s=clip.start_s,
             end_s=clip.end_s,
             seen=looked[-1].seen,
+            resting=at_rest(rows, self._spec.fps),
         )
 
     def forget(self, stream: str) -> None:

@@ -29,8 +29,9 @@ from models.schema import (
 )
 from models.space import pooled
 
-# What the head says, vectors in the bundle's space (B, E), what was seen, when features were there.
-_Answer = tuple[Classified, NDArray[np.float32], Sequence[Seen | None], float]
+# What the head says, vectors in the bundle's space (B, E), what was seen of each signer and whether
+# the hands rest, when features were there.
+_Answer = tuple[Classified, NDArray[np.float32], Sequence[tuple[Seen | None, bool | None]], float]
 
 
 class Recognizer:
@@ -110,10 +111,11 @@ class Recognizer:
                 start_s=clip.start_s,
                 end_s=clip.end_s,
                 embedding=vector,
-                seen=what,
+                seen=saw,
+                resting=resting,
                 stages_s=dict(stages),
             )
-            for clip, what, row, weights, vector in zip(
+            for clip, (saw, resting), row, weights, vector in zip(
                 clips, seen, said.probabilities, said.attention, in_space, strict=True
             )
         ]
@@ -129,7 +131,7 @@ class Recognizer:
         in_space = said.embeddings
         if in_space is None or not len(self.bundle.space.background):
             in_space = np.stack([pooled(one.features) for one in embeddings])
-        return said, in_space, [one.seen for one in embeddings], encoded
+        return said, in_space, [(one.seen, one.resting) for one in embeddings], encoded
 
     def _answer_on_device(self, clips: Sequence[Clip]) -> _Answer | None:
         """The same, the features left where they are; None where head or space want them here."""
@@ -146,7 +148,7 @@ class Recognizer:
         encoded = time.perf_counter()
         said = head.classify_on_device(features)
         assert said.embeddings is not None
-        return said, said.embeddings, [None] * len(clips), encoded
+        return said, said.embeddings, [(None, None)] * len(clips), encoded
 
     def _classify(self, embeddings: Sequence[Embedding]) -> Classified:
         """The head's answer; without a head, that nobody signs anything that it knows."""

@@ -78,6 +78,7 @@ class Embedding:
     start_s: float
     end_s: float
     seen: Seen | None = None  # in the newest frame; None: the encoder can't tell
+    resting: bool | None = None  # the hands, at the end of it; None: the encoder can't tell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -92,6 +93,7 @@ class Prediction:
     end_s: float
     embedding: NDArray[np.float32] | None = None  # (E,), unit length; see `models.space`
     seen: Seen | None = None  # in the newest frame; None: the encoder can't tell
+    resting: bool | None = None  # the hands, at the end of it; None: the encoder can't tell
     stages_s: dict[str, float] = field(default_factory=dict)  # seconds spent, by stage
 
 

@@ -8,6 +8,7 @@ whole, as one window.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import nn
 
 from models.classifier import softmax
 from models.decoder import clip_probabilities
+from models.rest import at_rest
 from models.schema import EncoderSpec, Prediction
 
 _BATCH = 256
@@ -79,8 +81,16 @@ def predictions(
     spec: EncoderSpec,
     hop_s: float,
     temperature: float = 1.0,
+    rows: NDArray[np.float32] | None = None,
 ) -> list[Prediction]:
-    """Logits (N, K) of a clip's windows as the recogniser would have told them."""
+    """Logits (N, K) of a clip's windows as the recogniser would have told them.
+
+    The decoder wants to know when the hands rest: it can be told for the clip's `rows` (T, D).
+    """
+    resting: Sequence[bool | None] = [None] * len(logits)
+    if rows is not None and by_windows(spec):
+        ends = window_ends(len(rows), spec, hop_s) + 1
+        resting = [at_rest(rows[max(0, end - spec.frames) : end], spec.fps) for end in ends]
     hop_s = max(1, math.ceil(hop_s * spec.fps - 1e-6)) / spec.fps
     nothing = np.zeros(0, np.float32)
     return [
@@ -91,6 +101,7 @@ def predictions(
             attention=nothing,
             start_s=i * hop_s - spec.window_s,
             end_s=i * hop_s,
+            resting=resting[i],
         )
         for i, row in enumerate(softmax(logits, temperature))
     ]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models import layout
+from models.rest import raised
 
 _HANDS = (layout.LEFT_HAND, layout.RIGHT_HAND)
 _MIRROR_INDEX = torch.from_numpy(layout.mirror_index())
@@ -41,15 +42,8 @@ class AugmentSettings:
 
 
 def sign_span(rows: NDArray[np.float32]) -> tuple[int, int]:
-    """First and one past the last step of rows (T, D) with a hand raised; (0, 0) when none is.
-
-    Raised: seen, with its wrist less than 0.95 shoulder widths below the shoulders.
-    """
-    up = np.zeros(len(rows), bool)
-    for hand, seen in zip(_HANDS, (layout.LEFT_SEEN, layout.RIGHT_SEEN), strict=True):
-        wrist_y = rows[:, hand.start + 1]
-        up |= (rows[:, seen] > 0.5) & (wrist_y < 0.95)
-    steps = np.flatnonzero(up)
+    """First and one past the last step of rows (T, D) with a hand raised; (0, 0) when none is."""
+    steps = np.flatnonzero(raised(rows).any(1))
     return (int(steps[0]), int(steps[-1]) + 1) if len(steps) else (0, 0)
 
 

@@ -205,7 +205,9 @@ def rejection(
         example = answer.example
         if example.split == EXTRA:
             continue
-        told = predictions(answer.logits, len(plan.glosses), plan.spec, plan.hop_s, temperature)
+        told = predictions(
+            answer.logits, len(plan.glosses), plan.spec, plan.hop_s, temperature, example.rows
+        )
         decoder = SignDecoder(plan.glosses, DecoderSettings(threshold=threshold))
         signs = {s.id: s for p in told for s in decoder.update(p)}
         signs |= {s.id: s for s in decoder.flush()}

@@ -171,6 +171,7 @@ class _Lessons:
             self._plan.spec,
             self._plan.hop_s,
             self._settings.head_temperature,
+            example.rows,
         )
         return [
             dataclasses.replace(one, embedding=row)

@@ -31,6 +31,15 @@ def mean_of(
     return float(shares.mean()), (float(low), float(high))
 
 
+def quantile_of(
+    values: NDArray[np.float64], q: float, draws: int = 2000, seed: int = 0
+) -> tuple[float, Interval]:
+    """The quantile `q` (0 to 1) of values (N,) and its 95 % interval, from a bootstrap."""
+    picks = np.random.default_rng(seed).integers(0, len(values), (draws, len(values)))
+    low, high = np.percentile(np.quantile(values[picks], q, axis=1), [2.5, 97.5])
+    return float(np.quantile(values, q)), (float(low), float(high))
+
+
 def calibration_error(
     probabilities: NDArray[np.float32], labels: NDArray[np.int64], bins: int = 10
 ) -> float:

@@ -41,21 +41,6 @@ def one_a_gloss(clips: Iterable[LabelledClip]) -> list[LabelledClip]:
     return list(first.values())
 
 
-def with_rest(frames: Iterable[Frame], before_s: float, after_s: float) -> Iterator[Frame]:
-    """A clip with its first picture held before it and its last one after, at 15 a second."""
-    step_s = 1 / 15
-    last: Frame | None = None
-    for frame in frames:
-        if last is None:
-            for n in range(round(before_s / step_s)):
-                yield replace(frame, media_s=n * step_s)
-        last = replace(frame, media_s=frame.media_s + before_s)
-        yield last
-    assert last is not None
-    for n in range(1, round(after_s / step_s) + 1):
-        yield replace(last, media_s=last.media_s + n * step_s)
-
-
 def mirrored(frames: Iterable[Frame]) -> Iterator[Frame]:
     """As a left-handed signer would have done it."""
     for frame in frames:

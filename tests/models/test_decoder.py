@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,7 +15,7 @@ from models.schema import Prediction, Sign
 GLOSSES = ("book", "drink", "help")
 
 
-def said(end_s: float, idle: float = 1.0, **p: float) -> Prediction:
+def said(end_s: float, idle: float = 1.0, *, resting: bool | None = None, **p: float) -> Prediction:
     probabilities = np.array([p.get(gloss, 0.0) for gloss in GLOSSES], np.float32)
     return Prediction(
         stream="a",
@@ -22,6 +24,7 @@ def said(end_s: float, idle: float = 1.0, **p: float) -> Prediction:
         attention=np.ones(1, np.float32),
         start_s=end_s - 2,
         end_s=end_s,
+        resting=resting,
     )
 
 
@@ -33,7 +36,7 @@ def play(script: list[tuple[float, str | None]], hop_s: float = 0.1) -> list[Sig
     for seconds, gloss in script:
         for _ in range(round(seconds / hop_s)):
             now_s += hop_s
-            one = said(now_s) if gloss is None else said(now_s, 0.1, **{gloss: 0.9})
+            one = said(now_s) if gloss is None else said(now_s, 0.1, resting=None, **{gloss: 0.9})
             signs += decoder.update(one)
     return signs + decoder.flush()
 
@@ -110,19 +113,78 @@ def test_alternatives_are_the_next_likeliest() -> None:
     assert [c.gloss for c in told[0].alternatives] == ["help", "drink"]
 
 
+def with_hands(script: Sequence[tuple[float, str | None, bool]]) -> list[tuple[float, Sign]]:
+    """From (seconds, gloss in the windows, hands at rest) pieces: when each sign was told."""
+    decoder = SignDecoder(GLOSSES)
+    told: list[tuple[float, Sign]] = []
+    now_s = 0.0
+    for seconds, gloss, resting in script:
+        for _ in range(round(seconds / 0.1)):
+            now_s += 0.1
+            p = {} if gloss is None else {gloss: 0.9}
+            one = said(now_s, 1 - sum(p.values()), resting=resting, **p)
+            told += [(now_s, sign) for sign in decoder.update(one)]
+    return told + [(now_s, sign) for sign in decoder.flush()]
+
+
+def test_a_sign_ends_as_the_hands_rest_though_windows_still_show_it() -> None:
+    told = with_hands([(1, None, True), (1, "book", False), (1.5, "book", True), (1, None, True)])
+    assert [sign.gloss for _, sign in told if sign.final] == ["book"]
+    at_s, last = told[-1]
+    assert last.final and at_s == pytest.approx(2.1)
+    assert last.end_s == pytest.approx(2.1)
+
+
+def test_windows_that_still_show_a_told_sign_make_no_other_as_the_hands_move_on() -> None:
+    script = [(1, "book", False), (0.4, "book", True), (1.0, "book", False), (1.0, "drink", False)]
+    assert finals([sign for _, sign in with_hands(script)]) == ["book", "drink"]
+
+
+def test_a_repeat_after_rest_is_kept_once_the_first_has_faded() -> None:
+    script = [
+        (1, "book", False),
+        (0.8, "book", True),
+        (0.6, None, True),
+        (1, "book", False),
+        (0.3, "book", True),
+    ]
+    told = with_hands(script)
+    assert finals([sign for _, sign in told]) == ["book", "book"]
+    assert len({sign.id for _, sign in told}) == 2
+
+
+def test_a_sign_that_windows_show_only_at_rest_is_told_at_once_and_once() -> None:
+    told = with_hands([(1, None, True), (1.5, "help", True), (1, None, True)])
+    assert finals([sign for _, sign in told]) == ["help"]
+    assert told[0][0] == told[-1][0]
+
+
+def test_another_gloss_is_not_held_up_by_the_one_just_told() -> None:
+    script = [(1, "book", False), (0.3, "book", True), (0.6, "drink", False), (0.3, "drink", True)]
+    assert finals([sign for _, sign in with_hands(script)]) == ["book", "drink"]
+
+
 @given(
     st.lists(
-        st.tuples(st.floats(0.01, 0.5), st.sampled_from([None, *GLOSSES]), st.floats(0.3, 1.0)),
+        st.tuples(
+            st.floats(0.01, 0.5),
+            st.sampled_from([None, *GLOSSES]),
+            st.floats(0.3, 1.0),
+            st.sampled_from([None, False, True]),
+        ),
         max_size=80,
     )
 )
-def test_every_sign_ends_once_and_in_order(steps: list[tuple[float, str | None, float]]) -> None:
+def test_every_sign_ends_once_and_in_order(
+    steps: list[tuple[float, str | None, float, bool | None]],
+) -> None:
     decoder = SignDecoder(GLOSSES)
     signs: list[Sign] = []
     now_s = 0.0
-    for dt_s, gloss, p in steps:
+    for dt_s, gloss, p, resting in steps:
         now_s += dt_s
-        signs += decoder.update(said(now_s) if gloss is None else said(now_s, 1 - p, **{gloss: p}))
+        shown: dict[str, float] = {} if gloss is None else {gloss: p}
+        signs += decoder.update(said(now_s, 1 - sum(shown.values()), resting=resting, **shown))
     signs += decoder.flush()
     ends = [sign.id for sign in signs if sign.final]
     assert ends == sorted(set(ends)) == sorted({sign.id for sign in signs})

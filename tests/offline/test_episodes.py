@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from models import layout
 from models.schema import EncoderSpec
 from offline.answers import WindowAnswers
 from offline.crossing import Crossing, pool
@@ -15,7 +16,13 @@ from offline.examples import Example
 from offline.trainer import TrainSettings
 
 SPEC = EncoderSpec(
-    kind="landmarks", source="made up", revision="1", dim=4, frames=4, fps=10.0, short_side=32
+    kind="landmarks",
+    source="made up",
+    revision="1",
+    dim=layout.DIM,
+    frames=4,
+    fps=10.0,
+    short_side=32,
 )
 NEW = ("ask", "bed", "cat")
 KNOWN = ("yes",)
@@ -32,7 +39,7 @@ def _examples() -> list[Example]:
             group=f"{gloss if gloss == 'idle' else ''}{group}",
             split="",
             variant="original",
-            rows=np.zeros((8, 4), np.float32),
+            rows=np.zeros((8, layout.DIM), np.float32),
         )
         for gloss in (*NEW, *KNOWN, "idle")
         for group in ("anna", "ben", "carl")

@@ -12,6 +12,7 @@ import numpy as np
 from models.decoder import clip_probabilities
 from models.recognizer import Recognizer
 from models.schema import Frame, Prediction
+from offline.reading import held
 from offline.videos import read_video
 from streaming.server import serve
 from streaming.settings import RecognizerSettings, ServerSettings, SessionSettings, Settings
@@ -51,7 +52,7 @@ def offline(chosen: list[clips.LabelledClip]) -> list[np.ndarray[Any, Any]]:
     try:
         answers = []
         for clip in chosen:
-            frames = clips.with_rest(clips.frames_of(clip.path, recognizer), _BEFORE_S, _AFTER_S)
+            frames = held(clips.frames_of(clip.path, recognizer), _BEFORE_S, _AFTER_S)
             answers.append(clip_probabilities(clips.predictions(recognizer, frames)))
         return answers
     finally:

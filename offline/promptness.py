@@ -1,0 +1,168 @@
+"""How soon after a sign's end its last word comes, and what being soon costs: on held-out clips.
+
+    python -m offline.promptness --data ../shared/data tests/bundles/heldout [BUNDLE ...]
+
+    held-out clips of each bundle -> [reading], as live -> signs told -> [ends] -> figures
+
+Each bundle is read on the clips, and the videos without signing, that its card says it did not
+learn from. Clips are played as a camera would have gone on: the first picture is held before, the
+last one after. Each is decoded twice: as served, where a sign ends as the hands come to rest, and
+by fading alone, as for encoders that can't tell of hands. The last line of stdout is one JSON
+object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from models.decoder import DecoderSettings, clip_probabilities
+from models.recognizer import Recognizer
+from models.schema import Prediction
+from offline.crossval import in_workers
+from offline.ends import SignEnd, read_end
+from offline.heard import Heard, figures, quantiles, row
+from offline.labels import read_negatives
+from offline.reading import read_predictions, told
+from offline.report import write_report
+
+BEFORE_S, AFTER_S = 1.0, 3.0  # the first and the last picture are held so long
+WAYS = ("as served", "by fading alone")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(argv)
+    work = [(bundle, options.data) for bundle in options.bundles]
+    try:
+        found = list(in_workers(read_bundle, work, options.jobs))
+        report: dict[str, Any] = {
+            way: figures([heard for one in found for heard in one.heard[way]]) for way in WAYS
+        }
+    except (ValueError, OSError) as exc:
+        print(f"offline.promptness: {exc}", file=sys.stderr)
+        return 2
+    idle_s = sum(one.idle_s for one in found)
+    for way in WAYS:
+        signs = sum(one.idle_signs[way] for one in found)
+        report[way]["false_signs_per_min"] = round(60 * signs / idle_s, 2) if idle_s else None
+    report["idle_s"] = round(idle_s, 1)
+    report["window_ms"] = quantiles([ms for one in found for ms in one.window_ms])
+    if options.report:
+        write_report(
+            options.report,
+            {**report, "clips": [row(heard) for one in found for heard in one.heard[WAYS[0]]]},
+        )
+    print(json.dumps(report))
+    return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleRead:
+    """What one bundle told of its held-out clips; by way where it differs."""
+
+    heard: dict[str, list[Heard]]
+    idle_signs: dict[str, int]
+    idle_s: float
+    window_ms: list[float]  # encoder and head, a window
+
+
+def read_bundle(bundle: str, data: str) -> BundleRead:
+    """Read the held-out clips of a bundle.
+
+    Raises:
+        ValueError, OSError: one line that names the file.
+    """
+    recognizer = Recognizer.open(bundle, "cpu")
+    try:
+        return _read_all(recognizer, Path(data))
+    finally:
+        recognizer.close()
+
+
+def _read_all(recognizer: Recognizer, data: Path) -> BundleRead:
+    about = recognizer.bundle.card["data"]
+    if not isinstance(about, dict) or not about.get("held_out_clips"):
+        raise ValueError(f"{recognizer.bundle.path}: its card names no held-out clips")
+    manifest = read_manifest(data)
+    heard: dict[str, list[Heard]] = {way: [] for way in WAYS}
+    window_ms: list[float] = []
+    for clip in about["held_out_clips"]:
+        line = manifest.get(clip["video"])
+        if line is None:
+            raise ValueError(f"{data / 'manifest.csv'}: does not list {clip['video']}")
+        end = end_of(data, line)
+        said = list(read_predictions(recognizer, data / line["path"], still_s=(BEFORE_S, AFTER_S)))
+        window_ms += [1000 * sum(one.stages_s.values()) for one in said[1:]]
+        for way, one in hear(recognizer, said, clip["video"], clip["gloss"], end).items():
+            heard[way].append(one)
+    idle_s, idle_signs = 0.0, dict.fromkeys(WAYS, 0)
+    for video in read_negatives(data / "negatives"):
+        if video.signer in about["held_out_groups"]:
+            said = list(read_predictions(recognizer, video.path))
+            idle_s += said[-1].end_s
+            for way, one in hear(recognizer, said, video.path.name, "", None).items():
+                idle_signs[way] += len(one.finals)
+    return BundleRead(heard=heard, idle_signs=idle_signs, idle_s=idle_s, window_ms=window_ms)
+
+
+def read_manifest(data: Path) -> dict[str, dict[str, str]]:
+    """The lines of the data's manifest.csv by the names of the clips."""
+    with (data / "manifest.csv").open(newline="", encoding="utf-8") as stream:
+        return {Path(line["path"]).name: line for line in csv.DictReader(stream)}
+
+
+def end_of(data: Path, line: Mapping[str, str]) -> SignEnd:
+    """Where the sign of a clip ends, by its line in the manifest.
+
+    Raises:
+        ValueError: see `offline.ends.read_end`.
+    """
+    return read_end(data / line["landmarks"], float(line["width"]) / float(line["height"]))
+
+
+def hear(
+    recognizer: Recognizer, said: Sequence[Prediction], video: str, gloss: str, end: SignEnd | None
+) -> dict[str, Heard]:
+    """What the decoder tells of a clip's predictions, in each of `WAYS`."""
+    bundle = recognizer.bundle
+    before_s = 0.0 if end is None else BEFORE_S
+    shown = [p for p in said if end is None or 0 <= p.end_s - before_s <= end.clip_s + 1e-3]
+    whole = bundle.glosses[int(clip_probabilities(shown or said).argmax())]
+    settings = DecoderSettings(threshold=bundle.threshold)
+    streams = (said, [replace(p, resting=None) for p in said])
+    return {
+        way: Heard(
+            video=video,
+            gloss=gloss,
+            whole=whole,
+            end=end,
+            signs=tuple(
+                (at_s - before_s, sign) for at_s, sign in told(bundle.glosses, stream, settings)
+            ),
+        )
+        for way, stream in zip(WAYS, streams, strict=True)
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m offline.promptness",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("bundles", nargs="+", metavar="BUNDLE", help="whose held-out clips are read")
+    add("--data", required=True, help="folder with manifest.csv, clips, landmarks and negatives")
+    add("--jobs", type=int, default=1, help="bundles read at the same time")
+    add("--report", help="JSON file to write, with every clip")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,99 @@
+"""How soon last words come: figures on made-up signs, and real held-out clips by media time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.mediapipe import MediapipeError
+from models.recognizer import Recognizer
+from models.schema import Sign
+from offline.ends import SignEnd
+from offline.heard import Heard, figures
+from offline.promptness import AFTER_S, BEFORE_S, WAYS, end_of, hear, main, read_manifest
+from offline.reading import read_predictions
+from tests import clips
+
+_END = SignEnd(moved_s=2.0, lowering_s=1.8, clip_s=2.5)
+
+
+def sign(id: int, gloss: str, *, final: bool, p: float = 0.8) -> Sign:
+    return Sign(id=id, gloss=gloss, p=p, alternatives=(), start_s=1, end_s=2, final=final)
+
+
+def heard(*signs: tuple[float, Sign], gloss: str = "book", whole: str = "book") -> Heard:
+    return Heard(video="a.mp4", gloss=gloss, whole=whole, end=_END, signs=signs)
+
+
+def test_delays_are_those_of_the_sign_that_answers_the_clip() -> None:
+    one = heard(
+        (1.0, sign(1, "drink", final=False, p=0.9)),
+        (1.2, sign(1, "drink", final=True, p=0.9)),
+        (1.5, sign(2, "help", final=False)),
+        (1.9, sign(2, "book", final=False)),
+        (2.4, sign(2, "book", final=True)),
+    )
+    found = figures([one])
+    assert found["first_s"]["p50"] == pytest.approx(-0.5)
+    assert found["first_right_s"]["p50"] == pytest.approx(-0.1)
+    assert found["final_s"]["p50"] == pytest.approx(0.4)
+    assert found["final_from_lowering_s"]["p50"] == pytest.approx(0.6)
+    assert found["final_before_end"] == 0
+    assert found["right"]["share"] == found["more_than_one"]["share"] == 1
+
+
+def test_clips_are_right_wrong_or_nothing() -> None:
+    found = figures(
+        [
+            heard((2.1, sign(1, "book", final=True))),
+            heard((1.1, sign(1, "drink", final=True)), whole="drink"),
+            heard(),
+            heard(whole="drink"),
+        ]
+    )
+    shares = [found[name]["share"] for name in ("right", "wrong", "nothing", "whole_clip_right")]
+    assert shares == [0.25, 0.25, 0.5, 0.5]
+    assert found["told"] == 2 and found["right_of_told"]["share"] == 0.5
+    assert found["final_before_end"] == 1
+
+
+def test_nothing_told_is_an_error_and_so_is_a_bundle_without_held_out_clips(
+    data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ValueError, match="told"):
+        figures([heard()])
+    assert main(["builtin", "--data", str(data_dir)]) == 2
+    assert "held-out" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def recognizer() -> Iterator[Recognizer]:
+    try:
+        recognizer = Recognizer.open(clips.HELD_OUT, "cpu")
+    except MediapipeError as exc:
+        pytest.skip(str(exc))
+    yield recognizer
+    recognizer.close()
+
+
+@pytest.mark.timeout(120)
+def test_the_last_word_on_a_held_out_clip_comes_soon_after_its_end(
+    data_dir: Path, recognizer: Recognizer
+) -> None:
+    """In media time, so that it does not depend on the machine."""
+    chosen = clips.one_a_gloss(clips.held_out(data_dir))[:6]
+    manifest = read_manifest(data_dir)
+    delays: dict[str, list[float]] = {way: [] for way in WAYS}
+    for clip in chosen:
+        said = list(read_predictions(recognizer, clip.path, still_s=(BEFORE_S, AFTER_S)))
+        end = end_of(data_dir, manifest[clip.path.name])
+        for way, one in hear(recognizer, said, clip.path.name, clip.gloss, end).items():
+            if one.answer is not None:
+                delays[way].append(one.answer[0] - end.moved_s)
+    soon, late = (delays[way] for way in WAYS)
+    assert len(soon) == len(late) >= 4
+    assert np.median(soon) <= 0.6 and max(soon) <= 1.2, soon
+    assert np.median(late) - np.median(soon) >= 0.5
