@@ -35,6 +35,20 @@ def open_encoder(
     raise ValueError(f"no encoder of kind {spec.kind!r}; there are {', '.join(KINDS)}")
 
 
+def devices(spec: EncoderSpec, name: str) -> list[str]:
+    """Where `spec`'s encoder runs at once when asked for `name`: for "cuda" on every GPU.
+
+    Several only for encoders that keep nothing between the clips of a stream.
+    """
+    if name != "cuda" or spec.kind == "landmarks":
+        return [name]
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return [name]  # opening it will say what is missing
+    return [f"cuda:{index}" for index in range(torch.cuda.device_count())] or [name]
+
+
 def encoder_spec(name: str, frames: int | None, fps: float | None) -> EncoderSpec:
     """The spec of "landmarks", "vjepa2:PATH" or "vjepa2-tokens:PATH" with its usual window.
 

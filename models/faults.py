@@ -3,6 +3,7 @@
     RecognitionError        these windows are not answered; the next ones may be
     ├── OutOfMemory         fewer windows at once may fit
     ├── NotANumber          some windows have no answer, the others of the batch have theirs
+    ├── Stuck               the device does not answer in time; it may come back
     └── DeviceLost          the device answers no more, until the server starts anew
 
 Whatever else comes out of a recogniser is a fault of ours, and treated as a RecognitionError.
@@ -23,7 +24,7 @@ class RecognitionError(Exception):
     """Windows that could not be answered. `kind` names it in counts, `str()` to the signer."""
 
     kind: ClassVar[str] = "other"
-    sentence: ClassVar[str] = "The recogniser failed on this moment; it goes on with the next."
+    sentence: ClassVar[str] = "This moment could not be read; the next one may be."
 
     def __str__(self) -> str:
         return self.sentence
@@ -33,7 +34,7 @@ class OutOfMemory(RecognitionError):
     """The device had no memory for a batch of this size. The model is whole."""
 
     kind = "out_of_memory"
-    sentence = "The recogniser had no memory left for this moment; it goes on with the next."
+    sentence = "This moment could not be read: the recogniser's memory is full."
 
 
 class NotANumber(RecognitionError, ArithmeticError):
@@ -43,15 +44,25 @@ class NotANumber(RecognitionError, ArithmeticError):
     """
 
     kind = "not_a_number"
-    sentence = "The recogniser made nothing of this moment; it goes on with the next."
+    sentence = "The recogniser has no answer for this moment; it may have one for the next."
 
     def __init__(self, answers: Sequence[Prediction | None] = ()) -> None:
         super().__init__()
         self.answers = tuple(answers)
 
 
+class Stuck(RecognitionError):
+    """The device has not answered a batch in the time allowed."""
+
+    kind = "stuck"
+    sentence = "The recogniser does not answer. It may come back."
+
+
 class DeviceLost(RecognitionError):
     """The device, or its driver, is gone: an error that every later call would meet again."""
 
     kind = "device_lost"
-    sentence = "The recogniser's device stopped working."
+    sentence = "The recogniser has stopped working; the server must be started anew."
+
+
+Answer = Prediction | RecognitionError  # to a window of a batch

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from models.bundle import Bundle, open_bundle
 from models.classifier import Classified, Classifier
 from models.encoders import open_encoder
+from models.faults import NotANumber
 from models.schema import (
     Clip,
     DeviceEncoder,
@@ -36,7 +37,8 @@ class Recognizer:
     """A bundle at work. Called from one thread at a time.
 
     Raises (from `recognise`):
-        ArithmeticError: the model answered with something that is not a number.
+        NotANumber: for some clips; it brings the other clips' answers.
+        RecognitionError: see `models.faults`.
     """
 
     def __init__(self, bundle: Bundle, encoder: Encoder, classifier: Classifier | None) -> None:
@@ -65,7 +67,13 @@ class Recognizer:
             BundleError: the bundle is broken; the message names the file.
             ValueError, OSError: the encoder can't be had; the message says what to do.
         """
-        bundle = open_bundle(path)
+        return cls.on(open_bundle(path), device, max_new_frames=max_new_frames)
+
+    @classmethod
+    def on(
+        cls, bundle: Bundle, device: str = "auto", *, max_new_frames: int | None = None
+    ) -> Recognizer:
+        """As `open`, of a bundle that is open already: on several devices it is checked once."""
         encoder = open_encoder(bundle.encoder, device, max_new_frames=max_new_frames)
         try:
             # The head computes where the features are: alone it gains nothing from a GPU.
@@ -89,12 +97,11 @@ class Recognizer:
         if not clips:
             return []
         began = time.perf_counter()
-        said, in_space, seen, encoded = self._answer_on_device(clips) or self._answer(clips)
-        if not np.isfinite(said.probabilities).all():
-            raise ArithmeticError("the model answered with something that is not a number")
+        with np.errstate(invalid="ignore"):  # what is not a number is told below
+            said, in_space, seen, encoded = self._answer_on_device(clips) or self._answer(clips)
         stages = {"encode": encoded - began, "classify": time.perf_counter() - encoded}
         count = len(self.bundle.glosses)
-        return [
+        answers = [
             Prediction(
                 stream=clip.stream,
                 probabilities=row[:count],
@@ -110,6 +117,10 @@ class Recognizer:
                 clips, seen, said.probabilities, said.attention, in_space, strict=True
             )
         ]
+        finite = np.isfinite(np.concatenate([said.probabilities, in_space], axis=1)).all(axis=1)
+        if not finite.all():
+            raise NotANumber([one if finite[n] else None for n, one in enumerate(answers)])
+        return answers
 
     def _answer(self, clips: Sequence[Clip]) -> _Answer:
         embeddings = self._encoder.encode(clips)
@@ -148,19 +159,22 @@ class Recognizer:
             embeddings=None,
         )
 
-    def warm(self) -> None:
-        """Run every network once on a grey picture, so that the first signer doesn't wait."""
-        size = self.spec.short_side
-        grey = np.full((size, size * 4 // 3, 3), 128, np.uint8)
-        frame = Frame(image=grey, media_s=0.0)
-        clip = Clip(
-            stream="warm-up",
-            frames=(frame,) * self.spec.frames,
-            start_s=-self.spec.window_s,
-            end_s=0.0,
-        )
-        self.recognise([clip])
-        self.forget("warm-up")
+    def warm(self, size: int = 1) -> None:
+        """Run every network on `size` windows of grey, so that the first signers don't wait."""
+        side = self.spec.short_side
+        grey = np.full((side, side * 4 // 3, 3), 128, np.uint8)
+        clips = [
+            Clip(
+                stream=f"warm-up {number}",
+                frames=(Frame(image=grey, media_s=0.0),) * self.spec.frames,
+                start_s=-self.spec.window_s,
+                end_s=0.0,
+            )
+            for number in range(size)
+        ]
+        self.recognise(clips)
+        for clip in clips:
+            self.forget(clip.stream)
 
     def forget(self, stream: str) -> None:
         """Drop what the encoder keeps for a stream that ended."""

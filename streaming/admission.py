@@ -11,8 +11,6 @@ from streaming.problems import Problem
 from streaming.session import Session
 from streaming.settings import ServerSettings
 
-_FAILURES = 3  # batches failed in a row: the recogniser is taken for broken
-
 
 @dataclass(slots=True)
 class AdmissionCounts:
@@ -55,8 +53,8 @@ class Admission:
         """Why no session would be taken now, in words; None when one would."""
         if self.draining:
             return "The server is stopping. It may be back soon."
-        if self._batcher.failures_in_a_row >= _FAILURES:
-            return "The recogniser fails; see the server's log."
+        if (trouble := self._batcher.trouble) is not None:
+            return trouble
         if len(self._sessions) >= self._settings.max_sessions:
             return f"All {self._settings.max_sessions} places are taken; try again soon."
         return None

@@ -70,8 +70,8 @@ class Watched:
             self.seen[clip.stream, newest.rtp] = (number, newest.arrival_s)
         return predictions
 
-    def warm(self) -> None:
-        self._core.warm()
+    def warm(self, size: int = 1) -> None:
+        self._core.warm(size)
         self.seen.clear()
 
     def forget(self, stream: str) -> None:
@@ -100,7 +100,7 @@ async def measure(settings: BenchSettings) -> dict[str, Any]:
     async with serve(server_settings, watched) as server:
         async with asyncio.timeout(settings.duration_s + _SPARE_S):
             run = await _drive(settings, server)
-        device = server.worker.device
+        device = server.workers.device
     return sum_up(settings, run, watched.seen, watched.bundle, device)
 
 

@@ -15,6 +15,8 @@ from prometheus_client.registry import Collector
 if TYPE_CHECKING:
     from streaming.server import Server
 
+_SIZES = (1, 2, 4, 8, 16)  # of batches whose cost is shown
+
 
 def render(server: Server) -> tuple[bytes, str]:
     """The page's body and content type, read from live objects at this moment."""
@@ -56,12 +58,28 @@ class _Reading(Collector):
             "done": counts.done,
             "replaced": counts.replaced,
             "failed": counts.failed,
+            "withdrawn": counts.withdrawn,
         }
         yield _by("livegloss_windows", "Windows by what became of them", "outcome", windows)
+        yield _by("livegloss_failures", "Windows failed, by why", "kind", counts.failures)
         sizes = {str(size): count for size, count in sorted(counts.sizes.items())}
         yield _by("livegloss_batches", "Batches by size", "size", sizes)
-        busy_s = self._server.worker.busy_s
-        yield _counter("livegloss_recognizer_seconds", "Time spent recognising", busy_s)
+        serving = self._server.batcher.in_service
+        yield _gauge("livegloss_devices_in_service", "Devices that get batches", serving)
+        busy = CounterMetricFamily(
+            "livegloss_recognizer_seconds", "Time spent recognising", labels=["device"]
+        )
+        cost = GaugeMetricFamily(
+            "livegloss_batch_cost_seconds",
+            "What a batch is thought to take",
+            labels=["device", "size"],
+        )
+        for worker in self._server.workers:
+            busy.add_metric([worker.device], worker.busy_s)
+            for size in _SIZES:
+                cost.add_metric([worker.device, str(size)], worker.cost(size))
+        yield busy
+        yield cost
 
     def _sessions(self) -> Iterator[Metric]:
         """Sums over the sessions alive now: gauges, because a session takes its share with it."""

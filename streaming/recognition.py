@@ -170,10 +170,8 @@ class Recognition:
         if isinstance(error, Replaced):
             self.windows_replaced += 1
         elif error is not None:
-            self._audience.tell(
-                lambda: protocol.error("recogniser", f"A window could not be read: {error}"),
-                slot="recogniser error",
-            )
+            text = str(error)  # a RecognitionError's: a sentence for the signer
+            self._audience.tell(lambda: protocol.error("recogniser", text), slot="recogniser error")
         else:
             self._answers.append(_Answer(answer.result(), clip.frames[-1], cut_s, time.monotonic()))
             self._answered.set()

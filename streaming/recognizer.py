@@ -1,23 +1,35 @@
-"""The recogniser on its own worker thread: the event loop awaits, the thread computes.
+"""The recogniser of one device on its worker thread: the event loop awaits, the thread computes.
 
-One thread a device; nothing else touches the model. Opened and warmed before the server is ready,
-closed with it.
+batcher -> [recognizer] -> `models.recognizer` on its thread -> answers
+
+Nothing else touches the model. Opened and warmed before the server is ready, closed with it. A
+thread can't be stopped from outside, so a call that does not come back is given up on, and its
+thread left behind when the server ends.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import ParamSpec, Protocol, Self, TypeVar
+from typing import Any, ParamSpec, Protocol, Self, TypeVar
 
 from models.bundle import Bundle
+from models.faults import Answer, NotANumber, OutOfMemory, Stuck
 from models.schema import Clip, EncoderSpec, Prediction
+from streaming.calls import CallThread
+from streaming.cost import CostModel
+from streaming.settings import RecognizerSettings
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_DEAR_S = 0.2  # a warm-up batch that takes longer is the largest that is tried
+_CLOSE_S = 5.0  # for the thread to end; the process may be about to be killed
+
+_log = logging.getLogger(__name__)
 
 
 class RecognizerCore(Protocol):
@@ -33,7 +45,7 @@ class RecognizerCore(Protocol):
     def device(self) -> str: ...
 
     def recognise(self, clips: Sequence[Clip]) -> list[Prediction]: ...
-    def warm(self) -> None: ...
+    def warm(self, size: int = 1) -> None: ...
     def forget(self, stream: str) -> None: ...
     def close(self) -> None: ...
 
@@ -41,18 +53,23 @@ class RecognizerCore(Protocol):
 class RecognizerWorker:
     """`async with` opens and warms the recogniser on the worker thread; leaving closes it there.
 
-    Errors of `make` and of the warm-up come out of `__aenter__`.
+    Errors of `make` and of the warm-up come out of `__aenter__`. `cost` knows after it what batches
+    up to `max_batch` take. A call that takes longer than `batch_s` is `Stuck`.
     """
 
-    def __init__(self, make: Callable[[], RecognizerCore]) -> None:
-        self._make = make
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="recognizer")
-        self._core: RecognizerCore | None = None
+    def __init__(self, make: Callable[[], RecognizerCore], settings: RecognizerSettings) -> None:
+        self.cost = CostModel()
         self.busy_s = 0.0  # time spent computing, for /metrics
+        self._make = make
+        self._max_batch = settings.max_batch
+        self._batch_s = settings.batch_s
+        self._thread = CallThread("recognizer")
+        self._core: RecognizerCore | None = None
+        self._stuck: asyncio.Future[Any] | None = None
 
     async def __aenter__(self) -> Self:
         try:
-            await self._run(self._open)
+            await asyncio.wrap_future(self._thread.call(self._open))
         except BaseException:
             await self._shut()
             raise
@@ -79,13 +96,48 @@ class RecognizerWorker:
         """Where it computes: "cpu", "cuda:0"."""
         return self._opened().device
 
-    async def recognise(self, clips: Sequence[Clip]) -> list[Prediction]:
-        """Answer a batch. Cancelling leaves the thread to finish the batch it is on."""
-        return await self._run(self._timed, clips)
+    async def recognise(self, clips: Sequence[Clip]) -> list[Answer]:
+        """Answer a batch: for each clip a prediction, or why there is none.
+
+        Cancelling leaves the thread to finish the batch it is on.
+
+        Raises:
+            Stuck: no answer within `batch_s`; `back` returns once the device is free again.
+            Exception: whatever else the recogniser raises.
+        """
+        answers, seconds = await self._bounded(self._timed, clips)
+        if all(isinstance(answer, Prediction) for answer in answers):
+            self.cost.learn(len(clips), seconds)
+        return answers
+
+    async def check(self) -> None:
+        """Let the device answer nobody, to see whether it can. Raises as `recognise` does."""
+        await self._bounded(self._opened().warm)
+
+    async def back(self) -> None:
+        """Wait for the call that was `Stuck` to come back, whatever it says."""
+        if self._stuck is not None:
+            await asyncio.wait([self._stuck])
+            self._stuck.exception()  # nobody waits for it any more
+            self._stuck = None
 
     def forget(self, stream: str) -> None:
         """Drop a stream's state, after whatever the thread is busy with."""
-        self._thread.submit(self._opened().forget, stream)
+        self._thread.call(self._opened().forget, stream)
+
+    async def _bounded(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        answer = asyncio.wrap_future(self._thread.call(function, *args, **kwargs))
+        try:
+            done, _ = await asyncio.wait([answer], timeout=self._batch_s)
+        except asyncio.CancelledError:
+            answer.cancel()
+            raise
+        if not done:
+            self._stuck = answer
+            raise Stuck
+        return answer.result()
+
+    # On the thread
 
     def _opened(self) -> RecognizerCore:
         if self._core is None:
@@ -94,24 +146,53 @@ class RecognizerWorker:
 
     def _open(self) -> None:
         self._core = self._make()
-        self._core.warm()
+        size = 1
+        while True:
+            self._core.warm(size)  # the first one also compiles and allocates
+            began = time.perf_counter()
+            self._core.warm(size)
+            seconds = time.perf_counter() - began
+            self.cost.warm(size, seconds)
+            if size == self._max_batch or seconds > _DEAR_S:
+                break
+            size = min(2 * size, self._max_batch)
 
-    def _timed(self, clips: Sequence[Clip]) -> list[Prediction]:
+    def _timed(self, clips: Sequence[Clip]) -> tuple[list[Answer], float]:
         began = time.perf_counter()
         try:
-            return self._opened().recognise(clips)
+            answers = self._answer(clips)
         finally:
-            self.busy_s += time.perf_counter() - began
+            seconds = time.perf_counter() - began
+            self.busy_s += seconds
+        return answers, seconds
+
+    def _answer(self, clips: Sequence[Clip]) -> list[Answer]:
+        """Without the memory for all at once, in halves: the cost model learns what that takes, and
+        the schedule prefers smaller batches by itself."""
+        try:
+            return list(self._opened().recognise(clips))
+        except NotANumber as error:
+            return [error if answer is None else answer for answer in error.answers]
+        except OutOfMemory as error:
+            if len(clips) == 1:
+                return [error]
+            half = len(clips) // 2
+            _log.warning("no memory for %d windows at once: trying %d", len(clips), half)
+        return self._answer(clips[:half]) + self._answer(clips[half:])
 
     def _close(self) -> None:
         if self._core is not None:
             self._core.close()
 
-    async def _run(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        return await asyncio.get_running_loop().run_in_executor(
-            self._thread, lambda: call(*args, **kwargs)
-        )
-
     async def _shut(self) -> None:
-        await asyncio.shield(self._run(self._close))
-        self._thread.shutdown(wait=True)
+        """Close on the thread; not waited for longer than a while."""
+        closed = self._thread.call(self._close)
+        self._thread.stop()
+        wait_s = _CLOSE_S
+        if self._stuck is not None and not self._stuck.done():
+            self._stuck.cancel()
+            wait_s = 0.0
+        if not await asyncio.shield(asyncio.to_thread(self._thread.join, wait_s)):
+            _log.warning("the recogniser does not end; its thread is left behind")
+        elif (error := closed.exception()) is not None:
+            raise error

@@ -1,6 +1,6 @@
 """The HTTP side: signalling, admission, events, health, metrics, the page.
 
-`serve()` owns everything that lives as long as the server: the recogniser's thread, the batcher's
+`serve()` owns everything that lives as long as the server: the recogniser's threads, the batcher's
 task, and one TaskGroup in which every session runs. Leaving it drains: sessions are told, get their
 grace period, and are closed.
 """
@@ -8,18 +8,21 @@ grace period, and are closed.
 from __future__ import annotations
 
 import asyncio
+import functools
 import hmac
 import logging
 import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from aiohttp import web
 
 import web as page
+from models.bundle import open_bundle
 from models.decoder import DecoderSettings
+from models.encoders import devices
 from models.recognizer import Recognizer
 from streaming.admission import Admission
 from streaming.audience import TooManyListeners
@@ -29,13 +32,14 @@ from streaming.metrics import render
 from streaming.problems import Problem, problems
 from streaming.protocol import encode
 from streaming.receiver import check_aiortc
-from streaming.recognizer import RecognizerCore, RecognizerWorker
+from streaming.recognizer import RecognizerCore
 from streaming.sdp import OfferError, OfferLimits, check_offer, parse_trickle
 from streaming.session import Session
-from streaming.settings import ServerSettings, Settings
+from streaming.settings import RecognizerSettings, ServerSettings, Settings
 from streaming.signs import SignStore
 from streaming.teaching import Teaching
 from streaming.tls import ssl_context
+from streaming.workers import Workers
 
 _log = logging.getLogger(__name__)
 
@@ -57,15 +61,15 @@ class Server:
     def __init__(
         self,
         settings: Settings,
-        worker: RecognizerWorker,
+        workers: Workers,
         batcher: Batcher,
         sessions: Admission,
     ) -> None:
         self.settings = settings
-        self.worker = worker
+        self.workers = workers
         self.batcher = batcher
         self.sessions = sessions
-        bundle = worker.bundle
+        bundle = workers.bundle
         self._decoder = settings.decoder or DecoderSettings(threshold=bundle.threshold)
         self._hop_s = settings.session.hop_s or bundle.hop_s
         # A public server does not let an offer make it send STUN into private networks.
@@ -125,7 +129,7 @@ class Server:
             settings=self.settings.session,
             decoder=self._decoder,
             hop_s=self._hop_s,
-            worker=self.worker,
+            workers=self.workers,
             batcher=self.batcher,
         )
         self.sessions.begin(session)
@@ -182,7 +186,7 @@ class Server:
     # What there is to know
 
     async def _model(self, request: web.Request) -> web.Response:
-        bundle = self.worker.bundle
+        bundle = self.workers.bundle
         width, height = bundle.encoder.camera_size
         camera = {"width": width, "height": height, "frame_rate": bundle.encoder.fps}
         about = {
@@ -247,12 +251,10 @@ class Server:
 
 
 @asynccontextmanager
-async def serve(
-    settings: Settings, recognizer: RecognizerCore | None = None
-) -> AsyncIterator[Server]:
+async def serve(settings: Settings, *recognizers: RecognizerCore) -> AsyncIterator[Server]:
     """Listen and serve until the block is left; then drain and leave nothing behind.
 
-    `recognizer` replaces the bundle that the settings name (benchmarks, tests).
+    `recognizers`, one a device, replace the bundle that the settings name (benchmarks, tests).
 
     Raises:
         BundleError, ValueError, OSError: before anything is served; the message says what to do.
@@ -263,20 +265,15 @@ async def serve(
         gather_loopback()
     tls = ssl_context(settings.server)
 
-    def make() -> RecognizerCore:
-        chosen = settings.recognizer
-        return recognizer or Recognizer.open(
-            chosen.model, chosen.device, max_new_frames=chosen.max_new_frames
-        )
-
     async with AsyncExitStack() as stack:
         # The port first: a taken one is told at once, not after the model was loaded.
         listener = stack.enter_context(_bind(settings.server))
-        worker = await stack.enter_async_context(RecognizerWorker(make))
-        batcher = Batcher(worker.recognise, max_batch=settings.recognizer.max_batch)
+        makes = [lambda one=one: one for one in recognizers] or await _makes(settings.recognizer)
+        workers = await stack.enter_async_context(Workers(makes, settings.recognizer))
+        batcher = Batcher(list(workers), max_batch=settings.recognizer.max_batch)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(tasks.create_task(batcher.run(), name="batcher").cancel)
-        server = Server(settings, worker, batcher, Admission(settings.server, batcher, tasks))
+        server = Server(settings, workers, batcher, Admission(settings.server, batcher, tasks))
         runner = web.AppRunner(
             server.app(), access_log=None, shutdown_timeout=settings.server.grace_s
         )
@@ -286,6 +283,15 @@ async def serve(
         server.url = _url(listener, settings)
         stack.push_async_callback(server.sessions.drain)
         yield server
+
+
+async def _makes(settings: RecognizerSettings) -> Sequence[Callable[[], RecognizerCore]]:
+    """How to open the bundle that the settings name on each of the devices that they name."""
+    bundle = await asyncio.to_thread(open_bundle, settings.model)
+    return [
+        functools.partial(Recognizer.on, bundle, name, max_new_frames=settings.max_new_frames)
+        for name in devices(bundle.encoder, settings.device)
+    ]
 
 
 def _bind(settings: ServerSettings) -> socket.socket:

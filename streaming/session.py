@@ -29,9 +29,9 @@ from streaming.outbox import Outbox
 from streaming.protocol import Message
 from streaming.receiver import BoundedPeerConnection
 from streaming.recognition import Recognition
-from streaming.recognizer import RecognizerWorker
 from streaming.sdp import Fragment, Offer, OfferError
 from streaming.settings import SessionSettings
+from streaming.workers import Workers
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Session:
         settings: SessionSettings,
         decoder: DecoderSettings,
         hop_s: float,
-        worker: RecognizerWorker,
+        workers: Workers,
         batcher: Batcher,
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -68,11 +68,11 @@ class Session:
         self._offer = offer
         self._settings = settings
         self._hop_s = hop_s
-        self._worker = worker
+        self._workers = workers
         self._audience = Audience(self._hello, outbox=settings.outbox)
         self._recognition = Recognition(
             id,
-            bundle=worker.bundle,
+            bundle=workers.bundle,
             batcher=batcher,
             audience=self._audience,
             settings=settings,
@@ -89,8 +89,8 @@ class Session:
         self._peer = BoundedPeerConnection(
             ice_servers=rtc_ice_servers(settings.ice_servers, settings.turn_secret),
             on_frame=self._recognition.ring.push,
-            wants=FrameSampler(worker.spec.fps).wants,
-            short_side=worker.spec.short_side,
+            wants=FrameSampler(workers.spec.fps).wants,
+            short_side=workers.spec.short_side,
         )
 
     # Its life
@@ -123,7 +123,7 @@ class Session:
         finally:
             self._stop.set()
             self._recognition.close()
-            self._worker.forget(self.id)
+            self._workers.forget(self.id)
             self._audience.close()
             try:
                 await self._peer.close()
@@ -242,7 +242,7 @@ class Session:
             "silence_s": self._settings.silence_s,
             "top_k": 50,
         }
-        return protocol.hello(self.id, self._worker.bundle, self._hop_s, limits)
+        return protocol.hello(self.id, self._workers.bundle, self._hop_s, limits)
 
     def _hear(self, data: str | bytes) -> None:
         """A message from the page. Too many, too long or not understood: an error goes back."""

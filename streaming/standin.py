@@ -41,7 +41,7 @@ class StandIn:
     frame on the worker's thread, before the answer: a benchmark reads its bar code there.
     """
 
-    device = "cpu"
+    device: str = "cpu"
 
     def __init__(
         self,
@@ -92,8 +92,8 @@ class StandIn:
             stages_s={"encode": self._cost_s, "classify": 0.0},
         )
 
-    def warm(self) -> None:
-        """Nothing to warm."""
+    def warm(self, size: int = 1) -> None:
+        self._closed.wait(self._cost_s)
 
     def forget(self, stream: str) -> None:
         """Nothing is kept."""

@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from models.bundle import Bundle
+from models.faults import RecognitionError
 from models.schema import Clip, Prediction
 from streaming.batcher import Batcher
 from streaming.recognizer import RecognizerCore, RecognizerWorker
@@ -55,7 +56,11 @@ class Engine:
 
     def recognise(self, clips: Sequence[Clip]) -> list[Prediction]:
         """Answer windows of a file. Waits for them; raises what the recogniser raises."""
-        return self._wait(self._worker.recognise(clips))
+        answers = self._wait(self._worker.recognise(clips))
+        for answer in answers:
+            if isinstance(answer, RecognitionError):
+                raise answer
+        return [answer for answer in answers if isinstance(answer, Prediction)]
 
     def forget(self, stream: str) -> None:
         """Drop what the encoder keeps for a stream that ended."""
@@ -76,10 +81,12 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         try:
-            async with RecognizerWorker(make) as self._worker, asyncio.TaskGroup() as self._tasks:
-                self._batcher = Batcher(
-                    self._worker.recognise, max_batch=RecognizerSettings().max_batch
-                )
+            settings = RecognizerSettings()
+            async with (
+                RecognizerWorker(make, settings) as self._worker,
+                asyncio.TaskGroup() as self._tasks,
+            ):
+                self._batcher = Batcher([self._worker], max_batch=settings.max_batch)
                 batches = self._tasks.create_task(self._batcher.run(), name="batcher")
                 self._streams: set[Live] = set()
                 self._opened.set_result(None)

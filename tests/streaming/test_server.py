@@ -14,10 +14,12 @@ import aiohttp
 import numpy as np
 import pytest
 
+from models.faults import DeviceLost, RecognitionError, Stuck
 from streaming.server import Server, serve
-from streaming.settings import ServerSettings, SessionSettings, Settings
+from streaming.settings import RecognizerSettings, ServerSettings, SessionSettings, Settings
 from streaming.standin import StandIn
 from tests.streaming.caller import Caller, Camera, calling, problem
+from tests.streaming.faulty import Faulty, Hanging
 
 SETTINGS = Settings(
     server=ServerSettings(port=0, max_sessions=3, max_sessions_per_address=3, grace_s=2.0),
@@ -354,19 +356,90 @@ async def test_metrics_show_every_buffer_beside_its_bound(
     assert 'livegloss_windows_total{outcome="done"}' in text
 
 
+async def readiness(server: Server, http: aiohttp.ClientSession) -> str | None:
+    """What is wrong, according to /readyz; None when it is ready."""
+    async with http.get(f"{server.url}/readyz") as response:
+        if response.status == 200:
+            return None
+        assert response.status == 503
+        return str((await problem(response))["detail"])
+
+
 async def test_a_failing_recogniser_is_told_and_makes_the_server_not_ready(
     http: aiohttp.ClientSession,
 ) -> None:
-    class Broken(StandIn):
-        def recognise(self, clips: Any) -> Any:
-            raise ArithmeticError("the model answered with something that is not a number")
-
-    async with serve(SETTINGS, Broken()) as server, calling(server.url, http) as caller:
+    core = Faulty(RuntimeError("/secret/path: internals"))
+    async with serve(SETTINGS, core) as server, calling(server.url, http) as caller:
         errors = await caller.wait_for("error", 3)
-        assert errors[0]["code"] == "recogniser"
-        async with http.get(f"{server.url}/readyz") as response:
-            assert response.status == 503
-            assert "recogniser" in (await problem(response))["detail"]
+        assert {(one["code"], one["message"]) for one in errors} == {
+            ("recogniser", str(RecognitionError()))
+        }
+        assert "recogniser" in (await readiness(server, http) or "")
+        core.fault = None
+        await caller.wait_for("prediction")
+        assert await readiness(server, http) is None
+        async with http.get(f"{server.url}/metrics") as response:
+            text = await response.text()
+        assert 'livegloss_failures_total{kind="other"}' in text
+        assert 'livegloss_batch_cost_seconds{device="cpu",size="1"}' in text
+
+
+async def test_the_last_device_that_is_lost_makes_the_server_not_ready_at_once(
+    http: aiohttp.ClientSession,
+) -> None:
+    lost, sound = Faulty(None, "one"), StandIn()
+    async with serve(SETTINGS, lost, sound) as server, calling(server.url, http) as caller:
+        await caller.wait_for("prediction")
+        lost.fault = DeviceLost()
+        (error,) = (await caller.wait_for("error"))[:1]
+        assert error["message"] == str(DeviceLost())
+        await caller.wait_for("prediction", len(caller.of("prediction")) + 5)
+        assert await readiness(server, http) is None and server.batcher.in_service == 1
+    lost.fault = None
+    async with serve(SETTINGS, lost) as server, calling(server.url, http) as caller:
+        await caller.wait_for("prediction")
+        lost.fault = DeviceLost()
+        await caller.wait_for("error", 2)  # the windows that come after it fail as well
+        assert await readiness(server, http) == str(DeviceLost())
+        assert server.batcher.counts.failures.keys() == {"device_lost"}
+
+
+async def test_a_recogniser_that_hangs_is_told_and_keeps_nobody(
+    http: aiohttp.ClientSession,
+) -> None:
+    core = Hanging()
+    hasty = replace(SETTINGS, recognizer=RecognizerSettings(batch_s=0.3))
+    try:
+        async with serve(hasty, core) as server:
+            async with calling(server.url, http) as caller:
+                errors = await caller.wait_for("error")
+                assert errors[0]["message"] == str(Stuck())
+                assert await readiness(server, http) == str(Stuck())
+                core.leave.set()  # it comes back after all
+                await caller.wait_for("prediction", 3)
+                assert await readiness(server, http) is None
+                core.leave.clear()
+                await caller.wait_for("error", len(caller.of("error")) + 1)
+            async with asyncio.timeout(10):
+                await until_empty(server)
+        # leaving `serve` was not held up: the test's own timeout is the witness
+    finally:
+        core.leave.set()
+
+
+async def test_one_device_that_hangs_leaves_the_work_to_the_other(
+    http: aiohttp.ClientSession,
+) -> None:
+    core = Hanging("one")
+    hasty = replace(SETTINGS, recognizer=RecognizerSettings(batch_s=0.3))
+    try:
+        async with serve(hasty, core, StandIn()) as server, calling(server.url, http) as caller:
+            errors = await caller.wait_for("error")
+            assert errors[0]["message"] == str(Stuck())
+            await caller.wait_for("prediction", len(caller.of("prediction")) + 5)
+            assert await readiness(server, http) is None
+    finally:
+        core.leave.set()
 
 
 @pytest.mark.parametrize("path", ["/static/../pyproject.toml", "/static/demo.py", "/static/x.js"])

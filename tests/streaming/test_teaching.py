@@ -173,7 +173,7 @@ async def test_a_model_without_a_trained_head_learns_from_takes_alone(
     assert "no trained head" in capsys.readouterr().err
     settings = replace(SETTINGS, recognizer=RecognizerSettings(model=str(bundle), device="cpu"))
     async with (
-        serve(settings, None) as server,
+        serve(settings) as server,
         calling(server.url, http, Camera(coloured)) as caller,
     ):
         (hello,) = await caller.wait_for("hello")

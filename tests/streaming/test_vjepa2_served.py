@@ -26,9 +26,9 @@ def green(n: int) -> np.ndarray[Any, Any]:
     return (np.array((20, 220, 20)) + noise).astype(np.uint8)
 
 
-async def messages(settings: Settings, standin: StandIn | None) -> list[dict[str, Any]]:
+async def messages(settings: Settings, *standins: StandIn) -> list[dict[str, Any]]:
     """What a page hears in a call in which each kind of message occurs."""
-    async with serve(settings, standin) as server, aiohttp.ClientSession() as http:
+    async with serve(settings, *standins) as server, aiohttp.ClientSession() as http:
         async with calling(server.url, http, Camera(green)) as caller:
             await caller.wait_for("prediction", 8)
             await caller.wait_for("stats")
@@ -40,7 +40,7 @@ async def messages(settings: Settings, standin: StandIn | None) -> list[dict[str
 async def test_the_same_messages_come(way: Path) -> None:
     chosen = RecognizerSettings(model=str(way / "bundle"), device="cpu")
     ours = await messages(
-        Settings(server=SETTINGS.server, session=SETTINGS.session, recognizer=chosen), None
+        Settings(server=SETTINGS.server, session=SETTINGS.session, recognizer=chosen)
     )
     theirs = await messages(SETTINGS, StandIn())
     for kind in ("hello", "prediction", "stats", "pong"):

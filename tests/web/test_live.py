@@ -60,7 +60,7 @@ def engine(core: StandIn) -> Iterator[Engine]:
     engine = Engine(lambda: core)
     yield engine
     engine.close()
-    assert not [t for t in threading.enumerate() if t.name in ("engine", "recognizer_0")]
+    assert not [t for t in threading.enumerate() if t.name in ("engine", "recognizer")]
 
 
 def told(live: Live) -> list[str]:
