@@ -1,5 +1,3 @@
-"""Features that stay where the encoder left them, for a head that computes there."""
-
 from __future__ import annotations
 
 from collections.abc import Sequence
