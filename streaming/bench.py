@@ -25,60 +25,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from models.bundle import Bundle, BundleError
-from models.recognizer import Recognizer
-from models.schema import Clip, EncoderSpec, Prediction
-from streaming import barcode
+from models.bundle import BundleError
 from streaming.bench_peers import Heard, Task
 from streaming.bench_report import BenchSettings, Run, holds, sum_up
+from streaming.children import Child
 from streaming.flags import HelpFormatter
-from streaming.recognizer import RecognizerCore
 from streaming.server import Server, serve
 from streaming.settings import RecognizerSettings, ServerSettings, SessionSettings, Settings
-from streaming.standin import StandIn
+from streaming.watched import Watched, open_model
 
 _PEERS_A_PROCESS = 4
 _SWEEP_MOST = 64  # sessions
 _SPARE_S = 60.0  # a run that takes longer than its duration by so much is given up
-_LINE_BYTES = 1 << 26  # of a child's report
-
-
-class Watched:
-    """A recogniser that also notes which picture each window ended with."""
-
-    def __init__(self, core: RecognizerCore) -> None:
-        self._core = core
-        self.seen: dict[tuple[str, int], tuple[int | None, float]] = {}  # see bench_report.Seen
-
-    @property
-    def spec(self) -> EncoderSpec:
-        return self._core.spec
-
-    @property
-    def bundle(self) -> Bundle:
-        return self._core.bundle
-
-    @property
-    def device(self) -> str:
-        return self._core.device
-
-    def recognise(self, clips: Sequence[Clip]) -> list[Prediction]:
-        predictions = self._core.recognise(clips)
-        for clip in clips:
-            newest = clip.frames[-1]
-            number = barcode.read(newest.image)
-            self.seen[clip.stream, newest.rtp] = (number, newest.arrival_s)
-        return predictions
-
-    def warm(self, size: int = 1) -> None:
-        self._core.warm(size)
-        self.seen.clear()
-
-    def forget(self, stream: str) -> None:
-        self._core.forget(stream)
-
-    def close(self) -> None:
-        self._core.close()
 
 
 async def measure(settings: BenchSettings) -> dict[str, Any]:
@@ -88,7 +46,7 @@ async def measure(settings: BenchSettings) -> dict[str, Any]:
         BundleError, ValueError, OSError: the model can't be had.
         TimeoutError: the peers did not finish in time.
     """
-    watched = Watched(_recogniser(settings))
+    watched = Watched(open_model(settings.model, settings.device))
     places = settings.sessions
     server_settings = Settings(
         server=ServerSettings(
@@ -104,25 +62,18 @@ async def measure(settings: BenchSettings) -> dict[str, Any]:
     return sum_up(settings, run, watched.seen, watched.bundle, device)
 
 
-def _recogniser(settings: BenchSettings) -> RecognizerCore:
-    kind, _, cost_ms = settings.model.partition(":")
-    if kind == "standin":
-        if not cost_ms.isdigit():
-            raise ValueError("write the stand-in as standin:MS, with its milliseconds a batch")
-        return StandIn(int(cost_ms) / 1000)
-    most = RecognizerSettings().max_new_frames
-    return Recognizer.open(settings.model, settings.device, max_new_frames=most)
-
-
 async def _drive(settings: BenchSettings, server: Server) -> Run:
     """Start the peers, let them run, and read the server's counts while they still hold on."""
     run = Run()
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
-        children = [await _start(stack, task) for task in _tasks(settings, server.url)]
-        await asyncio.gather(*(_line(child) for child in children))
+        children = [
+            await Child.start(stack, "streaming.bench_peers", asdict(task))
+            for task in _tasks(settings, server.url)
+        ]
+        await asyncio.gather(*(child.line() for child in children))
         run.began_s, cpu_s, rss_mb = loop.time(), _cpu_s(), _rss_mb()
-        reports = await asyncio.gather(*(_line(child) for child in children))
+        reports = await asyncio.gather(*(child.line() for child in children))
         run.server_cpu_s = _cpu_s() - cpu_s
         run.rss_mb = (rss_mb, _rss_mb())
         counts = server.batcher.counts
@@ -150,42 +101,6 @@ def _tasks(settings: BenchSettings, url: str) -> list[Task]:
         )
         for start in starts
     ]
-
-
-async def _start(stack: AsyncExitStack, task: Task) -> asyncio.subprocess.Process:
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "streaming.bench_peers",
-        json.dumps(asdict(task)),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=_LINE_BYTES,
-        cwd=Path(__file__).parent.parent,
-    )
-    stack.push_async_callback(_end, child)
-    return child
-
-
-async def _end(child: asyncio.subprocess.Process) -> None:
-    """Let a child hang up, for a while."""
-    assert child.stdin is not None
-    child.stdin.close()
-    try:
-        async with asyncio.timeout(5):
-            await child.wait()
-    except TimeoutError:
-        child.kill()
-        await child.wait()
-
-
-async def _line(child: asyncio.subprocess.Process) -> dict[str, Any]:
-    assert child.stdout is not None
-    line = await child.stdout.readline()
-    if not line:
-        raise OSError(f"a process of peers ended early, with status {await child.wait()}")
-    message: dict[str, Any] = json.loads(line)
-    return message
 
 
 def _cpu_s() -> float:

@@ -1,8 +1,8 @@
 """The other end of a benchmark: synthetic cameras that call the server from a process of their own.
 
-Started by `streaming.bench` with its task as JSON; writes two JSON lines to stdout, when all peers
-are connected and when their time is over, and hangs up when stdin closes. Its times are of
-CLOCK_MONOTONIC, which the processes of one machine share.
+Started by `streaming.bench` with its task as JSON; reports two lines, when all peers are connected
+and when their time is over, and hangs up when its parent does. Its times are of CLOCK_MONOTONIC,
+which the processes of one machine share.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -18,7 +19,9 @@ import aiohttp
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
 from streaming.audience import PREDICTIONS, RESULTS
+from streaming.children import hung_up, say
 from streaming.ice import gather_loopback
+from streaming.recording import RecordedCamera
 from streaming.synthetic import SyntheticCamera, clip_pictures, lossy, random_loss
 
 _CONNECT_S = 30.0  # to the first prediction
@@ -34,9 +37,14 @@ class Task:
     duration_s: float
     fps: float
     size: tuple[int, int]  # px, (width, height)
-    clip: str | None  # a video file; None: a drawn picture
-    loss: float  # share of the media packets
-    seed: int
+    clip: str | None = None  # a video file; None: a drawn picture
+    loss: float = 0.0  # share of the media packets
+    seed: int = 0
+    recording: str | None = None  # sent as it is, instead of encoding anything
+
+
+class Refused(Exception):
+    """The server would not have a peer; the message is its answer."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,27 +54,24 @@ class Heard:
     session: str = ""
     made_s: list[float] = field(default_factory=list)  # of each frame, by its number
     results: list[tuple[int, float, dict[str, float]]] = field(default_factory=list)
-    # of each prediction: rtp_end, when it came, latency_ms
+    # of each prediction: rtp_end (others' servers: the picture), when it came, latency_ms
     error: str | None = None
 
 
 class Peer:
-    """One camera in a call."""
+    """One camera in a call.
+
+    Subclasses speak other servers' signalling: `_open`, `_answer` and `_hear` are theirs.
+    """
 
     def __init__(self, task: Task, seed: int) -> None:
-        pictures = clip_pictures(task.clip, task.size) if task.clip else None
         self.heard = Heard()
-        self._task = task
-        self._seed = seed
-        self._camera = SyntheticCamera(fps=task.fps, size=task.size, pictures=pictures)
+        self._url = task.url
+        self._loss = random_loss(task.loss, seed) if task.loss else None
+        self._camera = _camera(task)
         self._first = asyncio.Event()
         self._connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-        connection = self._connection
-        for channel in (
-            connection.createDataChannel(RESULTS),
-            connection.createDataChannel(PREDICTIONS, ordered=False, maxRetransmits=0),
-        ):
-            channel.on("message", self._hear)
+        self._open(self._connection)
         self._connection.addTransceiver(self._camera, "sendonly")
 
     async def call(self, http: aiohttp.ClientSession) -> None:
@@ -74,21 +79,21 @@ class Peer:
         try:
             async with asyncio.timeout(_CONNECT_S):
                 await self._connection.setLocalDescription(await self._connection.createOffer())
-                offer = self._connection.localDescription.sdp
-                headers = {"Content-Type": "application/sdp"}
-                url = f"{self._task.url}/whip"
-                async with http.post(url, data=offer, headers=headers) as response:
-                    body = await response.text()
-                if response.status != 201:
-                    self.heard.error = f"HTTP {response.status}: {body}"
-                    return
-                answer = RTCSessionDescription(sdp=body, type="answer")
+                sdp = await self._answer(http, self._connection.localDescription.sdp)
+                answer = RTCSessionDescription(sdp=sdp, type="answer")
                 await self._connection.setRemoteDescription(answer)
-                if self._task.loss:
-                    lossy(self._connection, random_loss(self._task.loss, self._seed))
+                if self._loss is not None:
+                    lossy(self._connection, self._loss)
                 await self._first.wait()
+        except (Refused, aiohttp.ClientError) as error:
+            self.heard.error = str(error) or type(error).__name__
         except TimeoutError:
             self.heard.error = f"no prediction within {_CONNECT_S:g} s"
+
+    def told(self, key: int, latency_ms: Mapping[str, float] | None = None) -> None:
+        """A prediction has come; `key` says which picture it is of."""
+        self.heard.results.append((key, time.monotonic(), dict(latency_ms or {})))
+        self._first.set()
 
     def stop_camera(self) -> None:
         self.heard.made_s = self._camera.made_s
@@ -97,52 +102,61 @@ class Peer:
     async def hang_up(self) -> None:
         await self._connection.close()
 
+    def _open(self, connection: RTCPeerConnection) -> None:
+        """Open the data channels that the server talks on."""
+        for channel in (
+            connection.createDataChannel(RESULTS),
+            connection.createDataChannel(PREDICTIONS, ordered=False, maxRetransmits=0),
+        ):
+            channel.on("message", self._hear)
+
+    async def _answer(self, http: aiohttp.ClientSession, offer: str) -> str:
+        """The server's answer to an offer, both SDP. Raises `Refused`."""
+        headers = {"Content-Type": "application/sdp"}
+        async with http.post(f"{self._url}/whip", data=offer, headers=headers) as response:
+            body = await response.text()
+        if response.status != 201:
+            raise Refused(f"HTTP {response.status}: {body}")
+        return body
+
     def _hear(self, text: str) -> None:
-        now_s = time.monotonic()
         message: dict[str, Any] = json.loads(text)
         if message["type"] == "hello":
             self.heard.session = message["session"]
         elif message["type"] == "prediction":
-            self.heard.results.append((message["rtp_end"], now_s, message["latency_ms"]))
-            self._first.set()
+            self.told(message["rtp_end"], message["latency_ms"])
 
 
-async def _work(task: Task) -> None:
+def _camera(task: Task) -> SyntheticCamera | RecordedCamera:
+    if task.recording is not None:
+        return RecordedCamera(task.recording)
+    pictures = clip_pictures(task.clip, task.size) if task.clip else None
+    return SyntheticCamera(fps=task.fps, size=task.size, pictures=pictures)
+
+
+async def work(task: Task, make: Callable[[Task, int], Peer] = Peer) -> None:
+    """Let the peers of a task call, talk for its time, and report."""
     gather_loopback()
-    peers = [Peer(task, task.seed + number) for number in range(task.peers)]
+    peers = [make(task, task.seed + number) for number in range(task.peers)]
     try:
         async with aiohttp.ClientSession() as http:
             await asyncio.gather(*(peer.call(http) for peer in peers))
-        _say({"connected": sum(peer.heard.error is None for peer in peers)})
-        await asyncio.sleep(task.duration_s)
-        for peer in peers:
-            peer.stop_camera()
-        await asyncio.sleep(_SETTLE_S)
-        _say({"heard": [asdict(peer.heard) for peer in peers]})
-        await _stdin_closed()
+            say({"connected": sum(peer.heard.error is None for peer in peers)})
+            await asyncio.sleep(task.duration_s)
+            for peer in peers:
+                peer.stop_camera()
+            await asyncio.sleep(_SETTLE_S)
+            say({"heard": [asdict(peer.heard) for peer in peers]})
+            await hung_up()
     finally:
         await asyncio.gather(*(peer.hang_up() for peer in peers))
 
 
-def _say(message: dict[str, Any]) -> None:
-    print(json.dumps(message), flush=True)
-
-
-async def _stdin_closed() -> None:
-    reader = asyncio.StreamReader()
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
-    )
-    await reader.read()
-    transport.close()
-
-
-def main() -> int:
-    task = json.loads(sys.argv[1])
-    asyncio.run(_work(Task(**{**task, "size": tuple(task["size"])})))
-    return 0
+def task_from(argv: list[str]) -> Task:
+    """The task that a process of peers was started with."""
+    given = json.loads(argv[1])
+    return Task(**{**given, "size": tuple(given["size"])})
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    asyncio.run(work(task_from(sys.argv)))

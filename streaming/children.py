@@ -1,0 +1,91 @@
+"""The other processes of a benchmark: each is told its task as JSON, and answers in lines of JSON.
+
+A child ends when its stdin closes. It reports on the stdout that it was started with; what its
+libraries print goes to stderr.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+_LINE_BYTES = 1 << 26  # of a child's report
+_END_S = 5.0  # to hang up, else it is killed
+
+
+class Child:
+    """A running process. Started by `start`, ended with the stack that it was given."""
+
+    def __init__(self, process: asyncio.subprocess.Process, module: str) -> None:
+        self._process = process
+        self._module = module
+
+    @classmethod
+    async def start(cls, stack: AsyncExitStack, module: str, task: Mapping[str, Any]) -> Child:
+        """Run `python -m module`, with `task` as its one argument."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            module,
+            json.dumps(task),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=_LINE_BYTES,
+            cwd=Path(__file__).parent.parent,
+        )
+        child = cls(process, module)
+        stack.push_async_callback(child._end)
+        return child
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def line(self) -> dict[str, Any]:
+        """The next line of its report.
+
+        Raises:
+            OSError: it has ended.
+        """
+        assert self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        if not line:
+            status = await self._process.wait()
+            raise OSError(f"{self._module} ended early, with status {status}")
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    def hang_up(self) -> None:
+        """Tell it that nothing more is wanted; it may still report."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    async def _end(self) -> None:
+        self.hang_up()
+        try:
+            async with asyncio.timeout(_END_S):
+                await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+
+def say(message: Mapping[str, Any]) -> None:
+    """In a child: report a line."""
+    print(json.dumps(message), flush=True)
+
+
+async def hung_up() -> None:
+    """In a child: wait until the parent hangs up, or is gone."""
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+    )
+    await reader.read()
+    transport.close()

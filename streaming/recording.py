@@ -1,0 +1,83 @@
+"""A camera whose pictures were encoded beforehand: a sender that costs next to nothing.
+
+Encoding takes a sender several times what receiving takes the server, so with live encoders the
+senders of a benchmark fill the machine before the server does. Recorded once, sent by many: each
+sends the same bytes, at a rate that nothing slows down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from aiortc import MediaStreamTrack
+from aiortc.mediastreams import MediaStreamError
+from numpy.typing import NDArray
+
+from streaming import barcode
+
+_CLOCK = 90_000  # Hz
+_BITS_PER_PIXEL = 0.11  # 1 Mbit/s at 640x480 and 30 pictures a second, as browsers send
+
+
+def record(
+    path: str | Path, pictures: Iterator[NDArray[np.uint8]], *, frames: int, fps: int
+) -> None:
+    """Write the first `frames` of (H, W, 3) RGB `pictures` to an IVF file, as VP8.
+
+    Each has its number drawn over it (`streaming.barcode`). A key frame each second: a recording
+    can't make one when it is asked to.
+    """
+    with av.open(str(path), "w", format="ivf") as container:
+        stream = container.add_stream("libvpx", rate=fps)
+        for number in range(frames):
+            image = next(pictures)
+            barcode.draw(image, number)
+            if number == 0:
+                stream.height, stream.width = image.shape[:2]
+                stream.pix_fmt = "yuv420p"
+                stream.bit_rate = round(_BITS_PER_PIXEL * fps * stream.height * stream.width)
+                stream.gop_size = fps
+                stream.options = {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0"}
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, fps)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+class RecordedCamera(MediaStreamTrack):
+    """A video track that plays a recording once, at its own rate, and then ends.
+
+    Late frames are sent at once and keep their numbers, as a camera's would.
+    """
+
+    kind = "video"
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__()
+        self.made_s: list[float] = []  # monotonic time of each frame, by its number
+        with av.open(str(path)) as container:
+            packets = [packet for packet in container.demux(video=0) if packet.size]
+            self._frames = [(bytes(one), float(one.pts * one.time_base)) for one in packets]
+        self._start_s: float | None = None
+
+    async def recv(self) -> Any:  # an av.Packet
+        number = len(self.made_s)
+        if self.readyState != "live" or number >= len(self._frames):
+            self.stop()
+            raise MediaStreamError
+        if self._start_s is None:
+            self._start_s = time.monotonic()
+        data, time_s = self._frames[number]
+        await asyncio.sleep(max(0.0, self._start_s + time_s - time.monotonic()))
+        self.made_s.append(time.monotonic())
+        packet = av.Packet(data)
+        packet.pts = round(time_s * _CLOCK)
+        packet.time_base = Fraction(1, _CLOCK)
+        return packet

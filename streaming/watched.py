@@ -1,0 +1,65 @@
+"""The recogniser of a benchmark, and the picture that each of its windows ended with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from models.bundle import Bundle
+from models.recognizer import Recognizer
+from models.schema import Clip, EncoderSpec, Prediction
+from streaming import barcode
+from streaming.recognizer import RecognizerCore
+from streaming.settings import RecognizerSettings
+from streaming.standin import StandIn
+
+
+class Watched:
+    """A recogniser that also notes which picture each window ended with."""
+
+    def __init__(self, core: RecognizerCore) -> None:
+        self._core = core
+        self.seen: dict[tuple[str, int], tuple[int | None, float]] = {}  # see bench_report.Seen
+
+    @property
+    def spec(self) -> EncoderSpec:
+        return self._core.spec
+
+    @property
+    def bundle(self) -> Bundle:
+        return self._core.bundle
+
+    @property
+    def device(self) -> str:
+        return self._core.device
+
+    def recognise(self, clips: Sequence[Clip]) -> list[Prediction]:
+        predictions = self._core.recognise(clips)
+        for clip in clips:
+            newest = clip.frames[-1]
+            number = barcode.read(newest.image)
+            self.seen[clip.stream, newest.rtp] = (number, newest.arrival_s)
+        return predictions
+
+    def warm(self, size: int = 1) -> None:
+        self._core.warm(size)
+        self.seen.clear()
+
+    def forget(self, stream: str) -> None:
+        self._core.forget(stream)
+
+    def close(self) -> None:
+        self._core.close()
+
+
+def open_model(model: str, device: str = "auto") -> RecognizerCore:
+    """`model` is a bundle's folder, "builtin", or "standin:MS": so many milliseconds a batch.
+
+    Raises:
+        BundleError, ValueError, OSError: it can't be had; the message says what to do.
+    """
+    kind, _, cost_ms = model.partition(":")
+    if kind == "standin":
+        if not cost_ms.isdigit():
+            raise ValueError("write the stand-in as standin:MS, with its milliseconds a batch")
+        return StandIn(int(cost_ms) / 1000)
+    return Recognizer.open(model, device, max_new_frames=RecognizerSettings().max_new_frames)
