@@ -158,7 +158,9 @@ def settings_from(argv: Sequence[str] | None) -> tuple[BenchSettings, bool]:
     add("--device", default=default.device, help="auto, cpu, cuda or cuda:N")
     add("--hop-s", type=float, metavar="S", help="time between windows (the bundle's own)")
     add("--fps", type=float, default=default.fps, help="of the cameras")
-    add("--size", type=_size, default=default.size, metavar="WxH", help="of the pictures, px")
+    add(
+        "--size", type=picture_size, default=default.size, metavar="WxH", help="of the pictures, px"
+    )
     add("--loss", type=float, default=default.loss, metavar="P", help="share of packets lost")
     add("--sweep", action="store_true", help="find the most sessions that hold the goal")
     add("--goal-ms", type=float, default=default.goal_ms, help="of the sweep: p95")
@@ -172,7 +174,8 @@ def settings_from(argv: Sequence[str] | None) -> tuple[BenchSettings, bool]:
         flags.error(str(error))
 
 
-def _size(text: str) -> tuple[int, int]:
+def picture_size(text: str) -> tuple[int, int]:
+    """A flag's WxH."""
     width, _, height = text.partition("x")
     if not (width.isdigit() and height.isdigit()):
         raise argparse.ArgumentTypeError(f"write a size as 640x480, not '{text}'")

@@ -35,8 +35,8 @@ class Task:
     url: str
     peers: int
     duration_s: float
-    fps: float
-    size: tuple[int, int]  # px, (width, height)
+    fps: float = 30.0
+    size: tuple[int, int] = (640, 480)  # px, (width, height)
     clip: str | None = None  # a video file; None: a drawn picture
     loss: float = 0.0  # share of the media packets
     seed: int = 0

@@ -118,7 +118,7 @@ def sum_up(
         "errors": sorted({heard.error for heard in run.heard if heard.error}),
         "versions": {name: version(name) for name in ("aiortc", "aioice", "av", "aiohttp", "numpy")}
         | {"python": platform.python_version()},
-        "commit": _commit(),
+        "commit": commit(),
     }
 
 
@@ -147,7 +147,8 @@ def holds(report: dict[str, Any], goal_ms: float) -> bool:
     return p95 is not None and p95 <= goal_ms and served
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
+    """The commit of this checkout; None outside of one."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

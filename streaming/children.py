@@ -1,7 +1,7 @@
 """The other processes of a benchmark: each is told its task as JSON, and answers in lines of JSON.
 
-A child ends when its stdin closes. It reports on the stdout that it was started with; what its
-libraries print goes to stderr.
+A child ends when its stdin closes. Lines of its stdout that are no JSON objects are passed over:
+libraries print there too.
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ class Child:
         self._module = module
 
     @classmethod
-    async def start(cls, stack: AsyncExitStack, module: str, task: Mapping[str, Any]) -> Child:
-        """Run `python -m module`, with `task` as its one argument."""
+    async def start(
+        cls, stack: AsyncExitStack, module: str, task: Mapping[str, Any], *flags: str
+    ) -> Child:
+        """Run `python -m module TASK FLAGS...`."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             module,
             json.dumps(task),
+            *flags,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=_LINE_BYTES,
@@ -53,10 +56,10 @@ class Child:
             OSError: it has ended.
         """
         assert self._process.stdout is not None
-        line = await self._process.stdout.readline()
-        if not line:
-            status = await self._process.wait()
-            raise OSError(f"{self._module} ended early, with status {status}")
+        while not (line := await self._process.stdout.readline()).startswith(b"{"):
+            if not line:
+                status = await self._process.wait()
+                raise OSError(f"{self._module} ended early, with status {status}")
         message: dict[str, Any] = json.loads(line)
         return message
 

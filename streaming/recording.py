@@ -44,8 +44,10 @@ def record(
                 stream.pix_fmt = "yuv420p"
                 stream.bit_rate = round(_BITS_PER_PIXEL * fps * stream.height * stream.width)
                 stream.gop_size = fps
+                stream.thread_count = 1  # libvpx's threads spin while they wait for each other
                 stream.options = {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0"}
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame = frame.reformat(format="yuv420p", threads=1)
             frame.pts, frame.time_base = number, Fraction(1, fps)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
@@ -64,7 +66,7 @@ class RecordedCamera(MediaStreamTrack):
         self.made_s: list[float] = []  # monotonic time of each frame, by its number
         with av.open(str(path)) as container:
             packets = [packet for packet in container.demux(video=0) if packet.size]
-            self._frames = [(bytes(one), float(one.pts * one.time_base)) for one in packets]
+            self._frames = [(bytes(one), float((one.pts or 0) * one.time_base)) for one in packets]
         self._start_s: float | None = None
 
     async def recv(self) -> Any:  # an av.Packet

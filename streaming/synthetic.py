@@ -51,7 +51,7 @@ class SyntheticCamera(MediaStreamTrack):
         self.fps = fps
         self.size = size
         self.made_s: list[float] = []  # monotonic time of each frame, by its number
-        self._pictures = pictures or _noise(size)
+        self._pictures = pictures or drawn_pictures(size)
         self._frames = frames
         self._start_s: float | None = None
 
@@ -111,7 +111,7 @@ def clip_pictures(path: str, size: tuple[int, int]) -> Iterator[NDArray[np.uint8
     return (picture.copy() for picture in itertools.cycle(pictures))
 
 
-def _noise(size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
+def drawn_pictures(size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
     """Grey pictures with a square that moves, so that every frame differs from the one before."""
     width, height = size
     side = max(8, height // 8)

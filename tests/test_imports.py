@@ -29,10 +29,11 @@ def imported(package: str) -> Iterator[tuple[Path, str]]:
 @pytest.mark.parametrize(
     ("package", "forbidden"),
     [
-        ("streaming", {"offline", "tests", "torch", "transformers", "streamlit"}),
-        ("offline", {"streaming", "tests", "web"}),
-        ("models", {"streaming", "offline", "tests", "web"}),
-        ("web", {"tests", "torch", "transformers"}),
+        ("streaming", {"offline", "tests", "torch", "transformers", "streamlit", "benchmarks"}),
+        ("offline", {"streaming", "tests", "web", "benchmarks"}),
+        ("models", {"streaming", "offline", "tests", "web", "benchmarks"}),
+        ("web", {"tests", "torch", "transformers", "benchmarks"}),
+        ("benchmarks", {"offline", "tests", "web", "torch", "transformers"}),
     ],
 )
 def test_imports_point_one_way(package: str, forbidden: set[str]) -> None:

@@ -1,0 +1,1 @@
+"""livegloss beside what its users would otherwise pick. See docs/rivals.md."""

@@ -1,0 +1,59 @@
+"""What came out as a Markdown table, in the place that a page keeps for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from benchmarks.contest import CONTENDERS, Contender, Outcome
+
+Outcomes = Mapping[tuple[int, str], Outcome]  # (sessions, contender's name) -> median
+
+
+def lines(outcomes: Outcomes, caption: str) -> list[str]:
+    """A row a number of sessions and contender, under a line that says what was measured."""
+    titles = {one.name: one for one in CONTENDERS}
+    rows = [_row(sessions, titles[name], one) for (sessions, name), one in outcomes.items()]
+    return [
+        caption,
+        "",
+        "| sessions | | p50, ms | p95, ms | answers/s | CPU s | CPU ms/answer | RSS growth, MB | |",
+        "| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+        *rows,
+    ]
+
+
+def _row(sessions: int, contender: Contender, one: Outcome) -> str:
+    cells = (
+        str(sessions),
+        contender.title,
+        _figure(one.p50_ms, 0),
+        _figure(one.p95_ms, 0),
+        _figure(one.per_s, 1),
+        _figure(one.cpu_s, 3),
+        _figure(one.cpu_ms_an_answer, 1),
+        _figure(one.rss_growth_mb, 0),
+        one.failed.replace("|", "/").replace("\n", " "),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _figure(value: float | None, digits: int) -> str:
+    return "none" if value is None else f"{value:.{digits}f}"
+
+
+def put(path: Path, model: str, table: list[str]) -> None:
+    """Write a table into the page at `path`, in place of the one of the same model.
+
+    Raises:
+        ValueError: the page keeps no place for this model.
+        OSError: it can't be read or written.
+    """
+    begin, end = f"<!-- {model} -->", f"<!-- end of {model} -->"
+    text = path.read_text(encoding="utf-8")
+    before, found, rest = text.partition(begin)
+    _, ended, after = rest.partition(end)
+    if not found or not ended:
+        raise ValueError(f"{path} has no lines '{begin}' and '{end}' to put the table between")
+    new = "\n".join([begin, *table, "", end])
+    path.write_text(before + new + after, encoding="utf-8")
