@@ -144,7 +144,7 @@ def fastest(
     best: Engine | None = None
     least = math.inf
     took: dict[str, float] = {}
-    problem = ValueError("nothing is installed that runs the encoder's graph: pip install openvino")
+    problems: list[ValueError] = []
     began = clock()
     for way in ways:
         if best is not None and clock() - began > _BUDGET_S:
@@ -153,7 +153,7 @@ def fastest(
             engine = open_engine(way)
         except ValueError as exc:
             log.warning("%s", exc)
-            problem = exc if not took else problem
+            problems.append(exc)
             continue
         seconds = _seconds(engine, clips, least, clock)
         took[way.name] = seconds
@@ -163,7 +163,8 @@ def fastest(
         if worse is not best:
             worse.close()
     if best is None:
-        raise problem
+        problems.append(ValueError("nothing here runs the encoder's graph: pip install openvino"))
+        raise problems[0]
     return best, took
 
 

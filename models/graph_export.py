@@ -74,14 +74,12 @@ def write_int8(source: Path, clips: Sequence[NDArray[np.uint8]], file: Path) -> 
     (T, H, W, C): they must be such as it will meet.
 
     Raises:
-        ValueError: NNCF is not installed, or there is no clip.
+        ImportError: NNCF is not installed.
+        ValueError: there is no clip.
     """
     if not clips:
         raise ValueError("int8 needs clips to be calibrated on, of real signers")
-    try:
-        import nncf
-    except ModuleNotFoundError as exc:
-        raise ValueError(f'int8 needs {exc.name}: pip install "livegloss[train]"') from exc
+    import nncf
     import onnx
     from nncf.onnx.quantization.backend_parameters import BackendParameters
 

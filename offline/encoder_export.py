@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,10 @@ class EncoderParts:
                 "--int8 is calibrated on real clips: give --calibrate INDEX.csv, the index of "
                 "offline.encode whose videos the head was trained on"
             )
+        if self.index is not None and not self.index.is_file():
+            raise ValueError(f"--calibrate {self.index}: no such file")
+        if self.int8 and find_spec("nncf") is None:
+            raise ValueError('--int8 needs nncf: pip install "livegloss[train]"')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
