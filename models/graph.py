@@ -20,6 +20,13 @@ from numpy.typing import NDArray
 FLOAT32 = "float32.onnx"  # the names of the files in a bundle's encoder/
 INT8 = "int8.onnx"
 RUNTIMES = ("openvino", "onnxruntime")
+WAYS = (  # to run the files: a runtime and a precision
+    "openvino-float32",
+    "openvino-bfloat16",
+    "openvino-int8",
+    "onnxruntime-float32",
+    "onnxruntime-int8",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +36,13 @@ class Candidate:
     runtime: str  # "openvino", "onnxruntime"
     precision: str  # "float32", "bfloat16", "int8"
     file: Path
+
+    @classmethod
+    def of(cls, way: str, folder: Path) -> Candidate:
+        """One of `WAYS` to run what is in `folder`."""
+        runtime, precision = way.split("-")
+        file = folder / (INT8 if precision == "int8" else FLOAT32)
+        return cls(runtime=runtime, precision=precision, file=file)
 
     @property
     def name(self) -> str:

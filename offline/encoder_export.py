@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models.bundle import ENCODER, IN_BUNDLE
-from models.graph import FLOAT32, INT8, Candidate, has_bfloat16, runtimes, spare_cores
+from models.graph import FLOAT32, INT8, WAYS, Candidate, has_bfloat16, runtimes, spare_cores
 from models.graph_export import write_encoder, write_int8
 from models.picture_encoder import PictureEncoder
 from models.schema import EncoderSpec
@@ -133,13 +133,11 @@ def _graphs(
 
 def _ways(folder: Path, int8: bool) -> Iterator[Candidate]:
     """All ways to run the graphs here, each of them once."""
-    for runtime in runtimes():
-        for precision in ("float32", "bfloat16", "int8"):
-            if precision == "bfloat16" and not (runtime == "openvino" and has_bfloat16()):
-                continue
-            if precision != "int8" or int8:
-                file = folder / (INT8 if precision == "int8" else FLOAT32)
-                yield Candidate(runtime=runtime, precision=precision, file=file)
+    missing = {name for name, there in (("bfloat16", has_bfloat16()), ("int8", int8)) if not there}
+    for way in WAYS:
+        candidate = Candidate.of(way, folder)
+        if candidate.runtime in runtimes() and candidate.precision not in missing:
+            yield candidate
 
 
 @torch.inference_mode()

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.engine import Pictures
-from models.graph import FLOAT32, INT8, Candidate, has_bfloat16, spare_cores
+from models.graph import FLOAT32, INT8, WAYS, Candidate, has_bfloat16, spare_cores
 from models.graph_engine import GraphEngine, candidates, fastest, open_graph_engine
 from models.schema import EncoderSpec
 from models.torch_engine import TorchEngine
@@ -35,21 +35,6 @@ def folder(spec: EncoderSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def way(folder: Path, name: str) -> Candidate:
-    runtime, precision = name.split("-")
-    file = folder / (INT8 if precision == "int8" else FLOAT32)
-    return Candidate(runtime=runtime, precision=precision, file=file)
-
-
-WAYS = (
-    "openvino-float32",
-    "openvino-bfloat16",
-    "openvino-int8",
-    "onnxruntime-float32",
-    "onnxruntime-int8",
-)
-
-
 def clip(seed: int, frames: int = 4) -> list[NDArray[np.uint8]]:
     return list(pictures(seed, SIDE, frames))
 
@@ -67,7 +52,7 @@ def clip(seed: int, frames: int = 4) -> list[NDArray[np.uint8]]:
 def test_gives_what_torch_gives(
     spec: EncoderSpec, folder: Path, name: str, difference: float, cosine: float
 ) -> None:
-    engine = GraphEngine(spec, way(folder, name), threads=1)
+    engine = GraphEngine(spec, Candidate.of(name, folder), threads=1)
     clips = [clip(seed) for seed in range(20, 24)]
     got, want = engine.encode(clips), TorchEngine(spec, "cpu").encode(clips)
     assert got.shape == want.shape == (4, 2, 32) and got.dtype == np.float32
@@ -81,7 +66,7 @@ def test_gives_what_torch_gives(
 def test_a_clip_is_the_same_alone_and_in_any_batch(
     spec: EncoderSpec, folder: Path, name: str
 ) -> None:
-    engine = GraphEngine(spec, way(folder, name), threads=spare_cores())
+    engine = GraphEngine(spec, Candidate.of(name, folder), threads=spare_cores())
     clips = [clip(seed) for seed in range(5)]
     together = engine.encode(clips)
     for one, among in zip(clips, together, strict=True):
@@ -93,15 +78,15 @@ def test_a_clip_is_the_same_alone_and_in_any_batch(
 def test_tokens(spec: EncoderSpec, tmp_path: Path) -> None:
     tokens = replace(spec, kind="vjepa2-tokens")
     make_graphs(tmp_path, tokens, int8=False)
-    got = GraphEngine(tokens, way(tmp_path, "openvino-float32")).encode([clip(1)])
+    got = GraphEngine(tokens, Candidate.of("openvino-float32", tmp_path)).encode([clip(1)])
     assert got.shape == (1, 8, 32)  # 2 steps of 2 x 2 patches
     np.testing.assert_allclose(got, TorchEngine(tokens, "cpu").encode([clip(1)]), atol=1e-4)
     with pytest.raises(ValueError, match=r"gives features \(8, 32\), which is no vjepa2 of 4"):
-        GraphEngine(spec, way(tmp_path, "openvino-float32"))
+        GraphEngine(spec, Candidate.of("openvino-float32", tmp_path))
 
 
 def test_clips_of_another_length_and_after_the_end(spec: EncoderSpec, folder: Path) -> None:
-    engine = GraphEngine(spec, way(folder, "openvino-float32"))
+    engine = GraphEngine(spec, Candidate.of("openvino-float32", folder))
     with pytest.raises(ValueError, match="6 frames, not 4"):
         engine.encode([clip(1), clip(2, frames=6)])
     engine.close()
@@ -119,7 +104,7 @@ def test_the_graph_of_another_encoder(spec: EncoderSpec, folder: Path, name: str
         with pytest.raises(
             ValueError, match=r"float32\.onnx: takes pictures \(4, 32, 32, 3\)"
         ) as e:
-            GraphEngine(wrong, way(folder, name))
+            GraphEngine(wrong, Candidate.of(name, folder))
         assert "\n" not in str(e.value)
 
 

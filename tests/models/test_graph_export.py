@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models import graph_export
-from models.graph import FLOAT32, INT8, Candidate
+from models.graph import FLOAT32, INT8, WAYS, Candidate
 from models.graph_engine import GraphEngine
 from models.vjepa2_weights import vjepa2_spec
 from tests.models.tiny_graphs import make_graphs, pictures
@@ -28,17 +28,11 @@ def test_weights_that_one_file_can_not_hold(
         f"{INT8}.data",
     ]
     clips = [list(pictures(1, 36))]
-    ways = [
-        (runtime, precision, tmp_path / "graphs" / file)
-        for runtime in ("openvino", "onnxruntime")
-        for precision, file in (("float32", FLOAT32), ("int8", INT8))
-    ]
-    features = [
-        GraphEngine(spec, Candidate(runtime=runtime, precision=precision, file=file)).encode(clips)
-        for runtime, precision, file in ways
-    ]
-    np.testing.assert_allclose(features[0], features[2], atol=1e-4)
-    np.testing.assert_allclose(features[1], features[3], atol=0.5)
+    got = {
+        way: GraphEngine(spec, Candidate.of(way, tmp_path / "graphs")).encode(clips) for way in WAYS
+    }
+    np.testing.assert_allclose(got["openvino-float32"], got["onnxruntime-float32"], atol=1e-4)
+    np.testing.assert_allclose(got["openvino-int8"], got["onnxruntime-int8"], atol=0.5)
 
 
 def test_int8_needs_clips(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from models.graph import FLOAT32, Candidate, open_graph
 from models.recognizer import Recognizer
 from models.vjepa2_weights import vjepa2_spec
 from models.window import windows
-from offline import encoder_export, export
+from offline import export
 from offline.agreement import compare
 from offline.real_clips import read_clips
 from offline.videos import read_video
@@ -115,7 +116,7 @@ def test_no_room(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     full = type("Usage", (), {"free": 1000})()
-    monkeypatch.setattr(encoder_export.shutil, "disk_usage", lambda path: full)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
     assert run(way, tmp_path / "bundle", "--with-encoder") == 2
     assert "MB are needed, 0 are free" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
