@@ -67,9 +67,10 @@ class ExportedEncoder:
 def export_encoder(
     spec: EncoderSpec, wanted: EncoderParts, folder: Path, head: nn.Module | None
 ) -> ExportedEncoder:
-    """Write the graphs of `spec` to `folder`, which must outlive the answer; torch is asked first.
+    """Write the graphs of `spec` to `folder`, and name all files that a bundle of it needs.
 
-    `head`: takes its features; its first answers should stay what they are.
+    Prints how each graph compares with torch. `head`: takes the features; for most clips its first
+    answer must stay what it is.
 
     Raises:
         ValueError: no V-JEPA 2, a graph differs from torch, or there are no clips for int8.
