@@ -34,7 +34,7 @@ _BUDGET_S = 6.0  # once trying has taken so long, the best so far is it
 _RUNS = 3  # of each engine, after one to warm up
 _HOPELESS = 1.5  # a first run so many times as slow as the best engine is not repeated
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class GraphEngine:
@@ -101,7 +101,7 @@ def open_graph_engine(spec: EncoderSpec, files: Sequence[Path]) -> Engine:
     clip = [noise.integers(0, 256, (side, side, 3), np.uint8) for _ in range(spec.frames)]
     best, took = fastest(ways, lambda way: GraphEngine(spec, way), [clip])
     figures = ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in took.items())
-    log.info("V-JEPA 2 runs by %s, %d threads; a clip took %s", best.name, spare_cores(), figures)
+    _log.info("V-JEPA 2 runs by %s, %d threads; a clip took %s", best.name, spare_cores(), figures)
     return best
 
 
@@ -152,7 +152,7 @@ def fastest(
         try:
             engine = open_engine(way)
         except ValueError as exc:
-            log.warning("%s", exc)
+            _log.warning("%s", exc)
             problems.append(exc)
             continue
         seconds = _seconds(engine, clips, least, clock)

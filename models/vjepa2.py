@@ -19,7 +19,7 @@ from models.graph import spare_cores
 from models.graph_engine import open_graph_engine
 from models.schema import Clip, Embedding, EncoderSpec, Features
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class VJEPA2Encoder:
@@ -96,7 +96,7 @@ def open_engine(spec: EncoderSpec, device: str, graphs: Sequence[Path] = ()) -> 
     except (ValueError, OSError) as exc:
         if device != "auto":
             raise ValueError(f"{device} runs the encoder's weights: {exc}") from exc
-        log.warning("the GPU is not used: %s", exc)
+        _log.warning("the GPU is not used: %s", exc)
         return open_graph_engine(spec, graphs)
 
 
