@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.engine import Pictures
+from models.engine import Pictures, on_host
 from models.graph import FLOAT32, INT8, WAYS, Candidate, has_bfloat16, spare_cores
 from models.graph_engine import GraphEngine, candidates, fastest, open_graph_engine
 from models.schema import EncoderSpec
@@ -54,7 +54,7 @@ def test_gives_what_torch_gives(
 ) -> None:
     engine = GraphEngine(spec, Candidate.of(name, folder), threads=1)
     clips = [clip(seed) for seed in range(20, 24)]
-    got, want = engine.encode(clips), TorchEngine(spec, "cpu").encode(clips)
+    got, want = engine.encode(clips), on_host(TorchEngine.open(spec, "cpu").encode(clips))
     assert got.shape == want.shape == (4, 2, 32) and got.dtype == np.float32
     assert np.abs(got - want).max() <= difference
     lengths = np.linalg.norm(got, axis=-1) * np.linalg.norm(want, axis=-1)
@@ -80,7 +80,9 @@ def test_tokens(spec: EncoderSpec, tmp_path: Path) -> None:
     make_graphs(tmp_path, tokens, int8=False)
     got = GraphEngine(tokens, Candidate.of("openvino-float32", tmp_path)).encode([clip(1)])
     assert got.shape == (1, 8, 32)  # 2 steps of 2 x 2 patches
-    np.testing.assert_allclose(got, TorchEngine(tokens, "cpu").encode([clip(1)]), atol=1e-4)
+    np.testing.assert_allclose(
+        got, on_host(TorchEngine.open(tokens, "cpu").encode([clip(1)])), atol=1e-4
+    )
     with pytest.raises(ValueError, match=r"gives features \(8, 32\), which is no vjepa2 of 4"):
         GraphEngine(spec, Candidate.of("openvino-float32", tmp_path))
 
