@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,11 +31,15 @@ from models.card import (
     check_glosses,
     spec_from,
 )
+from models.graph import FLOAT32, INT8
 from models.schema import EncoderSpec
 from models.space import EmbeddingSpace, pooled_space, trained_space
 
 BUILTIN = Path(__file__).parent / "builtin"
-IN_BUNDLE = "bundle:"  # an encoder source of this form is a folder inside the bundle
+IN_BUNDLE = "bundle:"  # an encoder source of this form is a folder or file inside the bundle
+ENCODER = "encoder"  # the folder of its checkpoint and its graphs, see `models.graph`
+
+GRAPHS = (f"{ENCODER}/{FLOAT32}", f"{ENCODER}/{INT8}")
 
 _MAX_JSON_BYTES = 4 << 20
 _MAX_HEAD_BYTES = 1 << 30
@@ -63,6 +67,7 @@ class Bundle:
     card: dict[str, Any]
     head_path: Path | None  # None: there is no trained head
     space: EmbeddingSpace  # where takes of taught signs are compared
+    graphs: tuple[Path, ...] = ()  # of the encoder, for CPUs; see `models.graph`
 
 
 def open_bundle(path: str | os.PathLike[str]) -> Bundle:
@@ -104,6 +109,7 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
         threshold=float(card["calibration"]["threshold"]),
         card=card,
         head_path=None if headless else root / HEAD,
+        graphs=tuple(root / name for name in GRAPHS if name in card["files"]),
         space=_space(root, card, glosses, encoder),
     )
 
@@ -114,6 +120,7 @@ def write_bundle(
     card: Mapping[str, Any],
     glosses: Sequence[str],
     files: Mapping[str, bytes | Path],
+    check: Callable[[Bundle], object] = lambda bundle: None,
 ) -> Bundle:
     """Write a bundle to folder `path` and open it again: all of it appears, or nothing.
 
@@ -122,6 +129,7 @@ def write_bundle(
         card: all fields but `format` and `files`, which are filled in here.
         glosses: in the order of the head's logits.
         files: path in the bundle -> its content, or the file to copy. `head.onnx` must be there.
+        check: given the new bundle before it takes its place; what it raises leaves the old one.
 
     Raises:
         BundleError: what was given makes no bundle, or `path` holds something else.
@@ -135,7 +143,7 @@ def write_bundle(
     try:
         fresh, old = scratch / "new", scratch / "old"
         _fill(fresh, card, glosses, files)
-        open_bundle(fresh)
+        check(open_bundle(fresh))
         if target.exists():
             target.rename(old)
         try:
@@ -198,10 +206,10 @@ def _encoder(root: Path, card: Mapping[str, Any]) -> EncoderSpec:
     spec = spec_from(card["encoder"])
     if not spec.source.startswith(IN_BUNDLE):
         return spec
-    folder = spec.source.removeprefix(IN_BUNDLE)
-    if not any(name.startswith(f"{folder}/") for name in card["files"]):
-        raise BundleError(f"{root / CARD}: `files` lists nothing in the encoder's folder {folder}")
-    return dataclasses.replace(spec, source=str(root / folder))
+    inside = spec.source.removeprefix(IN_BUNDLE)
+    if not any(name == inside or name.startswith(f"{inside}/") for name in card["files"]):
+        raise BundleError(f"{root / CARD}: `files` lists nothing in the encoder's folder {inside}")
+    return dataclasses.replace(spec, source=str(root / inside))
 
 
 def _space(

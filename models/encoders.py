@@ -6,6 +6,8 @@ The landmarks encoder runs without torch; V-JEPA 2 is imported when a bundle ask
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
 
 from models.schema import Encoder, EncoderSpec
 
@@ -13,10 +15,16 @@ KINDS = ("landmarks", "vjepa2", "vjepa2-tokens")
 
 
 def open_encoder(
-    spec: EncoderSpec, device: str = "auto", *, max_new_frames: int | None = None
+    spec: EncoderSpec,
+    device: str = "auto",
+    *,
+    graphs: Sequence[Path] = (),
+    max_new_frames: int | None = None,
 ) -> Encoder:
     """The encoder that `spec` describes, on `device` ("auto", "cpu", "cuda", "cuda:N").
 
+    `graphs`: exported from its weights, as a bundle that was checked lists them; a CPU runs the one
+    that is fastest there. Without them the weights answer, the same on each machine.
     `max_new_frames` bounds what an encoder that works frame by frame does for one clip, so that a
     machine that has fallen behind catches up; None: it looks at every frame.
 
@@ -31,7 +39,7 @@ def open_encoder(
     if spec.kind in ("vjepa2", "vjepa2-tokens"):
         from models.vjepa2 import VJEPA2Encoder
 
-        return VJEPA2Encoder.open(spec, device)
+        return VJEPA2Encoder.open(spec, device, graphs)
     raise ValueError(f"no encoder of kind {spec.kind!r}; there are {', '.join(KINDS)}")
 
 

@@ -75,7 +75,9 @@ class Recognizer:
         cls, bundle: Bundle, device: str = "auto", *, max_new_frames: int | None = None
     ) -> Recognizer:
         """As `open`, of a bundle that is open already: on several devices it is checked once."""
-        encoder = open_encoder(bundle.encoder, device, max_new_frames=max_new_frames)
+        encoder = open_encoder(
+            bundle.encoder, device, graphs=bundle.graphs, max_new_frames=max_new_frames
+        )
         try:
             # The head computes where the features are: alone it gains nothing from a GPU.
             head = Classifier(bundle, encoder.device) if bundle.head_path else None

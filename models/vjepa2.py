@@ -8,10 +8,18 @@ Kind "vjepa2" gives the mean of a time step's patches, (T/2, D); "vjepa2-tokens"
 
 from __future__ import annotations
 
+import ctypes
+import logging
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from models.engine import Engine, on_host
+from models.graph import spare_cores
+from models.graph_engine import open_graph_engine
 from models.schema import Clip, Embedding, EncoderSpec, Features
+
+_log = logging.getLogger(__name__)
 
 
 class VJEPA2Encoder:
@@ -22,15 +30,17 @@ class VJEPA2Encoder:
         self._engine = engine
 
     @classmethod
-    def open(cls, spec: EncoderSpec, device: str = "auto") -> VJEPA2Encoder:
-        """The encoder that `spec` pins, on `device`.
+    def open(
+        cls, spec: EncoderSpec, device: str = "auto", graphs: Sequence[Path] = ()
+    ) -> VJEPA2Encoder:
+        """The encoder that `spec` pins, on `device`; `graphs`: see `models.encoders.open_encoder`.
 
         Raises:
             OSError: its checkpoint is not there.
             ValueError: it is not the one that `spec` pins, there is no such device, or a package is
                 missing.
         """
-        return cls(spec, open_engine(spec, device))
+        return cls(spec, open_engine(spec, device, graphs))
 
     @property
     def spec(self) -> EncoderSpec:
@@ -69,12 +79,28 @@ class VJEPA2Encoder:
         self._engine.close()
 
 
-def open_engine(spec: EncoderSpec, device: str) -> Engine:
+def open_engine(spec: EncoderSpec, device: str, graphs: Sequence[Path] = ()) -> Engine:
     """The engine that runs `spec` best on `device`. Imports only what that engine needs.
+
+    A GPU takes the weights. A CPU takes the fastest of `graphs`; where there is none, the weights.
 
     Raises:
         OSError, ValueError: see `VJEPA2Encoder.open`.
     """
+    if not graphs:
+        return _torch_engine(spec, device)
+    if device == "cpu" or (device == "auto" and not has_gpu()):
+        return open_graph_engine(spec, graphs)
+    try:
+        return _torch_engine(spec, "cuda" if device == "auto" else device)
+    except (ValueError, OSError) as exc:
+        if device != "auto":
+            raise ValueError(f"{device} runs the encoder's weights: {exc}") from exc
+        _log.warning("the GPU is not used: %s", exc)
+        return open_graph_engine(spec, graphs)
+
+
+def _torch_engine(spec: EncoderSpec, device: str) -> Engine:
     try:
         from models.torch_engine import TorchEngine
     except ModuleNotFoundError as exc:
@@ -83,4 +109,21 @@ def open_engine(spec: EncoderSpec, device: str) -> Engine:
         raise ValueError(
             f'this model needs {exc.name}: pip install "livegloss[gpu]", or use --model builtin'
         ) from exc
-    return TorchEngine.open(spec, device)
+    engine = TorchEngine.open(spec, device)
+    if engine.device == "cpu":
+        sys.modules["torch"].set_num_threads(spare_cores())
+    return engine
+
+
+def has_gpu() -> bool:
+    """True where the driver of NVIDIA shows a GPU. Without torch, which takes seconds to import."""
+    for name in ("libcuda.so.1", "nvcuda.dll"):
+        try:
+            driver = ctypes.CDLL(name)
+        except OSError:
+            continue
+        count = ctypes.c_int()
+        return (
+            driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+        ) and count.value > 0
+    return False

@@ -72,12 +72,19 @@ def _whole(encoder: Encoder, path: Path, variant: str) -> Embedded:
     return Embedded(variant=variant, rows=np.concatenate(rows), frames=seen)
 
 
-def _middle(encoder: Encoder, path: Path, variants: Sequence[str]) -> list[Embedded]:
-    """The window in the middle; a short one begins with repeats, as live."""
-    spec = encoder.spec
+def middle_window(path: Path, spec: EncoderSpec) -> tuple[Frame, ...]:
+    """The frames of the window in the middle; a short video's begins with repeats, as live.
+
+    Raises:
+        VideoError: see `embed`.
+    """
     first = max(0, (_count_ticks(path, spec) - spec.frames) // 2)
     frames = tuple(_ticks(path, spec, first=first, count=spec.frames))
-    frames = (frames[0],) * (spec.frames - len(frames)) + frames
+    return (frames[0],) * (spec.frames - len(frames)) + frames
+
+
+def _middle(encoder: Encoder, path: Path, variants: Sequence[str]) -> list[Embedded]:
+    frames = middle_window(path, encoder.spec)
     unlike = list(dict.fromkeys(frames))
     clips = []
     for variant in variants:

@@ -6,9 +6,11 @@
     .pt + card -> ONNX with free batch and time axes -> held against torch -> bundle
 
 The ONNX file must answer as torch does, for several lengths and with padding, or nothing is
-written. `--with-encoder` puts a V-JEPA 2 checkpoint into the bundle, which then needs nothing else.
-With `--encoder` instead of `--model` the bundle has no trained head: it knows what it is taught.
-The last line of stdout is one JSON object.
+written. `--with-encoder` puts V-JEPA 2 into the bundle, which then needs nothing else: its
+checkpoint, for GPUs, and its graph, which CPUs run without torch; `--with-encoder graph` or
+`weights` only one of them. `--int8 --calibrate INDEX.csv` adds the graph in 8 bits. With
+`--encoder` instead of `--model` the bundle has no trained head: it knows what it is taught. The
+last line of stdout is one JSON object.
 """
 
 from __future__ import annotations
@@ -16,12 +18,11 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import logging
 import platform
 import sys
 import tempfile
-import warnings
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from models.bundle import IN_BUNDLE, Bundle, write_bundle
+from models.bundle import Bundle, write_bundle
 from models.card import BACKGROUND, HEAD, NO_HEAD, spec_as_card, spec_from
 from models.classifier import Classifier
 from models.encoders import encoder_spec
+from models.graph_export import write_onnx
 from models.heads import Answer
+from models.recognizer import Recognizer
 from offline.checkpoint import load_checkpoint
+from offline.encoder_export import PARTS, EncoderParts, export_encoder
 
 _TOLERANCE = 1e-4  # of a logit; measured 1e-6
 _ONLY_HERE = ("glosses", "classes", "files", "format")  # what the bundle keeps elsewhere
@@ -54,11 +58,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     what.add_argument("--encoder", help="landmarks or vjepa2:PATH, to be taught signs live")
     add("--out", type=Path, required=True, help="the bundle's folder")
     add("--name", help="the bundle's name (the card's)")
-    add("--with-encoder", action="store_true", help="put the encoder's checkpoint into the bundle")
+    add("--with-encoder", nargs="?", const="both", choices=PARTS, help="put the encoder in (both)")
+    add("--int8", action="store_true", help="and its graph in 8 bits; needs --calibrate")
+    add("--calibrate", type=Path, metavar="INDEX.csv", help="whose videos calibrate and check it")
+    add("--clips", type=int, default=32, help="so many calibrate, and as many others check (32)")
     add("--hop-s", type=float, default=0.1, help="seconds between windows, for --encoder")
     options = parser.parse_args(argv)
-    how = {"name": options.name, "with_encoder": options.with_encoder}
     try:
+        how = {"name": options.name, "encoder_parts": _encoder_parts(options)}
         if options.encoder:
             bundle = export_untrained(options.encoder, options.out, options.hop_s, **how)
             print(json.dumps({"bundle": str(bundle.path), "name": bundle.name, "glosses": 0}))
@@ -84,13 +91,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def export(
-    model: Path, out: Path, *, name: str | None = None, with_encoder: bool = False
+    model: Path,
+    out: Path,
+    *,
+    name: str | None = None,
+    encoder_parts: EncoderParts | None = None,
 ) -> tuple[Bundle, float]:
     """Write the bundle and open it; also the largest difference between ONNX and torch.
 
     Raises:
-        ValueError: the head can't be read, differs in ONNX, or its card makes no bundle.
-        OSError: the encoder's files are not there.
+        ValueError: the head can't be read, differs in ONNX, or its card makes no bundle; or so for
+            the encoder.
+        OSError: the encoder's files are not there, or there is no room.
     """
     checkpoint = load_checkpoint(model)
     head, trained = checkpoint.head, checkpoint.card
@@ -100,31 +112,29 @@ def export(
     difference = parity(head, content, spec.dim, steps)
     card = {key: value for key, value in trained.items() if key not in _ONLY_HERE}
     files: dict[str, bytes | Path] = {HEAD: content, BACKGROUND: _npy(checkpoint.background)}
-    if with_encoder:
-        files |= _encoder_files(spec.source)
-        card["encoder"] = {**card["encoder"], "source": f"{IN_BUNDLE}encoder"}
     if name:
         card["name"] = name
-    bundle = write_bundle(out, card=card, glosses=trained["glosses"], files=files)
-    Classifier(bundle, "cpu")  # as the live half will: the head must fit its card
-    return bundle, difference
+    return _write(out, card, trained["glosses"], files, encoder_parts, head), difference
 
 
 def export_untrained(
-    encoder: str, out: Path, hop_s: float, *, name: str | None = None, with_encoder: bool = False
+    encoder: str,
+    out: Path,
+    hop_s: float,
+    *,
+    name: str | None = None,
+    encoder_parts: EncoderParts | None = None,
 ) -> Bundle:
     """Write a bundle of an encoder alone, and open it.
 
     Raises:
         ValueError: there is no such encoder, or it makes no bundle.
-        OSError: its files are not there.
+        OSError: its files are not there, or there is no room.
     """
     spec = encoder_spec(encoder, None, None)
-    files = _encoder_files(spec.source) if with_encoder else {}
-    source = {"source": f"{IN_BUNDLE}encoder"} if with_encoder else {}
     card = {
         "name": name or f"untrained-{spec.kind}",
-        "encoder": {**spec_as_card(spec), **source},
+        "encoder": spec_as_card(spec),
         "head": {"kind": NO_HEAD, "args": {}, "idle": True},
         "window_s": spec.window_s,
         "hop_s": hop_s,
@@ -135,7 +145,54 @@ def export_untrained(
         "versions": {"python": platform.python_version()},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return write_bundle(out, card=card, glosses=[], files=files)
+    return _write(out, card, [], {}, encoder_parts, None)
+
+
+def _write(
+    out: Path,
+    card: dict[str, Any],
+    glosses: Sequence[str],
+    files: dict[str, bytes | Path],
+    encoder_parts: EncoderParts | None,
+    head: nn.Module | None,
+) -> Bundle:
+    """Write the bundle with the `encoder_parts`, if any; the card tells how its graphs compare."""
+    if encoder_parts is None:
+        return write_bundle(out, card=card, glosses=glosses, files=files, check=_opens)
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    # Beside the bundle: /tmp is small on many machines, and a graph may have 4 GB.
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.absolute().parent) as scratch:
+        spec = spec_from(card["encoder"])
+        made = export_encoder(spec, encoder_parts, Path(scratch), head)
+        graphs = {"graphs": [asdict(one) for one in made.agreements]} if made.agreements else {}
+        card = {
+            **card,
+            "encoder": {**card["encoder"], "source": made.source},
+            "metrics": {**card["metrics"], **graphs},
+        }
+        files = {**files, **made.files}
+        return write_bundle(out, card=card, glosses=glosses, files=files, check=_opens)
+
+
+def _opens(bundle: Bundle) -> None:
+    """Open `bundle` as the live half will: its head must fit its card, and so must its graphs."""
+    if bundle.graphs:
+        Recognizer.open(bundle.path, "cpu").close()
+    elif bundle.head_path:
+        Classifier(bundle, "cpu")
+
+
+def _encoder_parts(options: argparse.Namespace) -> EncoderParts | None:
+    if options.with_encoder is None:
+        if options.int8 or options.calibrate:
+            raise ValueError("--int8 and --calibrate go with --with-encoder")
+        return None
+    return EncoderParts(
+        parts=options.with_encoder,
+        int8=options.int8,
+        index=options.calibrate,
+        clips=options.clips,
+    )
 
 
 def _npy(rows: NDArray[np.float32]) -> bytes:
@@ -148,27 +205,10 @@ def _npy(rows: NDArray[np.float32]) -> bytes:
 def to_onnx(head: nn.Module, dim: int) -> bytes:
     """`head` as one ONNX file: features (B, T, dim), mask (B, T) -> the head's `Answer`."""
     features, mask = _sample(3, 9, dim, np.random.default_rng(0))
-    batch, time = torch.export.Dim("B"), torch.export.Dim("T")
-    quiet = logging.getLogger("torch.onnx")
-    level = quiet.level
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own deprecations
-        quiet.setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = {"features": features, "mask": mask}
         file = Path(folder) / HEAD
-        try:
-            torch.onnx.export(
-                head.eval(),
-                (features, mask),
-                file,
-                input_names=["features", "mask"],
-                output_names=list(Answer._fields),
-                dynamic_shapes=({0: batch, 1: time}, {0: batch, 1: time}),
-                external_data=False,
-                dynamo=True,
-                verbose=False,
-            )
-        finally:
-            quiet.setLevel(level)
+        write_onnx(head, inputs, Answer._fields, {0: "B", 1: "T"}, file)
         return file.read_bytes()
 
 
@@ -205,15 +245,6 @@ def _sample(
     features = torch.from_numpy(draw.normal(size=(batch, length, dim)).astype(np.float32))
     lengths = torch.tensor([max(1, length - i) for i in range(batch)])
     return features, torch.arange(length)[None] < lengths[:, None]
-
-
-def _encoder_files(source: str) -> dict[str, bytes | Path]:
-    folder = Path(source)
-    found = [folder / "config.json", *sorted(folder.glob("*.safetensors*"))]
-    if not folder.is_dir() or not all(file.is_file() for file in found):
-        raise ValueError(f"--with-encoder: {source} is no folder with a checkpoint in it")
-    files: dict[str, Any] = {f"encoder/{file.name}": file for file in found}
-    return files
 
 
 if __name__ == "__main__":

@@ -64,6 +64,46 @@ def test_the_live_path_on_a_cpu_needs_neither_torch_nor_transformers() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_vjepa2_runs_on_a_cpu_without_torch(way: Path) -> None:
+    """By its graph, although torch is installed and the bundle holds the weights too."""
+    code = (
+        "import sys\n"
+        "from models.recognizer import Recognizer\n"
+        "recognizer = Recognizer.open(sys.argv[1], 'cpu')\n"
+        "recognizer.warm()\n"
+        "assert recognizer.spec.kind == 'vjepa2' and recognizer.bundle.graphs\n"
+        "print(sorted({'torch', 'transformers', 'onnx', 'nncf'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(way / "bundle")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+def test_openvino_and_nncf_do_not_call_home() -> None:
+    """Both would post events to Google Analytics by a package that is installed with them."""
+    code = (
+        "import importlib.util, sys\n"
+        "assert importlib.util.find_spec('openvino_telemetry'), 'it is not even here'\n"
+        "import models.network, nncf, nncf.telemetry\n"
+        "from openvino.tools.ovc import telemetry_utils\n"
+        "print(telemetry_utils.tm.__name__, type(nncf.telemetry.telemetry).__name__)\n"
+        "print([name for name in sys.modules if name.startswith('openvino_telemetry.')])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    stub, sent = done.stdout.splitlines()
+    assert stub == "openvino.tools.ovc.telemetry_stub MagicMock"
+    assert sent == "[]"
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_foreign_package_has_our_name(package: str) -> None:
     owners = importlib.metadata.packages_distributions()

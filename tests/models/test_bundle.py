@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.bundle import BundleError, open_bundle, write_bundle
+from models.bundle import Bundle, BundleError, open_bundle, write_bundle
 from tests.models.bundles import SPEC, small_bundle, small_card
 from tests.models.heads_onnx import mean_head
 
@@ -157,7 +157,34 @@ def test_an_encoder_that_travels_along(tmp_path: Path) -> None:
     files: dict[str, bytes | Path] = {"head.onnx": head, "encoder/weights.bin": b"123"}
     write_bundle(tmp_path / "b", card=card, glosses=["a", "b"], files=files)
     (tmp_path / "b").rename(tmp_path / "moved")
-    source = Path(open_bundle(tmp_path / "moved").encoder.source)
+    bundle = open_bundle(tmp_path / "moved")
+    source = Path(bundle.encoder.source)
     assert (source / "weights.bin").read_bytes() == b"123"
+    assert bundle.graphs == ()
+    card["encoder"]["source"] = "bundle:encoder/weights.bin"  # a file, with a graph beside it
+    files["encoder/float32.onnx"] = b"graph"
+    bundle = write_bundle(tmp_path / "c", card=card, glosses=["a", "b"], files=files)
+    assert Path(bundle.encoder.source).read_bytes() == b"123"
+    assert bundle.graphs == (bundle.path / "encoder" / "float32.onnx",)
     with pytest.raises(BundleError, match="encoder's folder"):
         write_bundle(tmp_path / "b", card=card, glosses=["a", "b"], files={"head.onnx": head})
+
+
+def test_what_does_not_pass_the_check_leaves_the_old_bundle(tmp_path: Path) -> None:
+    before = small_bundle(tmp_path / "b")
+
+    def check(bundle: Bundle) -> None:
+        assert bundle.hop_s == 0.5 and bundle.head_path and bundle.head_path.is_file()
+        raise BundleError("the graph does not open")
+
+    files: dict[str, bytes | Path] = {"head.onnx": b"head"}
+    with pytest.raises(BundleError, match="does not open"):
+        write_bundle(
+            tmp_path / "b",
+            card=small_card(hop_s=0.5),
+            glosses=["a", "b"],
+            files=files,
+            check=check,
+        )
+    assert open_bundle(tmp_path / "b") == before
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]

@@ -10,18 +10,28 @@ import pytest
 import torch
 from transformers import VJEPA2Model
 
+from models import vjepa2
 from models.encoders import open_encoder
+from models.engine import on_host
+from models.graph import spare_cores
 from models.preprocess import preprocess
 from models.schema import Clip, Frame
 from models.torch_engine import TorchEngine
-from models.vjepa2 import VJEPA2Encoder
+from models.vjepa2 import VJEPA2Encoder, open_engine
 from models.vjepa2_weights import vjepa2_spec
+from tests.models.tiny_graphs import make_graphs
 from tests.models.tiny_vjepa2 import make_checkpoint
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_checkpoint(tmp_path_factory.mktemp("vjepa2"))
+
+
+@pytest.fixture(scope="module")
+def graphs(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    spec = vjepa2_spec(str(checkpoint), frames=4)
+    return make_graphs(tmp_path_factory.mktemp("graphs"), spec, int8=False)
 
 
 def clip(seed: int, frames: int = 4) -> Clip:
@@ -111,6 +121,37 @@ def test_cut_weights(tmp_path: Path) -> None:
     spec = vjepa2_spec(str(tmp_path), frames=4)
     with pytest.raises(OSError, match="can't load its weights"):
         VJEPA2Encoder.open(spec, "cpu")
+
+
+def test_a_cpu_runs_the_graph_where_there_is_one(
+    checkpoint: Path, graphs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = vjepa2_spec(str(checkpoint), frames=4)
+    want = open_engine(spec, "cpu")
+    assert want.name == "torch float32"
+    assert torch.get_num_threads() == spare_cores()  # media has the rest
+    pictures = [frame.image for frame in clip(1).frames]
+    monkeypatch.setattr(vjepa2, "has_gpu", lambda: False)
+    for device in ("cpu", "auto"):
+        engine = open_engine(spec, device, graphs)
+        assert "torch" not in engine.name and engine.device == "cpu"
+        got, exact = (on_host(one.encode([pictures])) for one in (engine, want))
+        np.testing.assert_allclose(got, exact, atol=0.2)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="what happens where there is no GPU")
+def test_a_gpu_that_torch_can_not_use(
+    checkpoint: Path,
+    graphs: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    spec = vjepa2_spec(str(checkpoint), frames=4)
+    monkeypatch.setattr(vjepa2, "has_gpu", lambda: True)
+    assert open_engine(spec, "auto", graphs).device == "cpu"
+    assert "the GPU is not used: there is no cuda here" in caplog.text
+    with pytest.raises(ValueError, match="cuda:0 runs the encoder's weights: there is no cuda:0"):
+        open_engine(spec, "cuda:0", graphs)
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "tpu", "mps"])

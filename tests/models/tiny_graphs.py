@@ -1,0 +1,34 @@
+"""Makes the graphs of a tiny V-JEPA 2 encoder, as `offline.export --with-encoder` does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.graph import FLOAT32, INT8
+from models.graph_export import write_encoder, write_int8
+from models.picture_encoder import PictureEncoder
+from models.schema import EncoderSpec
+from models.vjepa2_weights import load_weights
+
+CROP = 32  # px, see `tests.models.tiny_vjepa2`
+
+
+def pictures(seed: int, side: int = CROP, frames: int = 4) -> NDArray[np.uint8]:
+    """(T, H, W, C) A random colour and noise."""
+    draw = np.random.default_rng(seed)
+    colour = draw.integers(40, 216, 3)
+    return (colour + draw.integers(-40, 40, (frames, side, side, 3))).astype(np.uint8)
+
+
+def make_graphs(folder: Path, spec: EncoderSpec, *, int8: bool = True) -> list[Path]:
+    """Write float32.onnx, and int8.onnx calibrated on eight clips, to `folder`."""
+    encoder = PictureEncoder(load_weights(spec, torch.float32), pooled=spec.kind == "vjepa2")
+    files = write_encoder(encoder, folder / FLOAT32)
+    if int8:
+        clips = [pictures(seed, frames=spec.frames) for seed in range(8)]
+        files += write_int8(folder / FLOAT32, clips, folder / INT8)
+    return files
