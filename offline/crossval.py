@@ -22,9 +22,10 @@ from models.schema import EncoderSpec
 from offline.answers import clip_answer, clip_logits, predictions
 from offline.examples import Example, Vocabulary, scored, vocabulary
 from offline.labels import EXTRA, IDLE
+from offline.recipe import TrainSettings
 from offline.scores import calibration_error, ranks, share_within
+from offline.selection import learn
 from offline.splits import grouped_folds, refuse_straddling
-from offline.trainer import TrainSettings, fit_heads, lessons
 
 _T = TypeVar("_T")
 
@@ -111,8 +112,8 @@ def train_head(
     """A head for `glosses`, trained on `train` as the plan says, in evaluation mode."""
     torch.set_num_threads(plan.threads)
     words = vocabulary(train, glosses, plan.open_set)
-    heads = fit_heads(lessons(train, words, plan.spec, plan.settings), plan.settings)
-    return Committee(heads, len(glosses), words.classes).eval(), words
+    fitted = learn(train, words, plan.spec, plan.hop_s, plan.settings)
+    return Committee([one.head for one in fitted], len(glosses), words.classes).eval(), words
 
 
 def _run_fold(
