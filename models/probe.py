@@ -67,11 +67,16 @@ class AttentiveProbe(nn.Module):
         for weight in self.parameters():
             if weight.ndim > 1:
                 nn.init.trunc_normal_(weight, std=0.02)
-        lasts = [
-            layer for block in self.blocks for layer in (block.self_attn.out_proj, block.linear2)
+        pairs = [
+            *(
+                (block.get_submodule("self_attn.out_proj"), block.get_submodule("linear2"))
+                for block in self.blocks
+            ),
+            (self.look.out_proj, self.after[-1]),
         ]
-        for i, layer in enumerate((*lasts, self.look.out_proj, self.after[-1])):
-            layer.weight.div_((2 * (i // 2 + 1)) ** 0.5)
+        for depth, pair in enumerate(pairs, 1):
+            for layer in pair:
+                layer.get_parameter("weight").div_((2 * depth) ** 0.5)
 
     def forward(self, features: Tensor, mask: Tensor) -> Answer:
         x = features.masked_fill(~mask[..., None], 0.0)  # B, T, D

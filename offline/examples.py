@@ -41,6 +41,7 @@ class Example:
     split: str  # as labelled: train, val, test, extra or nothing
     variant: str
     stored: NDArray[np.floating] | StoredRows  # (T, D)
+    path: Path | None = None  # of the video, as `offline.encode` saw it
 
     @property
     def rows(self) -> NDArray[np.float32]:
@@ -75,14 +76,16 @@ def read_examples(index: str | os.PathLike[str]) -> list[Example]:
 
 
 def _example(index: Path, line: dict[str, str]) -> Example:
+    video = (line.get("video") or "").strip()
     return Example(
         video_id=line["video_id"],
-        video=Path((line.get("video") or "").strip() or line["video_id"]).name,
+        video=Path(video or line["video_id"]).name,
         gloss=line["gloss"].strip(),
         group=(line.get("signer") or "").strip() or f"video:{line['video_id']}",
         split=(line.get("split") or "").strip(),
         variant=(line.get("variant") or "").strip() or ORIGINAL,
         stored=StoredRows.of(index.parent / line["path_to_npy_file"]),
+        path=Path(video) if video else None,
     )
 
 

@@ -46,7 +46,9 @@ class StoredRows:
             raise ValueError(f"{path}: has numbers that are not finite")
         return stored
 
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[np.generic]:
+    def __array__(
+        self, dtype: DTypeLike | None = None, copy: bool | None = None
+    ) -> NDArray[np.generic]:
         count = math.prod(self.shape)
         try:
             numbers = np.fromfile(self.path, self.dtype, count, offset=self.offset)

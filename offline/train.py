@@ -2,7 +2,8 @@
 
     python -m offline.train --index embeddings/index.csv --batch 32 --epochs 10 --lr 1e-4
 
-    index.csv + .npy -> [examples] -> [leaks] -> [trainer] -> models/gloss_classifier_<time>.pt and .json
+    index.csv + .npy -> [examples] -> [leaks] -> [selection] -> [trainer]
+                     -> models/gloss_classifier_<time>.pt and .json
 
 Beside the head it draws its loss and, for clips kept out, its confusions as PNG. The last line of
 stdout is one JSON object.
@@ -36,11 +37,12 @@ from offline.crossval import (
     to_score,
 )
 from offline.examples import Example, vocabulary
+from offline.fingerprints import complete_fingerprints
 from offline.labels import IDLE
+from offline.leaks import refuse_leaks, videos_of
 from offline.options import add_training_options, plan_from
 from offline.plots import draw_confusion, draw_loss
 from offline.selection import learn
-from offline.splits import refuse_straddling
 from offline.takes import background
 
 _FOLDS = 5
@@ -81,6 +83,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     train, test = _split(args, examples, glosses)
     train = [e for e in train if e.group not in left_out]
     test = [e for e in test if e.group not in left_out]
+    if test:
+        _look_for_leaks(args, train, test)
     words = vocabulary(train, glosses, args.open_set)
     print(
         f"{len(train)} clips to train on, {len(test)} kept out; {len(glosses)} glosses, "
@@ -227,6 +231,20 @@ def _read_json(path: str) -> dict[str, Any]:
     return value
 
 
+def _look_for_leaks(
+    args: argparse.Namespace, train: Sequence[Example], test: Sequence[Example]
+) -> None:
+    """Raise ValueError for what stands on both sides; tell what could not be compared."""
+    videos = videos_of([*train, *test])
+    prints = complete_fingerprints(
+        Path(args.index).parent, videos, lambda line: print(line, file=sys.stderr)
+    )
+    refuse_leaks(train, test, prints, grouped=args.split != "official")
+    unknown = {e.video_id for e in (*train, *test)} - prints.keys()
+    if unknown:
+        print(f"{len(unknown)} videos were not there to be compared: copies are not found")
+
+
 def _split(
     args: argparse.Namespace, examples: Sequence[Example], glosses: Sequence[str]
 ) -> tuple[list[Example], list[Example]]:
@@ -241,7 +259,6 @@ def _split(
     if args.split == "official":
         train = [e for e in examples if e.split in ("train", "extra")]
         test = [e for e in examples if e.split in ("val", "test")]
-        refuse_straddling([e.video_id for e in train], [e.video_id for e in test])
         return train, test
     if not 0 <= args.fold < _FOLDS:
         raise ValueError(f"--fold must be 0 to {_FOLDS - 1}")

@@ -156,7 +156,7 @@ def test_the_probe_learns_which_step_counts() -> None:
     for _ in range(60):
         loss = nn.functional.cross_entropy(probe(rows, mask).logits, labels)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     answer = probe.eval()(rows, mask)
     assert (answer.logits.argmax(1) == labels).all()
