@@ -68,12 +68,10 @@ class AttentiveProbe(nn.Module):
             if weight.ndim > 1:
                 nn.init.trunc_normal_(weight, std=0.02)
         pairs = [
-            *(
-                (block.get_submodule("self_attn.out_proj"), block.get_submodule("linear2"))
-                for block in self.blocks
-            ),
-            (self.look.out_proj, self.after[-1]),
+            (block.get_submodule("self_attn.out_proj"), block.get_submodule("linear2"))
+            for block in self.blocks
         ]
+        pairs.append((self.look.out_proj, self.after[-1]))
         for depth, pair in enumerate(pairs, 1):
             for layer in pair:
                 layer.get_parameter("weight").div_((2 * depth) ** 0.5)

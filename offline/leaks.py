@@ -16,8 +16,10 @@ import numpy as np
 from offline.examples import Example
 from offline.fingerprints import Fingerprint, likeness, looks
 
-_ALIKE = 0.9  # `likeness` of two clips that are called one recording; docs/leaks.md says why
+_ALIKE = 0.95  # `likeness` of two clips that are called one recording; docs/leaks.md says why
 _LIKELY = (0.9, 0.7)  # cosine of mean pictures, and of where they move: below, not compared
+LABELS = "mend split or signer in the labels"
+COPIES = "give both one signer in the labels, or --copies leave-out: train without its copies"
 _NAMED = 5  # rows that an error names
 _BLOCK = 1024  # clips compared at once
 
@@ -36,7 +38,7 @@ def refuse_leaks(
     _refuse("one video", _shared(train, test, lambda e: e.video_id))
     if grouped:
         _refuse("one signer group", _shared(train, test, lambda e: e.group))
-    _refuse("one recording under two ids", twins(train, test, prints))
+    _refuse("one recording under two ids", twins(train, test, prints), COPIES)
 
 
 def twins(
@@ -77,13 +79,12 @@ def _shared(
     return [(ours[k], theirs[k]) for k in sorted(ours.keys() & theirs.keys())]
 
 
-def _refuse(what: str, pairs: Sequence[tuple[Example, Example]]) -> None:
+def _refuse(what: str, pairs: Sequence[tuple[Example, Example]], advice: str = LABELS) -> None:
     if pairs:
         named = "; ".join(f"{_row(a)} and {_row(b)}" for a, b in pairs[:_NAMED])
         more = f"; {len(pairs) - _NAMED} more" if len(pairs) > _NAMED else ""
         raise ValueError(
-            f"{what} in both train and test, so scores would lie: {named}{more}. "
-            "Mend split or signer in the labels, or leave one of each out"
+            f"{what} in both train and test, so scores would lie: {named}{more}. {advice}"
         )
 
 

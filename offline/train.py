@@ -39,7 +39,7 @@ from offline.crossval import (
 from offline.examples import Example, vocabulary
 from offline.fingerprints import complete_fingerprints
 from offline.labels import IDLE
-from offline.leaks import refuse_leaks, videos_of
+from offline.leaks import refuse_leaks, twins, videos_of
 from offline.options import add_training_options, plan_from
 from offline.plots import draw_confusion, draw_loss
 from offline.selection import learn
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     train = [e for e in train if e.group not in left_out]
     test = [e for e in test if e.group not in left_out]
     if test:
-        _look_for_leaks(args, train, test)
+        train = _without_leaks(args, train, test)
     words = vocabulary(train, glosses, args.open_set)
     print(
         f"{len(train)} clips to train on, {len(test)} kept out; {len(glosses)} glosses, "
@@ -185,6 +185,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--hold-out-groups", help="signers to keep out, with commas between")
     parser.add_argument("--leave-out", help="signers neither to train on nor to score")
+    parser.add_argument(
+        "--copies",
+        choices=("refuse", "leave-out", "allow"),
+        default="refuse",
+        help="of kept-out videos among those to train on, under another id",
+    )
     parser.add_argument("--card", help="JSON file with fields for the card: name, data, licence …")
     parser.add_argument("--report", help="JSON report of offline.evaluate: calibration and figures")
     parser.add_argument("--threshold", type=float, help="probability at which a gloss counts, live")
@@ -231,18 +237,27 @@ def _read_json(path: str) -> dict[str, Any]:
     return value
 
 
-def _look_for_leaks(
+def _without_leaks(
     args: argparse.Namespace, train: Sequence[Example], test: Sequence[Example]
-) -> None:
-    """Raise ValueError for what stands on both sides; tell what could not be compared."""
+) -> list[Example]:
+    """What to train on. Raises ValueError for what stands on both sides."""
+    grouped = args.split != "official" or args.hold_out_groups is not None
+    refuse_leaks(train, test, {}, grouped=grouped)
+    if args.copies == "allow":
+        return list(train)
     videos = videos_of([*train, *test])
     prints = complete_fingerprints(
         Path(args.index).parent, videos, lambda line: print(line, file=sys.stderr)
     )
-    refuse_leaks(train, test, prints, grouped=args.split != "official")
     unknown = {e.video_id for e in (*train, *test)} - prints.keys()
     if unknown:
         print(f"{len(unknown)} videos were not there to be compared: copies are not found")
+    if args.copies == "refuse":
+        refuse_leaks(train, test, prints, grouped=grouped)
+        return list(train)
+    copies = {ours.video_id for ours, _ in twins(train, test, prints)}
+    print(f"{len(copies)} videos left out: they are copies of what is kept out")
+    return [e for e in train if e.video_id not in copies]
 
 
 def _split(
