@@ -19,7 +19,7 @@ from offline.recipe import TrainSettings
 from offline.splits import grouped_folds
 from offline.trainer import Fitted, Progress, Score, fit_heads
 
-_FOLDS = 5  # one of them is held back
+_FOLDS = 5  # one of them is held back; of fewer signer groups, one group
 
 
 def learn(
@@ -66,11 +66,12 @@ def hold_back(
     """What is left to learn from, and clips to choose by: no signer group is in both.
 
     Raises:
-        ValueError: there are fewer than five signer groups.
+        ValueError: there are fewer than two signer groups.
     """
     fair = [e for e in scored(train) if e.gloss in glosses]
+    groups = [e.group for e in fair]
     try:
-        folds = grouped_folds([e.gloss for e in fair], [e.group for e in fair], _FOLDS, seed)
+        folds = grouped_folds([e.gloss for e in fair], groups, min(_FOLDS, len(set(groups))), seed)
     except ValueError as exc:
         raise ValueError(f"no clips can be held back to choose a head by: {exc}") from exc
     held = [e for e, fold in zip(fair, folds, strict=True) if fold == 0]

@@ -147,8 +147,10 @@ def test_the_attentive_head_is_trained_and_chosen_by_signers_held_back(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     index, model = write_index(tmp_path, kind="vjepa2", dtype=np.float16), tmp_path / "head.pt"
-    options = ("--head", "attentive", "--batch", "8", "--epochs", "8", "--min-clips", "4",
-               "--lr", "1e-6", "1e-3", "--patience", "8", "--resume", str(tmp_path / "state"))  # fmt: skip
+    options = (
+        *("--head", "attentive", "--batch", "8", "--epochs", "8", "--min-clips", "4"),
+        *("--lr", "1e-6", "1e-3", "--patience", "8", "--resume", str(tmp_path / "state")),
+    )
     assert _train(index, model, *options) == 0
     assert _last_line(capsys)["kept_out_top1"] >= 0.75
     [chosen_from] = load_checkpoint(model).card["metrics"]["chosen_from"]
