@@ -49,7 +49,7 @@ def _encoded_again(
         for number in range(int((last - first) * fps)):
             when = first + number / fps
             near = min(frames, key=lambda frame: abs(frame.media_s - when))
-            image = cv2.resize(near.image, (width, height), interpolation=cv2.INTER_AREA)
+            image = np.asarray(cv2.resize(near.image, (width, height)), np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
     return out
