@@ -177,7 +177,7 @@ def test_out_of_memory_is_answered_with_advice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     index = write_index(tmp_path, kind="vjepa2")
-    huge = ("--batch", str(10**11), "--min-clips", "4")
+    huge = ("--batch", str(10**15), "--min-clips", "4")
     assert _train(index, tmp_path / "head.pt", *huge) == 2
     error = capsys.readouterr().err.strip()
     assert "halve --batch" in error and "\n" not in error
