@@ -19,11 +19,11 @@ _MOST_HEADS = 16
 class AttentiveProbe(nn.Module):
     """One query over steps that have seen each other, then one linear layer.
 
-    `heads` is how many attention heads a block has: by default 16, as all of V-JEPA 2's widths
+    `attention_heads` is how many a block has: by default 16, as all of V-JEPA 2's widths
     allow, or the most below that divide `dim`.
 
     Raises:
-        ValueError: `heads` does not divide `dim`.
+        ValueError: `attention_heads` does not divide `dim`.
     """
 
     def __init__(
@@ -32,10 +32,10 @@ class AttentiveProbe(nn.Module):
         classes: int,
         dropout: float = 0.0,
         blocks: int = 3,
-        heads: int | None = None,
+        attention_heads: int | None = None,
     ) -> None:
         super().__init__()
-        heads = heads or max(n for n in range(1, _MOST_HEADS + 1) if dim % n == 0)
+        heads = attention_heads or max(n for n in range(1, _MOST_HEADS + 1) if dim % n == 0)
         if dim % heads:
             raise ValueError(f"{heads} attention heads do not divide {dim} features")
         self.settings = {
@@ -44,7 +44,7 @@ class AttentiveProbe(nn.Module):
             "classes": classes,
             "dropout": dropout,
             "blocks": blocks,
-            "heads": heads,
+            "attention_heads": heads,
         }
         self.blocks = nn.ModuleList(
             nn.TransformerEncoderLayer(

@@ -133,7 +133,7 @@ def test_a_committee_without_further_classes_has_no_idle() -> None:
 def test_the_probe_has_the_blocks_that_v_jepa_2_has() -> None:
     probe = AttentiveProbe(1408, 300)
     assert len(probe.blocks) == 3
-    assert probe.settings["heads"] == 16
+    assert probe.settings["attention_heads"] == 16
     assert probe.query.shape == (1, 1, 1408)
 
 
@@ -141,7 +141,7 @@ def test_the_probe_has_the_blocks_that_v_jepa_2_has() -> None:
 def test_the_probe_takes_the_most_heads_up_to_16_that_divide_the_width(
     dim: int, heads: int
 ) -> None:
-    assert AttentiveProbe(dim, 2, blocks=0).settings["heads"] == heads
+    assert AttentiveProbe(dim, 2, blocks=0).settings["attention_heads"] == heads
 
 
 def test_the_probe_learns_which_step_counts() -> None:
@@ -183,7 +183,7 @@ def test_onnx_answers_as_torch_does_for_any_batch_and_length(made: Callable[[], 
     [
         ({"kind": "crystal ball"}, "no head of kind"),
         ({"kind": "gloss", "dim": 4, "classes": 2, "colour": 1}, "colour"),
-        ({"kind": "attentive", "dim": 8, "classes": 2, "heads": 3}, "do not divide"),
+        ({"kind": "attentive", "dim": 8, "classes": 2, "attention_heads": 3}, "do not divide"),
         ({"kind": "landmarks", "dim": 7, "classes": 2}, "154"),
     ],
 )
