@@ -4,31 +4,29 @@ Every head is called the same way, `head(features (B, T, D), mask (B, T)) -> Ans
 true where a step is real; what stands elsewhere changes nothing. The embedding is what the last
 layers see: windows of one sign lie near each other in it, of signs too that the head was not
 trained on (`models.lexicon`).
-`GlossClassifier` takes any encoder's features, `LandmarkClassifier` the rows of `models.layout`.
+`GlossClassifier` and `AttentiveProbe` (`models.probe`) take any encoder's features,
+`LandmarkClassifier` the rows of `models.layout`.
 Torch is only needed to train and to export: in service `models.classifier` runs the ONNX file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models import layout
+from models.answer import Answer as Answer
+from models.answer import softmax_over_time, unit
 from models.posture import FEATURES, HAND_FLAGS, describe
+from models.probe import AttentiveProbe
+
+HEADS = ("gloss", "attentive", "landmarks")
 
 _LAG = 2  # steps: movement is the difference to what was that long ago
-
-
-class Answer(NamedTuple):
-    """What a head says of windows."""
-
-    logits: Tensor  # B, K
-    attention: Tensor  # B, T; sums to 1 over the real steps
-    embedding: Tensor  # B, E; unit length
 
 
 class GlossClassifier(nn.Module):
@@ -52,9 +50,9 @@ class GlossClassifier(nn.Module):
 
     def forward(self, features: Tensor, mask: Tensor) -> Answer:
         features = features.masked_fill(~mask[..., None], 0.0)  # B, T, D
-        attention = _softmax_over_time(self.score(features), mask)  # B, T, 1
+        attention = softmax_over_time(self.score(features), mask)  # B, T, 1
         pooled = (attention.transpose(1, 2) @ features).squeeze(1)  # B, D
-        return Answer(self.classify(pooled), attention.squeeze(-1), _unit(pooled))
+        return Answer(self.classify(pooled), attention.squeeze(-1), unit(pooled))
 
 
 class LandmarkClassifier(nn.Module):
@@ -130,7 +128,7 @@ class LandmarkClassifier(nn.Module):
         logits, attention, embedding = (
             torch.unflatten(part, 0, (2, -1)).mean(0) for part in both_ways
         )
-        return Answer(logits, attention, _unit(embedding))
+        return Answer(logits, attention, unit(embedding))
 
     def _one_way(self, rows: Tensor, mask: Tensor) -> Answer:
         values, present = describe(rows)
@@ -146,7 +144,7 @@ class LandmarkClassifier(nn.Module):
         for block in self.blocks:
             x = block(x, real)
         x = self.last(self.attend(x, mask), real)
-        attention = _softmax_over_time(self.score(x), mask)  # B, T, P
+        attention = softmax_over_time(self.score(x), mask)  # B, T, P
         pooled = (attention.transpose(1, 2) @ x).flatten(1)  # B, P * W
         return Answer(self.out(self.mix(pooled)), attention.mean(-1), pooled)
 
@@ -172,10 +170,13 @@ class Committee(nn.Module):
         if self._idle:
             others = logits[:, self._glosses :].logsumexp(1, keepdim=True)
             logits = torch.cat([logits[:, : self._glosses], others], 1)
-        return Answer(logits, attention, _unit(embedding))
+        return Answer(logits, attention, unit(embedding))
 
 
-def make_head(settings: Mapping[str, Any]) -> GlossClassifier | LandmarkClassifier:
+Head = GlossClassifier | AttentiveProbe | LandmarkClassifier
+
+
+def make_head(settings: Mapping[str, Any]) -> Head:
     """A new head from what another's `settings` said.
 
     Raises:
@@ -185,24 +186,16 @@ def make_head(settings: Mapping[str, Any]) -> GlossClassifier | LandmarkClassifi
     try:
         if kind == "gloss":
             return GlossClassifier(**args)
+        if kind == "attentive":
+            return AttentiveProbe(**args)
         if kind == "landmarks":
             return LandmarkClassifier(**args)
     except TypeError as exc:
         raise ValueError(f"head {kind!r}: {exc}") from exc
-    raise ValueError(f"no head of kind {kind!r}: take gloss or landmarks")
+    raise ValueError(f"no head of kind {kind!r}: take {', '.join(HEADS)}")
 
 
 # --- blocks ---------------------------------------------------------------------------------------
-
-
-def _softmax_over_time(scores: Tensor, mask: Tensor) -> Tensor:
-    """Scores (B, T, P) -> weights that sum to 1 over the real steps."""
-    return scores.masked_fill(~mask[..., None], -1e4).softmax(1)
-
-
-def _unit(vectors: Tensor) -> Tensor:
-    """(B, E) at length 1."""
-    return F.normalize(vectors, dim=1, eps=1e-6)
 
 
 class _ConvBlock(nn.Module):

@@ -7,6 +7,7 @@ the logits, and `classes`, how many logits each head has before they are folded 
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -20,9 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from models.heads import Committee, GlossClassifier, LandmarkClassifier, make_head
-
-Head = GlossClassifier | LandmarkClassifier
+from models.heads import Committee, Head, make_head
+from offline.store import write_file
 
 
 class CheckpointError(ValueError):
@@ -40,9 +40,10 @@ def save_checkpoint(
     `background` (M, E): see `offline.takes`.
     """
     file = Path(path)
-    file.parent.mkdir(parents=True, exist_ok=True)
     states = [{k: v.detach().cpu().clone() for k, v in head.state_dict().items()} for head in heads]
-    torch.save({"states": states, "background": torch.from_numpy(background)}, file)
+    content = io.BytesIO()
+    torch.save({"states": states, "background": torch.from_numpy(background)}, content)
+    write_file(file, content.getvalue())
     full = {
         **card,
         "head": {
@@ -52,7 +53,7 @@ def save_checkpoint(
         },
     }
     text = json.dumps(full, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    file.with_suffix(".json").write_text(text, encoding="utf-8")
+    write_file(file.with_suffix(".json"), text.encode())
     return file
 
 

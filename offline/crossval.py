@@ -22,9 +22,11 @@ from models.schema import EncoderSpec
 from offline.answers import clip_answer, clip_logits, predictions
 from offline.examples import Example, Vocabulary, scored, vocabulary
 from offline.labels import EXTRA, IDLE
+from offline.leaks import refuse_leaks
+from offline.recipe import TrainSettings
 from offline.scores import calibration_error, ranks, share_within
-from offline.splits import grouped_folds, refuse_straddling
-from offline.trainer import TrainSettings, fit_heads, lessons
+from offline.selection import learn
+from offline.splits import grouped_folds
 
 _T = TypeVar("_T")
 
@@ -71,7 +73,7 @@ def split_fold(
     """What a fold trains on, and what it is tested on: all clips of its signer groups."""
     train = [e for e in examples if fold_of.get(e.group) != fold]
     test = [e for e in examples if fold_of.get(e.group) == fold]
-    refuse_straddling([e.group for e in train], [e.group for e in test])
+    refuse_leaks(train, test, {})
     return train, test
 
 
@@ -111,8 +113,8 @@ def train_head(
     """A head for `glosses`, trained on `train` as the plan says, in evaluation mode."""
     torch.set_num_threads(plan.threads)
     words = vocabulary(train, glosses, plan.open_set)
-    heads = fit_heads(lessons(train, words, plan.spec, plan.settings), plan.settings)
-    return Committee(heads, len(glosses), words.classes).eval(), words
+    fitted = learn(train, words, plan.spec, plan.hop_s, plan.settings)
+    return Committee([one.head for one in fitted], len(glosses), words.classes).eval(), words
 
 
 def _run_fold(

@@ -31,8 +31,8 @@ from offline.crossval import (
 )
 from offline.examples import read_examples, read_spec, scored
 from offline.options import add_training_options, plan_from
+from offline.recipe import TrainSettings
 from offline.report import write_report
-from offline.trainer import TrainSettings
 
 _THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from models.card import spec_from
 from models.schema import EncoderSpec
 from offline.labels import EXTRA, IDLE
+from offline.rows import StoredRows
 
 ORIGINAL = "original"
 
@@ -39,11 +40,19 @@ class Example:
     group: str  # whose signing it is; a video of unknown signer is a group of its own
     split: str  # as labelled: train, val, test, extra or nothing
     variant: str
-    rows: NDArray[np.float32]  # (T, D)
+    stored: NDArray[np.floating] | StoredRows  # (T, D)
+    path: Path | None = None  # of the video, as `offline.encode` saw it
+
+    @property
+    def rows(self) -> NDArray[np.float32]:
+        """(T, D) Read anew each time where they are on disk."""
+        return np.asarray(self.stored, np.float32)
 
 
 def read_examples(index: str | os.PathLike[str]) -> list[Example]:
-    """All examples of an `index.csv`; paths in it are relative to it. float16 becomes float32.
+    """All examples of an `index.csv`; paths in it are relative to it.
+
+    Each file is looked through once; its rows stay on disk, and become float32 when they are read.
 
     Raises:
         ValueError: a column, a file or a row of numbers is not as it should be.
@@ -60,31 +69,23 @@ def read_examples(index: str | os.PathLike[str]) -> list[Example]:
         if column not in table[0]:
             raise ValueError(f"{file}: has no column {column}")
     examples = [_example(file, line) for line in table]
-    dims = {example.rows.shape[1] for example in examples}
+    dims = {example.stored.shape[1] for example in examples}
     if len(dims) > 1:
         raise ValueError(f"{file}: rows of different encoders: {sorted(dims)} numbers a step")
     return examples
 
 
 def _example(index: Path, line: dict[str, str]) -> Example:
-    path = index.parent / line["path_to_npy_file"]
-    try:
-        rows = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as exc:
-        raise ValueError(f"{path}: no rows of numbers: {exc}") from exc
-    if rows.ndim != 2 or len(rows) == 0 or not np.issubdtype(rows.dtype, np.floating):
-        raise ValueError(f"{path}: {rows.dtype} of shape {rows.shape}, not floats (T, D)")
-    rows = rows.astype(np.float32)
-    if not np.isfinite(rows).all():
-        raise ValueError(f"{path}: has numbers that are not finite")
+    video = (line.get("video") or "").strip()
     return Example(
         video_id=line["video_id"],
-        video=Path((line.get("video") or "").strip() or line["video_id"]).name,
+        video=Path(video or line["video_id"]).name,
         gloss=line["gloss"].strip(),
         group=(line.get("signer") or "").strip() or f"video:{line['video_id']}",
         split=(line.get("split") or "").strip(),
         variant=(line.get("variant") or "").strip() or ORIGINAL,
-        rows=rows,
+        stored=StoredRows.of(index.parent / line["path_to_npy_file"]),
+        path=Path(video) if video else None,
     )
 
 

@@ -6,9 +6,21 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
+from models.heads import HEADS
 from offline.crossval import Plan
 from offline.examples import Example, common_glosses, read_examples, read_spec
-from offline.trainer import TrainSettings
+from offline.recipe import TrainSettings
+
+_USUAL = TrainSettings()
+_SHARES = {  # settings from 0 to 1
+    "warmup": "share of the steps in which the learning rate rises",
+    "smoothing": "of labels: the share that all classes get alike",
+    "mixup": "share of batches in which clips are mixed",
+    "average": "of weights: how much of the average stays at a step",
+    "balance": "0: clips are drawn alike; 1: classes are drawn alike",
+}
 
 
 def plan_from(args: argparse.Namespace) -> Plan:
@@ -32,11 +44,22 @@ def plan_from(args: argparse.Namespace) -> Plan:
 def add_training_options(parser: argparse.ArgumentParser) -> None:
     """What `plan_from` reads, for all three."""
     parser.add_argument("--index", required=True, help="index.csv that offline.encode wrote")
-    parser.add_argument("--head", choices=("gloss", "landmarks"), default="gloss")
+    parser.add_argument("--head", choices=HEADS, default="gloss")
     parser.add_argument("--batch", type=_positive, default=32)
     parser.add_argument("--epochs", type=float, default=10)
-    parser.add_argument("--lr", type=float, default=1e-4)
-    parser.add_argument("--weight-decay", type=float, default=0.05)
+    several = "several: a head for each, on the same batches; the best on signers held back is kept"
+    parser.add_argument("--lr", type=float, nargs="+", default=[1e-4], help=several)
+    parser.add_argument("--weight-decay", type=float, nargs="+", default=[0.05], help=several)
+    parser.add_argument(
+        "--patience",
+        type=int,
+        default=0,
+        help="end after so many epochs without a better head, by signers held back (0: never)",
+    )
+    for name, what in _SHARES.items():
+        parser.add_argument(
+            f"--{name}", type=float, default=getattr(_USUAL, name), help=f"{what} (%(default)s)"
+        )
     parser.add_argument("--dropout", type=float, default=None)
     parser.add_argument("--heads", type=_positive, default=1, help="how many answer together")
     parser.add_argument("--seed", type=int, default=0)
@@ -50,6 +73,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hop-s", type=float, default=0.1, help="seconds between windows")
     parser.add_argument("--fold-seed", type=int, default=0)
     parser.add_argument("--threads", type=_positive, default=2)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 
 
 def _chosen_glosses(args: argparse.Namespace, examples: Sequence[Example]) -> tuple[str, ...]:
@@ -74,12 +98,25 @@ def _settings_from(args: argparse.Namespace) -> TrainSettings:
         head=args.head,
         batch=args.batch,
         epochs=args.epochs,
-        lr=args.lr,
-        weight_decay=args.weight_decay,
+        lr=tuple(args.lr),
+        weight_decay=tuple(args.weight_decay),
+        patience=args.patience,
+        device=_device(args.device),
+        **{name: getattr(args, name) for name in _SHARES},
         heads=args.heads,
         seed=args.seed,
         extra=extra,
     )
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as exc:  # torch asserts that it was built with CUDA
+        raise ValueError(f"--device {name}: not on this machine; take auto or cpu") from exc
+    return name
 
 
 def _positive(text: str) -> int:

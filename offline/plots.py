@@ -14,6 +14,8 @@ from offline.scores import confusion
 matplotlib.use("Agg")  # no display
 from matplotlib import pyplot as plt
 
+_LARGEST = 30.0  # inches: room for the names of 100 glosses; of more, numbers stand at the axes
+
 
 def draw_loss(losses: Sequence[float], path: Path) -> None:
     """The loss of each step, smoothed over 20 steps."""
@@ -33,12 +35,13 @@ def draw_confusion(
     path: Path,
 ) -> None:
     """Counts of true gloss (a row) and answer (a column)."""
-    size = max(4.0, 0.3 * len(glosses))
+    size = min(max(4.0, 0.3 * len(glosses)), _LARGEST)  # 2,000 names would take 14 GB to draw
     figure, axes = plt.subplots(figsize=(size, size))
     axes.imshow(confusion(probabilities, labels), cmap="Blues")
-    ticks = range(len(glosses))
     axes.set(xlabel="answer", ylabel="signed")
-    axes.set_xticks(ticks, glosses, rotation=90)
-    axes.set_yticks(ticks, glosses)
+    if size < _LARGEST:
+        ticks = range(len(glosses))
+        axes.set_xticks(ticks, glosses, rotation=90)
+        axes.set_yticks(ticks, glosses)
     figure.savefig(path, dpi=100, bbox_inches="tight")
     plt.close(figure)

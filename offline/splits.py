@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -42,11 +42,3 @@ def grouped_folds(
         fold_of[name] = best
         filled[best] += counts[name]
     return [fold_of[group] for group in groups]
-
-
-def refuse_straddling(train: Sequence[str], test: Sequence[str]) -> None:
-    """Raise ValueError when a signer group (its clips' groups are given) stands on both sides."""
-    shared = Counter(train).keys() & Counter(test).keys()
-    if shared:
-        named = ", ".join(sorted(shared)[:5])
-        raise ValueError(f"signer groups in both train and test: {named}: their scores would lie")

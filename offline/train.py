@@ -2,7 +2,8 @@
 
     python -m offline.train --index embeddings/index.csv --batch 32 --epochs 10 --lr 1e-4
 
-    index.csv + .npy -> [examples] -> [trainer] -> models/gloss_classifier_<time>.pt and .json
+    index.csv + .npy -> [examples] -> [leaks] -> [selection] -> [trainer]
+                     -> models/gloss_classifier_<time>.pt and .json
 
 Beside the head it draws its loss and, for clips kept out, its confusions as PNG. The last line of
 stdout is one JSON object.
@@ -36,12 +37,13 @@ from offline.crossval import (
     to_score,
 )
 from offline.examples import Example, vocabulary
+from offline.fingerprints import complete_fingerprints
 from offline.labels import IDLE
+from offline.leaks import refuse_leaks, twins, videos_of
 from offline.options import add_training_options, plan_from
 from offline.plots import draw_confusion, draw_loss
-from offline.splits import refuse_straddling
+from offline.selection import learn
 from offline.takes import background
-from offline.trainer import fit_heads, lessons
 
 _FOLDS = 5
 
@@ -52,6 +54,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = run(args)
     except ValueError as exc:
         print(f"train: {exc}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as exc:
+        if not _out_of_memory(exc):
+            raise
+        print(
+            f"train: out of memory on a batch of {args.batch}: halve --batch, try fewer --lr and "
+            "--weight-decay at once, or --device cpu",
+            file=sys.stderr,
+        )
         return 2
     print(json.dumps(result))
     return 0
@@ -72,14 +83,26 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     train, test = _split(args, examples, glosses)
     train = [e for e in train if e.group not in left_out]
     test = [e for e in test if e.group not in left_out]
+    if test:
+        train = _without_leaks(args, train, test)
     words = vocabulary(train, glosses, args.open_set)
     print(
         f"{len(train)} clips to train on, {len(test)} kept out; {len(glosses)} glosses, "
         f"{words.classes} classes; {settings}",
         flush=True,
     )
-    losses: list[float] = []
-    heads = fit_heads(lessons(train, words, spec, settings), settings, _Progress(losses))
+    board = _board(args.tensorboard)
+    fitted = learn(
+        train,
+        words,
+        spec,
+        args.hop_s,
+        settings,
+        resume=Path(args.resume) if args.resume else None,
+        progress=_Progress(board),
+    )
+    heads = [one.head for one in fitted]
+    losses = [loss for one in fitted for loss in one.losses]
     head = Committee(heads, len(glosses), words.classes).eval()
     out = Path(args.out or f"models/gloss_classifier_{datetime.now(UTC):%Y%m%d-%H%M%S}.pt")
 
@@ -100,6 +123,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         calibration["temperature"] = calibrate(answers, plan)
     if args.threshold is not None:
         calibration["threshold"] = args.threshold
+    if settings.chooses:
+        metrics["chosen_from"] = [one.candidates for one in fitted]
     if known:
         metrics["kept_out"] = summary(known, plan, calibration["temperature"])
     card = {
@@ -118,6 +143,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "classes": words.classes,
     }
     save_checkpoint(out, heads, card, background(head, train, words, spec, args.hop_s))
+    if args.resume:
+        for i in range(settings.heads):
+            Path(f"{args.resume}.{i}").unlink(missing_ok=True)
     draw_loss(losses, out.with_name(f"{out.stem}_loss.png"))
     if known:
         p = np.stack(
@@ -134,6 +162,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "classes": words.classes,
         "glosses": len(glosses),
         "loss": round(float(np.mean(losses[-20:])), 4),
+        "waited_for_rows": round(max(one.waited for one in fitted), 3),
         **{f"kept_out_{k}": v for k, v in metrics.get("kept_out", {}).items() if k != "per_gloss"},
     }
 
@@ -156,10 +185,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--hold-out-groups", help="signers to keep out, with commas between")
     parser.add_argument("--leave-out", help="signers neither to train on nor to score")
+    parser.add_argument(
+        "--copies",
+        choices=("refuse", "leave-out", "allow"),
+        default="refuse",
+        help="of kept-out videos among those to train on, under another id",
+    )
     parser.add_argument("--card", help="JSON file with fields for the card: name, data, licence …")
     parser.add_argument("--report", help="JSON report of offline.evaluate: calibration and figures")
     parser.add_argument("--threshold", type=float, help="probability at which a gloss counts, live")
     parser.add_argument("--out", help="the .pt to write")
+    parser.add_argument(
+        "--resume", help="file for the state of training, removed at the end; goes on from it"
+    )
+    parser.add_argument("--tensorboard", help="folder for TensorBoard's events")
     return parser
 
 
@@ -198,6 +237,29 @@ def _read_json(path: str) -> dict[str, Any]:
     return value
 
 
+def _without_leaks(
+    args: argparse.Namespace, train: Sequence[Example], test: Sequence[Example]
+) -> list[Example]:
+    """What to train on. Raises ValueError for what stands on both sides."""
+    grouped = args.split != "official" or args.hold_out_groups is not None
+    refuse_leaks(train, test, {}, grouped=grouped)
+    if args.copies == "allow":
+        return list(train)
+    videos = videos_of([*train, *test])
+    prints = complete_fingerprints(
+        Path(args.index).parent, videos, lambda line: print(line, file=sys.stderr)
+    )
+    unknown = {e.video_id for e in (*train, *test)} - prints.keys()
+    if unknown:
+        print(f"{len(unknown)} videos were not there to be compared: copies are not found")
+    if args.copies == "refuse":
+        refuse_leaks(train, test, prints, grouped=grouped)
+        return list(train)
+    copies = {ours.video_id for ours, _ in twins(train, test, prints)}
+    print(f"{len(copies)} videos left out: they are copies of what is kept out")
+    return [e for e in train if e.video_id not in copies]
+
+
 def _split(
     args: argparse.Namespace, examples: Sequence[Example], glosses: Sequence[str]
 ) -> tuple[list[Example], list[Example]]:
@@ -212,7 +274,6 @@ def _split(
     if args.split == "official":
         train = [e for e in examples if e.split in ("train", "extra")]
         test = [e for e in examples if e.split in ("val", "test")]
-        refuse_straddling([e.video_id for e in train], [e.video_id for e in test])
         return train, test
     if not 0 <= args.fold < _FOLDS:
         raise ValueError(f"--fold must be 0 to {_FOLDS - 1}")
@@ -221,15 +282,34 @@ def _split(
     )
 
 
-class _Progress:
-    """Keeps every loss, and tells of it on a terminal twice a second."""
+def _out_of_memory(exc: BaseException) -> bool:
+    """True for what NumPy, torch on a GPU and torch on a CPU (by its words alone) say of it."""
+    return isinstance(exc, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(
+        exc
+    )
 
-    def __init__(self, losses: list[float]) -> None:
-        self._losses = losses
+
+def _board(folder: str | None) -> Any:
+    """TensorBoard's writer to `folder`; None without one."""
+    if folder is None:
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as exc:
+        raise ValueError("--tensorboard needs a package: pip install tensorboard") from exc
+    return SummaryWriter(folder)
+
+
+class _Progress:
+    """Tells of the loss: on a terminal twice a second, to TensorBoard each step."""
+
+    def __init__(self, board: Any) -> None:
+        self._board = board
         self._told = 0.0
 
     def __call__(self, step: int, steps: int, loss: float) -> None:
-        self._losses.append(loss)
+        if self._board is not None:
+            self._board.add_scalar("loss", loss, step)
         if sys.stderr.isatty() and (time.monotonic() - self._told > 0.5 or step == steps):
             self._told = time.monotonic()
             end = "\n" if step == steps else ""

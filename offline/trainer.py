@@ -1,98 +1,91 @@
-"""Trains a head on labelled rows: the one loop behind `offline.train` and `offline.evaluate`.
+"""Trains heads on batches: the one loop behind `offline.train` and `offline.evaluate`.
 
-In: clips as rows (T, D) with a class each. Out: a head in evaluation mode. The same seed gives
-the same head on the same machine.
+    lessons -> [trainer] -> a head in evaluation mode
+
+The same seed gives the same head on the same machine, cut off and resumed or not.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from models.heads import LandmarkClassifier, make_head
-from models.schema import EncoderSpec
-from offline.augment import AugmentSettings, WindowSource, augment
-from offline.checkpoint import Head
-from offline.examples import Example, Vocabulary
+from models.heads import Head, make_head
+from offline.augment import AugmentSettings
+from offline.lessons import Batch, Batches, TrainClips
+from offline.recipe import TrainSettings
+from offline.resume import Resume
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainSettings:
-    """How long and how: `epochs` passes over the clips, in batches."""
-
-    head: str = "landmarks"
-    batch: int = 64
-    epochs: float = 40
-    lr: float = 2e-3
-    weight_decay: float = 0.05
-    smoothing: float = 0.1
-    mixup: float = 0.3  # share of batches that are mixed
-    warmup: float = 0.05  # share of the steps
-    average: float = 0.99  # of the weights, a step
-    balance: float = 0.5  # 0: as many windows as clips; 1: as many of each class
-    shares: tuple[float, float, float, float] = (0.65, 0.15, 0.1, 0.1)  # of windows: see `lessons`
-    heads: int = 1  # trained with seeds `seed`, `seed + 1`, …, to answer together
-    seed: int = 0
-    extra: dict[str, float] = field(default_factory=dict)  # settings of the head itself
+Score = tuple[float, float]  # what is better is larger
+Progress = Callable[[int, int, float], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainClips:
-    """What a head learns from. Class `idle` (None: there is none) is 'no sign'."""
+@dataclass(slots=True, kw_only=True)
+class Candidate:
+    """One learning rate with one weight decay: a head in training, and its averaged weights."""
 
-    rows: Sequence[NDArray[np.float32]]  # (T, D) each
-    labels: Sequence[int]
-    weights: Sequence[float]  # how often a clip is drawn
-    classes: int
-    idle: int | None
-    frames: int
-    fps: float
+    lr: float
+    weight_decay: float
+    head: Head
+    average: Head
+    optimizer: torch.optim.Optimizer
+    score: Score | None = None  # the best so far
+    epoch: int = 0  # at which that was
+    best: dict[str, Tensor] | None = None  # the averaged weights then
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "head": self.head.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "score": self.score,
+            "epoch": self.epoch,
+            "best": self.best,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.head.load_state_dict(state["head"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.score, self.epoch, self.best = state["score"], state["epoch"], state["best"]
 
 
-def lessons(
-    examples: Sequence[Example], words: Vocabulary, spec: EncoderSpec, settings: TrainSettings
-) -> TrainClips:
-    """The examples that `words` has a class for, each with how often it is to be drawn.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Fitted:
+    """A trained head in evaluation mode, and how it came about."""
 
-    `settings.shares` says how many windows are of glosses to recognise, of other glosses told
-    apart, of further glosses, and of nobody signing.
-    """
-    taken = [(e.rows, label) for e in examples if (label := words.label(e.gloss)) is not None]
-    labels = np.array([label for _, label in taken], np.int64)
-    edges = [len(words.glosses), len(words.glosses) + len(words.others)]
-    kind = np.digitize(labels, [*edges, words.classes - words.nothing])
-    counts = np.bincount(labels, minlength=words.classes)
-    weights = 1.0 / counts[labels] ** settings.balance
-    for k, share in enumerate(settings.shares):
-        if (kind == k).any():
-            weights[kind == k] *= share / weights[kind == k].sum()
-    return TrainClips(
-        rows=[rows for rows, _ in taken],
-        labels=labels.tolist(),
-        weights=weights.tolist(),
-        classes=words.classes,
-        idle=words.idle,
-        frames=spec.frames,
-        fps=spec.fps,
-    )
+    head: Head
+    losses: list[float]  # of each step, the mean over the candidates
+    candidates: list[dict[str, Any]]  # what each scored on the clips held back; none: no choice
+    waited: float  # share of the time in which no batch was ready
 
 
 def fit_heads(
     clips: TrainClips,
     settings: TrainSettings,
-    progress: Callable[[int, int, float], None] | None = None,
-) -> list[Head]:
-    """`settings.heads` heads, alike but for their seeds."""
+    *,
+    validate: Callable[[nn.Module], Score] | None = None,
+    resume: Path | None = None,
+    progress: Progress | None = None,
+) -> list[Fitted]:
+    """`settings.heads` heads, alike but for their seeds; each keeps its state in a file."""
     return [
-        fit(clips, replace(settings, seed=settings.seed + i), progress=progress)
+        fit(
+            clips,
+            replace(settings, seed=settings.seed + i),
+            validate=validate,
+            resume=Resume(resume.with_name(f"{resume.name}.{i}")) if resume else None,
+            progress=progress,
+        )
         for i in range(settings.heads)
     ]
 
@@ -102,82 +95,153 @@ def fit(
     settings: TrainSettings,
     *,
     changes: AugmentSettings = AugmentSettings(),  # noqa: B008 - frozen
-    progress: Callable[[int, int, float], None] | None = None,
-) -> Head:
-    """A trained head in evaluation mode.
+    validate: Callable[[nn.Module], Score] | None = None,
+    resume: Resume | None = None,
+    progress: Progress | None = None,
+) -> Fitted:
+    """Train a head for each learning rate and weight decay on the same batches; give the best.
 
-    Landmark rows are cut into random windows; other embeddings are taken whole. `progress` hears
-    (step, steps, loss).
+    `validate` scores a head after each epoch. `progress` hears (step, steps, loss).
 
     Raises:
-        ValueError: there is nothing to learn from.
+        ValueError: there is nothing to learn from, or nothing to choose by; `resume` has the state
+            of another training.
     """
     if len(clips.rows) == 0:
         raise ValueError("no clip to train on")
-    torch.manual_seed(settings.seed)
+    if settings.chooses and validate is None:
+        raise ValueError("several --lr or --weight-decay, or --patience, need clips held back")
     draw = torch.Generator().manual_seed(settings.seed)
+    batches = Batches(clips, settings, changes, draw)
+    candidates = _candidates(clips, settings, batches)
+    epoch_steps = math.ceil(len(clips.rows) / settings.batch)
+    steps = max(1, round(settings.epochs * epoch_steps))
+    done, losses = 0, list[float]()
+    if resume is not None and (state := resume.read(clips, settings)) is not None:
+        done, losses = state["step"], state["losses"]
+        draw.set_state(state["draw"])
+        torch.set_rng_state(state["torch"])
+        for candidate, its in zip(candidates, state["candidates"], strict=True):
+            candidate.restore(its)
+
+    began, waited = time.monotonic(), 0.0
+    asked = began
+    stale = _stale(candidates, done, epoch_steps, settings)
+    for step, batch in enumerate(batches.take(0 if stale else steps - done), done):
+        waited += time.monotonic() - asked
+        share = _schedule(step, steps, settings.warmup)
+        batch_losses = [_learn(one, batch, step, share, settings) for one in candidates]
+        losses.append(sum(batch_losses) / len(batch_losses))
+        if validate is not None and ((step + 1) % epoch_steps == 0 or step + 1 == steps):
+            for one in candidates:
+                _judge(one, validate, math.ceil((step + 1) / epoch_steps))
+        stale = _stale(candidates, step + 1, epoch_steps, settings)
+        if resume is not None and (resume.due() or stale or step + 1 == steps):
+            resume.write(
+                clips,
+                settings,
+                {
+                    "step": step + 1,
+                    "losses": losses,
+                    "draw": batch.drawn,
+                    "torch": torch.get_rng_state(),
+                    "candidates": [one.state() for one in candidates],
+                },
+            )
+        if progress is not None:
+            progress(step + 1, steps, losses[-1])
+        if stale:
+            break
+        asked = time.monotonic()
+    total = time.monotonic() - began
+    return Fitted(
+        head=_chosen(candidates),
+        losses=losses,
+        candidates=[_told(one) for one in candidates] if validate is not None else [],
+        waited=waited / total if total else 0.0,
+    )
+
+
+def _candidates(clips: TrainClips, settings: TrainSettings, batches: Batches) -> list[Candidate]:
+    """Heads that start from the same weights."""
+    torch.manual_seed(settings.seed)
     dim = clips.rows[0].shape[1]
     head = make_head(
         {"kind": settings.head, "dim": dim, "classes": clips.classes, **settings.extra}
     )
-    rows = [np.asarray(r, np.float32) for r in clips.rows]
-    labels = torch.tensor(list(clips.labels))
-    if isinstance(head, LandmarkClassifier):
-        head.fit_scale(torch.from_numpy(np.concatenate(rows)))
-        source = WindowSource(rows, clips.frames, clips.fps)
-
-    weights = torch.tensor(list(clips.weights))
-    steps = max(1, round(settings.epochs * math.ceil(len(rows) / settings.batch)))
-    optimizer = torch.optim.AdamW(_decayed(head, settings.weight_decay), lr=settings.lr)
-    average = copy.deepcopy(head).eval()
-    head.train()
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = settings.lr * _schedule(step, steps, settings.warmup)
-        chosen = torch.multinomial(weights, settings.batch, replacement=True, generator=draw)
-        if isinstance(head, LandmarkClassifier):
-            features, seen = source.windows(chosen, changes, draw)
-            features = augment(features, changes, draw)
-            mask = torch.ones(features.shape[:2], dtype=torch.bool)
-        else:
-            features, mask = pad([rows[i] for i in chosen.tolist()])
-            seen = torch.ones(len(chosen))
-        target = F.one_hot(labels[chosen], clips.classes).float()
-        if clips.idle is not None:
-            nothing = F.one_hot(torch.tensor(clips.idle), clips.classes).float()
-            target = seen[:, None] * target + (1 - seen)[:, None] * nothing
-        target = (1 - settings.smoothing) * target + settings.smoothing / clips.classes
-        if float(torch.rand(1, generator=draw)) < settings.mixup:
-            share = 0.5 + 0.5 * float(torch.rand(1, generator=draw))
-            share = 1 - (1 - share) * 0.8
-            other = torch.randperm(len(chosen), generator=draw)
-            features = share * features + (1 - share) * features[other]
-            target = share * target + (1 - share) * target[other]
-            mask = mask | mask[other]
-        logits = head(features, mask).logits
-        loss = -(target * logits.log_softmax(1)).sum(1).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(head.parameters(), 2.0)
-        optimizer.step()
-        keep = min(settings.average, (step + 1) / (step + 10))
-        with torch.no_grad():
-            for mine, its in zip(average.parameters(), head.parameters(), strict=True):
-                mine.lerp_(its, 1 - keep)
-        if progress is not None:
-            progress(step + 1, steps, float(loss.detach()))
-    return average
+    batches.prepare(head)
+    head.to(settings.device)
+    candidates = []
+    for lr, decay in product(settings.lr, settings.weight_decay):
+        its = copy.deepcopy(head).train()
+        candidates.append(
+            Candidate(
+                lr=lr,
+                weight_decay=decay,
+                head=its,
+                average=copy.deepcopy(head).eval(),
+                optimizer=torch.optim.AdamW(_decayed(its, decay), lr=lr),
+            )
+        )
+    return candidates
 
 
-def pad(rows: Sequence[NDArray[np.float32]]) -> tuple[Tensor, Tensor]:
-    """Rows (T, D) each -> features (B, longest T, D) and the mask of the real ones (B, T)."""
-    longest = max(len(r) for r in rows)
-    features = torch.zeros(len(rows), longest, rows[0].shape[1])
-    mask = torch.zeros(len(rows), longest, dtype=torch.bool)
-    for i, r in enumerate(rows):
-        features[i, : len(r)] = torch.from_numpy(np.asarray(r, np.float32))
-        mask[i, : len(r)] = True
-    return features, mask
+def _learn(one: Candidate, batch: Batch, step: int, share: float, settings: TrainSettings) -> float:
+    """One step of `one` at a share of its learning rate; the loss before it."""
+    for group in one.optimizer.param_groups:
+        group["lr"] = one.lr * share
+    device = settings.device
+    logits = one.head(batch.features.to(device), batch.mask.to(device)).logits
+    loss = -(batch.target.to(device) * logits.log_softmax(1)).sum(1).mean()
+    one.optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(one.head.parameters(), 2.0)
+    one.optimizer.step()
+    # Not AveragedModel: its first average is the first step's weights, ours weighs that step too.
+    keep = min(settings.average, (step + 1) / (step + 10))
+    with torch.no_grad():
+        for mine, its in zip(one.average.parameters(), one.head.parameters(), strict=True):
+            mine.lerp_(its, 1 - keep)
+    return float(loss.detach())
+
+
+def _judge(one: Candidate, validate: Callable[[nn.Module], Score], epoch: int) -> None:
+    average = one.average
+    score = validate(average if _on_cpu(average) else copy.deepcopy(average).cpu())
+    if one.score is None or score > tuple(one.score):
+        one.score, one.epoch = score, epoch
+        one.best = {name: value.clone() for name, value in average.state_dict().items()}
+
+
+def _stale(
+    candidates: list[Candidate], step: int, epoch_steps: int, settings: TrainSettings
+) -> bool:
+    """True when no candidate got better for `settings.patience` epochs."""
+    best = max(one.epoch for one in candidates)
+    return settings.patience > 0 and step // epoch_steps - best >= settings.patience
+
+
+def _chosen(candidates: list[Candidate]) -> Head:
+    """The averaged weights that scored best; of those that score the same, the first."""
+    best = max(candidates, key=lambda one: tuple(one.score or ()))
+    if best.best is not None:
+        best.average.load_state_dict(best.best)
+    return best.average.cpu()
+
+
+def _told(one: Candidate) -> dict[str, Any]:
+    assert one.score is not None
+    return {
+        "lr": one.lr,
+        "weight_decay": one.weight_decay,
+        "epoch": one.epoch,
+        "held_back_top1": round(one.score[0], 4),
+        "held_back_loss": round(-one.score[1], 4),
+    }
+
+
+def _on_cpu(head: nn.Module) -> bool:
+    return all(weight.device.type == "cpu" for weight in head.parameters())
 
 
 def _schedule(step: int, steps: int, warmup: float) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 from models import layout
 from models.heads import Committee, GlossClassifier, LandmarkClassifier, make_head
+from models.probe import AttentiveProbe
 from offline.export import to_onnx
 
 _CLASSES = 5
@@ -36,7 +39,12 @@ def _gloss() -> GlossClassifier:
     return GlossClassifier(layout.DIM, _CLASSES).eval()
 
 
-@pytest.fixture(params=[_landmarks, _gloss])
+def _attentive() -> AttentiveProbe:
+    torch.manual_seed(0)
+    return AttentiveProbe(layout.DIM, _CLASSES).eval()
+
+
+@pytest.fixture(params=[_landmarks, _gloss, _attentive])
 def head(request: pytest.FixtureRequest) -> nn.Module:
     made: nn.Module = request.param()
     return made
@@ -122,9 +130,42 @@ def test_a_committee_without_further_classes_has_no_idle() -> None:
     assert torch.allclose(logits, head(rows, mask)[0], atol=1e-6)
 
 
+def test_the_probe_has_the_blocks_that_v_jepa_2_has() -> None:
+    probe = AttentiveProbe(1408, 300)
+    assert len(probe.blocks) == 3
+    assert probe.settings["attention_heads"] == 16
+    assert probe.query.shape == (1, 1, 1408)
+
+
+@pytest.mark.parametrize(("dim", "heads"), [(1024, 16), (1280, 16), (1408, 16), (154, 14), (7, 7)])
+def test_the_probe_takes_the_most_heads_up_to_16_that_divide_the_width(
+    dim: int, heads: int
+) -> None:
+    assert AttentiveProbe(dim, 2, blocks=0).settings["attention_heads"] == heads
+
+
+def test_the_probe_learns_which_step_counts() -> None:
+    """One step of each clip tells its class; attention ends up there."""
+    torch.manual_seed(0)
+    probe = AttentiveProbe(16, 2, blocks=1)
+    optimizer = torch.optim.AdamW(probe.parameters(), lr=3e-3)
+    labels, where = torch.randint(2, (64,)), torch.randint(6, (64,))
+    rows = 0.1 * torch.randn(64, 6, 16)
+    rows[torch.arange(64), where, labels] += 3
+    mask = torch.ones(64, 6, dtype=torch.bool)
+    for _ in range(60):
+        loss = nn.functional.cross_entropy(probe(rows, mask).logits, labels)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    answer = probe.eval()(rows, mask)
+    assert (answer.logits.argmax(1) == labels).all()
+
+
 @pytest.mark.timeout(300)  # torch's exporter takes 10 s of a core that is free
-def test_onnx_answers_as_torch_does_for_any_batch_and_length() -> None:
-    head = Committee([_landmarks()], glosses=3, classes=_CLASSES).eval()
+@pytest.mark.parametrize("made", [_landmarks, _attentive])
+def test_onnx_answers_as_torch_does_for_any_batch_and_length(made: Callable[[], nn.Module]) -> None:
+    head = Committee([made()], glosses=3, classes=_CLASSES).eval()
     session = ort.InferenceSession(to_onnx(head, layout.DIM), providers=["CPUExecutionProvider"])
     for batch, steps in ((1, 32), (3, 7), (2, 1)):
         rows = _rows(batch, steps)
@@ -142,6 +183,7 @@ def test_onnx_answers_as_torch_does_for_any_batch_and_length() -> None:
     [
         ({"kind": "crystal ball"}, "no head of kind"),
         ({"kind": "gloss", "dim": 4, "classes": 2, "colour": 1}, "colour"),
+        ({"kind": "attentive", "dim": 8, "classes": 2, "attention_heads": 3}, "do not divide"),
         ({"kind": "landmarks", "dim": 7, "classes": 2}, "154"),
     ],
 )

@@ -13,7 +13,7 @@ from offline.crossing import Crossing, pool
 from offline.crossval import Plan
 from offline.episodes import EpisodeSettings, score
 from offline.examples import Example
-from offline.trainer import TrainSettings
+from offline.recipe import TrainSettings
 
 SPEC = EncoderSpec(
     kind="landmarks",
@@ -39,7 +39,7 @@ def _examples() -> list[Example]:
             group=f"{gloss if gloss == 'idle' else ''}{group}",
             split="",
             variant="original",
-            rows=np.zeros((8, layout.DIM), np.float32),
+            stored=np.zeros((8, layout.DIM), np.float32),
         )
         for gloss in (*NEW, *KNOWN, "idle")
         for group in ("anna", "ben", "carl")

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from offline.splits import grouped_folds, refuse_straddling
+from offline.splits import grouped_folds
 
 _GLOSSES = ["a", "b", "c"] * 20
 _GROUPS = [f"signer {i // 4}" for i in range(60)]
@@ -40,9 +40,3 @@ def test_a_group_larger_than_a_fold_stays_whole() -> None:
 def test_what_can_not_be_split_is_refused(groups: list[str]) -> None:
     with pytest.raises(ValueError, match="groups"):
         grouped_folds(_GLOSSES, groups)
-
-
-def test_a_signer_planted_on_both_sides_is_found() -> None:
-    refuse_straddling(["ann", "ben"], ["carl"])
-    with pytest.raises(ValueError, match="ben"):
-        refuse_straddling(["ann", "ben"], ["ben", "carl"])

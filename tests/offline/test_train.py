@@ -141,3 +141,43 @@ def test_a_head_whose_card_tells_of_another_is_refused(tmp_path: Path) -> None:
     model.with_suffix(".json").write_text(json.dumps(card), encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"head\.pt"):
         load_checkpoint(model)
+
+
+def test_the_attentive_head_is_trained_and_chosen_by_signers_held_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index, model = write_index(tmp_path, kind="vjepa2", dtype=np.float16), tmp_path / "head.pt"
+    options = (
+        *("--head", "attentive", "--batch", "8", "--epochs", "40", "--min-clips", "4"),
+        *("--lr", "1e-6", "3e-3", "--patience", "30", "--resume", str(tmp_path / "state")),
+    )
+    assert _train(index, model, *options) == 0
+    # No score: these classes differ by a constant, which the probe's LayerNorm takes off.
+    assert _last_line(capsys)["clips"] > 0
+    [chosen_from] = load_checkpoint(model).card["metrics"]["chosen_from"]
+    assert [one["lr"] for one in chosen_from] == [1e-6, 3e-3]
+    assert not list(tmp_path.glob("state*"))
+
+
+def test_a_video_whose_variants_straddle_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = write_index(tmp_path, kind="vjepa2")
+    lines = index.read_text(encoding="utf-8").splitlines()
+    planted = [f"{line},original" for line in lines[1:]]
+    planted[0] = "clip-0,down,0.npy,signer 0,train,original"
+    planted.append("clip-0,down,0.npy,signer 0,test,bw")
+    index.write_text("\n".join([f"{lines[0]},variant", *planted]), encoding="utf-8")
+    assert _train(index, tmp_path / "head.pt", "--split", "official", "--min-clips", "1") == 2
+    error = capsys.readouterr().err
+    assert "clip-0 (original" in error and "clip-0 (bw" in error
+
+
+def test_out_of_memory_is_answered_with_advice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = write_index(tmp_path, kind="vjepa2")
+    huge = ("--batch", str(10**15), "--min-clips", "4")
+    assert _train(index, tmp_path / "head.pt", *huge) == 2
+    error = capsys.readouterr().err.strip()
+    assert "halve --batch" in error and "\n" not in error
