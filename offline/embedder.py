@@ -58,11 +58,11 @@ def embed(encoder: Encoder, path: Path, variants: Sequence[str]) -> list[Embedde
 def _whole(encoder: Encoder, path: Path, variant: str) -> Embedded:
     """A row a tick, chunk by chunk: the memory is bounded, and the rows are the same."""
     stream = f"{path}#{variant}"
-    ticks = _ticks(path, encoder.spec, VARIANTS[variant])
+    shown = ticks(path, encoder.spec, VARIANTS[variant])
     rows: list[NDArray[np.float32]] = []
     seen, last = 0, None
     try:
-        while chunk := tuple(itertools.islice(ticks, encoder.spec.frames)):
+        while chunk := tuple(itertools.islice(shown, encoder.spec.frames)):
             rows += [e.features for e in encoder.encode([_clip(stream, chunk)])]
             for frame in chunk:  # a repeat is the same object, across chunks too
                 seen += frame is not last
@@ -76,7 +76,7 @@ def _middle(encoder: Encoder, path: Path, variants: Sequence[str]) -> list[Embed
     """The window in the middle; a short one begins with repeats, as live."""
     spec = encoder.spec
     first = max(0, (_count_ticks(path, spec) - spec.frames) // 2)
-    frames = tuple(_ticks(path, spec, first=first, count=spec.frames))
+    frames = tuple(ticks(path, spec, first=first, count=spec.frames))
     frames = (frames[0],) * (spec.frames - len(frames)) + frames
     unlike = list(dict.fromkeys(frames))
     clips = []
@@ -90,7 +90,7 @@ def _middle(encoder: Encoder, path: Path, variants: Sequence[str]) -> list[Embed
     ]
 
 
-def _ticks(
+def ticks(
     path: Path,
     spec: EncoderSpec,
     change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
