@@ -5,8 +5,8 @@
     index.csv + .npy + its videos -> [teacher] -> [student] -> config.json, model.safetensors, card
 
 The index is one that `offline.encode` wrote with any encoder, the teacher. The student is a
-checkpoint as transformers saves it: `--encoder vjepa2:models/small` takes it. One fold of signers is
-kept out, and the card says how much of the teacher the student tells of them. A run that was cut
+checkpoint as transformers saves it: `--encoder vjepa2:models/small` takes it. One fold of signers
+is kept out, and the card says how much of the teacher the student tells of them. A run that was cut
 off goes on with the same command. The last line of stdout is one JSON object.
 """
 

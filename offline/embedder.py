@@ -73,11 +73,7 @@ def _whole(encoder: Encoder, path: Path, variant: str) -> Embedded:
 
 
 def _middle(encoder: Encoder, path: Path, variants: Sequence[str]) -> list[Embedded]:
-    """The window in the middle; a short one begins with repeats, as live."""
-    spec = encoder.spec
-    first = max(0, (_count_ticks(path, spec) - spec.frames) // 2)
-    frames = tuple(ticks(path, spec, first=first, count=spec.frames))
-    frames = (frames[0],) * (spec.frames - len(frames)) + frames
+    frames = middle(path, encoder.spec)
     unlike = list(dict.fromkeys(frames))
     clips = []
     for variant in variants:
@@ -90,6 +86,17 @@ def _middle(encoder: Encoder, path: Path, variants: Sequence[str]) -> list[Embed
     ]
 
 
+def middle(path: Path, spec: EncoderSpec) -> tuple[Frame, ...]:
+    """The window in the middle of a video; a short one begins with repeats, as live.
+
+    Raises:
+        VideoError: see `embed`.
+    """
+    first = max(0, (_count_ticks(path, spec) - spec.frames) // 2)
+    frames = tuple(ticks(path, spec, first=first, count=spec.frames))
+    return (frames[0],) * (spec.frames - len(frames)) + frames
+
+
 def ticks(
     path: Path,
     spec: EncoderSpec,
@@ -97,7 +104,11 @@ def ticks(
     first: int = 0,
     count: int | None = None,
 ) -> Iterator[Frame]:
-    """A frame for each tick from tick `first` on; one without a frame repeats the one before."""
+    """A frame for each tick from tick `first` on; one without a frame repeats the one before.
+
+    Raises:
+        VideoError: see `embed`.
+    """
     sampler = FrameSampler(spec.fps)
     stop = None if count is None else first + count
     shown: Frame | None = None

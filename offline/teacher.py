@@ -1,4 +1,4 @@
-"""What a student is to say of each picture: a teacher's stored rows, brought to the student's ticks.
+"""What a student shall say of each picture: a teacher's stored rows at the student's ticks.
 
     index.csv + .npy -> [teacher] -> a target a tick -> [student]
 

@@ -1,4 +1,4 @@
-"""Fewer tokens: the same features where nothing is dropped, and the right ones where something is."""
+"""Fewer tokens: the same features where none is dropped, and the right ones where some are."""
 
 from __future__ import annotations
 
