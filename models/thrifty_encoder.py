@@ -35,7 +35,7 @@ class ThriftyEncoder(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """float32 (B, S, D) of pictures (B, T, H, W, C), uint8, as `PictureEncoder` gives them."""
-        return torch.cat([self._features(clip) for clip in pictures.split(1)])
+        return torch.cat([self._features(clip) for clip in torch.split(pictures, 1)])
 
     def _features(self, clip: Tensor) -> Tensor:
         model = self.encoder.model

@@ -117,7 +117,7 @@ def teach(
             said = student(video.to(device))
         loss = _loss(said.float(), wanted)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimizer.step()
         if progress is not None:

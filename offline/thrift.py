@@ -93,7 +93,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     device = torch_device(options.device)
     model = load_weights(spec, _DTYPES[options.dtype]).to(device)
     full = PictureEncoder(model, pooled=spec.kind == "vjepa2").to(device)
-    encoders = [full, *(ThriftyEncoder(full, level) for level in options.levels)]
+    encoders: list[PictureEncoder | ThriftyEncoder] = [
+        full,
+        *(ThriftyEncoder(full, level) for level in options.levels),
+    ]
 
     videos = {e.video_id: Path(e.video) for e in read_index(options.index.parent).values()}
     pictures = [

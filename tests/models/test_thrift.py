@@ -42,7 +42,7 @@ def test_a_difference_of_the_level_is_dropped_and_more_is_kept() -> None:
 
 
 def test_slow_change_adds_up() -> None:
-    pictures = np.repeat(np.arange(0, 16, 2, np.uint8), 2)[:, None, None, None]
+    pictures = np.repeat(np.arange(0, 16, 2).astype(np.uint8), 2)[:, None, None, None]
     keep = kept_tubelets(np.broadcast_to(pictures, (16, 16, 24, 3)), 8, 2, 5)
     assert keep[:, 0, 0].tolist() == [True, False, False, True, False, False, True, False]
 
