@@ -8,7 +8,6 @@ targets. The map is thrown away afterwards: what is kept is the encoder.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from torch.nn import functional as F
 
 from models.preprocess import MEAN, STD
 from models.video_transformer import VideoTransformer
+from offline.trainer import decayed, schedule
 
 _EVAL_BATCH = 16
 
@@ -74,8 +74,9 @@ class Student(nn.Module):
 
     def wanted(self, targets: Tensor) -> Tensor:
         """(B, S, D) Standardised means of a step's targets (B, T, D); NaN where there is none."""
-        steps = targets.unflatten(1, (-1, self.encoder.shape.tubelet)).nanmean(2)
-        return (steps - self.mean) / self.std
+        steps = torch.unflatten(targets, 1, (-1, self.encoder.shape.tubelet)).nanmean(2)
+        rows: Tensor = (steps - self.mean) / self.std
+        return rows
 
 
 def teach(
@@ -92,13 +93,7 @@ def teach(
     """
     device = student.mean.device
     draw = torch.Generator().manual_seed(settings.seed)
-    matrices = [p for p in student.parameters() if p.ndim > 1]
-    others = [p for p in student.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": matrices}, {"params": others, "weight_decay": 0.0}],
-        lr=settings.lr,
-        weight_decay=settings.weight_decay,
-    )
+    optimizer = torch.optim.AdamW(decayed(student, settings.weight_decay), lr=settings.lr)
     first = 0
     if state is not None:
         student.load_state_dict(state["student"])
@@ -109,7 +104,7 @@ def teach(
     student.train()
     for step in range(first, settings.steps):
         for group in optimizer.param_groups:
-            group["lr"] = settings.lr * _schedule(step, settings)
+            group["lr"] = settings.lr * schedule(step, settings.steps, settings.warmup)
         chosen = torch.randint(len(lessons), (settings.batch,), generator=draw).tolist()
         video, targets = _batch([lessons[i] for i in chosen], student.encoder, settings, draw)
         wanted = student.wanted(targets.to(device))
@@ -226,11 +221,3 @@ def _normalised(pictures: Tensor) -> Tensor:
     """uint8 (B, T, H, W, C) to the encoder's input (B, T, C, H, W), as `models.preprocess`."""
     values = (pictures.float() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
     return values.movedim(-1, 2).contiguous()
-
-
-def _schedule(step: int, settings: TeachSettings) -> float:
-    """Up in a straight line, then down along a cosine."""
-    up = max(1.0, settings.warmup * settings.steps)
-    if step < up:
-        return (step + 1) / up
-    return 0.5 * (1 + math.cos(math.pi * (step - up) / max(1.0, settings.steps - up)))

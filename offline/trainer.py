@@ -128,12 +128,12 @@ def fit(
 
     weights = torch.tensor(list(clips.weights))
     steps = max(1, round(settings.epochs * math.ceil(len(rows) / settings.batch)))
-    optimizer = torch.optim.AdamW(_decayed(head, settings.weight_decay), lr=settings.lr)
+    optimizer = torch.optim.AdamW(decayed(head, settings.weight_decay), lr=settings.lr)
     average = copy.deepcopy(head).eval()
     head.train()
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = settings.lr * _schedule(step, steps, settings.warmup)
+            group["lr"] = settings.lr * schedule(step, steps, settings.warmup)
         chosen = torch.multinomial(weights, settings.batch, replacement=True, generator=draw)
         if isinstance(head, LandmarkClassifier):
             features, seen = source.windows(chosen, changes, draw)
@@ -180,7 +180,7 @@ def pad(rows: Sequence[NDArray[np.float32]]) -> tuple[Tensor, Tensor]:
     return features, mask
 
 
-def _schedule(step: int, steps: int, warmup: float) -> float:
+def schedule(step: int, steps: int, warmup: float) -> float:
     """Up in a straight line, then down along a cosine."""
     up = max(1.0, warmup * steps)
     if step < up:
@@ -188,7 +188,7 @@ def _schedule(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - up) / max(1.0, steps - up)))
 
 
-def _decayed(head: nn.Module, decay: float) -> list[dict[str, object]]:
+def decayed(head: nn.Module, decay: float) -> list[dict[str, object]]:
     """Matrices decay, biases and norms don't."""
     matrices = [p for p in head.parameters() if p.ndim > 1]
     others = [p for p in head.parameters() if p.ndim <= 1]
