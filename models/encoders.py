@@ -20,6 +20,7 @@ def open_encoder(
     *,
     graphs: Sequence[Path] = (),
     max_new_frames: int | None = None,
+    token_thrift: float | None = None,
 ) -> Encoder:
     """The encoder that `spec` describes, on `device` ("auto", "cpu", "cuda", "cuda:N").
 
@@ -27,19 +28,24 @@ def open_encoder(
     that is fastest there. Without them the weights answer, the same on each machine.
     `max_new_frames` bounds what an encoder that works frame by frame does for one clip, so that a
     machine that has fallen behind catches up; None: it looks at every frame.
+    `token_thrift` makes V-JEPA 2 leave out tubelets that changed by no more levels of 255; None:
+    none. Only the weights can do that.
 
     Raises:
-        ValueError: no such kind or device, a package is missing, or the weights do not fit `spec`.
+        ValueError: no such kind or device, a package is missing, the weights do not fit `spec`, or
+            thrift is asked of another encoder.
         OSError: the weights are not there.
     """
     if spec.kind == "landmarks":
+        if token_thrift is not None:
+            raise ValueError("token thrift is for V-JEPA 2; this model's encoder has no tokens")
         from models.landmarks import LandmarkEncoder
 
         return LandmarkEncoder(spec, max_new_frames=max_new_frames)
     if spec.kind in ("vjepa2", "vjepa2-tokens"):
         from models.vjepa2 import VJEPA2Encoder
 
-        return VJEPA2Encoder.open(spec, device, graphs)
+        return VJEPA2Encoder.open(spec, device, graphs, token_thrift)
     raise ValueError(f"no encoder of kind {spec.kind!r}; there are {', '.join(KINDS)}")
 
 

@@ -36,11 +36,17 @@ class PictureEncoder(nn.Module):
         self.register_buffer("std", torch.tensor(STD), persistent=False)
 
     def forward(self, pictures: Tensor) -> Tensor:
+        return self.features(self.model(self.video(pictures)))
+
+    def video(self, pictures: Tensor) -> Tensor:
+        """(B, T, C, H, W) What `model` is called with."""
         if pictures.dtype != torch.uint8:
             raise ValueError(f"pictures of {pictures.dtype}, not torch.uint8")
         if self.mean.dtype != torch.float32:
             raise ValueError("the picture encoder was cast; cast the model within it alone")
         pixels = (pictures.float() / 255 - self.mean) / self.std
-        video = pixels.to(self.model.patch_embed.weight.dtype).permute(0, 1, 4, 2, 3)
-        features: Tensor = self.model.steps(video) if self.pooled else self.model(video).float()
-        return features
+        return pixels.to(self.model.patch_embed.weight.dtype).permute(0, 1, 4, 2, 3)
+
+    def features(self, tokens: Tensor) -> Tensor:
+        """What is told of the tokens (B, N, D) that `model` gave: float32 (B, S, D)."""
+        return self.model.means(tokens) if self.pooled else tokens.float()

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from models.buckets import Buckets
 from models.picture_encoder import PictureEncoder
+from models.thrifty_encoder import ThriftyEncoder
 from models.video_transformer import VideoTransformer
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,12 @@ class Runs:
     `pictures` (B, T, H, W, C) uint8 is where a run reads its batch from, its first rows.
     """
 
-    def __init__(self, encoder: PictureEncoder, sizes: Iterable[int], device: torch.device) -> None:
+    def __init__(
+        self,
+        encoder: PictureEncoder | ThriftyEncoder,
+        sizes: Iterable[int],
+        device: torch.device,
+    ) -> None:
         """Nothing is measured here: a run costs what it holds, so that no place stays empty."""
         frames, channels, height, width = encoder.model.video_size
         self._encoder = encoder

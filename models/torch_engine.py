@@ -21,6 +21,7 @@ from models.picture_encoder import PictureEncoder
 from models.runs import CapturedRuns, Runs
 from models.schema import EncoderSpec
 from models.staging import Staging
+from models.thrifty_encoder import ThriftyEncoder
 from models.video_transformer import VideoTransformer
 from models.vjepa2_weights import load_weights
 
@@ -44,10 +45,13 @@ class TorchEngine:
         device: str = "auto",
         dtype: str = "auto",
         sizes: Sequence[int] = (),
+        token_thrift: float | None = None,
     ) -> None:
         """Bring `model` to `device` as "float32", "bfloat16", "float8" or "auto", and warm it up.
 
         `sizes` are the batches to be ready for; on a GPU as many of them as its memory holds.
+        `token_thrift`: see `models.encoders.open_encoder`; nothing is captured then, since clips
+        keep different numbers of tokens.
 
         Raises:
             ValueError: no such device or dtype, the device can't compute in it, or it has no
@@ -67,17 +71,29 @@ class TorchEngine:
                     to_float8(model)
                 encoder = PictureEncoder(model, pooled=pooled).to(self._device).eval()
                 self._staging = Staging(self._device, self._crop)
-                self._runs = self._made_ready(encoder, sizes or SIZES[self._device.type])
+                self._runs = self._made_ready(
+                    encoder, sizes or SIZES[self._device.type], token_thrift
+                )
         except OutOfMemory as exc:
             raise ValueError(f"{self._device} has no memory for this encoder and a clip") from exc
 
-    def _made_ready(self, encoder: PictureEncoder, sizes: Sequence[int]) -> Runs:
+    def _made_ready(
+        self, encoder: PictureEncoder, sizes: Sequence[int], token_thrift: float | None
+    ) -> Runs:
+        if token_thrift is not None:
+            return Runs(ThriftyEncoder(encoder, token_thrift), sizes, self._device)
         if self._stream is None:
             return Runs(encoder, sizes, self._device)
         return CapturedRuns(encoder, sizes, self._device, self._stream)
 
     @classmethod
-    def open(cls, spec: EncoderSpec, device: str = "auto", dtype: str = "auto") -> TorchEngine:
+    def open(
+        cls,
+        spec: EncoderSpec,
+        device: str = "auto",
+        dtype: str = "auto",
+        token_thrift: float | None = None,
+    ) -> TorchEngine:
         """The engine of the weights that `spec` pins.
 
         Raises:
@@ -86,7 +102,8 @@ class TorchEngine:
         """
         dtype = _chosen(dtype, torch_device(device))
         model = load_weights(spec, _DTYPES[dtype])
-        return cls(model, pooled=spec.kind == "vjepa2", device=device, dtype=dtype)
+        pooled = spec.kind == "vjepa2"
+        return cls(model, pooled=pooled, device=device, dtype=dtype, token_thrift=token_thrift)
 
     @property
     def device(self) -> str:

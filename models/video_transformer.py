@@ -126,9 +126,12 @@ class VideoTransformer(nn.Module):
 
     def steps(self, video: Tensor) -> Tensor:
         """(B, T/2, D) The mean of the tokens of each time step, taken in float32."""
-        tokens: Tensor = self(video).float()
+        return self.means(self(video))
+
+    def means(self, tokens: Tensor) -> Tensor:
+        """(B, T/2, D) What `steps` makes of the tokens (B, N, D) of a video."""
         times, down, across = self.grid
-        return tokens.view(-1, times, down * across, self.shape.width).mean(2)
+        return tokens.float().view(-1, times, down * across, self.shape.width).mean(2)
 
     def embed(self, video: Tensor) -> Tensor:
         """(B, N, D) The tubelets of `video`, before they have seen each other."""

@@ -31,16 +31,20 @@ class VJEPA2Encoder:
 
     @classmethod
     def open(
-        cls, spec: EncoderSpec, device: str = "auto", graphs: Sequence[Path] = ()
+        cls,
+        spec: EncoderSpec,
+        device: str = "auto",
+        graphs: Sequence[Path] = (),
+        token_thrift: float | None = None,
     ) -> VJEPA2Encoder:
-        """The encoder that `spec` pins, on `device`; `graphs`: see `models.encoders.open_encoder`.
+        """The encoder that `spec` pins, on `device`; more: see `models.encoders.open_encoder`.
 
         Raises:
             OSError: its checkpoint is not there.
             ValueError: it is not the one that `spec` pins, there is no such device, or a package is
                 missing.
         """
-        return cls(spec, open_engine(spec, device, graphs))
+        return cls(spec, open_engine(spec, device, graphs, token_thrift))
 
     @property
     def spec(self) -> EncoderSpec:
@@ -79,16 +83,22 @@ class VJEPA2Encoder:
         self._engine.close()
 
 
-def open_engine(spec: EncoderSpec, device: str, graphs: Sequence[Path] = ()) -> Engine:
+def open_engine(
+    spec: EncoderSpec,
+    device: str,
+    graphs: Sequence[Path] = (),
+    token_thrift: float | None = None,
+) -> Engine:
     """The engine that runs `spec` best on `device`. Imports only what that engine needs.
 
-    A GPU takes the weights. A CPU takes the fastest of `graphs`; where there is none, the weights.
+    A GPU takes the weights, and so does thrift. A CPU takes the fastest of `graphs`; where there is
+    none, the weights.
 
     Raises:
         OSError, ValueError: see `VJEPA2Encoder.open`.
     """
-    if not graphs:
-        return _torch_engine(spec, device)
+    if not graphs or token_thrift is not None:
+        return _torch_engine(spec, device, token_thrift)
     if device == "cpu" or (device == "auto" and not has_gpu()):
         return open_graph_engine(spec, graphs)
     try:
@@ -100,7 +110,7 @@ def open_engine(spec: EncoderSpec, device: str, graphs: Sequence[Path] = ()) -> 
         return open_graph_engine(spec, graphs)
 
 
-def _torch_engine(spec: EncoderSpec, device: str) -> Engine:
+def _torch_engine(spec: EncoderSpec, device: str, token_thrift: float | None = None) -> Engine:
     try:
         from models.torch_engine import TorchEngine
     except ModuleNotFoundError as exc:
@@ -109,7 +119,7 @@ def _torch_engine(spec: EncoderSpec, device: str) -> Engine:
         raise ValueError(
             f'this model needs {exc.name}: pip install "livegloss[gpu]", or use --model builtin'
         ) from exc
-    engine = TorchEngine.open(spec, device)
+    engine = TorchEngine.open(spec, device, token_thrift=token_thrift)
     if engine.device == "cpu":
         sys.modules["torch"].set_num_threads(spare_cores())
     return engine

@@ -58,11 +58,11 @@ def embed(encoder: Encoder, path: Path, variants: Sequence[str]) -> list[Embedde
 def _whole(encoder: Encoder, path: Path, variant: str) -> Embedded:
     """A row a tick, chunk by chunk: the memory is bounded, and the rows are the same."""
     stream = f"{path}#{variant}"
-    ticks = _ticks(path, encoder.spec, VARIANTS[variant])
+    shown = ticks(path, encoder.spec, VARIANTS[variant])
     rows: list[NDArray[np.float32]] = []
     seen, last = 0, None
     try:
-        while chunk := tuple(itertools.islice(ticks, encoder.spec.frames)):
+        while chunk := tuple(itertools.islice(shown, encoder.spec.frames)):
             rows += [e.features for e in encoder.encode([_clip(stream, chunk)])]
             for frame in chunk:  # a repeat is the same object, across chunks too
                 seen += frame is not last
@@ -79,7 +79,7 @@ def middle_window(path: Path, spec: EncoderSpec) -> tuple[Frame, ...]:
         VideoError: see `embed`.
     """
     first = max(0, (_count_ticks(path, spec) - spec.frames) // 2)
-    frames = tuple(_ticks(path, spec, first=first, count=spec.frames))
+    frames = tuple(ticks(path, spec, first=first, count=spec.frames))
     return (frames[0],) * (spec.frames - len(frames)) + frames
 
 
@@ -97,14 +97,18 @@ def _middle(encoder: Encoder, path: Path, variants: Sequence[str]) -> list[Embed
     ]
 
 
-def _ticks(
+def ticks(
     path: Path,
     spec: EncoderSpec,
     change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
     first: int = 0,
     count: int | None = None,
 ) -> Iterator[Frame]:
-    """A frame for each tick from tick `first` on; one without a frame repeats the one before."""
+    """A frame for each tick from tick `first` on; one without a frame repeats the one before.
+
+    Raises:
+        VideoError: see `embed`.
+    """
     sampler = FrameSampler(spec.fps)
     stop = None if count is None else first + count
     shown: Frame | None = None

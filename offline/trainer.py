@@ -129,7 +129,7 @@ def fit(
     stale = _stale(candidates, done, epoch_steps, settings)
     for step, batch in enumerate(batches.take(0 if stale else steps - done), done):
         waited += time.monotonic() - asked
-        share = _schedule(step, steps, settings.warmup)
+        share = schedule(step, steps, settings.warmup)
         batch_losses = [_learn(one, batch, step, share, settings) for one in candidates]
         losses.append(sum(batch_losses) / len(batch_losses))
         if validate is not None and ((step + 1) % epoch_steps == 0 or step + 1 == steps):
@@ -180,7 +180,7 @@ def _candidates(clips: TrainClips, settings: TrainSettings, batches: Batches) ->
                 weight_decay=decay,
                 head=its,
                 average=copy.deepcopy(head).eval(),
-                optimizer=torch.optim.AdamW(_decayed(its, decay), lr=lr),
+                optimizer=torch.optim.AdamW(decayed(its, decay), lr=lr),
             )
         )
     return candidates
@@ -244,7 +244,7 @@ def _on_cpu(head: nn.Module) -> bool:
     return all(weight.device.type == "cpu" for weight in head.parameters())
 
 
-def _schedule(step: int, steps: int, warmup: float) -> float:
+def schedule(step: int, steps: int, warmup: float) -> float:
     """Up in a straight line, then down along a cosine."""
     up = max(1.0, warmup * steps)
     if step < up:
@@ -252,7 +252,7 @@ def _schedule(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - up) / max(1.0, steps - up)))
 
 
-def _decayed(head: nn.Module, decay: float) -> list[dict[str, object]]:
+def decayed(head: nn.Module, decay: float) -> list[dict[str, object]]:
     """Matrices decay, biases and norms don't."""
     matrices = [p for p in head.parameters() if p.ndim > 1]
     others = [p for p in head.parameters() if p.ndim <= 1]

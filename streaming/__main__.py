@@ -44,6 +44,12 @@ def parser() -> argparse.ArgumentParser:
     add("--port", type=int, default=server.port, help="0 picks a free one")
     add("--model", default=chosen.model, metavar="PATH", help="a bundle's folder, or 'builtin'")
     add("--device", default=chosen.device, help="auto, cpu, cuda or cuda:N")
+    add(
+        "--token-thrift",
+        type=float,
+        metavar="LEVEL",
+        help="V-JEPA 2: leave out what changed by no more of 255 levels (default: nothing)",
+    )
     add("--hop-s", type=float, metavar="S", help="time between windows (default: the bundle's)")
     add("--top-k", type=int, default=session.top_k, metavar="N", help="candidates told")
     add(
@@ -101,7 +107,9 @@ def settings_from(argv: Sequence[str] | None) -> tuple[Settings, str]:
                 ice_servers=tuple(given.ice_server),
                 turn_secret=given.turn_secret,
             ),
-            recognizer=RecognizerSettings(model=given.model, device=given.device),
+            recognizer=RecognizerSettings(
+                model=given.model, device=given.device, token_thrift=given.token_thrift
+            ),
             decoder=None if given.threshold is None else DecoderSettings(threshold=given.threshold),
         )
     except ValueError as error:

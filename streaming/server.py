@@ -289,7 +289,13 @@ async def _makes(settings: RecognizerSettings) -> Sequence[Callable[[], Recogniz
     """How to open the bundle that the settings name on each of the devices that they name."""
     bundle = await asyncio.to_thread(open_bundle, settings.model)
     return [
-        functools.partial(Recognizer.on, bundle, name, max_new_frames=settings.max_new_frames)
+        functools.partial(
+            Recognizer.on,
+            bundle,
+            name,
+            max_new_frames=settings.max_new_frames,
+            token_thrift=settings.token_thrift,
+        )
         for name in devices(bundle.encoder, settings.device)
     ]
 

@@ -22,10 +22,13 @@ class RecognizerSettings:
     device: str = "auto"  # auto, cpu, cuda, cuda:N
     max_batch: int = 16  # windows
     max_new_frames: int = 4  # looked at for one window by an encoder that goes frame by frame
+    token_thrift: float | None = None  # V-JEPA 2: tubelets that changed less (of 255) are left out
     batch_s: float = 30.0  # a batch that takes longer is given up, and the device with it for now
 
     def __post_init__(self) -> None:
         _positive(self, "max_batch", "max_new_frames", "batch_s")
+        if self.token_thrift is not None and not 0 <= self.token_thrift <= 255:
+            raise ValueError(f"token_thrift must lie in 0 to 255, not {self.token_thrift}")
         kind, _, number = self.device.partition(":")
         if kind not in ("auto", "cpu", "cuda") or (number and not number.isdigit()):
             raise ValueError(f"device must be auto, cpu, cuda or cuda:N, not '{self.device}'")

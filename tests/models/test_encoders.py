@@ -1,4 +1,4 @@
-"""On which devices an encoder is opened."""
+"""How encoders are opened, and on which devices."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 import torch
 
-from models.encoders import devices
+from models.encoders import devices, open_encoder
+from models.landmarks import landmark_spec
 from tests.models.bundles import SPEC
 
 VJEPA2 = dataclasses.replace(SPEC, kind="vjepa2")
@@ -32,3 +33,8 @@ def test_cuda_without_a_number_means_every_gpu(
 
 def test_an_encoder_that_keeps_what_it_saw_of_a_stream_has_one_device() -> None:
     assert devices(SPEC, "cuda") == ["cuda"]
+
+
+def test_thrift_is_refused_where_there_are_no_tokens() -> None:
+    with pytest.raises(ValueError, match="thrift is for V-JEPA 2"):
+        open_encoder(landmark_spec(), token_thrift=1.0)

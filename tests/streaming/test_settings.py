@@ -15,6 +15,7 @@ from streaming.settings import RecognizerSettings, ServerSettings, SessionSettin
         (RecognizerSettings, {"device": "gpu"}),
         (RecognizerSettings, {"device": "cuda:x"}),
         (RecognizerSettings, {"max_batch": 0}),
+        (RecognizerSettings, {"token_thrift": float("nan")}),
         (SessionSettings, {"hop_s": 0.0}),
         (SessionSettings, {"hop_s": float("nan")}),
         (SessionSettings, {"top_k": 0}),
@@ -51,9 +52,10 @@ def test_flags_become_settings() -> None:
     from streaming.__main__ import settings_from
 
     settings, log_format = settings_from(
-        "--port 0 --threshold 0.7 --ice-server stun:a --ice-server stun:b --public".split()
+        "--port 0 --threshold 0.7 --token-thrift 2 --ice-server stun:a --ice-server stun:b --public".split()
     )
     assert settings.server.port == 0
+    assert settings.recognizer.token_thrift == 2
     assert settings.decoder is not None
     assert settings.decoder.threshold == 0.7
     assert settings.session.ice_servers == ("stun:a", "stun:b")
