@@ -27,6 +27,7 @@ from models.bench_cases import PLANS, SIZES, Case, Plan, every
 from models.bench_engines import DTYPES, ENGINES
 from models.bench_measure import matmul_rate, measure
 from models.bench_report import Figures, machine, replaced, section
+from models.graph import WAYS
 
 # Seconds that an engine takes until its first run is done, a block: a guess, for a GPU, that a
 # run's own cases correct. Compiled as a whole, every block is compiled anew.
@@ -105,7 +106,9 @@ def parser() -> argparse.ArgumentParser:
     add("--frames", nargs="+", type=int, default=[16], help="frames a clip (default: 16)")
     add("--batches", nargs="+", type=int, default=[1, 4, 16], help="clips (default: 1 4 16)")
     add("--dtypes", nargs="+", choices=DTYPES, default=["bfloat16"], help="(default: bfloat16)")
-    add("--engines", nargs="+", choices=ENGINES, default=list(ENGINES), help="(default: all)")
+    by_torch = [engine for engine in ENGINES if engine not in WAYS]
+    help_engines = "(default: those of torch; exported graphs run on a CPU)"
+    add("--engines", nargs="+", choices=ENGINES, default=by_torch, help=help_engines)
     add("--rounds", type=int, default=10, help="timed rounds a case (default: 10)")
     add("--threads", type=int, help="CPU threads (default: torch's own choice)")
     add("--minutes", type=float, default=9.0, help="be done after this long (default: 9)")

@@ -24,6 +24,7 @@ from models.bench_head import head_onnx
 from models.bundle import Bundle
 from models.classifier import Classifier
 from models.float8 import to_float8
+from models.graph import FLOAT32, WAYS, Candidate, has_bfloat16, open_graph
 from models.heads import GlossClassifier
 from models.picture_encoder import PictureEncoder
 from models.preprocess import resized_short_side
@@ -62,6 +63,11 @@ class Setup:
     def video(self) -> Tensor:
         """(B, T, C, crop, crop) `pictures` as an encoder's input, in the case's dtype."""
         return ((self.pictures.to(self.dtype) - 114) / 57).permute(0, 1, 4, 2, 3).contiguous()
+
+    @cached_property
+    def folder(self) -> tempfile.TemporaryDirectory[str]:
+        """Where exported graphs lie, as long as the case is measured."""
+        return tempfile.TemporaryDirectory()
 
     def theirs(self) -> Any:
         """transformers' encoder, new, on the device, in the case's dtype."""
@@ -186,6 +192,29 @@ def _random_bundle(spec: EncoderSpec, folder: Path) -> Bundle:
     )
 
 
+def _graph(way: str) -> Callable[[Setup], Call]:
+    """The maker of an exported graph's engine: clips one by one, as `GraphEngine` has them."""
+
+    def make(setup: Setup) -> Call:
+        from models.graph_export import write_encoder, write_int8  # a GPU machine lacks onnx
+
+        if setup.device.type != "cpu":
+            raise ValueError("exported graphs run on a CPU")
+        if way.endswith("bfloat16") and not has_bfloat16():
+            raise ValueError("this processor has no bfloat16, or OpenVINO is not installed")
+        graph = Candidate.of(way, Path(setup.folder.name))
+        clips = list(setup.pictures.numpy())
+        whole = graph.file.with_name(FLOAT32)
+        if not whole.exists():
+            write_encoder(PictureEncoder(setup.model().float(), pooled=True), whole)
+        if not graph.file.exists():
+            write_int8(whole, clips, graph.file)  # of noise: only its speed is of use
+        run = open_graph(graph, torch.get_num_threads())
+        return lambda: torch.from_numpy(np.stack([run(clip) for clip in clips]))
+
+    return make
+
+
 ENGINES: Mapping[str, Callable[[Setup], Call]] = {
     "transformers": _transformers,
     "transformers-compiled": _transformers_compiled,
@@ -193,5 +222,5 @@ ENGINES: Mapping[str, Callable[[Setup], Call]] = {
     "lean-compiled": _lean_compiled,
     "torch": _torch,
     "pipeline": _pipeline,
-    # Those of exported graphs belong here, by the name of runtime and dtype.
+    **{way: _graph(way) for way in WAYS},
 }

@@ -86,6 +86,14 @@ def test_engines_that_fail_are_told_and_the_others_measured(
     assert text.count("\n") == 5 and "no room for it" in text
 
 
+def test_exported_graphs_give_what_torch_gives(tiny: Case) -> None:
+    setup = Setup(tiny, CPU)
+    with torch.inference_mode():
+        want = ENGINES["torch"](setup)()
+    for way in ("openvino-float32", "onnxruntime-float32"):
+        torch.testing.assert_close(ENGINES[way](setup)(), want, atol=1e-4, rtol=0)
+
+
 def test_float8_is_told_with_its_likeness(tiny: Case) -> None:
     case = Case(size="S", frames=4, batch=1, dtype="float8")
     ours, theirs = measure(case, ["torch", "transformers"], CPU, 1, 1e12)

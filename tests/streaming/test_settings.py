@@ -52,7 +52,8 @@ def test_flags_become_settings() -> None:
     from streaming.__main__ import settings_from
 
     settings, log_format = settings_from(
-        "--port 0 --threshold 0.7 --token-thrift 2 --ice-server stun:a --ice-server stun:b --public".split()
+        "--port 0 --threshold 0.7 --token-thrift 2".split()
+        + "--ice-server stun:a --ice-server stun:b --public".split()
     )
     assert settings.server.port == 0
     assert settings.recognizer.token_thrift == 2
