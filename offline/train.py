@@ -15,7 +15,6 @@ import argparse
 import json
 import platform
 import sys
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,6 +41,7 @@ from offline.labels import IDLE
 from offline.leaks import refuse_leaks, twins, videos_of
 from offline.options import add_training_options, plan_from
 from offline.plots import draw_confusion, draw_loss
+from offline.progress import Progress
 from offline.selection import learn
 from offline.takes import background
 
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         f"{words.classes} classes; {settings}",
         flush=True,
     )
-    board = _board(args.tensorboard)
+    progress = Progress(args.tensorboard)
     fitted = learn(
         train,
         words,
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         args.hop_s,
         settings,
         resume=Path(args.resume) if args.resume else None,
-        progress=_Progress(board),
+        progress=progress,
     )
     heads = [one.head for one in fitted]
     losses = [loss for one in fitted for loss in one.losses]
@@ -287,33 +287,6 @@ def _out_of_memory(exc: BaseException) -> bool:
     return isinstance(exc, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(
         exc
     )
-
-
-def _board(folder: str | None) -> Any:
-    """TensorBoard's writer to `folder`; None without one."""
-    if folder is None:
-        return None
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as exc:
-        raise ValueError("--tensorboard needs a package: pip install tensorboard") from exc
-    return SummaryWriter(folder)
-
-
-class _Progress:
-    """Tells of the loss: on a terminal twice a second, to TensorBoard each step."""
-
-    def __init__(self, board: Any) -> None:
-        self._board = board
-        self._told = 0.0
-
-    def __call__(self, step: int, steps: int, loss: float) -> None:
-        if self._board is not None:
-            self._board.add_scalar("loss", loss, step)
-        if sys.stderr.isatty() and (time.monotonic() - self._told > 0.5 or step == steps):
-            self._told = time.monotonic()
-            end = "\n" if step == steps else ""
-            print(f"\rstep {step}/{steps}  loss {loss:.3f} ", end=end, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

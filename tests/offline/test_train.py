@@ -112,6 +112,9 @@ def test_a_trained_head_is_evaluated_on_chosen_signers(
         (("--fold", "9"), "--fold"),
         (("--min-clips", "99"), "--min-clips"),
         (("--card", "missing.json"), "missing.json"),
+        (("--lr", "0"), "--lr"),
+        (("--mixup", "2"), "--mixup"),
+        (("--device", "abacus"), "--device abacus"),
     ],
 )
 def test_wrong_use_ends_with_one_clear_line(
