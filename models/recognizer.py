@@ -51,6 +51,16 @@ class Recognizer:
         self.bundle = bundle
         self._encoder = encoder
         self._classifier = classifier
+        # Features stay where they are, unless head or space want them here.
+        self._on_device: tuple[DeviceEncoder, Classifier] | None = None
+        if (
+            isinstance(encoder, DeviceEncoder)
+            and classifier is not None
+            and classifier.device == encoder.device
+            and classifier.gives_embeddings
+            and len(bundle.space.background)
+        ):
+            self._on_device = encoder, classifier
 
     @classmethod
     def open(
@@ -148,16 +158,10 @@ class Recognizer:
         return said, in_space, [(one.seen, one.resting) for one in embeddings], encoded
 
     def _answer_on_device(self, clips: Sequence[Clip]) -> _Answer | None:
-        """The same, the features left where they are; None where head or space want them here."""
-        encoder, head = self._encoder, self._classifier
-        if (
-            not isinstance(encoder, DeviceEncoder)
-            or head is None
-            or head.device != encoder.device
-            or not head.gives_embeddings
-            or not len(self.bundle.space.background)
-        ):
+        """The same, the features left where they are; None where they can't stay there."""
+        if self._on_device is None:
             return None
+        encoder, head = self._on_device
         features = encoder.encode_on_device(clips)
         encoded = time.perf_counter()
         said = head.classify_on_device(features)
