@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from itertools import chain
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from tests.web.page import LIVE_MS, is_live, sign
 
 GLOSSES = ("help", "drink")  # read right in the clips chosen here (tests/web/test_recognition.py)
 SIZES = {"laptop": (1280, 800), "phone": (390, 844)}
-READ_MS = 40_000  # twice the camera's loop, and a busy machine
+READ_MS = 40_000  # four times the camera's loop: a busy machine
+TRIES = 3
+DECIDED = re.compile("recognised|missed")
 
 
 async def in_view(page: Page, selector: str) -> None:
@@ -27,6 +30,24 @@ async def in_view(page: Page, selector: str) -> None:
     box = await page.locator(selector).bounding_box()
     width = await page.evaluate("innerWidth")
     assert box and box["x"] >= 0 and box["x"] + box["width"] <= width + 1, selector
+
+
+async def practise(page: Page, gloss: str, *, after: str) -> None:
+    """Press the sign to practise it until it is recognised, as a person would on a busy machine.
+
+    Pressed as the sign `after` is over, since the camera does not wait to be asked: eight seconds
+    from any other moment may pass between two times that it shows `gloss`.
+    """
+    now = page.locator("#practice-now")
+    for _ in range(TRIES):
+        told = await page.locator(sign(after)).count()
+        await expect(page.locator(sign(after))).not_to_have_count(told, timeout=READ_MS)
+        await page.locator("#glosses").get_by_role("button", name=gloss).click()
+        await expect(page.locator("#practice-word")).to_have_text(gloss)
+        await expect(now).to_have_attribute("data-state", DECIDED, timeout=READ_MS)
+        if await now.get_attribute("data-state") == "recognised":
+            return
+    raise AssertionError(f"{gloss} was pressed {TRIES} times and never recognised")
 
 
 async def visit(page: Page, url: str) -> None:
@@ -64,10 +85,7 @@ async def visit(page: Page, url: str) -> None:
 
     # Practise
     await page.get_by_label("Find a sign").fill(GLOSSES[0])
-    await page.locator("#glosses").get_by_role("button", name=GLOSSES[0]).click()
-    await expect(page.locator("#practice-word")).to_have_text(GLOSSES[0])
-    recognised = page.locator('#practice-now[data-state="recognised"]')
-    await expect(recognised).to_be_visible(timeout=READ_MS)
+    await practise(page, GLOSSES[0], after=GLOSSES[1])
     await in_view(page, "#practice-now")
     await page.get_by_role("button", name="Stop practising").click()
     await expect(page.locator("#practice-results .score").first).to_be_visible()
