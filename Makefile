@@ -35,7 +35,7 @@ $(BIN)/python:
 
 $(VENV)/run.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) --editable ".$(EXTRAS)"
-	$(BIN)/python -m models.mediapipe
+	$(BIN)/python -m models.landmarks.mediapipe
 	@touch $@
 
 $(VENV)/demo.stamp: $(VENV)/run.stamp

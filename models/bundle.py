@@ -31,13 +31,13 @@ from models.card import (
     check_glosses,
     spec_from,
 )
-from models.graph import FLOAT32, INT8
 from models.schema import EncoderSpec
 from models.space import EmbeddingSpace, pooled_space, trained_space
+from models.vjepa2.graph import FLOAT32, INT8
 
 BUILTIN = Path(__file__).parent / "builtin"
 IN_BUNDLE = "bundle:"  # an encoder source of this form is a folder or file inside the bundle
-ENCODER = "encoder"  # the folder of its checkpoint and its graphs, see `models.graph`
+ENCODER = "encoder"  # the folder of its checkpoint and its graphs, see `models.vjepa2.graph`
 
 GRAPHS = (f"{ENCODER}/{FLOAT32}", f"{ENCODER}/{INT8}")
 
@@ -67,7 +67,7 @@ class Bundle:
     card: dict[str, Any]
     head_path: Path | None  # None: there is no trained head
     space: EmbeddingSpace  # where takes of taught signs are compared
-    graphs: tuple[Path, ...] = ()  # of the encoder, for CPUs; see `models.graph`
+    graphs: tuple[Path, ...] = ()  # of the encoder, for CPUs; see `models.vjepa2.graph`
 
 
 def open_bundle(path: str | os.PathLike[str]) -> Bundle:

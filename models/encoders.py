@@ -39,11 +39,11 @@ def open_encoder(
     if spec.kind == "landmarks":
         if token_thrift is not None:
             raise ValueError("token thrift is for V-JEPA 2; this model's encoder has no tokens")
-        from models.landmarks import LandmarkEncoder
+        from models.landmarks.encoder import LandmarkEncoder
 
         return LandmarkEncoder(spec, max_new_frames=max_new_frames)
     if spec.kind in ("vjepa2", "vjepa2-tokens"):
-        from models.vjepa2 import VJEPA2Encoder
+        from models.vjepa2.encoder import VJEPA2Encoder
 
         return VJEPA2Encoder.open(spec, device, graphs, token_thrift)
     raise ValueError(f"no encoder of kind {spec.kind!r}; there are {', '.join(KINDS)}")
@@ -71,11 +71,11 @@ def encoder_spec(name: str, frames: int | None, fps: float | None) -> EncoderSpe
     """
     kind, _, source = name.partition(":")
     if kind == "landmarks" and not source:
-        from models.landmarks import landmark_spec
+        from models.landmarks.encoder import landmark_spec
 
         spec = landmark_spec()
     elif kind in ("vjepa2", "vjepa2-tokens") and source:
-        from models.vjepa2_weights import vjepa2_spec
+        from models.vjepa2.weights import vjepa2_spec
 
         spec = vjepa2_spec(source, kind=kind, frames=16 if frames is None else frames)
     else:

@@ -5,7 +5,7 @@ true where a step is real; what stands elsewhere changes nothing. The embedding 
 layers see: windows of one sign lie near each other in it, of signs too that the head was not
 trained on (`models.lexicon`).
 `GlossClassifier` and `AttentiveProbe` (`models.probe`) take any encoder's features,
-`LandmarkClassifier` the rows of `models.layout`.
+`LandmarkClassifier` the rows of `models.landmarks.layout`.
 Torch is only needed to train and to export: in service `models.classifier` runs the ONNX file.
 """
 
@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models import layout
 from models.answer import Answer as Answer
 from models.answer import softmax_over_time, unit
-from models.posture import FEATURES, HAND_FLAGS, describe
+from models.landmarks import layout
+from models.landmarks.posture import FEATURES, HAND_FLAGS, describe
 from models.probe import AttentiveProbe
 
 HEADS = ("gloss", "attentive", "landmarks")

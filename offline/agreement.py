@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.graph import Candidate, open_graph
+from models.vjepa2.graph import Candidate, open_graph
 
 _TOLERANCE = 1e-4  # of a feature in float32; measured 1e-5
 # Cosines of features that are less than these are no rounding: something is wrong.

@@ -18,7 +18,7 @@ from torch import nn
 
 from models.classifier import softmax
 from models.decoder import clip_probabilities
-from models.rest import at_rest
+from models.landmarks.rest import at_rest
 from models.schema import EncoderSpec, Prediction
 
 _BATCH = 256

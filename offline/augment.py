@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models import layout
-from models.rest import raised
+from models.landmarks import layout
+from models.landmarks.rest import raised
 
 _HANDS = (layout.LEFT_HAND, layout.RIGHT_HAND)
 _MIRROR_INDEX = torch.from_numpy(layout.mirror_index())

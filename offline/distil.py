@@ -27,11 +27,11 @@ import torch
 from tqdm import tqdm
 from transformers import VJEPA2Config, VJEPA2Model
 
-from models.preprocess import crop_pictures, resized_short_side
 from models.schema import EncoderSpec
-from models.state_dicts import restored
-from models.torch_engine import torch_device
-from models.video_transformer import Shape, VideoTransformer
+from models.vjepa2.preprocess import crop_pictures, resized_short_side
+from models.vjepa2.state_dicts import restored
+from models.vjepa2.torch_engine import torch_device
+from models.vjepa2.video_transformer import Shape, VideoTransformer
 from offline.crossval import fold_of_groups, split_fold
 from offline.embedder import identity, ticks
 from offline.examples import ORIGINAL, Example, common_glosses, read_examples, read_spec

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models.bundle import ENCODER, IN_BUNDLE
-from models.graph import FLOAT32, INT8, WAYS, Candidate, has_bfloat16, runtimes, spare_cores
-from models.graph_export import write_encoder, write_int8
-from models.picture_encoder import PictureEncoder
 from models.schema import EncoderSpec
-from models.vjepa2_weights import load_weights
+from models.vjepa2.graph import FLOAT32, INT8, WAYS, Candidate, has_bfloat16, runtimes, spare_cores
+from models.vjepa2.graph_export import write_encoder, write_int8
+from models.vjepa2.picture_encoder import PictureEncoder
+from models.vjepa2.weights import load_weights
 from offline.agreement import Agreement, Answers, compare
 from offline.real_clips import read_clips
 

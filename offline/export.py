@@ -37,9 +37,9 @@ from models.bundle import Bundle, write_bundle
 from models.card import BACKGROUND, HEAD, NO_HEAD, spec_as_card, spec_from
 from models.classifier import Classifier
 from models.encoders import encoder_spec
-from models.graph_export import write_onnx
 from models.heads import Answer
 from models.recognizer import Recognizer
+from models.vjepa2.graph_export import write_onnx
 from offline.checkpoint import load_checkpoint
 from offline.encoder_export import PARTS, EncoderParts, export_encoder
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.preprocess import crop_pictures
 from models.schema import EncoderSpec
+from models.vjepa2.preprocess import crop_pictures
 from offline.embedder import middle_window
 from offline.videos import VideoError
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.preprocess import MEAN, STD
-from models.video_transformer import VideoTransformer
+from models.vjepa2.preprocess import MEAN, STD
+from models.vjepa2.video_transformer import VideoTransformer
 from offline.trainer import decayed, schedule
 
 _EVAL_BATCH = 16
@@ -218,6 +218,6 @@ def _middle(ticks: int, frames: int) -> int:
 
 
 def _normalised(pictures: Tensor) -> Tensor:
-    """uint8 (B, T, H, W, C) to the encoder's input (B, T, C, H, W), as `models.preprocess`."""
+    """uint8 (B, T, H, W, C) to the encoder's input (B, T, C, H, W), as `preprocess` gives it."""
     values = (pictures.float() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
     return values.movedim(-1, 2).contiguous()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from models import layout
+from models.landmarks import layout
 from models.schema import EncoderSpec
 from offline.embedder import row_a_frame
 

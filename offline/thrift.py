@@ -26,15 +26,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from models.bench_report import machine
+from models.bench.report import machine
 from models.card import spec_from
-from models.picture_encoder import PictureEncoder
-from models.preprocess import crop_pictures
 from models.schema import EncoderSpec
-from models.thrift import check_level, kept_tubelets
-from models.thrifty_encoder import ThriftyEncoder
-from models.torch_engine import torch_device
-from models.vjepa2_weights import load_weights
+from models.vjepa2.picture_encoder import PictureEncoder
+from models.vjepa2.preprocess import crop_pictures
+from models.vjepa2.thrift import check_level, kept_tubelets
+from models.vjepa2.thrifty_encoder import ThriftyEncoder
+from models.vjepa2.torch_engine import torch_device
+from models.vjepa2.weights import load_weights
 from offline.answers import clip_logits
 from offline.checkpoint import Checkpoint, load_checkpoint
 from offline.embedder import middle_window

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models.encoders import devices, open_encoder
-from models.landmarks import landmark_spec
+from models.landmarks.encoder import landmark_spec
 from tests.models.bundles import SPEC
 
 VJEPA2 = dataclasses.replace(SPEC, kind="vjepa2")

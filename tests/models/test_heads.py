@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models import layout
 from models.heads import Committee, GlossClassifier, LandmarkClassifier, make_head
+from models.landmarks import layout
 from models.probe import AttentiveProbe
 from offline.export import to_onnx
 

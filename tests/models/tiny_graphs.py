@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.graph import FLOAT32, INT8
-from models.graph_export import write_encoder, write_int8
-from models.picture_encoder import PictureEncoder
 from models.schema import EncoderSpec
-from models.vjepa2_weights import load_weights
+from models.vjepa2.graph import FLOAT32, INT8
+from models.vjepa2.graph_export import write_encoder, write_int8
+from models.vjepa2.picture_encoder import PictureEncoder
+from models.vjepa2.weights import load_weights
 
 CROP = 32  # px, see `tests.models.tiny_vjepa2`
 

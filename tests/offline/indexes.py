@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models import layout
+from models.landmarks import layout
 
 GLOSSES = ("down", "up")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from models import layout
+from models.landmarks import layout
 from offline.augment import AugmentSettings, WindowSource, augment, shown, sign_span
 from tests.offline.indexes import landmark_rows
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from models.schema import Clip, Frame
-from models.vjepa2 import VJEPA2Encoder
-from models.vjepa2_weights import vjepa2_spec
+from models.vjepa2.encoder import VJEPA2Encoder
+from models.vjepa2.weights import vjepa2_spec
 from offline import distil, encode
 from tests.models.tiny_vjepa2 import make_checkpoint
 from tests.whole_way import coloured

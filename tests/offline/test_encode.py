@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.vjepa2 import VJEPA2Encoder
-from models.vjepa2_weights import vjepa2_spec
+from models.vjepa2.encoder import VJEPA2Encoder
+from models.vjepa2.weights import vjepa2_spec
 from models.window import windows
 from offline.encode import main
 from offline.videos import read_video

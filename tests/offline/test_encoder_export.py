@@ -14,9 +14,9 @@ import pytest
 from onnx import numpy_helper
 
 from models.bundle import open_bundle
-from models.graph import FLOAT32, Candidate, open_graph
 from models.recognizer import Recognizer
-from models.vjepa2_weights import vjepa2_spec
+from models.vjepa2.graph import FLOAT32, Candidate, open_graph
+from models.vjepa2.weights import vjepa2_spec
 from models.window import windows
 from offline import export
 from offline.agreement import compare

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models import layout
+from models.landmarks import layout
 from models.schema import EncoderSpec
 from offline.answers import WindowAnswers
 from offline.crossing import Crossing, pool

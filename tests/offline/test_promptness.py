@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.mediapipe import MediapipeError
+from models.landmarks.mediapipe import MediapipeError
 from models.recognizer import Recognizer
 from models.schema import Sign
 from offline.ends import SignEnd

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.video_transformer import Shape, VideoTransformer
+from models.vjepa2.video_transformer import Shape, VideoTransformer
 from offline.student import Lesson, Student, TeachSettings, learnt, teach
 
 

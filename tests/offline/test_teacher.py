@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import layout
+from models.landmarks import layout
 from models.schema import EncoderSpec
 from offline.embedder import middle_window, ticks
 from offline.teacher import check_teacher, mirrored_targets, tick_targets

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.landmarks import LandmarkEncoder, landmark_spec
-from models.mediapipe import MediapipeError
+from models.landmarks.encoder import LandmarkEncoder, landmark_spec
+from models.landmarks.mediapipe import MediapipeError
 from models.schema import Clip, Frame, Seen, Signer
 from models.window import FrameSampler
 from offline.videos import read_video

@@ -1,0 +1,1 @@
+"""How fast V-JEPA 2 runs here: `python -m models.bench`."""

@@ -1,0 +1,236 @@
+"""One signer over time: frames of one stream in, one landmark row a frame out.
+
+A row depends on its frame and the frames before it, never on later ones, so rows are computed once
+and are the same live and offline. Layout and units: `models/landmarks/layout.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.landmarks import framing, layout
+from models.landmarks.body import (
+    LEFT_SHOULDER,
+    LEFT_WRIST,
+    RIGHT_SHOULDER,
+    RIGHT_WRIST,
+    Body,
+    BodyFinder,
+)
+from models.landmarks.hands import SIDES, Hand, HandFinder, forearm_region, rough_region
+from models.landmarks.region import Region
+from models.schema import Seen
+
+_BODY = [0, 2, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]  # BlazePose's numbers of BODY_POINTS
+_WRISTS = (LEFT_WRIST, RIGHT_WRIST)
+_PARTS = (layout.LEFT_HAND, layout.RIGHT_HAND)
+
+_LARGEST, _SMALLEST = 16384, 8  # px: sides of pictures that are looked at; others show nobody
+_FRAME_TAU_S = 0.5  # the body's frame follows the shoulders with this time constant
+# A hand network surer than this has found a hand. MediaPipe's 0.5 loses hands blurred by signing:
+# of wrists raised before the body 96.7 % had a hand with 0.5, 97.9 % with 0.3 (40 clips).
+_PRESENT = 0.3
+_FAR = 0.9  # shoulder widths: a hand further from its body's wrist is another's
+# Two hands nearer than this, in hand sizes, are one hand seen twice: in any case, and when one of
+# them does not look like a hand of its side (hands that touched were 0.3 apart and looked so).
+_ONE_HAND, _CLOSE = 0.12, 0.6
+_OTHER_SIDE = 0.25
+_PALM_EVERY = 4  # frames between two searches for palms, and between wide looks for a lost hand
+
+
+class Track:
+    """What is known of one signer: where body and hands were, and the body's frame."""
+
+    def __init__(self, bodies: BodyFinder, hands: HandFinder) -> None:
+        self._bodies = bodies
+        self._hands = hands
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the signer: the stream's clock jumped."""
+        self._region: Region | None = None
+        self._body: Body | None = None
+        self._found: list[Hand | None] = [None, None]
+        self._missed = [0, 0]  # frames in a row without this hand
+        self._searched = 0  # frames since the last search for palms
+        self._frame: _BodyFrame | None = None
+        self._points = np.zeros((2, layout.HAND_POINTS, 3), np.float32)  # as last seen
+        self._seen_s = [-math.inf, -math.inf]
+
+    def row(self, image: NDArray[np.uint8], media_s: float) -> NDArray[np.float32]:
+        """(DIM,) The row of the next frame: `image` (H, W, 3) at media time `media_s`."""
+        row = np.zeros(layout.DIM, np.float32)
+        before, self._body = self._body, self._find_body(image)
+        if self._body is None:
+            self._found = [None, None]
+            return row
+        self._frame = _BodyFrame.following(self._frame, self._body, media_s)
+        found = self._find_hands(image, self._body, before)
+        row[layout.BODY] = self._frame.points(self._body.points[_BODY]).ravel()
+        for side in SIDES:
+            hand = found[side]
+            if hand is not None:
+                self._points[side] = self._frame.points(hand.points)
+                self._points[side, :, 2] -= self._points[side, 0, 2]
+                self._seen_s[side] = media_s
+                row[layout.LEFT_SEEN + side] = 1
+            if media_s - self._seen_s[side] <= layout.HOLD_S:
+                row[_PARTS[side]] = self._points[side].ravel()
+        self._found = found
+        return row
+
+    def seen(self, image: NDArray[np.uint8]) -> Seen:
+        """Where the signer was in `image`, the one that `row` has just looked at."""
+        return framing.seen(image, self._body, self._found)
+
+    def _find_body(self, image: NDArray[np.uint8]) -> Body | None:
+        height, width = image.shape[:2]
+        if min(height, width) < _SMALLEST or max(height, width) > _LARGEST:
+            return None
+        if self._region is not None:
+            body = self._bodies.look(image, self._region)
+            if body is not None:
+                self._region = body.region
+                return body
+        self._region = self._bodies.detect(image)
+        body = self._bodies.look(image, self._region) if self._region is not None else None
+        self._region = body.region if body is not None else None
+        return body
+
+    def _find_hands(
+        self, image: NDArray[np.uint8], body: Body, before: Body | None
+    ) -> list[Hand | None]:
+        assert self._frame is not None
+        unit = self._frame.unit
+        found: list[Hand | None] = [None, None]
+        for side in SIDES:
+            if not _inside(image, body, side, unit):
+                self._missed[side] = 0
+                continue
+            found[side] = self._find_hand(image, body, before, side, unit)
+            self._missed[side] = 0 if found[side] is not None else self._missed[side] + 1
+        self._searched += 1
+        wanted = [s for s in SIDES if self._missed[s]]
+        if wanted and (self._searched >= _PALM_EVERY or min(self._missed[s] for s in wanted) == 1):
+            self._searched = 0
+            self._find_palms(image, body, found, unit)
+        return _settled(found, body, unit)
+
+    def _find_hand(
+        self, image: NDArray[np.uint8], body: Body, before: Body | None, side: int, unit: float
+    ) -> Hand | None:
+        """Look where the hand was (moved along with the wrist), then where the body says it is."""
+        last = self._found[side]
+        if last is not None and before is not None:
+            step = body.points[_WRISTS[side]] - before.points[_WRISTS[side]]
+            moved = last.region(side).moved(float(step[0]), float(step[1]))
+            hand = self._hands.look(image, moved)
+            if hand is not None and _fits(hand, body, side, unit):
+                return hand
+        region = self._hands.from_body(image, body, side)
+        if region is not None:
+            hand = self._hands.look(image, region)
+            if hand is not None and _fits(hand, body, side, unit):
+                return hand
+        if self._missed[side] % _PALM_EVERY == 0:
+            hand = self._hands.look(image, forearm_region(body, side, unit))
+            if hand is not None and _fits(hand, body, side, unit):
+                return hand
+        return None
+
+    def _find_palms(
+        self, image: NDArray[np.uint8], body: Body, found: list[Hand | None], unit: float
+    ) -> None:
+        """Fill the gaps of `found` with what the palm detector sees in front of the body."""
+        for palm in self._hands.palms(image, _front(body, unit)):
+            for side in SIDES:
+                if found[side] is None and self._missed[side]:
+                    region = Region(palm.x, palm.y, palm.side, palm.turn, flipped=side == 0)
+                    hand = self._hands.look(image, region)
+                    if hand is not None and _fits(hand, body, side, unit):
+                        found[side] = hand
+                        self._missed[side] = 0
+
+
+class _BodyFrame:
+    """The steady frame of a body: where (0, 0) is and how long 1 is, in pixels."""
+
+    def __init__(self, origin: NDArray[np.float32], unit: float, media_s: float) -> None:
+        self.origin = origin
+        self.unit = unit
+        self.media_s = media_s
+
+    @classmethod
+    def following(cls, frame: _BodyFrame | None, body: Body, media_s: float) -> _BodyFrame:
+        left, right = body.points[LEFT_SHOULDER], body.points[RIGHT_SHOULDER]
+        origin = (left + right) / 2
+        unit = max(float(np.hypot(*(left - right))), 4.0)
+        if frame is None:
+            return cls(origin, unit, media_s)
+        keep = np.float32(math.exp(-max(media_s - frame.media_s, 0.0) / _FRAME_TAU_S))
+        return cls(
+            keep * frame.origin + (1 - keep) * origin,
+            float(keep * frame.unit + (1 - keep) * unit),
+            media_s,
+        )
+
+    def points(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Pixels (n, 2 or 3) in the body's frame."""
+        moved = pixels / np.float32(self.unit)
+        moved[:, :2] -= self.origin / np.float32(self.unit)
+        return np.asarray(moved, np.float32)
+
+
+def _inside(image: NDArray[np.uint8], body: Body, side: int, unit: float) -> bool:
+    """Whether the middle of the hand that the body points at would show in the picture."""
+    height, width = image.shape[:2]
+    region = rough_region(body, side)
+    room = 0.1 * unit
+    return bool(-room <= region.x <= width + room and -room <= region.y <= height + room)
+
+
+def _front(body: Body, unit: float) -> Region:
+    """The space before the chest in which signs are made."""
+    x, y = (body.points[LEFT_SHOULDER] + body.points[RIGHT_SHOULDER]) / 2
+    return Region(float(x), float(y) + 0.3 * unit, 2.6 * unit)
+
+
+def _distance(hand: Hand, body: Body, side: int) -> float:
+    return float(np.hypot(*(hand.points[0, :2] - body.points[_WRISTS[side]])))
+
+
+def _fits(hand: Hand, body: Body, side: int, unit: float) -> bool:
+    """Whether this is a hand, of a likely size, near that wrist."""
+    return (
+        hand.present >= _PRESENT
+        and _distance(hand, body, side) <= _FAR * unit
+        and 0.08 * unit <= hand.size <= 0.8 * unit
+    )
+
+
+def _settled(found: list[Hand | None], body: Body, unit: float) -> list[Hand | None]:
+    """Each hand at the side that it belongs to, and no hand twice.
+
+    The two sides may have found one hand. Hands that touch stay two: each looks like its own side.
+    """
+    left, right = found
+    if left is not None and right is not None:
+        apart = np.hypot(*(left.points[:, :2] - right.points[:, :2]).T).mean()
+        size = (left.size + right.size) / 2
+        other = min(left.own_side, right.own_side) < _OTHER_SIDE
+        if apart < _ONE_HAND * size or (other and apart < _CLOSE * size):
+            costs = [_distance(h, body, s) / unit - h.own_side for s, h in ((0, left), (1, right))]
+            return [left, None] if costs[0] <= costs[1] else [None, right]
+        return found
+    for side in SIDES:
+        hand = found[side]
+        if hand is None or hand.own_side >= _OTHER_SIDE / 2:
+            continue
+        if _distance(hand, body, 1 - side) < _distance(hand, body, side):
+            hand = replace(hand, own_side=1 - hand.own_side)
+            return [hand, None] if side == 1 else [None, hand]
+    return found

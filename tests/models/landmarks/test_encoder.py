@@ -1,0 +1,240 @@
+"""The landmark encoder on a real clip: causal, cached, symmetric, bounded, hard to crash."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.landmarks import layout
+from models.landmarks.encoder import LandmarkEncoder, landmark_spec
+from models.landmarks.mediapipe import MediapipeError
+from models.schema import Clip, Frame, Seen
+from models.window import FrameSampler
+
+SPEC = landmark_spec(frames=8)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Iterator[LandmarkEncoder]:
+    try:
+        encoder = LandmarkEncoder(SPEC)
+    except MediapipeError as exc:
+        pytest.skip(str(exc))
+    yield encoder
+    encoder.close()
+
+
+@pytest.fixture(scope="module")
+def frames(data_dir: Path) -> tuple[Frame, ...]:
+    """Half a second of somebody signing with both hands, at the encoder's rate."""
+    return tuple(read(data_dir / "clips" / "help-named_help_db4255.mp4", 1.5, 8))
+
+
+def read(path: Path, start_s: float, count: int) -> Iterator[Frame]:
+    sampler = FrameSampler(SPEC.fps)
+    with av.open(str(path), metadata_errors="ignore") as video:
+        for picture in video.decode(video=0):
+            if count and picture.time >= start_s and sampler.wants(picture.time):
+                count -= 1
+                image = np.asarray(picture.to_ndarray(format="rgb24", threads=1), np.uint8)
+                yield Frame(image=image, media_s=picture.time)
+
+
+def clip_of(frames: Sequence[Frame], stream: str) -> Clip:
+    """A window that ends at the last frame; missing ticks before repeat the first."""
+    padded = (frames[0],) * (SPEC.frames - len(frames)) + tuple(frames)
+    end_s = frames[-1].media_s
+    return Clip(stream=stream, frames=padded, start_s=end_s - SPEC.window_s, end_s=end_s)
+
+
+def rows_of(encoder: LandmarkEncoder, frames: Sequence[Frame]) -> NDArray[np.float32]:
+    (embedding,) = encoder.encode([clip_of(frames, "rows")])
+    encoder.forget("rows")
+    return embedding.features
+
+
+class Looks:
+    """Counts the pictures that the body network looks at."""
+
+    def __init__(self, encoder: LandmarkEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        look = encoder._bodies.look
+
+        def counted(*args: object) -> object:
+            self.count += 1
+            return look(*args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(encoder._bodies, "look", counted)
+
+
+def test_rows_have_the_layout_and_make_sense(
+    encoder: LandmarkEncoder, frames: tuple[Frame, ...]
+) -> None:
+    rows = rows_of(encoder, frames)
+    assert rows.shape == (SPEC.frames, layout.DIM)
+    assert rows.dtype == np.float32
+    assert np.isfinite(rows).all()
+    body = rows[:, layout.BODY].reshape(-1, 13, 2)
+    left, right = (body[:, layout.BODY_POINTS.index(f"{s}_shoulder")] for s in ("left", "right"))
+    assert np.allclose(left - right, (1, 0), atol=0.2)  # a signer's left is the picture's right
+    assert (body[:, layout.BODY_POINTS.index("nose"), 1] < -0.3).all()  # above the shoulders
+    assert rows[:, layout.SEEN].mean() > 0.5
+    for part, wrist in ((layout.LEFT_HAND, "left_wrist"), (layout.RIGHT_HAND, "right_wrist")):
+        hand = rows[:, part].reshape(-1, 21, 3)
+        seen = hand.any(axis=(1, 2))
+        apart = hand[seen, layout.HAND_WRIST, :2] - body[seen, layout.BODY_POINTS.index(wrist)]
+        assert np.median(np.hypot(*apart.T)) < 0.25
+        assert not hand[:, layout.HAND_WRIST, 2].any()
+
+
+def test_where_the_signer_is_agrees_with_the_row(
+    encoder: LandmarkEncoder, frames: tuple[Frame, ...]
+) -> None:
+    height, width = frames[0].image.shape[:2]
+    size = np.array([width, height])
+    for count in (1, 5, 8):
+        (embedding,) = encoder.encode([clip_of(frames[:count], "seen")])
+        assert embedding.seen is not None and embedding.seen.signer is not None
+        assert embedding.seen.aspect == width / height
+        signer = embedding.seen.signer
+        body = embedding.features[-1, layout.BODY].reshape(13, 2)
+        left, right = (np.array(shoulder) * size for shoulder in signer.shoulders)
+        unit = np.hypot(*(left - right))
+        for name, points in (("elbow", signer.elbows), ("wrist", signer.wrists)):
+            for side, point in zip(("left", "right"), points, strict=True):
+                row = body[layout.BODY_POINTS.index(f"{side}_{name}")]
+                placed = (np.array(point) * size - (left + right) / 2) / unit
+                assert np.allclose(placed, row, atol=0.1)  # the row's frame follows slowly
+        nose = body[layout.BODY_POINTS.index("nose")] * unit / size
+        nose += (left + right) / 2 / size
+        assert signer.head[0] < nose[0] < signer.head[2] and signer.head[1] < nose[1]
+        assert signer.head[1] < signer.head[3] < left[1] / height
+        seen = embedding.features[-1, layout.SEEN] == 1
+        assert [hand is not None for hand in signer.hands] == seen.tolist()
+    encoder.forget("seen")
+
+
+def test_later_frames_change_nothing(encoder: LandmarkEncoder, frames: tuple[Frame, ...]) -> None:
+    whole = rows_of(encoder, frames)
+    part = rows_of(encoder, frames[:5])
+    assert np.array_equal(part[-5:], whole[:5])
+
+
+def test_no_frame_is_looked_at_twice(
+    encoder: LandmarkEncoder, frames: tuple[Frame, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = Looks(encoder, monkeypatch)
+    (first,) = encoder.encode([clip_of(frames[:6], "twice")])
+    once = looks.count
+    assert 6 <= once <= 8  # a body that is lost is looked for again
+    (again,) = encoder.encode([clip_of(frames[:6], "twice")])
+    assert looks.count == once
+    assert np.array_equal(first.features, again.features)
+    (later,) = encoder.encode([clip_of(frames, "twice")])
+    assert looks.count <= once + 3
+    assert np.array_equal(later.features[:6], first.features[2:])
+    encoder.forget("twice")
+    encoder.encode([clip_of(frames[:6], "twice")])
+    assert looks.count >= once + 2 + 6
+    encoder.forget("twice")
+    encoder.forget("never heard of")
+
+
+def test_alone_and_in_a_batch_are_the_same(
+    encoder: LandmarkEncoder, frames: tuple[Frame, ...]
+) -> None:
+    alone = rows_of(encoder, frames[:4]), rows_of(encoder, frames[4:])
+    both = encoder.encode([clip_of(frames[:4], "a"), clip_of(frames[4:], "b")])
+    for embedding, expected in zip(both, alone, strict=True):
+        assert np.array_equal(embedding.features, expected)
+    for stream in "ab":
+        encoder.forget(stream)
+
+
+@pytest.mark.parametrize("jump_s", [-5.0, 1.5])
+def test_a_jump_of_the_clock_starts_anew(
+    encoder: LandmarkEncoder, frames: tuple[Frame, ...], jump_s: float
+) -> None:
+    fresh = rows_of(encoder, frames[4:6])
+    moved = [replace(frame, media_s=frame.media_s + jump_s) for frame in frames[4:6]]
+    encoder.encode([clip_of(frames[:4], "jump")])
+    (after,) = encoder.encode([clip_of(moved, "jump")])
+    encoder.forget("jump")
+    assert np.allclose(after.features[-2:], fresh[-2:], atol=1e-5)
+
+
+def test_a_mirrored_signer_gives_mirrored_rows(
+    encoder: LandmarkEncoder, frames: tuple[Frame, ...]
+) -> None:
+    flipped = [replace(f, image=np.ascontiguousarray(f.image[:, ::-1])) for f in frames]
+    rows, mirrored = rows_of(encoder, frames), layout.mirrored(rows_of(encoder, flipped))
+    assert (rows[:, layout.SEEN] == mirrored[:, layout.SEEN]).mean() >= 0.9
+    both = (rows[:, layout.SEEN] == 1) & (mirrored[:, layout.SEEN] == 1)
+    for side, part in enumerate((layout.LEFT_HAND, layout.RIGHT_HAND)):
+        apart = (rows - mirrored)[both[:, side], part].reshape(-1, 21, 3)
+        assert not apart.size or np.median(np.hypot(apart[..., 0], apart[..., 1])) < 0.05
+    assert np.median(np.abs(rows - mirrored)[:, layout.BODY]) < 0.04
+
+
+def test_work_for_one_clip_has_a_bound(
+    encoder: LandmarkEncoder, frames: tuple[Frame, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounded = LandmarkEncoder(SPEC, max_new_frames=3)
+    looks = Looks(bounded, monkeypatch)
+    (embedding,) = bounded.encode([clip_of(frames, "late")])
+    assert 3 <= looks.count <= 4
+    whole = rows_of(encoder, frames)
+    assert np.array_equal(embedding.features[0], whole[0])
+    held = (np.diff(embedding.features, axis=0) == 0).all(axis=1)
+    assert held.sum() == SPEC.frames - 3
+    assert not held[-1]  # the newest frame is looked at
+    bounded.close()
+
+
+def test_streams_have_a_bound(frames: tuple[Frame, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    bounded = LandmarkEncoder(SPEC, max_tracks=2)
+    looks = Looks(bounded, monkeypatch)
+    for stream, expected in (("a", 1), ("b", 2), ("a", 2), ("c", 3), ("a", 3), ("b", 4)):
+        bounded.encode([clip_of(frames[:1], stream)])
+        assert looks.count == expected  # "b" was unused for longest when "c" came
+    bounded.close()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (8, 8), (30, 4000), (4000, 30), (17, 20000)])
+@pytest.mark.filterwarnings("error")
+def test_odd_pictures_do_no_harm(encoder: LandmarkEncoder, size: tuple[int, int]) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
+    odd = [Frame(image=noise, media_s=i / 15) for i in range(2)]
+    assert np.isfinite(rows_of(encoder, odd)).all()
+
+
+def test_a_size_that_changes_mid_stream_does_no_harm(
+    encoder: LandmarkEncoder, frames: tuple[Frame, ...]
+) -> None:
+    small = [replace(f, image=np.ascontiguousarray(f.image[::2, ::2])) for f in frames[3:]]
+    rows = rows_of(encoder, [*frames[:3], *small])
+    assert np.isfinite(rows).all()
+    assert rows[-1].any()
+
+
+def test_nobody_gives_zeros(encoder: LandmarkEncoder) -> None:
+    grey = Frame(image=np.full((240, 320, 3), 90, np.uint8), media_s=0.0)
+    (embedding,) = encoder.encode([clip_of([grey], "nobody")])
+    encoder.forget("nobody")
+    assert not embedding.features.any()
+    assert embedding.seen == Seen(aspect=4 / 3, signer=None)
+
+
+def test_a_model_of_other_rows_is_refused() -> None:
+    with pytest.raises(ValueError, match="train it again"):
+        LandmarkEncoder(replace(SPEC, revision="0.10.21+rows0"))
+    with pytest.raises(ValueError, match="not a landmark encoder"):
+        LandmarkEncoder(replace(SPEC, dim=7))
+    with pytest.raises(ValueError, match="max_new_frames"):
+        LandmarkEncoder(SPEC, max_new_frames=0)
