@@ -6,8 +6,6 @@
 #   encode -> cross-validate -> train on all -> export
 #                            -> train without the signers of fold 0 -> export (for the browser test)
 #
-# --copies allow: the data has some recordings under two sources (docs/leaks.md), and the committed
-# head was trained before that was known.
 # Five of the clips without signing are kept out of both heads, to measure false signs with.
 set -eu
 cd "$(dirname "$0")/.."
@@ -29,7 +27,7 @@ resting=idle/activity_2,idle/make_up,idle/nasa,idle/pose_person,idle/wave_2
     --card offline/builtin_card.json --report "$work/cross_validation.json" --out "$work/builtin.pt" &
 first=$!
 # shellcheck disable=SC2086
-"$python" -m offline.train --index "$index" $head --split grouped --fold 0 --copies allow --leave-out "$resting" \
+"$python" -m offline.train --index "$index" $head --split grouped --fold 0 --leave-out "$resting" \
     --card offline/builtin_card.json --report "$work/cross_validation.json" --out "$work/heldout.pt"
 wait "$first"
 "$python" -m offline.export --model "$work/builtin.pt" --out models/builtin

@@ -73,7 +73,7 @@ def split_fold(
     """What a fold trains on, and what it is tested on: all clips of its signer groups."""
     train = [e for e in examples if fold_of.get(e.group) != fold]
     test = [e for e in examples if fold_of.get(e.group) == fold]
-    refuse_leaks(train, test, {})
+    refuse_leaks(train, test)
     return train, test
 
 

@@ -32,9 +32,10 @@ from models.vjepa2.preprocess import crop_pictures, resized_short_side
 from models.vjepa2.state_dicts import restored
 from models.vjepa2.torch_engine import torch_device
 from models.vjepa2.video_transformer import Shape, VideoTransformer
+from offline.copies import read_recordings
 from offline.crossval import fold_of_groups, split_fold
 from offline.embedder import identity, ticks
-from offline.examples import ORIGINAL, Example, common_glosses, read_examples, read_spec
+from offline.examples import ORIGINAL, Example, common_glosses, read_spec
 from offline.report import write_report
 from offline.store import read_index
 from offline.student import Lesson, Student, TeachSettings, learnt, teach
@@ -73,7 +74,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if (out / "model.safetensors").exists():
         raise ValueError(f"{out}: there is a checkpoint already; give another --out")
 
-    examples = [e for e in read_examples(options.index) if e.variant == ORIGINAL]
+    examples = [e for e in read_recordings(options.index) if e.variant == ORIGINAL]
     teacher = read_spec(options.index)
     check_teacher(teacher)
     glosses = common_glosses(examples, options.min_clips)
@@ -138,7 +139,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             "videos": len(lessons),
             "signer_groups": len({e.group for e in learn}),
             "held_out_videos": len(held_out),
-            "held_out_groups": sorted({e.group for e in keep}),
+            "held_out_groups": sorted({e.signer for e in keep}),
         },
         "loss": saver.losses[:: max(1, len(saver.losses) // 100)],
         "learnt": {

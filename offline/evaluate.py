@@ -20,6 +20,7 @@ import torch
 
 from offline.answers import clip_logits
 from offline.checkpoint import load_checkpoint
+from offline.copies import read_recordings
 from offline.crossval import (
     Answered,
     Plan,
@@ -29,8 +30,8 @@ from offline.crossval import (
     rejection,
     summary,
 )
-from offline.examples import read_examples, read_spec, scored
-from offline.options import add_training_options, plan_from
+from offline.examples import read_spec, scored
+from offline.options import add_training_options, named_groups, plan_from
 from offline.recipe import TrainSettings
 from offline.report import write_report
 
@@ -79,14 +80,15 @@ def evaluate_model(args: argparse.Namespace) -> dict[str, Any]:
     """A trained head on those of its index's clips that `--split` or `--groups` picks."""
     trained = load_checkpoint(args.model)
     head, card = trained.head, trained.card
-    examples = read_examples(args.index)
+    examples = read_recordings(args.index)
     spec = read_spec(args.index)
     if spec.dim != card["encoder"]["dim"] or spec.kind != card["encoder"]["kind"]:
         raise ValueError(f"{args.index}: its encoder is not the one that {args.model} was made for")
     torch.set_num_threads(args.threads)
     test = [e for e in examples if args.split is None or e.split == args.split]
     if args.groups:
-        test = [e for e in test if e.group in set(args.groups.split(","))]
+        groups = named_groups(args.groups, examples, "--groups")
+        test = [e for e in test if e.group in groups]
     glosses = tuple(card["glosses"])
     known = [e for e in scored(test) if e.gloss in glosses]
     if not known:

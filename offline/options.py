@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 
 from models.heads import HEADS
+from offline.copies import read_recordings
 from offline.crossval import Plan
-from offline.examples import Example, common_glosses, read_examples, read_spec
+from offline.examples import Example, common_glosses, read_spec
 from offline.recipe import TrainSettings
 
 _USUAL = TrainSettings()
@@ -29,7 +30,7 @@ def plan_from(args: argparse.Namespace) -> Plan:
     Raises:
         ValueError: the index or an option does not allow it.
     """
-    examples = read_examples(args.index)
+    examples = read_recordings(args.index)
     return Plan(
         examples=examples,
         glosses=_chosen_glosses(args, examples),
@@ -90,6 +91,19 @@ def _chosen_glosses(args: argparse.Namespace, examples: Sequence[Example]) -> tu
         wrong = f"no clip of {sorted(missing)[:5]}" if missing else "glosses twice, or none at all"
         raise ValueError(f"{args.glosses}: {wrong}")
     return tuple(names)
+
+
+def named_groups(names: str | None, examples: Sequence[Example], option: str) -> set[str]:
+    """The groups of the signers that `option` names with commas between: as labelled, or joined.
+
+    Raises:
+        ValueError: there is no clip of one.
+    """
+    wanted = set(names.split(",")) if names else set()
+    unknown = wanted - {name for e in examples for name in (e.signer, e.group)}
+    if unknown:
+        raise ValueError(f"{option}: no clip of {', '.join(sorted(unknown))}")
+    return {e.group for e in examples if wanted & {e.signer, e.group}}
 
 
 def _settings_from(args: argparse.Namespace) -> TrainSettings:

@@ -37,8 +37,9 @@ from models.vjepa2.torch_engine import torch_device
 from models.vjepa2.weights import load_weights
 from offline.answers import clip_logits
 from offline.checkpoint import Checkpoint, load_checkpoint
+from offline.copies import read_recordings
 from offline.embedder import middle_window
-from offline.examples import Example, read_examples, scored
+from offline.examples import Example, scored
 from offline.scores import mean_of
 from offline.store import read_index
 
@@ -109,7 +110,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
     glosses = trained.card["glosses"]
     labels = np.array([glosses.index(e.gloss) for e in clips])
-    unseen = np.isin([e.group for e in clips], trained.card["data"]["held_out_groups"])
+    unseen = np.isin([e.signer for e in clips], trained.card["data"]["held_out_groups"])
     answers = [_answers(trained, rows, spec) for rows in features]
     lines = []
     for i, level in enumerate([None, *options.levels]):
@@ -177,11 +178,11 @@ def _clips(index: Path, card: dict[str, Any], most: int) -> list[Example]:
     Raises:
         ValueError: there is none.
     """
-    known = [e for e in scored(read_examples(index)) if e.gloss in card["glosses"]]
+    known = [e for e in scored(read_recordings(index)) if e.gloss in card["glosses"]]
     if not known:
         raise ValueError(f"{index}: no clip of the head's glosses")
     new = set(card["data"]["held_out_groups"])
-    return sorted(known, key=lambda e: (e.group not in new, e.video_id))[:most]
+    return sorted(known, key=lambda e: (e.signer not in new, e.video_id))[:most]
 
 
 @torch.inference_mode()

@@ -36,10 +36,9 @@ from offline.crossval import (
     to_score,
 )
 from offline.examples import Example, vocabulary
-from offline.fingerprints import complete_fingerprints
 from offline.labels import IDLE
-from offline.leaks import refuse_leaks, twins, videos_of
-from offline.options import add_training_options, plan_from
+from offline.leaks import refuse_leaks
+from offline.options import add_training_options, named_groups, plan_from
 from offline.plots import draw_confusion, draw_loss
 from offline.progress import Progress
 from offline.selection import learn
@@ -79,10 +78,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     report = _read_json(args.report) if args.report else {}
     plan = plan_from(args)
     examples, glosses, spec, settings = plan.examples, plan.glosses, plan.spec, plan.settings
-    left_out = _groups(args.leave_out, examples, "--leave-out")
+    away = named_groups(args.leave_out, examples, "--leave-out")
+    left_out = [e for e in examples if e.group in away]
     train, test = _split(args, examples, glosses)
-    train = [e for e in train if e.group not in left_out]
-    test = [e for e in test if e.group not in left_out]
+    train = [e for e in train if e.group not in away]
+    test = [e for e in test if e.group not in away]
     if test:
         train = _without_leaks(args, train, test)
     words = vocabulary(train, glosses, args.open_set)
@@ -202,26 +202,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _groups(names: str | None, examples: Sequence[Example], option: str) -> set[str]:
-    groups = set(names.split(",")) if names else set()
-    unknown = groups - {e.group for e in examples}
-    if unknown:
-        raise ValueError(f"{option}: no clip of {', '.join(sorted(unknown))}")
-    return groups
-
-
 def _about(
     train: Sequence[Example],
     test: Sequence[Example],
     known: Sequence[Answered],
-    left_out: set[str],
+    left_out: Sequence[Example],
 ) -> dict[str, Any]:
     """What the card says of who and what is in the data."""
     return {
         "clips": len(train),
         "clips_without_signing": sum(e.gloss == IDLE for e in train),
         "signer_groups": len({e.group for e in train if e.gloss != IDLE}),
-        "held_out_groups": sorted({e.group for e in test} | left_out),
+        "held_out_groups": sorted({e.signer for e in (*test, *left_out)}),
         "held_out_clips": [
             {"video": a.example.video, "gloss": a.example.gloss}
             for a in sorted(known, key=lambda a: (a.example.gloss, a.example.video_id))
@@ -241,30 +233,25 @@ def _without_leaks(
     args: argparse.Namespace, train: Sequence[Example], test: Sequence[Example]
 ) -> list[Example]:
     """What to train on. Raises ValueError for what stands on both sides."""
-    grouped = args.split != "official" or args.hold_out_groups is not None
-    refuse_leaks(train, test, {}, grouped=grouped)
-    if args.copies == "allow":
-        return list(train)
-    videos = videos_of([*train, *test])
-    prints = complete_fingerprints(
-        Path(args.index).parent, videos, lambda line: print(line, file=sys.stderr)
+    if args.copies == "leave-out":
+        theirs = {e.recording for e in test}
+        kept = [e for e in train if not e.copy_of or e.copy_of not in theirs]
+        print(f"{len(train) - len(kept)} clips left out: they are copies of what is kept out")
+        train = kept
+    refuse_leaks(
+        train,
+        test,
+        grouped=args.split != "official" or args.hold_out_groups is not None,
+        copies=args.copies != "allow",
     )
-    unknown = {e.video_id for e in (*train, *test)} - prints.keys()
-    if unknown:
-        print(f"{len(unknown)} videos were not there to be compared: copies are not found")
-    if args.copies == "refuse":
-        refuse_leaks(train, test, prints, grouped=grouped)
-        return list(train)
-    copies = {ours.video_id for ours, _ in twins(train, test, prints)}
-    print(f"{len(copies)} videos left out: they are copies of what is kept out")
-    return [e for e in train if e.video_id not in copies]
+    return list(train)
 
 
 def _split(
     args: argparse.Namespace, examples: Sequence[Example], glosses: Sequence[str]
 ) -> tuple[list[Example], list[Example]]:
     if args.hold_out_groups:
-        groups = _groups(args.hold_out_groups, examples, "--hold-out-groups")
+        groups = named_groups(args.hold_out_groups, examples, "--hold-out-groups")
         return (
             [e for e in examples if e.group not in groups],
             [e for e in examples if e.group in groups],
