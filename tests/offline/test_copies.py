@@ -21,6 +21,7 @@ from offline.fingerprints import (
     read_fingerprints,
     write_fingerprints,
 )
+from offline.options import named_groups
 from offline.videos import read_video
 from tests.offline.indexes import write_index
 
@@ -111,6 +112,7 @@ def test_signers_who_share_a_recording_are_one_group_on_one_side() -> None:
     assert [e.signer for e in joined] == list(signers)
     assert told[0].startswith("2 pairs of videos are one recording, 2 of two")
     assert told[1].endswith("share recordings: ann, ben, cy")
+    assert named_groups("ben,dee", joined, "--groups") == {"ann", "dee"}
     folds = fold_of_groups(joined, ("tree",), 3, 0)
     for fold in range(3):
         train, test = split_fold(joined, folds, fold)  # it refuses leaks
