@@ -20,6 +20,7 @@ from models.classifier import softmax
 from models.decoder import clip_probabilities
 from models.landmarks.rest import at_rest
 from models.schema import EncoderSpec, Prediction
+from offline.examples import Example
 
 _BATCH = 256
 
@@ -66,6 +67,15 @@ def window_answers(
         logits=torch.cat([part.logits for part in parts]).numpy(),
         embeddings=torch.cat([part.embedding for part in parts]).numpy(),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """A clip, and what the heads of the fold in which it was tested said of its windows."""
+
+    example: Example
+    fold: int
+    logits: NDArray[np.float32]  # (N, K)
 
 
 def clip_logits(

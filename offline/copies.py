@@ -25,16 +25,18 @@ _BLOCK = 1024  # clips compared at once
 
 
 def read_recordings(
-    index: str | os.PathLike[str], progress: Callable[[str], None] = print
+    index: str | os.PathLike[str],
+    progress: Callable[[str], None] = print,
+    variant: str | None = None,
 ) -> list[Example]:
-    """The examples of an `index.csv`, copies told; what was found is said in a line.
+    """The examples of an `index.csv` (of one variant), copies told, and said in a line.
 
     Videos are looked at once: their fingerprints are kept beside the index.
 
     Raises:
         ValueError: as `read_examples`; or the fingerprints can't be read.
     """
-    examples = read_examples(index)
+    examples = read_examples(index, variant)
     videos = {e.video_id: e.path for e in examples if e.path is not None}
     prints = complete_fingerprints(Path(index).parent, videos, progress)
     unknown = {e.video_id for e in examples} - prints.keys()

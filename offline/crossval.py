@@ -5,7 +5,6 @@ Examples -> folds by signer group -> [trainer] -> [answers] -> what to report, a
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -19,25 +18,15 @@ from numpy.typing import NDArray
 from models.decoder import DecoderSettings, SignDecoder
 from models.heads import Committee
 from models.schema import EncoderSpec
-from offline.answers import clip_answer, clip_logits, predictions
-from offline.examples import Example, Vocabulary, scored, vocabulary
+from offline.answers import Answered, clip_answer, clip_logits, predictions
+from offline.examples import ORIGINAL, Example, Vocabulary, scored, vocabulary
 from offline.labels import EXTRA, IDLE
-from offline.leaks import refuse_leaks
+from offline.leaks import Pair, copied, refuse_leaks
 from offline.recipe import TrainSettings
-from offline.scores import calibration_error, ranks, share_within
 from offline.selection import learn
 from offline.splits import grouped_folds
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
-    """A clip, and what the heads of the fold in which it was tested said of its windows."""
-
-    example: Example
-    fold: int
-    logits: NDArray[np.float32]  # (N, K)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,13 +57,25 @@ def fold_of_groups(
 
 
 def split_fold(
-    examples: Sequence[Example], fold_of: dict[str, int], fold: int
+    examples: Sequence[Example], fold_of: dict[str, int], fold: int, copies: bool = True
 ) -> tuple[list[Example], list[Example]]:
-    """What a fold trains on, and what it is tested on: all clips of its signer groups."""
+    """What a fold trains on, and what it is tested on: all clips of its signer groups.
+
+    Raises:
+        ValueError: something is on both sides; a recording under two ids only with `copies`.
+    """
     train = [e for e in examples if fold_of.get(e.group) != fold]
     test = [e for e in examples if fold_of.get(e.group) == fold]
-    refuse_leaks(train, test)
+    refuse_leaks(train, test, copies=copies)
     return train, test
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validated:
+    """What came of a cross-validation."""
+
+    answers: list[Answered]  # captioned clips, other signs and nobody signing too
+    copies: list[Pair]  # recordings on both sides of a fold, where that was allowed
 
 
 def cross_validate(
@@ -82,12 +83,19 @@ def cross_validate(
     folds: int,
     seed: int,
     *,
+    allow_copies: bool = False,
     jobs: int = 1,
     progress: Callable[[str], None] = lambda line: None,
-) -> list[Answered]:
-    """Answers to every clip of every group that is tested, captioned ones and other signs too."""
+) -> Validated:
+    """Answers to every clip of every group that is tested, in its original variant.
+
+    Raises:
+        ValueError: something stands on both sides of a fold, or there are too few groups.
+    """
     fold_of = fold_of_groups(plan.examples, plan.glosses, folds, seed)
-    splits = [split_fold(plan.examples, fold_of, fold) for fold in range(folds)]
+    splits = [split_fold(plan.examples, fold_of, k, not allow_copies) for k in range(folds)]
+    pairs = [pair for train, test in splits for pair in copied(train, test)]
+    splits = [(train, [e for e in test if e.variant == ORIGINAL]) for train, test in splits]
     answers: list[Answered] = []
     said = in_workers(_run_fold, [(plan, *split) for split in splits], jobs)
     for fold, (logits, (train, test)) in enumerate(zip(said, splits, strict=True)):
@@ -95,7 +103,7 @@ def cross_validate(
         answers += [
             Answered(example=e, fold=fold, logits=x) for e, x in zip(test, logits, strict=True)
         ]
-    return answers
+    return Validated(answers=answers, copies=pairs)
 
 
 def in_workers(
@@ -130,27 +138,17 @@ def calibrate(answers: Sequence[Answered], plan: Plan) -> float:
     On clips whose signers the heads had not seen, by the clip's answer as it is served.
     """
     test = to_score(answers, plan.glosses)
-    labels = _labels(test, plan)
+    count = len(plan.glosses)
+    place = {gloss: i for i, gloss in enumerate(plan.glosses)}
 
     def surprise(temperature: float) -> float:
-        p = _probabilities(test, plan, temperature)
-        return float(-np.log(p[np.arange(len(labels)), labels] + 1e-9).mean())
+        total = 0.0
+        for one in test:
+            p = clip_answer(one.logits, count, plan.spec, plan.hop_s, temperature)
+            total -= float(np.log(p[place[one.example.gloss]] + 1e-9))
+        return total
 
     return float(min(np.geomspace(0.25, 4.0, 41), key=surprise))
-
-
-def _labels(answers: Sequence[Answered], plan: Plan) -> NDArray[np.int64]:
-    return np.array([plan.glosses.index(a.example.gloss) for a in answers])
-
-
-def _probabilities(
-    answers: Sequence[Answered], plan: Plan, temperature: float
-) -> NDArray[np.float32]:
-    """(N, G) What each clip as a whole is taken for."""
-    count = len(plan.glosses)
-    return np.stack(
-        [clip_answer(a.logits, count, plan.spec, plan.hop_s, temperature) for a in answers]
-    )
 
 
 def to_score(answers: Sequence[Answered], glosses: Sequence[str]) -> list[Answered]:
@@ -169,29 +167,6 @@ def calm_threshold(live: Sequence[dict[str, Any]]) -> float:
         if (row["false_signs_per_min"] or 0) <= 1 and (row["taken_for_a_known_sign"] or 0) <= 0.3:
             return float(row["threshold"])
     return float(live[-1]["threshold"])
-
-
-def summary(answers: Sequence[Answered], plan: Plan, temperature: float) -> dict[str, Any]:
-    """The figures on clips that may be scored, by the whole clip's answer."""
-    glosses = plan.glosses
-    test = to_score(answers, glosses)
-    labels = _labels(test, plan)
-    p = _probabilities(test, plan, temperature)
-    rank = ranks(p, labels)
-    figures: dict[str, Any] = {"clips": len(test), "glosses": len(glosses)}
-    for top in (1, 3, 5, 10):
-        if top < len(glosses):
-            value, interval = share_within(rank, top)
-            figures[f"top{top}"] = round(value, 4)
-            figures[f"top{top}_interval95"] = [round(x, 4) for x in interval]
-    by_gloss: dict[str, list[bool]] = defaultdict(list)
-    for a, r in zip(test, rank, strict=True):
-        by_gloss[a.example.gloss].append(bool(r == 0))
-    figures["top1_class_mean"] = round(float(np.mean([np.mean(v) for v in by_gloss.values()])), 4)
-    figures["ece"] = round(calibration_error(p, labels), 4)
-    figures["per_gloss"] = {g: [sum(v), len(v)] for g, v in sorted(by_gloss.items())}
-    figures["signer_groups"] = len({a.example.group for a in test})
-    return figures
 
 
 def rejection(

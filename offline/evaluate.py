@@ -1,10 +1,15 @@
 """Say how good a head is, on clips whose signers it has not seen, and how sure that is.
 
-    python -m offline.evaluate --index embeddings/index.csv --cross-validate 5   (trains five times)
-    python -m offline.evaluate --index embeddings/index.csv --model models/mine.pt --split test
+    python -m offline.evaluate --index INDEX --cross-validate 5 --report runs/mine
+    python -m offline.evaluate --index INDEX --cross-validate 5 --vocabulary 23,32,49
+    python -m offline.evaluate --index INDEX --model models/mine.pt --official wlasl/nslt_300.json
+    python -m offline.evaluate --compare runs/mine.json runs/other.json
 
-Figures are of whole clips, answered by windows as served; the intervals (95 %) are from a bootstrap
-over clips. Writes the full report as JSON; the last line of stdout is its summary.
+    examples -> answers -> [outcomes] -> [figures], [comparison] -> report.json and report.html
+
+Figures are of whole clips, answered by windows as served. `--report NAME` writes all of them to
+NAME.json and, with plots, to one self-contained page NAME.html; the last line of stdout is a
+summary as JSON.
 """
 
 from __future__ import annotations
@@ -12,132 +17,245 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
-from offline.answers import clip_logits
-from offline.checkpoint import load_checkpoint
-from offline.copies import read_recordings
+from models.schema import EncoderSpec
+from offline.answers import Answered
+from offline.comparison import compare
 from offline.crossval import (
-    Answered,
     Plan,
+    Validated,
     calibrate,
     calm_threshold,
     cross_validate,
     rejection,
-    summary,
+    to_score,
 )
-from offline.examples import read_spec, scored
-from offline.options import add_training_options, named_groups, plan_from
-from offline.recipe import TrainSettings
-from offline.report import write_report
+from offline.examination import examine, plan_outcomes
+from offline.examples import scored
+from offline.figures import MEANINGS, details, figures
+from offline.leaks import row_name
+from offline.options import add_training_options, plan_from
+from offline.outcomes import Outcomes, clip_rows, read_outcomes
+from offline.page import comparison_page, evaluation_page
+from offline.report import refuse_place, write_report, write_text
+from offline.vocabularies import curve, vocabularies
 
 _THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
+_BRIEF = ("per_gloss",)  # of the scores, what the last line leaves out
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
-        report = evaluate_model(args) if args.model else evaluate_training(args)
+        _checked(args)
+        if args.compare:
+            report = compare_two(args)
+            page = comparison_page(report)
+            last = {key: value for key, value in report.items() if key != "differ"}
+        else:
+            report = evaluate_model(args) if args.model else evaluate_training(args)
+            page = evaluation_page(report)
+            last = {key: value for key, value in report["scores"].items() if key not in _BRIEF}
+            last["calibration"] = report["calibration"]
+        if args.report:
+            name = args.report.removesuffix(".json")
+            write_report(f"{name}.json", report)
+            write_text(f"{name}.html", page)
     except ValueError as exc:
         print(f"evaluate: {exc}", file=sys.stderr)
         return 2
-    if args.report:
-        write_report(args.report, report)
-    brief = {k: v for k, v in report["scores"].items() if k != "per_gloss"}
-    print(json.dumps({**brief, "calibration": report["calibration"]}))
+    print(json.dumps(last))
     return 0
 
 
 def evaluate_training(args: argparse.Namespace) -> dict[str, Any]:
-    """Grouped cross-validation of the training that the options describe."""
-    if args.cross_validate is None:
-        raise ValueError("give --model to evaluate a head, or --cross-validate 5")
+    """Grouped cross-validation of the training that the options describe.
+
+    Raises:
+        ValueError: the index or an option does not allow it, or copies stand on both sides.
+    """
     plan = plan_from(args)
-    print(f"{args.cross_validate} folds, {len(plan.glosses)} glosses; {plan.settings}", flush=True)
-    answers = cross_validate(
-        plan,
-        args.cross_validate,
-        args.fold_seed,
-        jobs=args.jobs,
-        progress=lambda line: print(line, flush=True),
-    )
-    report = _report(answers, plan, calibrate(answers, plan))
+    sizes = vocabularies(args.vocabulary, plan.examples) if args.vocabulary else []
+    if args.copies == "allow":
+        as_labelled = [replace(e, group=e.signer) for e in plan.examples]
+        plan = replace(plan, examples=as_labelled)
+
+    def validate(plan: Plan) -> tuple[Validated, float, Outcomes]:
+        print(f"{args.cross_validate} folds, {len(plan.glosses)} glosses; {plan.settings}")
+        validated = cross_validate(
+            plan,
+            args.cross_validate,
+            args.fold_seed,
+            allow_copies=args.copies == "allow",
+            jobs=args.jobs,
+            progress=lambda line: print(line, flush=True),
+        )
+        temperature = calibrate(validated.answers, plan)
+        return (
+            validated,
+            temperature,
+            plan_outcomes(to_score(validated.answers, plan.glosses), plan, temperature),
+        )
+
+    validated, temperature, outcomes = validate(plan)
+    report = _report(outcomes, validated.answers, plan, temperature)
     report["how"] = {
         "folds": args.cross_validate,
         "fold_seed": args.fold_seed,
         "shared_signer_groups": 0,
+        "copies": args.copies,
         "settings": asdict(plan.settings),
         "hop_s": args.hop_s,
     }
+    if validated.copies:
+        report["copies"] = _copies(validated, outcomes)
+    report["vocabulary"] = curve(
+        plan, sizes, report["scores"], lambda other: figures(validate(other)[2])
+    )
     return report
 
 
 def evaluate_model(args: argparse.Namespace) -> dict[str, Any]:
-    """A trained head on those of its index's clips that `--split` or `--groups` picks."""
-    trained = load_checkpoint(args.model)
-    head, card = trained.head, trained.card
-    examples = read_recordings(args.index)
-    spec = read_spec(args.index)
-    if spec.dim != card["encoder"]["dim"] or spec.kind != card["encoder"]["kind"]:
-        raise ValueError(f"{args.index}: its encoder is not the one that {args.model} was made for")
-    torch.set_num_threads(args.threads)
-    test = [e for e in examples if args.split is None or e.split == args.split]
-    if args.groups:
-        groups = named_groups(args.groups, examples, "--groups")
-        test = [e for e in test if e.group in groups]
-    glosses = tuple(card["glosses"])
-    known = [e for e in scored(test) if e.gloss in glosses]
-    if not known:
-        raise ValueError("no clip to score: look at --split and --groups")
-    plan = Plan(
-        examples=test,
-        glosses=glosses,
-        spec=spec,
-        hop_s=card["hop_s"],
-        open_set=card["head"]["idle"],
-        settings=TrainSettings(),
-    )
-    answers = [
-        Answered(example=e, fold=0, logits=clip_logits(head, e.rows, spec, plan.hop_s))
-        for e in test
-    ]
-    report = _report(answers, plan, card["calibration"]["temperature"])
-    report["coverage"] = round(len(known) / max(1, len(scored(test))), 4)
+    """A trained head on those of its index's clips that the options pick.
+
+    Raises:
+        ValueError: index and head don't belong together, or there is nothing to score.
+    """
+    asked = examine(args.model, args)
+    outcomes = asked.outcomes
+    report = _report(outcomes, asked.answers, asked.plan, asked.temperature)
+    report["how"] = {
+        "model": Path(args.model).name,
+        "split": args.split,
+        "groups": args.groups,
+        "not_kept_out": asked.not_kept_out,
+    }
+    if asked.not_kept_out:
+        print(
+            f"evaluate: {asked.not_kept_out} of {len(outcomes)} clips are not among those that "
+            "the model's card says were kept out: what was trained on proves nothing",
+            file=sys.stderr,
+        )
+    clips = asked.plan.examples
+    report["coverage"] = round(len(outcomes) / len(scored(clips)), 4)
+    if asked.official:
+        report["official"] = asked.official.coverage(clips, outcomes)
     return report
 
 
-def _report(answers: Sequence[Answered], plan: Plan, temperature: float) -> dict[str, Any]:
+def compare_two(args: argparse.Namespace) -> dict[str, Any]:
+    """Two reports, or heads that are scored first, on the same clips.
+
+    Raises:
+        ValueError: one can't be read or scored, or the clips differ.
+    """
+    a, b = args.compare
+    return compare(_read_or_score(a, args), _read_or_score(b, args), (a, b))
+
+
+def _read_or_score(source: str, args: argparse.Namespace) -> Outcomes:
+    return read_outcomes(source) if source.endswith(".json") else examine(source, args).outcomes
+
+
+def _copies(validated: Validated, outcomes: Outcomes) -> dict[str, Any]:
+    """Which recordings stood on both sides, and the figures without the clips that did."""
+    ids = {theirs.video_id for _, theirs in validated.copies}
+    rest = [i for i in range(len(outcomes)) if outcomes.video_ids[i] not in ids]
+    pairs = {frozenset((a.video_id, b.video_id)): (a, b) for a, b in validated.copies}
+    return {
+        "pairs": [[row_name(a), row_name(b)] for a, b in pairs.values()],
+        "clips": len(outcomes) - len(rest),
+        "scores_without": figures(outcomes.take(np.array(rest))) if rest else None,
+    }
+
+
+def _report(
+    outcomes: Outcomes, answers: Sequence[Answered], plan: Plan, temperature: float
+) -> dict[str, Any]:
     report: dict[str, Any] = {
-        "scores": summary(answers, plan, temperature),
+        "scores": figures(outcomes),
         "calibration": {"temperature": round(temperature, 4), "threshold": 0.5},
+        **details(outcomes),
     }
     report["live"] = []
     if plan.open_set:
         report["live"] = [rejection(answers, plan, temperature, t) for t in _THRESHOLDS]
         report["calibration"]["threshold"] = calm_threshold(report["live"])
-    report["clips"] = [
-        {"video": a.example.video, "gloss": a.example.gloss, "fold": a.fold} for a in answers
-    ]
+    report["encoder"] = _named(plan.spec)
+    report["glosses"] = list(plan.glosses)
+    report["clips"] = clip_rows(outcomes)
     return report
 
 
+def _named(spec: EncoderSpec) -> str:
+    return f"{spec.kind}: {spec.source}" if spec.source else spec.kind
+
+
+def _checked(args: argparse.Namespace) -> None:
+    """Raise ValueError for options that don't go together."""
+    ways = [bool(args.compare), bool(args.model), args.cross_validate is not None]
+    if sum(ways) != 1:
+        raise ValueError("give one of --model, --cross-validate 5 and --compare A B")
+    if args.vocabulary and args.cross_validate is None:
+        raise ValueError("--vocabulary trains anew for each size: it goes with --cross-validate")
+    if args.cross_validate is not None and (args.official or args.split or args.groups):
+        raise ValueError("--official, --split and --groups pick clips for a head: give --model")
+    if args.cross_validate is not None and not args.index:
+        raise ValueError("give --index")
+    if args.report:
+        refuse_place(args.report)
+
+
 def _parser() -> argparse.ArgumentParser:
+    meanings = "\n".join(
+        textwrap.fill(f"{name}: {text}", 98, initial_indent="  ", subsequent_indent="    ")
+        for name, text in MEANINGS.items()
+    )
     parser = argparse.ArgumentParser(
         prog="python -m offline.evaluate",
         description=__doc__,
+        epilog=f"figures (docs/evaluation.md says more):\n{meanings}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_training_options(parser)
+    add_training_options(parser, index_required=False)
     parser.add_argument("--model", help="a .pt that offline.train wrote")
     parser.add_argument("--split", help="score only clips that the labels put in this split")
     parser.add_argument("--groups", help="score only these signers, with commas between")
+    parser.add_argument(
+        "--official",
+        metavar="FILE",
+        help="score the instances of --split (test) of this labels file, such as nslt_300.json, "
+        "and say how many were at hand",
+    )
     parser.add_argument("--cross-validate", type=int, metavar="FOLDS")
+    parser.add_argument(
+        "--vocabulary",
+        metavar="SIZES",
+        help="the curve of accuracy: 23,32,49 for so many glosses, those with the most clips "
+        "first; 5+,4+,3+ for all with so many clips",
+    )
+    parser.add_argument(
+        "--copies",
+        choices=("refuse", "allow"),
+        default="refuse",
+        help="allow: signers stay as labelled, and what stands on both sides of a fold under two "
+        "ids is named, with the figures without it; else those who share a recording are one group",
+    )
+    parser.add_argument(
+        "--compare",
+        nargs=2,
+        metavar=("A", "B"),
+        help="two reports (.json) of this command, or heads (.pt) to score first; same clips",
+    )
     parser.add_argument("--jobs", type=int, default=1, help="folds trained at the same time")
-    parser.add_argument("--report", help="JSON file to write")
+    parser.add_argument("--report", metavar="NAME", help="writes NAME.json and NAME.html")
     return parser
 
 

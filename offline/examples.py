@@ -26,6 +26,7 @@ from offline.labels import EXTRA, IDLE
 from offline.rows import StoredRows
 
 ORIGINAL = "original"
+ALONE = "video:"  # how the group of a video begins whose signer is not known
 
 _NEEDED = ("video_id", "gloss", "path_to_npy_file")
 
@@ -56,8 +57,8 @@ class Example:
         return np.asarray(self.stored, np.float32)
 
 
-def read_examples(index: str | os.PathLike[str]) -> list[Example]:
-    """All examples of an `index.csv`; paths in it are relative to it.
+def read_examples(index: str | os.PathLike[str], variant: str | None = None) -> list[Example]:
+    """All examples of an `index.csv`, or those of one variant; paths in it are relative to it.
 
     Each file is looked through once; its rows stay on disk, and become float32 when they are read.
 
@@ -75,6 +76,10 @@ def read_examples(index: str | os.PathLike[str]) -> list[Example]:
     for column in _NEEDED:
         if column not in table[0]:
             raise ValueError(f"{file}: has no column {column}")
+    if variant is not None:
+        table = [line for line in table if _variant(line) == variant]
+        if not table:
+            raise ValueError(f"{file}: lists no video in the variant {variant}")
     examples = [_example(file, line) for line in table]
     dims = {example.stored.shape[1] for example in examples}
     if len(dims) > 1:
@@ -84,18 +89,22 @@ def read_examples(index: str | os.PathLike[str]) -> list[Example]:
 
 def _example(index: Path, line: dict[str, str]) -> Example:
     video = (line.get("video") or "").strip()
-    signer = (line.get("signer") or "").strip() or f"video:{line['video_id']}"
+    signer = (line.get("signer") or "").strip() or f"{ALONE}{line['video_id']}"
     return Example(
         video_id=line["video_id"],
         video=Path(video or line["video_id"]).name,
         gloss=line["gloss"].strip(),
         group=signer,
         split=(line.get("split") or "").strip(),
-        variant=(line.get("variant") or "").strip() or ORIGINAL,
+        variant=_variant(line),
         stored=StoredRows.of(index.parent / line["path_to_npy_file"]),
         path=Path(video) if video else None,
         signer=signer,
     )
+
+
+def _variant(line: dict[str, str]) -> str:
+    return (line.get("variant") or "").strip() or ORIGINAL
 
 
 def read_spec(index: str | os.PathLike[str]) -> EncoderSpec:

@@ -16,6 +16,8 @@ LABELS = "mend split or signer in the labels"
 COPIES = "--copies leave-out: train without its copies"
 _NAMED = 5  # rows that an error names
 
+Pair = tuple[Example, Example]  # one to train on, and one to test with
+
 
 def refuse_leaks(
     train: Sequence[Example],
@@ -32,26 +34,32 @@ def refuse_leaks(
     if grouped:
         _refuse("one signer group", _shared(train, test, lambda e: e.group))
     if copies:
-        _refuse("one recording under two ids", _shared(train, test, lambda e: e.recording), COPIES)
+        _refuse("one recording under two ids", copied(train, test), COPIES)
+
+
+def copied(train: Sequence[Example], test: Sequence[Example]) -> list[Pair]:
+    """For each recording on both sides, a row of each."""
+    return _shared(train, test, lambda e: e.recording)
+
+
+def row_name(example: Example) -> str:
+    """How errors and reports name a row: id, variant, gloss and signer."""
+    return f"{example.video_id} ({example.variant}, {example.gloss}, {example.group})"
 
 
 def _shared(
     train: Sequence[Example], test: Sequence[Example], key: Callable[[Example], str]
-) -> list[tuple[Example, Example]]:
+) -> list[Pair]:
     """For each key on both sides, a row of each."""
     ours = {key(e): e for e in reversed(train)}
     theirs = {key(e): e for e in reversed(test)}
     return [(ours[k], theirs[k]) for k in sorted(ours.keys() & theirs.keys())]
 
 
-def _refuse(what: str, pairs: Sequence[tuple[Example, Example]], advice: str = LABELS) -> None:
+def _refuse(what: str, pairs: Sequence[Pair], advice: str = LABELS) -> None:
     if pairs:
-        named = "; ".join(f"{_row(a)} and {_row(b)}" for a, b in pairs[:_NAMED])
+        named = "; ".join(f"{row_name(a)} and {row_name(b)}" for a, b in pairs[:_NAMED])
         more = f"; {len(pairs) - _NAMED} more" if len(pairs) > _NAMED else ""
         raise ValueError(
             f"{what} in both train and test, so scores would lie: {named}{more}. {advice}"
         )
-
-
-def _row(example: Example) -> str:
-    return f"{example.video_id} ({example.variant}, {example.gloss}, {example.group})"

@@ -42,9 +42,11 @@ def plan_from(args: argparse.Namespace) -> Plan:
     )
 
 
-def add_training_options(parser: argparse.ArgumentParser) -> None:
+def add_training_options(parser: argparse.ArgumentParser, index_required: bool = True) -> None:
     """What `plan_from` reads, for all three."""
-    parser.add_argument("--index", required=True, help="index.csv that offline.encode wrote")
+    parser.add_argument(
+        "--index", required=index_required, help="index.csv that offline.encode wrote"
+    )
     parser.add_argument("--head", choices=HEADS, default="gloss")
     parser.add_argument("--batch", type=_positive, default=32)
     parser.add_argument("--epochs", type=float, default=10)

@@ -9,8 +9,6 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from offline.scores import confusion
-
 matplotlib.use("Agg")  # no display
 from matplotlib import pyplot as plt
 
@@ -29,19 +27,22 @@ def draw_loss(losses: Sequence[float], path: Path) -> None:
 
 
 def draw_confusion(
-    probabilities: NDArray[np.float32],
     labels: NDArray[np.int64],
+    answers: NDArray[np.int64],
     glosses: Sequence[str],
     path: Path,
 ) -> None:
     """Counts of true gloss (a row) and answer (a column)."""
     size = min(max(4.0, 0.3 * len(glosses)), _LARGEST)  # 2,000 names would take 14 GB to draw
     figure, axes = plt.subplots(figsize=(size, size))
-    axes.imshow(confusion(probabilities, labels), cmap="Blues")
+    table = np.zeros((len(glosses), len(glosses)), np.int64)
+    np.add.at(table, (labels, answers), 1)
+    axes.imshow(table, cmap="Blues")
     axes.set(xlabel="answer", ylabel="signed")
     if size < _LARGEST:
         ticks = range(len(glosses))
-        axes.set_xticks(ticks, glosses, rotation=90)
-        axes.set_yticks(ticks, glosses)
+        # A gloss may have a $ in it, and is no formula.
+        axes.set_xticks(ticks, glosses, rotation=90, parse_math=False)
+        axes.set_yticks(ticks, glosses, parse_math=False)
     figure.savefig(path, dpi=100, bbox_inches="tight")
     plt.close(figure)

@@ -25,20 +25,15 @@ import torch
 
 from models.card import spec_as_card
 from models.heads import Committee
-from offline.answers import clip_answer, clip_logits
+from offline.answers import Answered, clip_logits
 from offline.checkpoint import save_checkpoint
-from offline.crossval import (
-    Answered,
-    calibrate,
-    fold_of_groups,
-    split_fold,
-    summary,
-    to_score,
-)
+from offline.crossval import calibrate, fold_of_groups, split_fold, to_score
 from offline.examples import Example, vocabulary
+from offline.figures import figures
 from offline.labels import IDLE
 from offline.leaks import refuse_leaks
 from offline.options import add_training_options, named_groups, plan_from
+from offline.outcomes import outcomes_of
 from offline.plots import draw_confusion, draw_loss
 from offline.progress import Progress
 from offline.selection import learn
@@ -126,7 +121,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if settings.chooses:
         metrics["chosen_from"] = [one.candidates for one in fitted]
     if known:
-        metrics["kept_out"] = summary(known, plan, calibration["temperature"])
+        outcomes = outcomes_of(known, glosses, spec, args.hop_s, calibration["temperature"])
+        metrics["kept_out"] = figures(outcomes)
     card = {
         "name": out.stem,
         "encoder": spec_as_card(spec),
@@ -148,14 +144,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             Path(f"{args.resume}.{i}").unlink(missing_ok=True)
     draw_loss(losses, out.with_name(f"{out.stem}_loss.png"))
     if known:
-        p = np.stack(
-            [
-                clip_answer(a.logits, len(glosses), spec, args.hop_s, calibration["temperature"])
-                for a in known
-            ]
-        )
-        labels = np.array([glosses.index(a.example.gloss) for a in known])
-        draw_confusion(p, labels, glosses, out.with_name(f"{out.stem}_confusion.png"))
+        picture = out.with_name(f"{out.stem}_confusion.png")
+        draw_confusion(outcomes.labels, outcomes.answers, glosses, picture)
     return {
         "model": str(out),
         "clips": len(train),
