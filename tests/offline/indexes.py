@@ -1,9 +1,16 @@
-"""Small indexes with embeddings in them, made up, for tests of training."""
+"""Indexes with embeddings in them, made up: small ones for tests, and one as large as WLASL's.
+
+    python -m tests.offline.indexes FOLDER     (21,083 videos in three variants: 1.6 GB, a minute)
+
+docs/training.md and docs/evaluation.md state times and memory on the large one.
+"""
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +70,49 @@ def write_index(
                 "split": split,
             }
         )
+    return _listed(folder, lines, kind, layout.DIM if kind == "landmarks" else 16)
+
+
+def write_large_index(
+    folder: Path,
+    *,
+    videos: int = 21_083,
+    glosses: int = 2000,
+    signers: int = 119,
+    variants: Sequence[str] = ("original", "gaussian", "bw"),
+    shape: tuple[int, int] = (8, 1408),
+) -> Path:
+    """An index with WLASL's numbers and split, of rows `shape` in float16 as ViT-g's would be.
+
+    A gloss is a direction, a signer another, and the rest is noise, so that heads learn something.
+    """
+    draw = np.random.default_rng(0)
+    (folder / "embeddings").mkdir(parents=True, exist_ok=True)
+    gloss_is = draw.normal(0, 0.25, (glosses, shape[1])).astype(np.float32)
+    signer_is = draw.normal(0, 0.25, (signers, shape[1])).astype(np.float32)
+    splits = draw.choice(["train", "val", "test"], videos, p=[0.68, 0.18, 0.14])
+    lines = []
+    for video in range(videos):
+        gloss, signer = video % glosses, int(draw.integers(signers))
+        clip = draw.normal(gloss_is[gloss] + signer_is[signer], 1.0, shape)
+        for variant in variants:
+            name = f"embeddings/{video:05}.{variant}.npy"
+            np.save(folder / name, (clip + draw.normal(0, 0.1)).astype(np.float16))
+            lines.append(
+                {
+                    "video_id": f"{video:05}",
+                    "gloss": f"gloss {gloss}",
+                    "path_to_npy_file": name,
+                    "variant": variant,
+                    "signer": f"wlasl:{signer}",
+                    "split": str(splits[video]),
+                }
+            )
+    return _listed(folder, lines, "vjepa2", shape[1])
+
+
+def _listed(folder: Path, lines: Sequence[dict[str, str]], kind: str, dim: int) -> Path:
+    """`index.csv` of the lines, and the report beside it that tells of the encoder."""
     index = folder / "index.csv"
     with index.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(lines[0]))
@@ -72,10 +122,16 @@ def write_index(
         "kind": kind,
         "source": "made up",
         "revision": "1",
-        "dim": layout.DIM if kind == "landmarks" else 16,
+        "dim": dim,
         "frames": 16,
         "fps": 15.0,
         "short_side": 320,
     }
     (folder / "encode_report.json").write_text(json.dumps({"encoder": encoder}), encoding="utf-8")
     return index
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    print(write_large_index(parser.parse_args().folder))

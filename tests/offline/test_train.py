@@ -1,4 +1,4 @@
-"""Training and evaluating by their commands, on indexes small enough for seconds."""
+"""Training by its command, on indexes small enough for seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from offline import evaluate, train
+from offline import train
 from offline.checkpoint import CheckpointError, load_checkpoint
 from tests.offline.indexes import GLOSSES, write_index
 
@@ -65,43 +65,6 @@ def test_the_same_seed_gives_the_same_head(tmp_path: Path) -> None:
         assert _train(index, tmp_path / name, *_LANDMARKS, "--epochs", "1", "--seed", "7") == 0
         states.append(torch.load(tmp_path / name, weights_only=True)["states"][0])
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
-
-
-def test_cross_validation_reports_figures_with_intervals_and_calibration(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    index, report = write_index(tmp_path), tmp_path / "report.json"
-    options = ("--cross-validate", "2", "--epochs", "8", "--report", str(report))
-    assert evaluate.main(["--index", str(index), *_LANDMARKS, *options]) == 0
-    told = _last_line(capsys)
-    low, high = told["top1_interval95"]
-    assert low <= told["top1"] <= high
-    full = json.loads(report.read_text(encoding="utf-8"))
-    assert full["scores"]["clips"] == 24  # neither the captioned nor the idle nor the other signs
-    assert full["how"]["shared_signer_groups"] == 0
-    assert 0.25 <= full["calibration"]["temperature"] <= 4
-    assert full["live"][0]["idle_s"] == 4.0
-
-    model = tmp_path / "all.pt"
-    assert _train(index, model, *_LANDMARKS, "--epochs", "1", "--split", "none",
-                  "--report", str(report)) == 0  # fmt: skip
-    card = load_checkpoint(model).card
-    assert card["calibration"] == full["calibration"]
-    assert card["metrics"]["cross_validation"]["top1"] == told["top1"]
-    assert card["data"]["held_out_groups"] == []
-
-
-def test_a_trained_head_is_evaluated_on_chosen_signers(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    index, model = write_index(tmp_path), tmp_path / "head.pt"
-    groups = "signer 0,signer 1"
-    options = (*_LANDMARKS, "--epochs", "1", "--hold-out-groups", groups)
-    assert _train(index, model, *options) == 0
-    kept_out = _last_line(capsys)["kept_out_top1"]
-    chosen = ["--index", str(index), "--model", str(model), "--groups", groups, "--threads", "1"]
-    assert evaluate.main(chosen) == 0
-    assert _last_line(capsys)["top1"] == kept_out
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,245 @@
+"""Evaluating by its command: figures, refusals, and a page that strangers' names can't break."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from offline import evaluate, train
+from offline.fingerprints import write_fingerprints
+from tests.offline.indexes import write_index
+
+_LANDMARKS = (
+    *("--head", "landmarks", "--open-set", "--min-clips", "4"),
+    *("--batch", "16", "--lr", "3e-3", "--threads", "1"),
+)
+_HOSTILE = {
+    "down": '<script>alert("1")</script>',
+    "up": "{{ 7 * 7 }} $\\frac$ 手",
+    "signer 1": '"><img src=http://evil.example/x onerror=alert(2)>',
+    "clip-1": "</title><iframe src='//evil.example'>",
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with rows/index.csv, hostile names in it, and head.pt, trained on some of it."""
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "rows").mkdir()
+    index = write_index(folder / "rows", kind="vjepa2")
+    with index.open(newline="", encoding="utf-8") as stream:
+        lines = list(csv.DictReader(stream))
+    with index.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, lines[0])
+        writer.writeheader()
+        for line in lines:
+            writer.writerow({key: _HOSTILE.get(value, value) for key, value in line.items()})
+    how = ("--epochs", "6", "--lr", "1e-3", "--batch", "8", "--min-clips", "4", "--threads", "1")
+    assert train.main(["--index", str(index), "--out", str(folder / "head.pt"), *how]) == 0
+    return folder
+
+
+def _evaluate(made: Path, *options: str) -> int:
+    index = str(made / "rows" / "index.csv")
+    return evaluate.main(["--index", index, "--threads", "1", *options])
+
+
+def _model(made: Path) -> tuple[str, str]:
+    return "--model", str(made / "head.pt")
+
+
+def _last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return value
+
+
+def _error(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that tells what was wrong."""
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("evaluate: ")
+    return last
+
+
+class _Page(HTMLParser):
+    """Which elements a page has, what they would fetch, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.fetched: list[str] = []
+        self.text = ""
+        self.tables: list[set[str]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.fetched += [value or "" for name, value in attrs if name in ("src", "href")]
+        assert not [name for name, _ in attrs if name.startswith("on")]
+        if tag == "table":
+            self.tables.append(set())
+        elif self.tables and tag in ("caption", "th"):
+            self.tables[-1].add(tag)
+            assert tag != "th" or "scope" in dict(attrs)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_names_of_strangers_stay_text_on_a_page_that_fetches_nothing(
+    made: Path, tmp_path: Path
+) -> None:
+    assert _evaluate(made, *_model(made), "--report", str(tmp_path / "full.json")) == 0
+    text = (tmp_path / "full.html").read_text(encoding="utf-8")
+    page = _Page(text)
+    assert not {"script", "iframe", "object", "link"} & set(page.tags)
+    assert page.tags.count("img") == 2 and page.tags.count("title") == 1
+    assert all(name in page.text for name in _HOSTILE.values() if "title" not in name)
+    assert all(tags == {"caption", "th"} for tags in page.tables)
+    for uri in page.fetched:
+        kind, _, content = uri.partition(",")
+        assert kind == "data:image/svg+xml;base64"
+        picture = ElementTree.fromstring(base64.b64decode(content))
+        assert picture.tag.endswith("svg")
+    assert "may have been trained on" in page.text
+
+
+def test_a_comparison_has_a_page_too(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved, out = str(tmp_path / "saved.json"), tmp_path / "compared"
+    assert _evaluate(made, *_model(made), "--report", saved) == 0
+    capsys.readouterr()
+    assert _evaluate(made, "--compare", saved, str(made / "head.pt"), "--report", str(out)) == 0
+    told = _last_line(capsys)
+    assert told["figures"]["top1"]["difference"] == 0 and told["mcnemar"]["p"] == 1
+    assert "on the same 24 clips" in _Page(out.with_suffix(".html").read_text("utf-8")).text
+    groups = ("--groups", "signer 0,signer 2")
+    assert _evaluate(made, "--compare", saved, str(made / "head.pt"), *groups) == 2
+    assert "16 only in" in _error(capsys)
+    assert evaluate.main(["--compare", saved, str(made / "head.pt")]) == 2
+    assert "--index" in _error(capsys)
+
+
+def test_figures_of_kept_out_signers_are_those_of_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index, model = write_index(tmp_path), tmp_path / "head.pt"
+    groups = "signer 0,signer 1"
+    options = ("--index", str(index), *_LANDMARKS, "--epochs", "1", "--hold-out-groups", groups)
+    assert train.main([*options, "--out", str(model)]) == 0
+    kept_out = _last_line(capsys)["kept_out_top1"]
+    chosen = ["--index", str(index), "--model", str(model), "--groups", groups, "--threads", "1"]
+    assert evaluate.main(chosen) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out.splitlines()[-1])["top1"] == kept_out
+    assert "kept out" not in said.err
+
+
+def test_the_official_split_says_how_much_of_it_was_at_hand(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ten instances: eight at hand, of which one is captioned and one of an unknown gloss."""
+    lines = ["path,gloss,video_id,split"]
+    for number in (0, 2, 4, 6, 8, 10, 26, 27):
+        gloss = "other 0" if number > 26 else '"<script>alert(""1"")</script>"'
+        lines.append(f"{number}.mp4,{gloss},clip-{number},test")
+    lines += ["x.mp4,up,gone-1,test", "y.mp4,up,gone-2,test", "z.mp4,up,clip-3,train"]
+    labels = tmp_path / "official.csv"
+    labels.write_text("\n".join(lines), encoding="utf-8")
+    report = str(tmp_path / "report")
+    assert _evaluate(made, *_model(made), "--official", str(labels), "--report", report) == 0
+    capsys.readouterr()
+    found = json.loads((tmp_path / "report.json").read_text("utf-8"))
+    official = found["official"]
+    assert (official["instances"], official["at_hand"], official["scored"]) == (10, 8, 6)
+    assert (official["glosses"], official["glosses_scored"]) == (3, 1)
+    right = round(6 * found["scores"]["top1"])
+    assert official["top1_bounds"] == [right / 10, (right + 4) / 10]
+    assert official["missing"] == ["gone-1", "gone-2"]
+    assert "6 of 10 instances (60.0 %)" in _Page((tmp_path / "report.html").read_text("utf-8")).text
+
+    for text, says in (
+        ("path,gloss,video_id,split\nx.mp4,up,gone,test", "none of its 1 test instances"),
+        ("path,gloss,video_id,split\nx.mp4,up,clip-1,val", "no instance in the split test"),
+        ("path,gloss,video_id,split\nx.mp4,tree,clip-2,test", "clip-2 is <script>"),
+    ):
+        labels.write_text(text, encoding="utf-8")
+        assert _evaluate(made, *_model(made), "--official", str(labels)) == 2
+        assert says in _error(capsys)
+
+
+def test_cross_validation_refuses_copies_or_names_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two clips of two signers move alike. Allowed, they are in the report, with what they cost."""
+    index, report = write_index(tmp_path), tmp_path / "report.json"
+    draw = np.random.default_rng(0)
+    prints = {f"clip-{i}": draw.integers(0, 255, (20, 64)).astype(np.uint8) for i in range(26)}
+    prints["clip-0"] = prints["clip-2"]  # signers 0 and 1, who are tested in different folds
+    write_fingerprints(tmp_path, prints)
+    options = ["--index", str(index), *_LANDMARKS, "--epochs", "8", "--cross-validate", "2"]
+    assert evaluate.main(options) == 2
+    error = _error(capsys)
+    assert "one recording under two ids" in error
+    assert "clip-0 (original, down, signer 0)" in error and "clip-2 (original, down, sig" in error
+
+    more = ["--copies", "allow", "--vocabulary", "2", "--report", str(report)]
+    assert evaluate.main([*options, *more]) == 0
+    told = _last_line(capsys)
+    low, high = told["top1_interval95"]
+    assert low <= told["top1"] <= high
+    full = json.loads(report.read_text(encoding="utf-8"))
+    assert full["scores"]["clips"] == 24  # neither the captioned nor the idle nor the other signs
+    assert full["scores"]["intervals_over"] == "6 signer groups"
+    assert full["how"]["shared_signer_groups"] == 0
+    assert 0.25 <= full["calibration"]["temperature"] <= 4
+    assert full["live"][0]["idle_s"] == 4.0
+    assert len(full["copies"]["pairs"]) == 1 and full["copies"]["clips"] == 2
+    assert full["copies"]["scores_without"]["clips"] == 22
+    assert [point["glosses"] for point in full["vocabulary"]] == [2]
+    assert sum(row["clips"] for row in full["signers"]) == 24
+
+    model = tmp_path / "all.pt"
+    train_all = ["--index", str(index), *_LANDMARKS, "--epochs", "1", "--split", "none"]
+    assert train.main([*train_all, "--out", str(model), "--report", str(report)]) == 0
+    card = json.loads(model.with_suffix(".json").read_text("utf-8"))
+    assert card["calibration"] == full["calibration"]
+    assert card["metrics"]["cross_validation"]["top1"] == told["top1"]
+    assert card["data"]["held_out_groups"] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ((), "give one of --model"),
+        (("--model", "a.pt", "--cross-validate", "5"), "give one of --model"),
+        (("--model", "a.pt", "--vocabulary", "3"), "--vocabulary"),
+        (("--cross-validate", "5", "--official", "a.json"), "--official"),
+        (("--model", "none.pt"), "none.pt"),
+        (("--model", "HEAD", "--split", "nowhere"), "no clip to score"),
+        (("--model", "HEAD", "--report", "/dev/null/report"), "can't be written"),
+        (("--cross-validate", "2", "--vocabulary", "99"), "--vocabulary 99: only"),
+    ],
+)
+def test_wrong_use_ends_with_one_clear_line(
+    made: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], says: str
+) -> None:
+    head = str(made / "head.pt")
+    assert _evaluate(made, *(head if option == "HEAD" else option for option in options)) == 2
+    assert says in _error(capsys)
+
+
+def test_help_explains_every_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        evaluate.main(["--help"])
+    said = capsys.readouterr().out
+    for figure in ("topK_class_mean", "interval95", "ece", "aurc", "mcnemar", "coverage"):
+        assert f"  {figure}: " in said
