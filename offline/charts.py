@@ -27,10 +27,11 @@ _VARIABLES = {
     _SECOND: ("second", "#b3480a", "#ff9f5e"),
     _THIRD: ("third", "#0f7a55", "#5fd3a6"),
 }
+_MEASURED = "DejaVu Sans"  # comes with matplotlib; shown is what the page is set in
 _STYLE: Any = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "livegloss",  # the same figures give the same file
-    "font.family": ["system-ui", "sans-serif"],
+    "font.family": _MEASURED,
     "font.size": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -129,6 +130,7 @@ def _uri(figure: Any) -> str:
     svg = svg[svg.index("<svg") :]
     light = ";".join(f"--{name}:{colour}" for name, colour, _ in _VARIABLES.values())
     dark = ";".join(f"--{name}:{colour}" for name, _, colour in _VARIABLES.values())
+    svg = svg.replace(f"'{_MEASURED}'", "system-ui, sans-serif")
     for drawn, (name, _, _) in _VARIABLES.items():
         svg = svg.replace(drawn, f"var(--{name})")
     style = f":root{{{light}}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}"
