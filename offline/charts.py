@@ -116,7 +116,7 @@ def vocabulary_chart(points: Sequence[dict[str, Any]]) -> str:
             )
         axes.plot(sizes, [p["chance"] for p in points], ":", color=_INK, label="chance")
         axes.set(xlabel="glosses to choose from", ylabel="right", ylim=(0, 1.02))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xticks(sizes)
         axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
         axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
         return _uri(figure)

@@ -37,7 +37,7 @@ MEANINGS = {
     "show a few points by chance alone.",
     "aurc": "Area under the risk-coverage curve: the share of errors when only the surest answers "
     "are given, averaged over how many are given; 0 is best, and answers that are no surer where "
-    "they are right show 1 - top1.",
+    "they are right show the share of errors.",
     "signers": "How often each signer was right: a mean can hide someone who is never understood.",
     "confusions": "Which gloss was taken for which, the most frequent first.",
     "coverage": "How many instances of the official split were at hand: WLASL's videos vanish "

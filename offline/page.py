@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from offline.charts import reliability_chart, risk_chart, vocabulary_chart
 from offline.figures import MEANINGS, TOPS
 
-_LISTED = 30  # rows of confusions and of mistakes; the JSON has all
+_LISTED = 20  # rows of confusions and of mistakes; the JSON has all
 _FEW_SIGNERS = 20  # fewer make intervals too narrow
 
 
@@ -26,6 +26,7 @@ def evaluation_page(report: Mapping[str, Any]) -> str:
     clips = report["clips"]
     wrong = sorted((c for c in clips if c["rank"] > 1), key=lambda c: -c["p"])
     vocabulary = report.get("vocabulary", [])
+    known = [row for row in report["signers"] if row["signer"] is not None]
     return _render(
         "evaluation.html",
         report=report,
@@ -35,6 +36,9 @@ def evaluation_page(report: Mapping[str, Any]) -> str:
         wrong_count=len(wrong),
         listed=_LISTED,
         few_signers=_FEW_SIGNERS,
+        known_signers=known,
+        understood=sum(row["right"] == row["clips"] for row in known),
+        missed=sum(2 * row["right"] < row["clips"] for row in known),
         reliability=reliability_chart(report["reliability"]),
         risk=risk_chart(report["risk_coverage"]),
         vocabulary=vocabulary_chart(vocabulary) if len(vocabulary) > 1 else None,
@@ -65,7 +69,7 @@ def percent(share: float, digits: int = 1) -> str:
 
 def interval(bounds: tuple[float, float]) -> str:
     """`82.5-91.8`, in percent, with an en dash; differences keep their signs."""
-    low, high = (100 * bound for bound in bounds)
+    low, high = (round(100 * bound, 1) for bound in bounds)
     if low < 0:
         return f"{low:+.1f} to {high:+.1f}".replace("-", "\N{MINUS SIGN}")
     return f"{low:.1f}\N{EN DASH}{high:.1f}"
