@@ -48,7 +48,6 @@ from offline.report import refuse_place, write_report, write_text
 from offline.vocabularies import curve, vocabularies
 
 _THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
-_BRIEF = ("per_gloss",)  # of the scores, what the last line leaves out
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,18 +55,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _checked(args)
         if args.compare:
-            report = compare_two(args)
-            page = comparison_page(report)
+            report, page = compare_two(args), comparison_page
             last = {key: value for key, value in report.items() if key != "differ"}
         else:
             report = evaluate_model(args) if args.model else evaluate_training(args)
-            page = evaluation_page(report)
-            last = {key: value for key, value in report["scores"].items() if key not in _BRIEF}
+            page = evaluation_page
+            last = {key: value for key, value in report["scores"].items() if key != "per_gloss"}
             last["calibration"] = report["calibration"]
         if args.report:
             name = args.report.removesuffix(".json")
             write_report(f"{name}.json", report)
-            write_text(f"{name}.html", page)
+            write_text(f"{name}.html", page(report))
     except ValueError as exc:
         print(f"evaluate: {exc}", file=sys.stderr)
         return 2
