@@ -82,7 +82,7 @@ def evaluate_training(args: argparse.Namespace) -> dict[str, Any]:
     plan = plan_from(args)
     sizes = vocabularies(args.vocabulary, plan.examples) if args.vocabulary else []
     if args.copies == "allow":
-        as_labelled = [replace(e, group=e.signer) for e in plan.examples]
+        as_labelled = [replace(e, group=e.signer or e.group) for e in plan.examples]
         plan = replace(plan, examples=as_labelled)
 
     def validate(plan: Plan) -> tuple[Validated, float, Outcomes]:

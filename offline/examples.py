@@ -164,15 +164,21 @@ def _may_be_scored(example: Example) -> bool:
     return example.gloss != IDLE and example.split != EXTRA and example.variant == ORIGINAL
 
 
-def common_glosses(examples: Sequence[Example], clips: int) -> tuple[str, ...]:
-    """Glosses with at least so many clips that may be scored, in alphabetical order.
+def clips_of(examples: Sequence[Example]) -> Counter[str]:
+    """How many clips there are of each gloss that may be scored.
 
     Copies count here, so that what a head knows does not depend on what is found to be one.
+    """
+    return Counter(e.gloss for e in examples if _may_be_scored(e))
+
+
+def common_glosses(examples: Sequence[Example], clips: int) -> tuple[str, ...]:
+    """Glosses with at least so many clips, by `clips_of`, in alphabetical order.
 
     Raises:
         ValueError: there is none.
     """
-    counts = Counter(e.gloss for e in examples if _may_be_scored(e))
+    counts = clips_of(examples)
     glosses = tuple(sorted(gloss for gloss, count in counts.items() if count >= clips))
     if not glosses:
         raise ValueError(f"no gloss has {clips} clips; lower --min-clips")

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from offline.crossval import Plan
-from offline.examples import Example, common_glosses, scored
+from offline.examples import Example, clips_of, common_glosses, scored
 from offline.figures import TOPS
 
 
@@ -28,7 +28,7 @@ def vocabularies(text: str, examples: Sequence[Example]) -> list[tuple[str, ...]
     Raises:
         ValueError: a word is none of these, or there are not so many glosses.
     """
-    counts = Counter(e.gloss for e in scored(examples))
+    counts = clips_of(examples)
     order = sorted(counts, key=lambda gloss: (-counts[gloss], gloss))
     found = set()
     for word in (word.strip() for word in text.split(",")):
@@ -50,7 +50,7 @@ def curve(
     known: dict[str, Any],
     judge: Callable[[Plan], dict[str, Any]],
 ) -> list[dict[str, Any]]:
-    """One object a vocabulary: its size, the clips of its rarest gloss, and its figures.
+    """One object a vocabulary: its size, the clips scored of its rarest gloss, and its figures.
 
     known: the figures of the plan's own vocabulary; `judge` makes those of another.
     """

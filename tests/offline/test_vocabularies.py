@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,14 @@ def _examples() -> list[Example]:
 )
 def test_sizes_and_clips_name_vocabularies(text: str, found: list[str]) -> None:
     assert ["".join(glosses) for glosses in vocabularies(text, _examples())] == found
+
+
+def test_copies_change_no_vocabulary() -> None:
+    """The head that `--min-clips` makes is a point of the curve, whatever is found to be a copy."""
+    examples = [
+        replace(e, copy_of="0") if e.gloss == "a" else e for e in _examples()
+    ]  # one recording
+    assert vocabularies("2,4+", examples) == vocabularies("2,4+", _examples())
 
 
 @pytest.mark.parametrize(
