@@ -21,6 +21,7 @@ def open_encoder(
     graphs: Sequence[Path] = (),
     max_new_frames: int | None = None,
     token_thrift: float | None = None,
+    batch: int | None = None,
 ) -> Encoder:
     """The encoder that `spec` describes, on `device` ("auto", "cpu", "cuda", "cuda:N").
 
@@ -30,6 +31,9 @@ def open_encoder(
     machine that has fallen behind catches up; None: it looks at every frame.
     `token_thrift` makes V-JEPA 2 leave out tubelets that changed by no more levels of 255; None:
     none. Only the weights can do that.
+    `batch`: how many clips the weights run at once, always, with empty places if need be; None: as
+    many as there are. Arithmetic in another shape rounds otherwise, so with it a clip's features
+    are the same in any company, bit for bit on the same machine.
 
     Raises:
         ValueError: no such kind or device, a package is missing, the weights do not fit `spec`, or
@@ -45,7 +49,7 @@ def open_encoder(
     if spec.kind in ("vjepa2", "vjepa2-tokens"):
         from models.vjepa2.encoder import VJEPA2Encoder
 
-        return VJEPA2Encoder.open(spec, device, graphs, token_thrift)
+        return VJEPA2Encoder.open(spec, device, graphs, token_thrift, batch)
     raise ValueError(f"no encoder of kind {spec.kind!r}; there are {', '.join(KINDS)}")
 
 

@@ -2,11 +2,11 @@
 
     python -m offline.encode --videos DIR --labels FILE.json|FILE.csv|folders --out DIR
 
-    labels + videos -> [embedder], in several processes -> [store] -> offline.train
+    labels + videos -> [backlog] -> [pipeline], [workers] or [cluster] -> [store] -> offline.train
 
 What is there already, made by the same encoder and whole, is not made again: a run that was cut off
-goes on. `encode_report.json` tells what was done and what was left out, and why; the last line of
-stdout is its summary as JSON.
+goes on. `encode_report.json` tells what there is now and what was left out, and why; the last line
+of stdout tells what this run did, as JSON.
 """
 
 from __future__ import annotations
@@ -14,33 +14,28 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict
 from pathlib import Path
 
 from tqdm import tqdm
 
-from models.encoders import encoder_spec
-from models.schema import EncoderSpec
+from models.faults import DeviceLost, OutOfMemory
+from offline import pipeline, workers
+from offline.backlog import backlog, check_disk
+from offline.cluster import Cluster
 from offline.embedder import identity, row_a_frame
+from offline.journal import alone, read_journal, settle
 from offline.labels import LabelError, Labelled, chosen, read_labels, read_negatives
-from offline.store import (
-    Entry,
-    StoreError,
-    read_index,
-    read_rows,
-    write_file,
-    write_index,
-)
+from offline.opening import Opening, opening
+from offline.store import StoreError, write_file
+from offline.task import Outcome, Task
 from offline.variants import VARIANTS
-from offline.workers import Task, outcomes
 
 REPORT = "encode_report.json"
-_SAVE_EVERY_S = 10.0
-_USUAL_CLIP_S = 3.0  # for the guess of how much disk is needed
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,9 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
         return _run(options)
+    except OutOfMemory:
+        problem = "the GPU's memory is too small for so many windows at once: halve --batch"
+    except DeviceLost:
+        problem = "the GPU does not answer any more; run it again, it goes on"
     except (LabelError, StoreError, OSError, ValueError) as exc:
-        print(f"offline.encode: {exc}", file=sys.stderr)
-        return 2
+        problem = str(exc)
+    print(f"offline.encode: {problem}", file=sys.stderr)
+    return 2
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,12 +63,24 @@ def _parser() -> argparse.ArgumentParser:
     add("--negatives", type=Path, help="folder of videos in which nobody signs (gloss idle)")
     add("--glosses", type=Path, help="file of the glosses to take, one a line (all)")
     add("--out", type=Path, required=True, help="folder for index.csv and the embeddings")
-    add("--encoder", default="landmarks", help="landmarks, vjepa2:PATH or vjepa2-tokens:PATH")
+    add(
+        "--encoder",
+        default="landmarks",
+        help="landmarks; vjepa2:PATH, a row a time step; vjepa2-tokens:PATH, all tokens; or "
+        "standin:MS, which waits",
+    )
     add("--frames", type=int, help="pictures a window (the encoder's own)")
     add("--fps", type=float, help="pictures a second (the encoder's own)")
     add("--variants", default="original", help=f"any of {','.join(VARIANTS)} (original)")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    add("--workers", type=int, help="processes (2 at most for landmarks, 1 for vjepa2)")
+    add("--batch", type=int, help="windows that vjepa2 runs at once (16 on a GPU, 1 on a CPU)")
+    add(
+        "--workers",
+        type=int,
+        help="threads that decode for vjepa2 (one a core), processes for landmarks (2 at most), "
+        "encoders with --ray (one a GPU)",
+    )
+    add("--ray", metavar="ADDRESS|local", help="encode on this Ray cluster")
     add("--limit", type=int, help="only the first N videos")
     return parser
 
@@ -78,113 +90,118 @@ def _run(options: argparse.Namespace) -> int:
     for variant in variants:
         if variant not in VARIANTS:
             raise ValueError(f"no variant {variant!r}; there are {', '.join(VARIANTS)}")
-    for name in ("workers", "limit"):
+    for name in ("batch", "workers", "limit"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name} must be at least 1, not {value}")
-    spec = encoder_spec(options.encoder, options.frames, options.fps)
-    workers = options.workers or (min(2, os.cpu_count() or 1) if row_a_frame(spec) else 1)
+    out: Path = options.out
+    out.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        stack.enter_context(alone(out))
+        cluster = stack.enter_context(Cluster(options.ray)) if options.ray else None
+        how = opening(
+            options.encoder,
+            frames=options.frames,
+            fps=options.fps,
+            device=options.device,
+            batch=options.batch,
+            gpu=cluster.gpus > 0 if cluster else None,
+        )
+        return _encode(options, variants, how, cluster)
+
+
+def _encode(
+    options: argparse.Namespace, variants: Sequence[str], how: Opening, cluster: Cluster | None
+) -> int:
+    began, out, spec = time.monotonic(), options.out, how.spec
+    videos = _videos(options)
+    found = backlog(out, videos, variants, spec)
+    settle(out, found.kept.values())
+    print(f"encoder {identity(spec)}, {spec.dim} features a row")
+    print(
+        f"{len(videos)} videos in {len(variants)} variants; {len(found.tasks)} still to encode",
+        flush=True,
+    )
+    check_disk(out, found.tasks, spec)
+    for line in found.corrupt:
+        print(f"made again: {line}", file=sys.stderr)
+
+    entries, skipped = dict(found.kept), {}
+    try:
+        with (
+            closing(_outcomes(found.tasks, how, cluster, out, options.workers)) as outcomes,
+            tqdm(total=len(found.tasks), unit="video", disable=None) as bar,
+        ):
+            for outcome in outcomes:
+                entries.update({(e.video_id, e.variant): e for e in outcome.entries})
+                if outcome.why_not:
+                    skipped[outcome.video.video_id] = outcome.why_not
+                bar.update()
+    finally:  # whoever stops it may train on what is there
+        entries |= read_journal(out)  # also what was stored, but not heard of any more
+        settle(out, entries.values())
+    seconds = round(time.monotonic() - began, 1)
+    report = {
+        # What there is now: the same after one run as after several.
+        "videos": len(videos),
+        "done": len(videos) - len(skipped),
+        "skipped": len(skipped),
+        "embeddings": len(entries),
+        "encoder": asdict(spec),
+        "variants": variants,
+        "why_skipped": [
+            {"video_id": video.video_id, "why": skipped[video.video_id]}
+            for video in videos
+            if video.video_id in skipped
+        ],
+        # Of this run:
+        "made_again": found.corrupt,
+        "seconds": seconds,
+    }
+    write_file(out / REPORT, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+    summary = {
+        "videos": len(videos),
+        "done": len(found.tasks) - len(skipped),
+        "kept": len(videos) - len(found.tasks),
+        "skipped": len(skipped),
+        "corrupt": len(found.corrupt),
+        "seconds": seconds,
+        "index": str(out / "index.csv"),
+    }
+    print(json.dumps(summary))
+    return 0 if entries else 1
+
+
+def _videos(options: argparse.Namespace) -> list[Labelled]:
     videos = read_labels(options.labels, options.videos)
     if options.glosses:
         videos = chosen(videos, options.glosses)
     videos = videos[: options.limit]
     if options.negatives:
         videos += read_negatives(options.negatives)[: options.limit]
-    out: Path = options.out
-    out.mkdir(parents=True, exist_ok=True)
-    entries, corrupt = _kept(out, videos, variants, spec)
-    tasks = _tasks(out, videos, variants, entries)
-    print(f"encoder {identity(spec)}, {spec.dim} features a row; {workers} workers")
-    print(f"{len(videos)} videos in {len(variants)} variants; {len(tasks)} videos still to encode")
-    _check_disk(out, tasks, spec)
-    for line in corrupt:
-        print(f"made again: {line}", file=sys.stderr)
+    return videos
 
-    skipped: list[dict[str, str]] = []
-    began = saved = time.monotonic()
-    done = 0
-    with tqdm(total=len(tasks), unit="video", disable=None) as bar:
+
+def _outcomes(
+    tasks: Sequence[Task], how: Opening, cluster: Cluster | None, out: Path, at_once: int | None
+) -> Generator[Outcome]:
+    """Where the work is done: `at_once` is --workers."""
+    if not tasks:
+        return
+    cores = os.cpu_count() or 1
+    if cluster is not None:
+        yield from cluster.outcomes(tasks, out, how, encoders=at_once)
+    elif row_a_frame(how.spec):
+        yield from workers.outcomes(tasks, out, how, workers=at_once or min(2, cores))
+    else:
+        videos = how.videos(max(len(task.variants) for task in tasks))
+        encoder = how.open()
         try:
-            for outcome in outcomes(tasks, spec, options.device, workers):
-                entries.update({(e.video_id, e.variant): e for e in outcome.entries})
-                if outcome.why_not:
-                    video = outcome.video
-                    skipped.append({"video_id": video.video_id, "why": outcome.why_not})
-                done += not outcome.why_not
-                bar.update()
-                if time.monotonic() - saved > _SAVE_EVERY_S:
-                    write_index(out, entries.values())
-                    saved = time.monotonic()
-        finally:
-            write_index(out, entries.values())
-    summary = {
-        "videos": len(videos),
-        "done": done,
-        "kept": len(videos) - len(tasks),
-        "skipped": len(skipped),
-        "corrupt": len(corrupt),
-        "seconds": round(time.monotonic() - began, 1),
-        "index": str(out / "index.csv"),
-    }
-    report = {
-        **summary,
-        "encoder": asdict(spec),
-        "variants": variants,
-        "why_skipped": skipped,
-        "made_again": corrupt,
-    }
-    write_file(out / REPORT, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
-    print(json.dumps(summary))
-    return 0 if entries else 1
-
-
-def _kept(
-    out: Path, videos: Sequence[Labelled], variants: Sequence[str], spec: EncoderSpec
-) -> tuple[dict[tuple[str, str], Entry], list[str]]:
-    """What need not be made again, with today's labels; and what is there, but broken."""
-    known = read_index(out)
-    kept, corrupt = {}, []
-    for video in videos:
-        for variant in variants:
-            entry = known.get((video.video_id, variant))
-            if entry is None or entry.encoder != identity(spec):
-                continue
-            if Path(entry.video).name != video.path.name:
-                continue  # another video under the same id
-            try:
-                read_rows(out, entry)
-            except StoreError as exc:
-                corrupt.append(str(exc))
-                continue
-            kept[video.video_id, variant] = replace(
-                entry, gloss=video.gloss, split=video.split, signer=video.signer
+            yield from pipeline.outcomes(
+                tasks, out, encoder, videos=videos, threads=at_once or cores
             )
-    return kept, corrupt
-
-
-def _tasks(
-    out: Path,
-    videos: Sequence[Labelled],
-    variants: Sequence[str],
-    kept: dict[tuple[str, str], Entry],
-) -> list[Task]:
-    tasks = []
-    for video in videos:
-        missing = tuple(v for v in variants if (video.video_id, v) not in kept)
-        if missing:
-            tasks.append(Task(video=video, variants=missing, out=out))
-    return tasks
-
-
-def _check_disk(out: Path, tasks: Sequence[Task], spec: EncoderSpec) -> None:
-    rows = spec.fps * _USUAL_CLIP_S if row_a_frame(spec) else spec.frames / 2
-    if spec.kind == "vjepa2-tokens":
-        rows *= (spec.short_side * 224 // 256 // 16 + 1) ** 2
-    need = sum(len(task.variants) for task in tasks) * rows * spec.dim * 4
-    free = shutil.disk_usage(out).free
-    print(f"disk: about {need / 1e6:.1f} MB needed, {free / 1e6:.0f} MB free")
-    if need > free:
-        raise OSError(f"{out}: not enough disk: {need / 1e6:.0f} MB needed; give another --out")
+        finally:
+            encoder.close()
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 INDEX = "index.csv"
+EMBEDDINGS = "embeddings"  # the folder of the .npy files, beside the index
+SCRATCH = ".part"  # how a file ends that is being written
 
 
 class StoreError(ValueError):
@@ -92,17 +94,20 @@ def npy_name(video_id: str, variant: str) -> str:
     plain = re.sub(r"[^A-Za-z0-9_-]+", "_", video_id)[:80]
     if plain != video_id:
         plain += "-" + hashlib.sha256(video_id.encode()).hexdigest()[:8]
-    return f"embeddings/{plain}.{variant}.npy"
+    return f"{EMBEDDINGS}/{plain}.{variant}.npy"
 
 
-def write_rows(file: Path, rows: NDArray[np.float32]) -> str:
-    """Write an embedding (T, D) and return its SHA-256.
+def write_rows(file: Path, rows: NDArray[np.floating]) -> str:
+    """Write an embedding (T, D), float32 or float16, and return its SHA-256.
 
     Raises:
-        ValueError: it is empty, not (T, D) float32, or has numbers that are not finite.
+        ValueError: it is empty, not (T, D), or has numbers that are not finite.
     """
-    if rows.ndim != 2 or not rows.size or rows.dtype != np.float32 or not np.isfinite(rows).all():
-        raise ValueError(f"{file}: not an embedding (T, D) of finite float32: {rows.shape}")
+    kept = rows.ndim == 2 and rows.size and rows.dtype in (np.float32, np.float16)
+    if not kept or not np.isfinite(rows).all():
+        raise ValueError(
+            f"{file}: not an embedding (T, D) of finite floats: {rows.shape} {rows.dtype}"
+        )
     content = io.BytesIO()
     np.save(content, rows, allow_pickle=False)
     write_file(file, content.getvalue())
@@ -127,12 +132,17 @@ def read_rows(folder: Path, entry: Entry) -> NDArray[np.float32]:
 
 
 def write_file(file: Path, content: bytes) -> None:
-    """Write `content` beside `file`, then move it there: `file` is old or new, never a part."""
+    """Write `content` beside `file`, then move it there: `file` is old or new, never a part.
+
+    It is on the disk before it is moved, so that this holds when the power goes, too.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
+    handle, scratch = tempfile.mkstemp(prefix=f".{file.name}-", suffix=SCRATCH, dir=file.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
         os.chmod(scratch, 0o644)
         os.replace(scratch, file)
     except BaseException:

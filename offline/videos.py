@@ -3,12 +3,13 @@
     [videos] -> windows or ticks -> encoder -> store
 
 Media time is a frame's presentation time minus the first frame's. Files are often odd: metadata
-that is not UTF-8, a rotation in the container, no time stamps, a cut end. What can be shown is
-shown; a file with no picture at all is a `VideoError`.
+that is not UTF-8, a rotation in the container, no time stamps, packets that are broken, a cut end.
+What can be shown is shown; a file with no picture at all is a `VideoError`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,6 +47,33 @@ def read_video(
         VideoError: there is no such file, no video in it, or not one picture can be decoded.
     """
     name = os.fspath(path)
+    with _opened(name) as (container, stream):
+        yield from _frames(name, container, stream, short_side, wants)
+
+
+def told_times(path: str | os.PathLike[str]) -> list[float]:
+    """The media times of a video's pictures in seconds, sorted, as the container tells them.
+
+    Nothing is decoded, so a picture of them may turn out to be broken. Empty where the container
+    tells no times.
+
+    Raises:
+        VideoError: there is no such file, or no video in it.
+    """
+    times: list[float] = []
+    with _opened(os.fspath(path)) as (container, stream), contextlib.suppress(av.FFmpegError):
+        for packet in container.demux(stream):
+            if not packet.size or packet.is_discard:
+                continue  # the end of the stream, or what an edit list cuts away
+            if packet.pts is None:
+                return []
+            times.append(float(packet.pts * packet.time_base))
+    first = min(times, default=0.0)
+    return sorted(time_s - first for time_s in times)
+
+
+@contextlib.contextmanager
+def _opened(name: str) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     if not Path(name).is_file():
         raise VideoError(f"{name}: no such file")
     if Path(name).stat().st_size == 0:
@@ -59,7 +87,7 @@ def read_video(
             raise VideoError(f"{name}: there is no video in it")
         stream = container.streams.video[0]
         stream.thread_count = 1
-        yield from _frames(name, container, stream, short_side, wants)
+        yield container, stream
 
 
 def _frames(
@@ -93,17 +121,25 @@ def _frames(
 def _decoded(
     name: str, container: av.container.InputContainer, stream: av.VideoStream
 ) -> Iterator[av.VideoFrame]:
-    """Pictures as the decoder gives them, until the file ends or breaks off."""
-    shown = 0
+    """Pictures as the decoder gives them, until the file ends or breaks off.
+
+    A packet that is broken costs its picture, and those that build on it.
+    """
+    shown, problem = 0, "there is not one picture in it"
     try:
-        for picture in container.decode(stream):
-            yield picture
-            shown += 1
+        for packet in container.demux(stream):
+            try:
+                pictures = packet.decode()
+            except av.InvalidDataError as exc:
+                problem = f"not one picture can be decoded ({_reason(exc)})"
+                continue
+            for picture in pictures:
+                yield picture
+                shown += 1
     except av.FFmpegError as exc:
-        if shown == 0:
-            raise VideoError(f"{name}: not one picture can be decoded ({_reason(exc)})") from exc
+        problem = f"not one picture can be decoded ({_reason(exc)})"
     if shown == 0:
-        raise VideoError(f"{name}: there is not one picture in it")
+        raise VideoError(f"{name}: {problem}")
 
 
 def _rgb(
@@ -112,7 +148,11 @@ def _rgb(
     """(H, W, 3) upright RGB of its own memory, pixels square."""
     if max(picture.width * aspect, picture.height) > _MAX_SIDE:
         raise VideoError(f"{name}: pictures of {picture.width}x{picture.height} are too large")
-    turned = np.rot90(scaler.rgb(picture, aspect), round(picture.rotation / 90))
+    try:
+        image = scaler.rgb(picture, aspect)
+    except av.FFmpegError as exc:
+        raise VideoError(f"{name}: its pictures can't be converted ({_reason(exc)})") from exc
+    turned = np.rot90(image, round(picture.rotation / 90))
     return np.ascontiguousarray(turned)
 
 

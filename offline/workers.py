@@ -1,127 +1,93 @@
-"""Encodes many videos in worker processes: tasks in, outcomes out as they end.
+"""Encodes videos by an encoder that gives a row a frame, in processes: tasks in, outcomes out.
 
-    encode -> [workers] -> [embedder] -> [store]
+    tasks -> processes, each with an encoder (whole) -> outcomes, stored by them
 
-A worker opens its encoder once. With one worker all of it runs in this process.
+Such an encoder takes a video's frames one after the other, on a CPU: what keeps all cores busy is
+a video for each. A worker opens its encoder once. With one worker all of it runs in this process.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
-import sys
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import cv2
 
-from models.encoders import open_encoder
-from models.schema import Encoder, EncoderSpec
-from offline.embedder import embed, identity
-from offline.labels import Labelled
-from offline.store import Entry, npy_name, write_rows
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """One video for a worker, and the variants that are still to be made of it."""
-
-    video: Labelled
-    variants: tuple[str, ...]
-    out: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What became of a task: entries for the index, or why there are none."""
-
-    video: Labelled
-    entries: tuple[Entry, ...] = ()
-    why_not: str = ""
+from models.schema import Encoder
+from offline.embedder import whole
+from offline.opening import Opening
+from offline.task import Finished, Outcome, Task, stored
 
 
 def outcomes(
-    tasks: Sequence[Task], spec: EncoderSpec, device: str, workers: int
+    tasks: Sequence[Task], out: Path, opening: Opening, *, workers: int
 ) -> Iterator[Outcome]:
     """Work on `tasks`, in whatever order they end. Waiting tasks are bounded: two a worker.
 
     Raises:
         ValueError, OSError: the encoder can't be had, or a worker process died.
     """
-    if not tasks:
-        return
-    if workers == 1:
-        _open(spec, device, os.cpu_count() or 1)
-        try:
-            yield from map(_work, tasks)
-        finally:
-            _close()
-        return
     # Once here, so that what is missing is told (and fetched) once, before any worker starts.
-    open_encoder(spec, device).close()
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    encoder = opening.open()
+    try:
+        if workers == 1:
+            cv2.setNumThreads(1)
+            for task in tasks:
+                yield stored(encoded(encoder, task), out, encoder.spec)
+            return
+    finally:
+        encoder.close()
     with ProcessPoolExecutor(
-        workers, get_context("spawn"), initializer=_open, initargs=(spec, device, threads)
+        workers, get_context("spawn"), initializer=_open, initargs=(opening,)
     ) as pool:
-        waiting = {pool.submit(_work, task) for task in tasks[: 2 * workers]}
+        waiting = {pool.submit(_work, task, out) for task in tasks[: 2 * workers]}
         upcoming = iter(tasks[2 * workers :])
         try:
             while waiting:
                 ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in ended:
                     yield future.result()
-                    task = next(upcoming, None)
-                    if task is not None:
-                        waiting.add(pool.submit(_work, task))
+                    for task in itertools.islice(upcoming, 1):
+                        waiting.add(pool.submit(_work, task, out))
         except BrokenProcessPool as exc:
             raise OSError(
                 "a worker died (out of memory?); run it again, it goes on, with --workers 1"
             ) from exc
 
 
+def encoded(encoder: Encoder, task: Task) -> Finished:
+    """A task's video with its embeddings, or why there are none."""
+    try:
+        embedded = tuple(whole(encoder, task.video.path, task.variants))
+    except (ValueError, OSError) as exc:
+        return Finished(video=task.video, why_not=str(exc))
+    return Finished(video=task.video, embedded=embedded)
+
+
 _encoder: Encoder | None = None  # a worker's own: opening one takes seconds
 
 
-def _open(spec: EncoderSpec, device: str, threads: int) -> None:
+def _open(opening: Opening) -> None:
     global _encoder
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
-    _encoder = open_encoder(spec, device)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)
+    _encoder = opening.open()
 
 
-def _close() -> None:
-    global _encoder
-    if _encoder is not None:
-        _encoder.close()
-    _encoder = None
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for tasks for ever."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
-def _work(task: Task) -> Outcome:
+def _work(task: Task, out: Path) -> Outcome:
     assert _encoder is not None
-    video, spec = task.video, _encoder.spec
-    try:
-        entries = []
-        for embedded in embed(_encoder, video.path, task.variants):
-            name = npy_name(video.video_id, embedded.variant)
-            entries.append(
-                Entry(
-                    video_id=video.video_id,
-                    gloss=video.gloss,
-                    path_to_npy_file=name,
-                    video=str(video.path),
-                    variant=embedded.variant,
-                    split=video.split,
-                    signer=video.signer,
-                    frames=embedded.frames,
-                    fps=spec.fps,
-                    encoder=identity(spec),
-                    checksum=write_rows(task.out / name, embedded.rows),
-                )
-            )
-    except ValueError as exc:
-        return Outcome(video=video, why_not=str(exc))
-    return Outcome(video=video, entries=tuple(entries))
+    return stored(encoded(_encoder, task), out, _encoder.spec)

@@ -36,6 +36,7 @@ class VJEPA2Encoder:
         device: str = "auto",
         graphs: Sequence[Path] = (),
         token_thrift: float | None = None,
+        batch: int | None = None,
     ) -> VJEPA2Encoder:
         """The encoder that `spec` pins, on `device`; more: see `models.encoders.open_encoder`.
 
@@ -44,7 +45,7 @@ class VJEPA2Encoder:
             ValueError: it is not the one that `spec` pins, there is no such device, or a package is
                 missing.
         """
-        return cls(spec, open_engine(spec, device, graphs, token_thrift))
+        return cls(spec, open_engine(spec, device, graphs, token_thrift, batch))
 
     @property
     def spec(self) -> EncoderSpec:
@@ -88,6 +89,7 @@ def open_engine(
     device: str,
     graphs: Sequence[Path] = (),
     token_thrift: float | None = None,
+    batch: int | None = None,
 ) -> Engine:
     """The engine that runs `spec` best on `device`. Imports only what that engine needs.
 
@@ -98,7 +100,7 @@ def open_engine(
         OSError, ValueError: see `VJEPA2Encoder.open`.
     """
     if not graphs or token_thrift is not None:
-        return _torch_engine(spec, device, token_thrift)
+        return _torch_engine(spec, device, token_thrift, batch)
     if device == "cpu" or (device == "auto" and not has_gpu()):
         return open_graph_engine(spec, graphs)
     try:
@@ -110,7 +112,12 @@ def open_engine(
         return open_graph_engine(spec, graphs)
 
 
-def _torch_engine(spec: EncoderSpec, device: str, token_thrift: float | None = None) -> Engine:
+def _torch_engine(
+    spec: EncoderSpec,
+    device: str,
+    token_thrift: float | None = None,
+    batch: int | None = None,
+) -> Engine:
     try:
         from models.vjepa2.torch_engine import TorchEngine
     except ModuleNotFoundError as exc:
@@ -119,7 +126,8 @@ def _torch_engine(spec: EncoderSpec, device: str, token_thrift: float | None = N
         raise ValueError(
             f'this model needs {exc.name}: pip install "livegloss[gpu]", or use --model builtin'
         ) from exc
-    engine = TorchEngine.open(spec, device, token_thrift=token_thrift)
+    sizes = () if batch is None else (batch,)
+    engine = TorchEngine.open(spec, device, sizes=sizes, token_thrift=token_thrift)
     if engine.device == "cpu":
         sys.modules["torch"].set_num_threads(spare_cores())
     return engine

@@ -92,6 +92,7 @@ class TorchEngine:
         spec: EncoderSpec,
         device: str = "auto",
         dtype: str = "auto",
+        sizes: Sequence[int] = (),
         token_thrift: float | None = None,
     ) -> TorchEngine:
         """The engine of the weights that `spec` pins.
@@ -103,7 +104,14 @@ class TorchEngine:
         dtype = _chosen(dtype, torch_device(device))
         model = load_weights(spec, _DTYPES[dtype])
         pooled = spec.kind == "vjepa2"
-        return cls(model, pooled=pooled, device=device, dtype=dtype, token_thrift=token_thrift)
+        return cls(
+            model,
+            pooled=pooled,
+            device=device,
+            dtype=dtype,
+            sizes=sizes,
+            token_thrift=token_thrift,
+        )
 
     @property
     def device(self) -> str:

@@ -2,13 +2,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from models.picture import PictureScaler
 from models.schema import Clip, Embedding, EncoderSpec
 from models.window import FrameSampler, windows
-from offline.embedder import embed
+from offline.embedder import Embedded, look, row_a_frame, ticks, whole
+from offline.labels import Labelled
+from offline.pipeline import encoded
+from offline.task import Task
 from offline.videos import VideoError, read_video
 from tests.offline.clips import write_clip
 
@@ -41,6 +46,14 @@ class GreyEncoder:
         self.forgotten.append(stream)
 
     def close(self) -> None: ...
+
+
+def embed(encoder: GreyEncoder, path: Path, variants: Sequence[str]) -> Sequence[Embedded]:
+    if row_a_frame(encoder.spec):
+        return whole(encoder, path, variants)
+    task = Task(video=Labelled(video_id="a", path=path, gloss="x"), variants=tuple(variants))
+    [finished] = encoded(encoder, [(task, look(path, encoder.spec, variants))])
+    return finished.embedded
 
 
 def test_a_row_a_tick_of_the_whole_video(tmp_path: Path) -> None:
@@ -85,6 +98,43 @@ def test_the_middle_window(tmp_path: Path, count: int, first: int) -> None:
     np.testing.assert_allclose(original.rows[:, 0], 40 + 10.0 * ticks, atol=8)
     assert grey.rows[0, 1] < original.rows[0, 1]  # the red is gone
     assert len(set(map(id, encoder.clips[1].frames))) == min(4, count)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.webm", "a.gif", "a.mov", "raw.h264"])
+def test_the_middle_by_told_times_is_the_middle_by_counting(tmp_path: Path, name: str) -> None:
+    codec = {".gif": "gif", ".webm": "libvpx"}.get(Path(name).suffix, "libx264")
+    times = [0.0, 0.1, 0.15, 0.2, 0.5, 0.55, 0.62, 0.9, 1.0, 1.1, 1.3, 1.35]
+    path = write_clip(tmp_path / name, times, codec=codec)
+    encoder = GreyEncoder("vjepa2")
+    shown = list(ticks(path, encoder.spec))
+    first = (len(shown) - 4) // 2
+    frames = look(path, encoder.spec, ["original"]).clips[0].frames
+    want = [frame.media_s for frame in shown[first : first + 4]]
+    assert [frame.media_s for frame in frames] == want
+
+
+def test_times_that_lie_do_not_lose_a_video(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_clip(tmp_path / "a.mp4", 10)
+    honest = look(path, GreyEncoder("vjepa2").spec, ["original"])
+    monkeypatch.setattr("offline.embedder.told_times", lambda _: [0.0, 0.1, 9.0])
+    lied = look(path, GreyEncoder("vjepa2").spec, ["original"])
+    assert [f.media_s for f in lied.clips[0].frames] == [f.media_s for f in honest.clips[0].frames]
+
+
+def test_only_the_window_is_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_clip(tmp_path / "a.mp4", 40)
+    converted = []
+    rgb = PictureScaler.rgb
+
+    def counted(self: PictureScaler, *args: Any) -> Any:
+        converted.append(args)
+        return rgb(self, *args)
+
+    monkeypatch.setattr(PictureScaler, "rgb", counted)
+    look(path, GreyEncoder("vjepa2").spec, ["original"])
+    assert len(converted) == 4
 
 
 def test_variants_differ(tmp_path: Path) -> None:

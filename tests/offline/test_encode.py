@@ -12,6 +12,8 @@ from models.vjepa2.encoder import VJEPA2Encoder
 from models.vjepa2.weights import vjepa2_spec
 from models.window import windows
 from offline.encode import main
+from offline.journal import alone
+from offline.standin import StandInEncoder
 from offline.videos import read_video
 from tests.models.tiny_vjepa2 import make_checkpoint
 from tests.offline.clips import write_clip
@@ -55,6 +57,12 @@ def report(out: Path) -> Any:
     return json.loads((out / "encode_report.json").read_text())
 
 
+def told(capsys: pytest.CaptureFixture[str], *names: str) -> tuple[int, ...]:
+    """What the last line of stdout says of these."""
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return tuple(summary[name] for name in names)
+
+
 def test_encodes_lists_and_reports(
     videos: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -75,22 +83,24 @@ def test_encodes_lists_and_reports(
     stored = np.load(out / "embeddings" / "0.original.npy")
     np.testing.assert_allclose(stored, live.features, atol=1e-5)
 
-    told = report(out)
-    assert (told["videos"], told["done"], told["skipped"]) == (6, 4, 2)
-    why = {x["video_id"]: x["why"] for x in told["why_skipped"]}
+    full = report(out)
+    assert (full["videos"], full["done"], full["skipped"]) == (6, 4, 2)
+    why = {x["video_id"]: x["why"] for x in full["why_skipped"]}
     assert "empty" in why["empty"] and "no such file" in why["lost"]
-    assert told["encoder"]["dim"] == 32
+    assert full["encoder"]["dim"] == 32
     printed = capsys.readouterr().out.splitlines()
     assert any(line.startswith("disk: about") for line in printed)
     assert json.loads(printed[-1])["done"] == 4
 
 
-def test_goes_on_where_it_was_cut_off(videos: Path, checkpoint: Path, tmp_path: Path) -> None:
+def test_goes_on_where_it_was_cut_off(
+    videos: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     assert encode(videos, checkpoint, out, "--limit", "2") == 0
     old = (out / "embeddings" / "0.original.npy").stat().st_mtime_ns
     assert encode(videos, checkpoint, out) == 0
-    assert (report(out)["done"], report(out)["kept"]) == (1, 2)
+    assert told(capsys, "done", "kept") == (1, 2)
     assert (out / "embeddings" / "0.original.npy").stat().st_mtime_ns == old
 
     broken = out / "embeddings" / "1.original.npy"
@@ -98,25 +108,90 @@ def test_goes_on_where_it_was_cut_off(videos: Path, checkpoint: Path, tmp_path: 
     labels = videos / "labels.csv"
     labels.write_text(labels.read_text().replace("0.mp4,book", "0.mp4,read"))
     assert encode(videos, checkpoint, out) == 0
-    assert (report(out)["done"], report(out)["corrupt"]) == (1, 1)
+    assert told(capsys, "done", "corrupt") == (1, 1)
     assert "1.original.npy: SHA-256 differs" in report(out)["made_again"][0]
     assert np.load(broken).shape == (2, 32)
     assert index(out)[0]["gloss"] == "read"  # today's label
 
     other = make_checkpoint(tmp_path / "other", seed=1)
     assert encode(videos, other, out) == 0
-    assert (report(out)["done"], report(out)["kept"]) == (3, 0)  # rows of another encoder
+    assert told(capsys, "done", "kept") == (3, 0)  # rows of another encoder
 
 
-@pytest.mark.timeout(300)  # two processes import torch
-def test_workers_give_the_same_rows(videos: Path, checkpoint: Path, tmp_path: Path) -> None:
-    assert encode(videos, checkpoint, tmp_path / "one") == 0
-    assert encode(videos, checkpoint, tmp_path / "two", "--workers", "2") == 0
-    for line in index(tmp_path / "one"):
-        name = line["path_to_npy_file"]
-        a, b = np.load(tmp_path / "one" / name), np.load(tmp_path / "two" / name)
-        np.testing.assert_allclose(a, b, atol=1e-5)
-    assert len(index(tmp_path / "two")) == 3
+def test_a_clip_is_the_same_bits_in_any_company(
+    videos: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    assert encode(videos, checkpoint, tmp_path / "all", "--batch", "2", "--workers", "3") == 0
+    labels = videos / "labels.csv"
+    labels.write_text("path,gloss\n2.mp4,drink\n")
+    assert encode(videos, checkpoint, tmp_path / "one", "--batch", "2") == 0
+    name = Path("embeddings") / "2.original.npy"
+    assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "all" / name).read_bytes()
+
+
+def test_all_tokens_are_kept_in_half_precision(
+    videos: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert encode(videos, checkpoint, out, "--encoder", f"vjepa2-tokens:{checkpoint}") == 0
+    rows = np.load(out / "embeddings" / "0.original.npy")
+    assert rows.shape == (2 * 4, 32) and rows.dtype == np.float16
+
+
+def test_files_as_they_are_found(tmp_path: Path) -> None:
+    """What can be shown is encoded; the rest is listed, and leaves no row of zeros behind."""
+    folder = tmp_path / "videos" / "sign"
+    folder.mkdir(parents=True)
+    for name, codec in (("a.mov", "libx264"), ("b.webm", "libvpx"), ("c.gif", "gif")):
+        write_clip(folder / name, 20, codec=codec)
+    write_clip(folder / "one_picture.mp4", 1)
+    write_clip(folder / "turned.mp4", 20, rotation=90)
+    write_clip(folder / "uneven.mkv", [0.0, 0.02, 0.5, 0.51, 1.9, 3.0])
+    whole = write_clip(folder / "cut.mp4", 20).read_bytes()
+    (folder / "cut.mp4").write_bytes(whole[:900])
+    (folder / "empty.mp4").touch()
+    (folder / "text.mp4").write_text("not found" * 100)
+    where = ["--videos", str(folder.parent), "--labels", "folders", "--out", str(tmp_path / "out")]
+    assert main([*where, "--encoder", "standin:0"]) == 0
+    lines = index(tmp_path / "out")
+    names = ["a", "b", "c", "one_picture", "turned", "uneven"]
+    assert [line["video_id"] for line in lines] == [f"sign/{name}" for name in names]
+    for line in lines:
+        rows = np.load(tmp_path / "out" / line["path_to_npy_file"])
+        assert rows.shape == (16, 3) and (rows > 10).all()
+    why = {one["video_id"]: one["why"] for one in report(tmp_path / "out")["why_skipped"]}
+    assert list(why) == ["sign/cut", "sign/empty", "sign/text"]
+
+
+def test_what_was_stored_before_a_fault_is_in_the_index(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = ["--videos", str(videos), "--labels", "folders", "--out", str(tmp_path / "out")]
+    (videos / "sign").mkdir()
+    for number in range(20):
+        (videos / "sign" / f"{number}.mp4").symlink_to(videos / "0.mp4")
+    encode_clips, calls = StandInEncoder.encode, []
+
+    def fails(self: StandInEncoder, clips: Any) -> Any:
+        calls.append(len(clips))
+        if len(calls) == 3:
+            raise ValueError("the encoder broke")
+        return encode_clips(self, clips)
+
+    monkeypatch.setattr(StandInEncoder, "encode", fails)
+    assert main([*where, "--encoder", "standin:0", "--batch", "1"]) == 2
+    assert len(index(tmp_path / "out")) == calls[0] + calls[1]
+
+
+def test_two_runs_in_one_folder(
+    videos: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with alone(out):
+        assert encode(videos, checkpoint, out) == 2
+    assert "another run writes there" in capsys.readouterr().err
+    assert encode(videos, checkpoint, out) == 0
 
 
 @pytest.mark.parametrize(
@@ -129,6 +204,8 @@ def test_workers_give_the_same_rows(videos: Path, checkpoint: Path, tmp_path: Pa
         (["--frames", "5"], "would lose the last"),
         (["--workers", "0"], "at least 1"),
         (["--limit", "-1"], "at least 1"),
+        (["--batch", "0"], "at least 1"),
+        (["--encoder", "standin:soon"], "write the stand-in as standin:MS"),
     ],
 )
 def test_wrong_use_is_one_clear_line(

@@ -49,13 +49,28 @@ def test_wlasl(tmp_path: Path) -> None:
     assert (one.gloss, one.split, one.signer) == ("book", "train", "wlasl:7")
 
 
-def test_the_real_wlasl_files(data_dir: Path, tmp_path: Path) -> None:
-    full = read_labels(str(data_dir / "wlasl" / "WLASL100.json"), tmp_path)
-    split = read_labels(str(data_dir / "wlasl" / "nslt_100.json"), tmp_path)
-    glosses = {v.video_id: v.gloss for v in full}
-    assert len(set(glosses.values())) == 100
+@pytest.mark.parametrize(("size", "videos"), [(100, 2038), (300, 5117)])
+def test_the_real_wlasl_files(data_dir: Path, tmp_path: Path, size: int, videos: int) -> None:
+    full = read_labels(str(data_dir / "wlasl" / f"WLASL{size}.json"), tmp_path)
+    assert len(full) == videos and len({v.gloss for v in full}) == size
+    assert all(v.signer.startswith("wlasl:") for v in full)
+    split = {v.video_id: v for v in read_labels(nslt(data_dir, size), tmp_path)}
+    both = [(v, split[v.video_id]) for v in full if v.video_id in split]
+    assert len(both) == videos
+    assert all(one.split == other.split for one, other in both)
+    # WLASL's list of classes spells one of its glosses otherwise.
+    assert {(a.gloss, b.gloss) for a, b in both if a.gloss != b.gloss} <= {("lose", "losear")}
+
+
+@pytest.mark.parametrize("size", [100, 300, 1000, 2000])
+def test_the_real_splits(data_dir: Path, tmp_path: Path, size: int) -> None:
+    split = read_labels(nslt(data_dir, size), tmp_path)
+    assert len({v.gloss for v in split}) == size
     assert {v.split for v in split} == {"train", "val", "test"}
-    assert all(glosses[v.video_id] == v.gloss for v in split if v.video_id in glosses)
+
+
+def nslt(data_dir: Path, size: int) -> str:
+    return str(data_dir / "wlasl" / f"nslt_{size}.json")
 
 
 def test_folders(tmp_path: Path) -> None:
