@@ -149,10 +149,10 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with serve(settings) as server:
-        bundle = server.workers.bundle
+        bundle = server.devices.bundle
         print(
             f"livegloss ready at {server.url} "
-            f"(model {bundle.name}, {len(bundle.glosses)} glosses, {server.workers.device})",
+            f"(model {bundle.name}, {len(bundle.glosses)} glosses, {server.devices.device})",
             flush=True,
         )
         if sys.stderr.isatty() and (words := invitation(server.url, settings.server)):

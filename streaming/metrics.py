@@ -74,7 +74,7 @@ class _Reading(Collector):
             "What a batch is thought to take",
             labels=["device", "size"],
         )
-        for worker in self._server.workers:
+        for worker in self._server.devices:
             busy.add_metric([worker.device], worker.busy_s)
             for size in _SIZES:
                 cost.add_metric([worker.device, str(size)], worker.cost(size))

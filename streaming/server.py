@@ -22,11 +22,12 @@ from aiohttp import web
 import web as page
 from models.bundle import open_bundle
 from models.decoder import DecoderSettings
-from models.encoders import devices
+from models.encoders import devices as devices_of
 from models.recognizer import Recognizer
 from streaming.admission import Admission
 from streaming.audience import TooManyListeners
 from streaming.batcher import Batcher
+from streaming.devices import Devices
 from streaming.ice import CandidateRules, gather_loopback, ice_servers
 from streaming.metrics import render
 from streaming.problems import Problem, problems
@@ -39,7 +40,6 @@ from streaming.settings import RecognizerSettings, ServerSettings, Settings
 from streaming.signs import SignStore
 from streaming.teaching import Teaching
 from streaming.tls import ssl_context
-from streaming.workers import Workers
 
 _log = logging.getLogger(__name__)
 
@@ -61,15 +61,15 @@ class Server:
     def __init__(
         self,
         settings: Settings,
-        workers: Workers,
+        devices: Devices,
         batcher: Batcher,
         sessions: Admission,
     ) -> None:
         self.settings = settings
-        self.workers = workers
+        self.devices = devices
         self.batcher = batcher
         self.sessions = sessions
-        bundle = workers.bundle
+        bundle = devices.bundle
         self._decoder = settings.decoder or DecoderSettings(threshold=bundle.threshold)
         self._hop_s = settings.session.hop_s or bundle.hop_s
         # A public server does not let an offer make it send STUN into private networks.
@@ -129,7 +129,7 @@ class Server:
             settings=self.settings.session,
             decoder=self._decoder,
             hop_s=self._hop_s,
-            workers=self.workers,
+            bundle=self.devices.bundle,
             batcher=self.batcher,
         )
         self.sessions.begin(session)
@@ -173,7 +173,7 @@ class Server:
             headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
         )
         try:
-            with session.listen() as outbox:
+            async with session.listen() as outbox:
                 await response.prepare(request)
                 while (message := await outbox.take()) is not None:
                     await response.write(f"data: {encode(message)}\n\n".encode())
@@ -186,7 +186,7 @@ class Server:
     # What there is to know
 
     async def _model(self, request: web.Request) -> web.Response:
-        bundle = self.workers.bundle
+        bundle = self.devices.bundle
         width, height = bundle.encoder.camera_size
         camera = {"width": width, "height": height, "frame_rate": bundle.encoder.fps}
         about = {
@@ -269,11 +269,11 @@ async def serve(settings: Settings, *recognizers: RecognizerCore) -> AsyncIterat
         # The port first: a taken one is told at once, not after the model was loaded.
         listener = stack.enter_context(_bind(settings.server))
         makes = [lambda one=one: one for one in recognizers] or await _makes(settings.recognizer)
-        workers = await stack.enter_async_context(Workers(makes, settings.recognizer))
-        batcher = Batcher(list(workers), max_batch=settings.recognizer.max_batch)
+        devices = await stack.enter_async_context(Devices(makes, settings.recognizer))
+        batcher = Batcher(list(devices), max_batch=settings.recognizer.max_batch)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(tasks.create_task(batcher.run(), name="batcher").cancel)
-        server = Server(settings, workers, batcher, Admission(settings.server, batcher, tasks))
+        server = Server(settings, devices, batcher, Admission(settings.server, batcher, tasks))
         runner = web.AppRunner(
             server.app(), access_log=None, shutdown_timeout=settings.server.grace_s
         )
@@ -296,7 +296,7 @@ async def _makes(settings: RecognizerSettings) -> Sequence[Callable[[], Recogniz
             max_new_frames=settings.max_new_frames,
             token_thrift=settings.token_thrift,
         )
-        for name in devices(bundle.encoder, settings.device)
+        for name in devices_of(bundle.encoder, settings.device)
     ]
 
 

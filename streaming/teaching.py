@@ -64,13 +64,13 @@ class Teaching:
         session = self._session_of(request)
         body = await request.read()
         with _told():
-            session.teach(request.match_info["gloss"], parse_takes(body, self._space))
+            await session.teach(request.match_info["gloss"], parse_takes(body, self._space))
         return web.Response(status=204)
 
     async def _forget(self, request: web.Request) -> web.Response:
         self._authorise(request)
         with _told():
-            self._session_of(request).forget(request.match_info["gloss"])
+            await self._session_of(request).forget(request.match_info["gloss"])
         return web.Response(status=204)
 
     async def _kept(self, request: web.Request) -> web.Response:

@@ -13,7 +13,7 @@ from streaming.recognizer import RecognizerCore, RecognizerWorker
 from streaming.settings import RecognizerSettings
 
 
-class Workers:
+class Devices:
     """As many workers as there are ways to make a recogniser; all of them of the same bundle.
 
     A stream's windows go to whichever device is free: more than one is only for encoders that keep
@@ -58,8 +58,3 @@ class Workers:
     def device(self) -> str:
         """Where they compute: "cpu", "cuda:0, cuda:1"."""
         return ", ".join(worker.device for worker in self._all)
-
-    def forget(self, stream: str) -> None:
-        """Drop a stream's state, wherever its windows went."""
-        for worker in self._all:
-            worker.forget(stream)
