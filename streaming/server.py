@@ -20,7 +20,7 @@ from pathlib import Path
 from aiohttp import web
 
 import web as page
-from models.bundle import open_bundle
+from models.bundle import Bundle, open_bundle
 from models.decoder import DecoderSettings
 from models.encoders import devices as devices_of
 from models.recognizer import Recognizer
@@ -30,16 +30,19 @@ from streaming.batcher import Batcher
 from streaming.devices import Devices
 from streaming.ice import CandidateRules, gather_loopback, ice_servers
 from streaming.metrics import render
-from streaming.problems import Problem, problems
+from streaming.problems import GONE, Problem, problems
 from streaming.protocol import encode
 from streaming.receiver import check_aiortc
 from streaming.recognizer import RecognizerCore
-from streaming.sdp import OfferError, OfferLimits, check_offer, parse_trickle
+from streaming.sdp import Offer, OfferError, OfferLimits, check_offer, parse_trickle
 from streaming.session import Session
 from streaming.settings import RecognizerSettings, ServerSettings, Settings
 from streaming.signs import SignStore
 from streaming.teaching import Teaching
 from streaming.tls import ssl_context
+from streaming.workers.crew import Crew
+from streaming.workers.process import order_for
+from streaming.workers.remote_session import AnySession
 
 _log = logging.getLogger(__name__)
 
@@ -64,14 +67,15 @@ class Server:
         devices: Devices,
         batcher: Batcher,
         sessions: Admission,
+        crew: Crew | None,
     ) -> None:
         self.settings = settings
         self.devices = devices
         self.batcher = batcher
         self.sessions = sessions
+        self.crew = crew
         bundle = devices.bundle
-        self._decoder = settings.decoder or DecoderSettings(threshold=bundle.threshold)
-        self._hop_s = settings.session.hop_s or bundle.hop_s
+        self._decoder, self._hop_s = _reading(settings, bundle)
         # A public server does not let an offer make it send STUN into private networks.
         self._rules = CandidateRules(
             private=settings.session.private_ice, loopback=settings.session.loopback_ice
@@ -122,16 +126,7 @@ class Server:
             raise Problem(error.status, str(error)) from error
         address = request.remote or ""
         self.sessions.check(address)
-        session = Session(
-            id=secrets.token_urlsafe(16),
-            address=address,
-            offer=offer,
-            settings=self.settings.session,
-            decoder=self._decoder,
-            hop_s=self._hop_s,
-            bundle=self.devices.bundle,
-            batcher=self.batcher,
-        )
+        session = self._new_session(address, offer)
         self.sessions.begin(session)
         try:
             answer = await asyncio.shield(session.answer)
@@ -211,7 +206,10 @@ class Server:
         why = self.sessions.not_ready()
         if why is not None:
             raise Problem(503, why, Retry_After=str(self.settings.server.retry_after_s))
-        return web.json_response({"status": "ready"})
+        if self.crew is None:
+            return web.json_response({"status": "ready"})
+        workers = {"running": self.crew.running, "of": self.crew.count}
+        return web.json_response({"status": "ready", "workers": workers})
 
     async def _metrics(self, request: web.Request) -> web.Response:
         body, content_type = render(self)
@@ -225,10 +223,26 @@ class Server:
 
     # Small things that several routes share
 
-    def _session(self, request: web.Request) -> Session:
+    def _new_session(self, address: str, offer: Offer) -> AnySession:
+        """In a worker, where there are any: its id, and so its address, names the worker."""
+        token = secrets.token_urlsafe(16)
+        if self.crew is not None:
+            return self.crew.session(token, address=address, offer=offer)
+        return Session(
+            id=token,
+            address=address,
+            offer=offer,
+            settings=self.settings.session,
+            decoder=self._decoder,
+            hop_s=self._hop_s,
+            bundle=self.devices.bundle,
+            batcher=self.batcher,
+        )
+
+    def _session(self, request: web.Request) -> AnySession:
         session = self.sessions.get(request.match_info["id"])
         if session is None:
-            raise Problem(404, "The session has ended, or never was.")
+            raise Problem(404, GONE)
         return session
 
     def _authorise(self, request: web.Request) -> None:
@@ -271,9 +285,15 @@ async def serve(settings: Settings, *recognizers: RecognizerCore) -> AsyncIterat
         makes = [lambda one=one: one for one in recognizers] or await _makes(settings.recognizer)
         devices = await stack.enter_async_context(Devices(makes, settings.recognizer))
         batcher = Batcher(list(devices), max_batch=settings.recognizer.max_batch)
+        crew: Crew | None = None
+        if settings.server.workers:
+            decoder, hop_s = _reading(settings, devices.bundle)
+            order = order_for(devices.bundle, settings, decoder, hop_s)
+            crew = await stack.enter_async_context(Crew(settings.server.workers, order, batcher))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(tasks.create_task(batcher.run(), name="batcher").cancel)
-        server = Server(settings, devices, batcher, Admission(settings.server, batcher, tasks))
+        sessions = Admission(settings.server, batcher, tasks, crew)
+        server = Server(settings, devices, batcher, sessions, crew)
         runner = web.AppRunner(
             server.app(), access_log=None, shutdown_timeout=settings.server.grace_s
         )
@@ -283,6 +303,12 @@ async def serve(settings: Settings, *recognizers: RecognizerCore) -> AsyncIterat
         server.url = _url(listener, settings)
         stack.push_async_callback(server.sessions.drain)
         yield server
+
+
+def _reading(settings: Settings, bundle: Bundle) -> tuple[DecoderSettings, float]:
+    """How a session reads predictions, and its hop: as the settings say, or else the bundle."""
+    decoder = settings.decoder or DecoderSettings(threshold=bundle.threshold)
+    return decoder, settings.session.hop_s or bundle.hop_s
 
 
 async def _makes(settings: RecognizerSettings) -> Sequence[Callable[[], RecognizerCore]]:
