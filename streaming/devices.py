@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
-from models.bundle import Bundle
+from models.bundle import Bundle, open_bundle
+from models.encoders import devices
+from models.recognizer import Recognizer
 from models.schema import EncoderSpec
 from streaming.recognizer import RecognizerCore, RecognizerWorker
 from streaming.settings import RecognizerSettings
@@ -58,3 +62,22 @@ class Devices:
     def device(self) -> str:
         """Where they compute: "cpu", "cuda:0, cuda:1"."""
         return ", ".join(worker.device for worker in self._all)
+
+
+async def makes_of(settings: RecognizerSettings) -> Sequence[Callable[[], RecognizerCore]]:
+    """How to open the bundle that the settings name, on each of the devices that they name.
+
+    Raises:
+        BundleError, ValueError: the bundle or a device can not be had.
+    """
+    bundle = await asyncio.to_thread(open_bundle, settings.model)
+    return [
+        functools.partial(
+            Recognizer.on,
+            bundle,
+            name,
+            max_new_frames=settings.max_new_frames,
+            token_thrift=settings.token_thrift,
+        )
+        for name in devices(bundle.encoder, settings.device)
+    ]

@@ -8,26 +8,23 @@ grace period, and are closed.
 from __future__ import annotations
 
 import asyncio
-import functools
 import hmac
 import logging
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from aiohttp import web
 
 import web as page
-from models.bundle import Bundle, open_bundle
+from models.bundle import Bundle
 from models.decoder import DecoderSettings
-from models.encoders import devices as devices_of
-from models.recognizer import Recognizer
 from streaming.admission import Admission
 from streaming.audience import TooManyListeners
 from streaming.batcher import Batcher
-from streaming.devices import Devices
+from streaming.devices import Devices, makes_of
 from streaming.ice import CandidateRules, gather_loopback, ice_servers
 from streaming.metrics import render
 from streaming.problems import GONE, Problem, problems
@@ -36,7 +33,7 @@ from streaming.receiver import check_aiortc
 from streaming.recognizer import RecognizerCore
 from streaming.sdp import Offer, OfferError, OfferLimits, check_offer, parse_trickle
 from streaming.session import Session
-from streaming.settings import RecognizerSettings, ServerSettings, Settings
+from streaming.settings import ServerSettings, Settings
 from streaming.signs import SignStore
 from streaming.teaching import Teaching
 from streaming.tls import ssl_context
@@ -282,7 +279,7 @@ async def serve(settings: Settings, *recognizers: RecognizerCore) -> AsyncIterat
     async with AsyncExitStack() as stack:
         # The port first: a taken one is told at once, not after the model was loaded.
         listener = stack.enter_context(_bind(settings.server))
-        makes = [lambda one=one: one for one in recognizers] or await _makes(settings.recognizer)
+        makes = [lambda one=one: one for one in recognizers] or await makes_of(settings.recognizer)
         devices = await stack.enter_async_context(Devices(makes, settings.recognizer))
         batcher = Batcher(list(devices), max_batch=settings.recognizer.max_batch)
         crew: Crew | None = None
@@ -309,21 +306,6 @@ def _reading(settings: Settings, bundle: Bundle) -> tuple[DecoderSettings, float
     """How a session reads predictions, and its hop: as the settings say, or else the bundle."""
     decoder = settings.decoder or DecoderSettings(threshold=bundle.threshold)
     return decoder, settings.session.hop_s or bundle.hop_s
-
-
-async def _makes(settings: RecognizerSettings) -> Sequence[Callable[[], RecognizerCore]]:
-    """How to open the bundle that the settings name on each of the devices that they name."""
-    bundle = await asyncio.to_thread(open_bundle, settings.model)
-    return [
-        functools.partial(
-            Recognizer.on,
-            bundle,
-            name,
-            max_new_frames=settings.max_new_frames,
-            token_thrift=settings.token_thrift,
-        )
-        for name in devices_of(bundle.encoder, settings.device)
-    ]
 
 
 def _bind(settings: ServerSettings) -> socket.socket:
