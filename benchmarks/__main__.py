@@ -97,12 +97,13 @@ def settings_from(argv: Sequence[str] | None) -> Settings:
         formatter_class=HelpFormatter,
     )
     names = [one.name for one in CONTENDERS]
+    usual = [one.name for one in CONTENDERS if not one.named]
     add = flags.add_argument
     add("--sessions", type=int, nargs="+", default=[1, 4, 8, 12], metavar="N", help="at once")
     add("--duration", type=float, default=10.0, metavar="S", help="of each run")
     add("--repetitions", type=int, default=3, metavar="N", help="of which the median is told")
     add("--model", default="standin:20", help="builtin, a bundle's folder, or standin:MS")
-    add("--only", default=",".join(names), metavar="A,B", help="which servers")
+    add("--only", default=",".join(usual), metavar="A,B", help="which servers")
     add("--fps", type=int, default=30, help="of the cameras")
     add("--size", type=picture_size, default=(640, 480), metavar="WxH", help="of the pictures, px")
     add("--clip", metavar="FILE", help="send this video instead of a drawn picture")

@@ -30,10 +30,20 @@ class Contender:
     module: str
     flags: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()  # whose versions are reported
+    named: bool = False  # runs only where --only names it
+    ours: bool = False  # answers name a time, which the host translates into a picture
 
 
 CONTENDERS = (
-    Contender(name="ours", title="livegloss", module="benchmarks.ours"),
+    Contender(name="ours", title="livegloss", module="benchmarks.ours", ours=True),
+    Contender(
+        name="workers",
+        title="livegloss --workers 2",
+        module="benchmarks.ours",
+        flags=("2",),
+        named=True,
+        ours=True,
+    ),
     Contender(
         name="aiortc",
         title="aiortc's example",
@@ -79,7 +89,7 @@ class Outcome:
     p50_ms: float | None = None  # from a picture to the answer of the window that it ends
     p95_ms: float | None = None
     per_s: float = 0.0  # answers a second and session
-    cpu_s: float | None = None  # of the server process, a session and second
+    cpu_s: float | None = None  # of the server's processes, a session and second
     cpu_ms_an_answer: float | None = None  # who falls behind spends less, but not on an answer
     rss_growth_mb: float | None = None
     failed: str = ""  # why, and for how many
@@ -102,7 +112,9 @@ async def _run(contender: Contender, load: Load, stack: AsyncExitStack) -> Outco
     url = (await server.line())["url"]
     process = psutil.Process(server.pid)
     peers = [
-        await Child.start(stack, "benchmarks.peers", asdict(task), contender.name)
+        await Child.start(
+            stack, "benchmarks.peers", asdict(task), "ours" if contender.ours else contender.name
+        )
         for task in _tasks(load, url)
     ]
     await asyncio.gather(*(child.line() for child in peers))
@@ -112,7 +124,7 @@ async def _run(contender: Contender, load: Load, stack: AsyncExitStack) -> Outco
     cpu_s, growth_mb = _cpu_s(process) - cpu_s, _rss_mb(process) - rss_mb
     heard = [one for report in reports for one in report["heard"]]
     pictures: Mapping[tuple[str, int], int | None] | None = None
-    if contender.name == "ours":
+    if contender.ours:
         server.hang_up()
         pictures = host.pictures((await server.line())["seen"])
     until_s = began_s + load.duration_s
@@ -187,10 +199,15 @@ def _percentile(values: Sequence[float], percent: int) -> float | None:
     return float(np.percentile(values, percent)) if values else None
 
 
+def _family(process: psutil.Process) -> list[psutil.Process]:
+    """A server's process and those that it started."""
+    return [process, *process.children(recursive=True)]
+
+
 def _cpu_s(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
+    times = [one.cpu_times() for one in _family(process)]
+    return float(sum(one.user + one.system for one in times))
 
 
 def _rss_mb(process: psutil.Process) -> float:
-    return float(process.memory_info().rss) / 1e6
+    return float(sum(one.memory_info().rss for one in _family(process))) / 1e6

@@ -1,7 +1,8 @@
-"""livegloss, as `python -m streaming` runs it."""
+"""livegloss, as `python -m streaming` runs it; with a number: `--workers` so many."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,7 +18,11 @@ async def serve_ours(hosting: Hosting) -> AsyncIterator[Served]:
     places = hosting.sessions
     settings = Settings(
         server=ServerSettings(
-            port=0, max_sessions=places, max_sessions_per_address=places, grace_s=1.0
+            port=0,
+            max_sessions=places,
+            max_sessions_per_address=places,
+            grace_s=1.0,
+            workers=int(sys.argv[2]) if len(sys.argv) > 2 else 0,
         ),
         session=SessionSettings(loopback_ice=True),
     )

@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import logging
 import signal
 import sys
-import time
 from collections.abc import Sequence
 
 from models.decoder import DecoderSettings
 from streaming.flags import HelpFormatter
 from streaming.invitation import invitation
+from streaming.logs import FORMATS, log_to_stderr
 from streaming.server import serve
 from streaming.settings import (
     RecognizerSettings,
@@ -58,6 +56,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="P",
         help="how sure a sign must be (default: the bundle's)",
     )
+    add(
+        "--workers",
+        type=int,
+        default=server.workers,
+        metavar="N",
+        help="receive and decode in N processes of their own (0: in the server's)",
+    )
     add("--max-sessions", type=int, default=server.max_sessions, metavar="N", help="at once")
     add("--token", help="ask this of every session, as 'Authorization: Bearer TOKEN'")
     add("--signs", metavar="FOLDER", help="keep taught signs there instead of in browsers")
@@ -78,16 +83,16 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="media over 127.0.0.1 only, for tests",
     )
-    add("--log-format", choices=("text", "json"), default="text", help="of the log on stderr")
+    add("--log-format", choices=FORMATS, default=server.log_format, help="of the log on stderr")
     return flags
 
 
-def settings_from(argv: Sequence[str] | None) -> tuple[Settings, str]:
-    """The settings and the log format that the flags ask for. A bad flag exits with status 2."""
+def settings_from(argv: Sequence[str] | None) -> Settings:
+    """The settings that the flags ask for. A bad flag exits with status 2."""
     flags = parser()
     given = flags.parse_args(argv)
     try:
-        settings = Settings(
+        return Settings(
             server=ServerSettings(
                 host=given.host,
                 port=given.port,
@@ -98,6 +103,8 @@ def settings_from(argv: Sequence[str] | None) -> tuple[Settings, str]:
                 tls_cert=given.tls_cert,
                 tls_key=given.tls_key,
                 tls_self_signed=given.tls_self_signed,
+                workers=given.workers,
+                log_format=given.log_format,
             ),
             session=SessionSettings(
                 hop_s=given.hop_s,
@@ -114,32 +121,6 @@ def settings_from(argv: Sequence[str] | None) -> tuple[Settings, str]:
         )
     except ValueError as error:
         flags.error(str(error))
-    return settings, given.log_format
-
-
-class _JsonFormatter(logging.Formatter):
-    """One JSON object a line, for those who collect logs."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        entry = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False)
-
-
-def _log_to_stderr(form: str) -> None:
-    handler = logging.StreamHandler()
-    if form == "json":
-        handler.setFormatter(_JsonFormatter())
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    logging.getLogger("aioice").setLevel(logging.WARNING)
 
 
 async def run(settings: Settings) -> None:
@@ -149,10 +130,10 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with serve(settings) as server:
-        bundle = server.workers.bundle
+        bundle = server.devices.bundle
         print(
             f"livegloss ready at {server.url} "
-            f"(model {bundle.name}, {len(bundle.glosses)} glosses, {server.workers.device})",
+            f"(model {bundle.name}, {len(bundle.glosses)} glosses, {server.devices.device})",
             flush=True,
         )
         if sys.stderr.isatty() and (words := invitation(server.url, settings.server)):
@@ -161,8 +142,8 @@ async def run(settings: Settings) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    settings, log_format = settings_from(argv)
-    _log_to_stderr(log_format)
+    settings = settings_from(argv)
+    log_to_stderr(settings.server.log_format)
     try:
         asyncio.run(run(settings))
     except (ValueError, OSError, RuntimeError) as error:  # theirs to mend: one line will do

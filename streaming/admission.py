@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from streaming.batcher import Batcher
 from streaming.problems import Problem
-from streaming.session import Session
 from streaming.settings import ServerSettings
+from streaming.workers.crew import Crew
+from streaming.workers.remote_session import AnySession
 
 
 @dataclass(slots=True)
@@ -31,22 +32,27 @@ class Admission:
     """The sessions alive, each a task of `tasks`. At most `max_sessions`, fewer an address."""
 
     def __init__(
-        self, settings: ServerSettings, batcher: Batcher, tasks: asyncio.TaskGroup
+        self,
+        settings: ServerSettings,
+        batcher: Batcher,
+        tasks: asyncio.TaskGroup,
+        crew: Crew | None = None,
     ) -> None:
         self.counts = AdmissionCounts()
         self.draining = False
         self._settings = settings
         self._batcher = batcher
+        self._crew = crew
         self._tasks = tasks
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[str, AnySession] = {}
 
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def __iter__(self) -> Iterator[Session]:
+    def __iter__(self) -> Iterator[AnySession]:
         return iter(list(self._sessions.values()))
 
-    def get(self, id: str) -> Session | None:
+    def get(self, id: str) -> AnySession | None:
         return self._sessions.get(id)
 
     def not_ready(self) -> str | None:
@@ -54,6 +60,8 @@ class Admission:
         if self.draining:
             return "The server is stopping. It may be back soon."
         if (trouble := self._batcher.trouble) is not None:
+            return trouble
+        if self._crew is not None and (trouble := self._crew.trouble) is not None:
             return trouble
         if len(self._sessions) >= self._settings.max_sessions:
             return f"All {self._settings.max_sessions} places are taken; try again soon."
@@ -76,13 +84,13 @@ class Admission:
             text = f"Your address has as many pages live as it may ({theirs}). Close one."
             raise Problem(429, text, Retry_After=retry)
 
-    def begin(self, session: Session) -> None:
+    def begin(self, session: AnySession) -> None:
         """Run a session, and remember it until it ends."""
         self._sessions[session.id] = session
         self.counts.admitted += 1
         self._tasks.create_task(self._keep(session), name=f"session {session.id[:6]}")
 
-    async def _keep(self, session: Session) -> None:
+    async def _keep(self, session: AnySession) -> None:
         try:
             await session.run()
         finally:

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from models.faults import Answer, DeviceLost, RecognitionError, Stuck
 from models.schema import Clip, Prediction
+from streaming.answering import Replaced
 from streaming.cost import CostModel
 from streaming.schedule import next_batch
 
@@ -35,10 +36,7 @@ class Device(Protocol):
     async def recognise(self, clips: Sequence[Clip]) -> Sequence[Answer]: ...
     async def check(self) -> None: ...
     async def back(self) -> None: ...
-
-
-class Replaced(Exception):
-    """A newer window of the same stream took this one's place; it will not be answered."""
+    def forget(self, stream: str) -> None: ...
 
 
 @dataclass(slots=True)
@@ -76,7 +74,9 @@ class BatcherCounts:
 
 
 class Batcher:
-    """At most one waiting window a stream, so it holds no more windows than there are streams.
+    """Implements `streaming.answering.Answering`.
+
+    At most one waiting window a stream, so it holds no more windows than there are streams.
 
     Overflow rule: a stream's newer window replaces its waiting one, and keeps its deadline, so that
     a busy stream is not pushed back by its own news. It waits while an older one of its stream is
@@ -115,11 +115,7 @@ class Batcher:
         return sum(lane.out is None for lane in self._lanes)
 
     def submit(self, clip: Clip, deadline_s: float) -> asyncio.Future[Prediction]:
-        """Ask for an answer, best by `deadline_s` (loop time). Cancel the future to withdraw.
-
-        The future raises `Replaced` when a newer window of the stream came first, or a
-        `RecognitionError`.
-        """
+        """See `Answering.submit`."""
         self.counts.due += 1
         answer: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
         older = self._waiting.pop(clip.stream, None)
@@ -133,8 +129,14 @@ class Batcher:
             self._fail_waiting()
         return answer
 
+    def forget(self, stream: str) -> None:
+        """See `Answering.forget`. A device forgets after what it is busy with."""
+        self.withdraw(stream)
+        for lane in self._lanes:
+            lane.device.forget(stream)
+
     def withdraw(self, stream: str) -> None:
-        """Forget the waiting window of a stream that ended."""
+        """Let a stream's waiting window go without an answer."""
         waiting = self._waiting.pop(stream, None)
         if waiting is not None:
             self._settle(waiting, None)

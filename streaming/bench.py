@@ -58,7 +58,7 @@ async def measure(settings: BenchSettings) -> dict[str, Any]:
     async with serve(server_settings, watched) as server:
         async with asyncio.timeout(settings.duration_s + _SPARE_S):
             run = await _drive(settings, server)
-        device = server.workers.device
+        device = server.devices.device
     return sum_up(settings, run, watched.seen, watched.bundle, device)
 
 

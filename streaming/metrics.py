@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -12,8 +10,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from streaming.usage import Usage
+
 if TYPE_CHECKING:
     from streaming.server import Server
+    from streaming.workers.crew import Crew
 
 _SIZES = (1, 2, 4, 8, 16)  # of batches whose cost is shown
 
@@ -34,10 +35,27 @@ class _Reading(Collector):
         yield from self._batcher()
         yield from self._sessions()
         yield from self._buffers()
-        yield _gauge("livegloss_threads", "Threads alive", threading.active_count())
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        yield _counter("livegloss_cpu_seconds", "Processor time", usage.ru_utime + usage.ru_stime)
-        yield _gauge("livegloss_resident_bytes", "Memory in use", _resident_bytes())
+        usage = Usage.now()
+        yield _gauge("livegloss_threads", "Threads alive", usage.threads)
+        yield _counter("livegloss_cpu_seconds", "Processor time", usage.cpu_s)
+        yield _gauge("livegloss_resident_bytes", "Memory in use", usage.resident_bytes)
+        if self._server.crew is not None:
+            yield from self._workers(self._server.crew)
+
+    def _workers(self, crew: Crew) -> Iterator[Metric]:
+        """What each last reported; the figures without a worker's name are the server's own."""
+        yield _gauge("livegloss_workers", "Worker processes that take sessions", crew.running)
+        yield _gauge("livegloss_workers_limit", "Worker processes wanted", crew.count)
+        yield _counter("livegloss_worker_deaths", "Worker processes that died", crew.deaths)
+        of = ["worker"]
+        threads = GaugeMetricFamily("livegloss_worker_threads", "Threads alive", labels=of)
+        cpu = CounterMetricFamily("livegloss_worker_cpu_seconds", "Processor time", labels=of)
+        memory = GaugeMetricFamily("livegloss_worker_resident_bytes", "Memory in use", labels=of)
+        for worker in crew:
+            threads.add_metric([worker.name], worker.usage.threads)
+            cpu.add_metric([worker.name], worker.usage.cpu_s)
+            memory.add_metric([worker.name], worker.usage.resident_bytes)
+        yield from (threads, cpu, memory)
 
     def _admission(self) -> Iterator[Metric]:
         server = self._server
@@ -74,7 +92,7 @@ class _Reading(Collector):
             "What a batch is thought to take",
             labels=["device", "size"],
         )
-        for worker in self._server.workers:
+        for worker in self._server.devices:
             busy.add_metric([worker.device], worker.busy_s)
             for size in _SIZES:
                 cost.add_metric([worker.device, str(size)], worker.cost(size))
@@ -130,12 +148,3 @@ def _by(name: str, text: str, label: str, values: dict[str, int]) -> Metric:
     for key, value in values.items():
         family.add_metric([key], value)
     return family
-
-
-def _resident_bytes() -> float:
-    """Now, where the system tells (Linux); the peak elsewhere."""
-    try:
-        with open("/proc/self/statm") as statm:
-            return int(statm.read().split()[1]) * resource.getpagesize()
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0

@@ -27,6 +27,8 @@ _TITLES = {
     503: "No room for another session now",
 }
 
+GONE = "The session has ended, or never was."
+
 
 class Problem(Exception):
     """An answer other than success; becomes a problem+json response."""

@@ -22,8 +22,8 @@ from models.lexicon import Lexicon
 from models.schema import Clip, Frame, Prediction, Sign
 from models.window import WindowCutter
 from streaming import protocol
+from streaming.answering import Answering, Replaced
 from streaming.audience import Audience
-from streaming.batcher import Batcher, Replaced
 from streaming.hints import Hint, Hints
 from streaming.protocol import Message
 from streaming.ring import FrameRing
@@ -55,7 +55,7 @@ class Recognition:
         stream: str,
         *,
         bundle: Bundle,
-        batcher: Batcher,
+        batcher: Answering,
         audience: Audience,
         settings: SessionSettings,
         decoder: DecoderSettings,
@@ -151,9 +151,9 @@ class Recognition:
         self._tell_signs(self._decoder.flush())
 
     def close(self) -> None:
-        """Let go of the frames and of the window that waits."""
+        """Let go of the frames, of the window that waits, and of what is kept for those to come."""
         self.ring.close()
-        self._batcher.withdraw(self._stream)
+        self._batcher.forget(self._stream)
 
     def buffers(self) -> dict[str, tuple[float, float]]:
         """How full each buffer is, and its bound, by name."""

@@ -8,38 +8,38 @@ grace period, and are closed.
 from __future__ import annotations
 
 import asyncio
-import functools
 import hmac
 import logging
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from aiohttp import web
 
 import web as page
-from models.bundle import open_bundle
+from models.bundle import Bundle
 from models.decoder import DecoderSettings
-from models.encoders import devices
-from models.recognizer import Recognizer
 from streaming.admission import Admission
 from streaming.audience import TooManyListeners
 from streaming.batcher import Batcher
+from streaming.devices import Devices, makes_of
 from streaming.ice import CandidateRules, gather_loopback, ice_servers
 from streaming.metrics import render
-from streaming.problems import Problem, problems
+from streaming.problems import GONE, Problem, problems
 from streaming.protocol import encode
 from streaming.receiver import check_aiortc
 from streaming.recognizer import RecognizerCore
-from streaming.sdp import OfferError, OfferLimits, check_offer, parse_trickle
+from streaming.sdp import Offer, OfferError, OfferLimits, check_offer, parse_trickle
 from streaming.session import Session
-from streaming.settings import RecognizerSettings, ServerSettings, Settings
+from streaming.settings import ServerSettings, Settings
 from streaming.signs import SignStore
 from streaming.teaching import Teaching
 from streaming.tls import ssl_context
-from streaming.workers import Workers
+from streaming.workers.crew import Crew
+from streaming.workers.process import order_for
+from streaming.workers.remote_session import AnySession
 
 _log = logging.getLogger(__name__)
 
@@ -61,17 +61,18 @@ class Server:
     def __init__(
         self,
         settings: Settings,
-        workers: Workers,
+        devices: Devices,
         batcher: Batcher,
         sessions: Admission,
+        crew: Crew | None,
     ) -> None:
         self.settings = settings
-        self.workers = workers
+        self.devices = devices
         self.batcher = batcher
         self.sessions = sessions
-        bundle = workers.bundle
-        self._decoder = settings.decoder or DecoderSettings(threshold=bundle.threshold)
-        self._hop_s = settings.session.hop_s or bundle.hop_s
+        self.crew = crew
+        bundle = devices.bundle
+        self._decoder, self._hop_s = _reading(settings, bundle)
         # A public server does not let an offer make it send STUN into private networks.
         self._rules = CandidateRules(
             private=settings.session.private_ice, loopback=settings.session.loopback_ice
@@ -122,16 +123,7 @@ class Server:
             raise Problem(error.status, str(error)) from error
         address = request.remote or ""
         self.sessions.check(address)
-        session = Session(
-            id=secrets.token_urlsafe(16),
-            address=address,
-            offer=offer,
-            settings=self.settings.session,
-            decoder=self._decoder,
-            hop_s=self._hop_s,
-            workers=self.workers,
-            batcher=self.batcher,
-        )
+        session = self._new_session(address, offer)
         self.sessions.begin(session)
         try:
             answer = await asyncio.shield(session.answer)
@@ -173,7 +165,7 @@ class Server:
             headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
         )
         try:
-            with session.listen() as outbox:
+            async with session.listen() as outbox:
                 await response.prepare(request)
                 while (message := await outbox.take()) is not None:
                     await response.write(f"data: {encode(message)}\n\n".encode())
@@ -186,7 +178,7 @@ class Server:
     # What there is to know
 
     async def _model(self, request: web.Request) -> web.Response:
-        bundle = self.workers.bundle
+        bundle = self.devices.bundle
         width, height = bundle.encoder.camera_size
         camera = {"width": width, "height": height, "frame_rate": bundle.encoder.fps}
         about = {
@@ -211,7 +203,10 @@ class Server:
         why = self.sessions.not_ready()
         if why is not None:
             raise Problem(503, why, Retry_After=str(self.settings.server.retry_after_s))
-        return web.json_response({"status": "ready"})
+        if self.crew is None:
+            return web.json_response({"status": "ready"})
+        workers = {"running": self.crew.running, "of": self.crew.count}
+        return web.json_response({"status": "ready", "workers": workers})
 
     async def _metrics(self, request: web.Request) -> web.Response:
         body, content_type = render(self)
@@ -225,10 +220,26 @@ class Server:
 
     # Small things that several routes share
 
-    def _session(self, request: web.Request) -> Session:
+    def _new_session(self, address: str, offer: Offer) -> AnySession:
+        """In a worker, where there are any: its id, and so its address, names the worker."""
+        token = secrets.token_urlsafe(16)
+        if self.crew is not None:
+            return self.crew.session(token, address=address, offer=offer)
+        return Session(
+            id=token,
+            address=address,
+            offer=offer,
+            settings=self.settings.session,
+            decoder=self._decoder,
+            hop_s=self._hop_s,
+            bundle=self.devices.bundle,
+            batcher=self.batcher,
+        )
+
+    def _session(self, request: web.Request) -> AnySession:
         session = self.sessions.get(request.match_info["id"])
         if session is None:
-            raise Problem(404, "The session has ended, or never was.")
+            raise Problem(404, GONE)
         return session
 
     def _authorise(self, request: web.Request) -> None:
@@ -268,12 +279,18 @@ async def serve(settings: Settings, *recognizers: RecognizerCore) -> AsyncIterat
     async with AsyncExitStack() as stack:
         # The port first: a taken one is told at once, not after the model was loaded.
         listener = stack.enter_context(_bind(settings.server))
-        makes = [lambda one=one: one for one in recognizers] or await _makes(settings.recognizer)
-        workers = await stack.enter_async_context(Workers(makes, settings.recognizer))
-        batcher = Batcher(list(workers), max_batch=settings.recognizer.max_batch)
+        makes = [lambda one=one: one for one in recognizers] or await makes_of(settings.recognizer)
+        devices = await stack.enter_async_context(Devices(makes, settings.recognizer))
+        batcher = Batcher(list(devices), max_batch=settings.recognizer.max_batch)
+        crew: Crew | None = None
+        if settings.server.workers:
+            decoder, hop_s = _reading(settings, devices.bundle)
+            order = order_for(devices.bundle, settings, decoder, hop_s)
+            crew = await stack.enter_async_context(Crew(settings.server.workers, order, batcher))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(tasks.create_task(batcher.run(), name="batcher").cancel)
-        server = Server(settings, workers, batcher, Admission(settings.server, batcher, tasks))
+        sessions = Admission(settings.server, batcher, tasks, crew)
+        server = Server(settings, devices, batcher, sessions, crew)
         runner = web.AppRunner(
             server.app(), access_log=None, shutdown_timeout=settings.server.grace_s
         )
@@ -285,19 +302,10 @@ async def serve(settings: Settings, *recognizers: RecognizerCore) -> AsyncIterat
         yield server
 
 
-async def _makes(settings: RecognizerSettings) -> Sequence[Callable[[], RecognizerCore]]:
-    """How to open the bundle that the settings name on each of the devices that they name."""
-    bundle = await asyncio.to_thread(open_bundle, settings.model)
-    return [
-        functools.partial(
-            Recognizer.on,
-            bundle,
-            name,
-            max_new_frames=settings.max_new_frames,
-            token_thrift=settings.token_thrift,
-        )
-        for name in devices(bundle.encoder, settings.device)
-    ]
+def _reading(settings: Settings, bundle: Bundle) -> tuple[DecoderSettings, float]:
+    """How a session reads predictions, and its hop: as the settings say, or else the bundle."""
+    decoder = settings.decoder or DecoderSettings(threshold=bundle.threshold)
+    return decoder, settings.session.hop_s or bundle.hop_s
 
 
 def _bind(settings: ServerSettings) -> socket.socket:

@@ -12,17 +12,19 @@ import asyncio
 import functools
 import logging
 import time
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import numpy as np
 from aiortc import RTCDataChannel
 from numpy.typing import NDArray
 
+from models.bundle import Bundle
 from models.decoder import DecoderSettings
 from models.window import FrameSampler
 from streaming import protocol
+from streaming.answering import Answering
 from streaming.audience import MAX_STREAMS, PREDICTIONS, RESULTS, Audience
-from streaming.batcher import Batcher
 from streaming.channel import Allowance, GuardCounts, guard, speak
 from streaming.ice import rtc_ice_servers
 from streaming.outbox import Outbox
@@ -31,7 +33,6 @@ from streaming.receiver import BoundedPeerConnection
 from streaming.recognition import Recognition
 from streaming.sdp import Fragment, Offer, OfferError
 from streaming.settings import SessionSettings
-from streaming.workers import Workers
 
 _log = logging.getLogger(__name__)
 
@@ -54,8 +55,8 @@ class Session:
         settings: SessionSettings,
         decoder: DecoderSettings,
         hop_s: float,
-        workers: Workers,
-        batcher: Batcher,
+        bundle: Bundle,
+        batcher: Answering,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.id = id
@@ -68,11 +69,11 @@ class Session:
         self._offer = offer
         self._settings = settings
         self._hop_s = hop_s
-        self._workers = workers
+        self._bundle = bundle
         self._audience = Audience(self._hello, outbox=settings.outbox)
         self._recognition = Recognition(
             id,
-            bundle=workers.bundle,
+            bundle=bundle,
             batcher=batcher,
             audience=self._audience,
             settings=settings,
@@ -89,8 +90,8 @@ class Session:
         self._peer = BoundedPeerConnection(
             ice_servers=rtc_ice_servers(settings.ice_servers, settings.turn_secret),
             on_frame=self._recognition.ring.push,
-            wants=FrameSampler(workers.spec.fps).wants,
-            short_side=workers.spec.short_side,
+            wants=FrameSampler(bundle.encoder.fps).wants,
+            short_side=bundle.encoder.short_side,
         )
 
     # Its life
@@ -123,7 +124,6 @@ class Session:
         finally:
             self._stop.set()
             self._recognition.close()
-            self._workers.forget(self.id)
             self._audience.close()
             try:
                 await self._peer.close()
@@ -180,11 +180,11 @@ class Session:
         """
         await self._peer.add_fragment(fragment)
 
-    def teach(self, gloss: str, takes: NDArray[np.float32]) -> None:
+    async def teach(self, gloss: str, takes: NDArray[np.float32]) -> None:
         """See `Recognition.teach`."""
         self._recognition.teach(gloss, takes)
 
-    def forget(self, gloss: str) -> None:
+    async def forget(self, gloss: str) -> None:
         """See `Recognition.forget`."""
         self._recognition.forget(gloss)
 
@@ -210,13 +210,15 @@ class Session:
 
     # Who listens
 
-    def listen(self) -> AbstractContextManager[Outbox]:
+    @asynccontextmanager
+    async def listen(self) -> AsyncIterator[Outbox]:
         """Join as an event stream: an outbox that closes when the session ends.
 
         Raises:
             TooManyListeners: on entering, when the session feeds as many as it may.
         """
-        return self._audience.stream()
+        with self._audience.stream() as outbox:
+            yield outbox
 
     def _open_channel(self, channel: RTCDataChannel) -> None:
         label = channel.label
@@ -242,7 +244,7 @@ class Session:
             "silence_s": self._settings.silence_s,
             "top_k": 50,
         }
-        return protocol.hello(self.id, self._workers.bundle, self._hop_s, limits)
+        return protocol.hello(self.id, self._bundle, self._hop_s, limits)
 
     def _hear(self, data: str | bytes) -> None:
         """A message from the page. Too many, too long or not understood: an error goes back."""

@@ -18,8 +18,8 @@ from aiohttp import web
 from models.lexicon import MAX_SIGNS, LexiconError, LexiconFull, SpaceMismatch
 from models.space import EmbeddingSpace
 from streaming.problems import Problem
-from streaming.session import Session
 from streaming.signs import SignChanged, SignStore, most_takes, parse_takes
+from streaming.workers.remote_session import AnySession
 
 
 class Teaching:
@@ -32,7 +32,7 @@ class Teaching:
         *,
         body_bytes: int,
         authorise: Callable[[web.Request], None],
-        session_of: Callable[[web.Request], Session],
+        session_of: Callable[[web.Request], AnySession],
     ) -> None:
         self._space = space
         self._store = store
@@ -64,13 +64,13 @@ class Teaching:
         session = self._session_of(request)
         body = await request.read()
         with _told():
-            session.teach(request.match_info["gloss"], parse_takes(body, self._space))
+            await session.teach(request.match_info["gloss"], parse_takes(body, self._space))
         return web.Response(status=204)
 
     async def _forget(self, request: web.Request) -> web.Response:
         self._authorise(request)
         with _told():
-            self._session_of(request).forget(request.match_info["gloss"])
+            await self._session_of(request).forget(request.match_info["gloss"])
         return web.Response(status=204)
 
     async def _kept(self, request: web.Request) -> web.Response:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from models.faults import Answer, DeviceLost, NotANumber, RecognitionError, Stuck
 from models.schema import Clip, Prediction
-from streaming.batcher import Batcher, Replaced
+from streaming.answering import Replaced
+from streaming.batcher import Batcher
 from streaming.cost import CostModel
 from streaming.schedule import PATIENCE_S
 from tests.streaming.simulated import simulate
@@ -69,6 +70,9 @@ class Device:
 
     async def back(self) -> None:
         await asyncio.sleep(self.stuck_s)
+
+    def forget(self, stream: str) -> None:
+        """Nothing is kept."""
 
     @property
     def streams(self) -> list[str]:

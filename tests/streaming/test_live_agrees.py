@@ -70,7 +70,7 @@ async def test_the_live_path_agrees_with_the_file(data_dir: Path) -> None:
         recognizer=RecognizerSettings(model=str(clips.HELD_OUT), device="cpu"),
     )
     async with serve(settings) as server, aiohttp.ClientSession() as http:
-        glosses = server.workers.bundle.glosses
+        glosses = server.devices.bundle.glosses
         for clip, answer in zip(chosen, expected, strict=True):
             frames = list(read_video(clip.path, 480))
             length_s = _BEFORE_S + frames[-1].media_s + _AFTER_S

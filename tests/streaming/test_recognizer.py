@@ -16,10 +16,10 @@ import pytest
 from models.faults import DeviceLost, NotANumber, OutOfMemory, Stuck
 from models.schema import Clip, Frame, Prediction
 from streaming.batcher import Batcher
+from streaming.devices import Devices
 from streaming.recognizer import RecognizerCore, RecognizerWorker
 from streaming.settings import RecognizerSettings
 from streaming.standin import StandIn
-from streaming.workers import Workers
 from tests.streaming.faulty import PATIENT_S, Blind, Faulty, Hanging, Small
 
 HASTY = RecognizerSettings(batch_s=0.05)  # for those that hang anyway
@@ -170,7 +170,7 @@ async def test_if_one_device_can_not_be_opened_the_others_are_closed() -> None:
         raise ValueError("there is no cuda:1 here")
 
     with pytest.raises(ValueError, match="cuda:1"):
-        async with Workers([First, second], RecognizerSettings()):
+        async with Devices([First, second], RecognizerSettings()):
             pass
     assert closed.is_set() and not threads()
 
@@ -192,13 +192,13 @@ async def test_two_devices_compute_at_once_and_all_forget() -> None:
             forgot.append((self.device, stream))
 
     makes: list[Callable[[], RecognizerCore]] = [lambda: Paired("one"), lambda: Paired("two")]
-    async with Workers(makes, RecognizerSettings()) as workers:
-        assert workers.device == "one, two"
-        batcher = Batcher(list(workers), max_batch=16)
+    async with Devices(makes, RecognizerSettings()) as devices:
+        assert devices.device == "one, two"
+        batcher = Batcher(list(devices), max_batch=16)
         task = asyncio.create_task(batcher.run())
         answers = await asyncio.gather(*(batcher.submit(one, 0.0) for one in clips("abcd")))
         assert [one.stream for one in answers] == list("abcd")
-        workers.forget("a")
+        batcher.forget("a")
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert sorted(forgot) == [("one", "a"), ("two", "a")]

@@ -16,6 +16,7 @@ import pytest
 
 from models.faults import DeviceLost, RecognitionError, Stuck
 from streaming.server import Server, serve
+from streaming.session import Session
 from streaming.settings import RecognizerSettings, ServerSettings, SessionSettings, Settings
 from streaming.standin import StandIn
 from tests.streaming.caller import Caller, Camera, calling, problem
@@ -280,6 +281,7 @@ async def test_bytes_that_are_no_text_do_not_end_the_session(
         seen = len(caller.of("prediction"))
         await caller.wait_for("prediction", seen + 5)
         (session,) = server.sessions
+        assert isinstance(session, Session)
         assert session.guard.faults == 1
 
 

@@ -51,9 +51,9 @@ def test_a_bad_flag_exits_with_a_usage_line(
 def test_flags_become_settings() -> None:
     from streaming.__main__ import settings_from
 
-    settings, log_format = settings_from(
+    settings = settings_from(
         "--port 0 --threshold 0.7 --token-thrift 2".split()
-        + "--ice-server stun:a --ice-server stun:b --public".split()
+        + "--ice-server stun:a --ice-server stun:b --public --workers 2".split()
     )
     assert settings.server.port == 0
     assert settings.recognizer.token_thrift == 2
@@ -61,4 +61,5 @@ def test_flags_become_settings() -> None:
     assert settings.decoder.threshold == 0.7
     assert settings.session.ice_servers == ("stun:a", "stun:b")
     assert not settings.session.private_ice
-    assert log_format == "text"
+    assert settings.server.log_format == "text"
+    assert settings.server.workers == 2

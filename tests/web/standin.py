@@ -12,7 +12,7 @@ from streaming.standin import StandIn
 
 
 async def main() -> None:
-    settings, _ = settings_from(sys.argv[1:])
+    settings = settings_from(sys.argv[1:])
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with serve(settings, StandIn()) as server:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
-from models.bundle import Bundle
+from models.bundle import Bundle, open_bundle
+from models.encoders import devices
+from models.recognizer import Recognizer
 from models.schema import EncoderSpec
 from streaming.recognizer import RecognizerCore, RecognizerWorker
 from streaming.settings import RecognizerSettings
 
 
-class Workers:
+class Devices:
     """As many workers as there are ways to make a recogniser; all of them of the same bundle.
 
     A stream's windows go to whichever device is free: more than one is only for encoders that keep
@@ -59,7 +63,21 @@ class Workers:
         """Where they compute: "cpu", "cuda:0, cuda:1"."""
         return ", ".join(worker.device for worker in self._all)
 
-    def forget(self, stream: str) -> None:
-        """Drop a stream's state, wherever its windows went."""
-        for worker in self._all:
-            worker.forget(stream)
+
+async def makes_of(settings: RecognizerSettings) -> Sequence[Callable[[], RecognizerCore]]:
+    """How to open the bundle that the settings name, on each of the devices that they name.
+
+    Raises:
+        BundleError, ValueError: the bundle or a device can not be had.
+    """
+    bundle = await asyncio.to_thread(open_bundle, settings.model)
+    return [
+        functools.partial(
+            Recognizer.on,
+            bundle,
+            name,
+            max_new_frames=settings.max_new_frames,
+            token_thrift=settings.token_thrift,
+        )
+        for name in devices(bundle.encoder, settings.device)
+    ]
