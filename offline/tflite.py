@@ -1,6 +1,6 @@
 """Writes a `.tflite` file: tensors, constants and operators of one graph, by LiteRT's own schema.
 
-[litert] -> tensors and operators -> the bytes of a file. Needs ai-edge-litert, which brings the schema.
+[litert] -> [named_graph] -> tensors and operators -> the bytes of a file
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class _Buffer(schema.BufferT):  # type: ignore[misc]
         super().__init__()
         self._content = np.ascontiguousarray(values).tobytes()
 
-    def Pack(self, builder: Any) -> int:  # noqa: N802: the schema's name
+    def Pack(self, builder: Any) -> int:
         size = len(self._content)
         builder.StartVector(1, size, _ALIGNMENT)
         builder.head = builder.Head() - size
