@@ -2,13 +2,13 @@
 
     head.onnx, all sizes made known -> operator by operator -> head.tflite
 
-It takes one clip of a fixed number of steps, `features` (1, T, D) float32 and `mask` (1, T) bool, and
-gives what the head gives. A shorter clip is padded; the mask tells that.
+It takes one clip of a fixed number of steps, `features` (1, T, D) float32 and `mask` (1, T) bool,
+and gives what the head gives. A shorter clip is padded; the mask tells that.
 
-Written by us, since no converter goes with the rest (2026-11, Python 3.11): litert-torch 0.10 brings
-790 MB, JAX among it, wants typing_extensions < 4.13, takes half a minute and fails on squares
-("failed to legalize operation 'tfl.pow'"); onnx2tf 2 wants Python 3.12, its last release for ours
-TensorFlow and NumPy 1.
+Written by us, since no converter goes with the rest (2026-11, Python 3.11): litert-torch 0.10
+brings 790 MB, JAX among it, wants typing_extensions < 4.13, takes half a minute and fails on
+squares ("failed to legalize operation 'tfl.pow'"); onnx2tf 2 wants Python 3.12, its last release
+for ours TensorFlow and NumPy 1.
 """
 
 from __future__ import annotations
@@ -196,8 +196,9 @@ def _power(graph: NamedGraph, node: onnx.NodeProto, how: _Attributes) -> None:
 
 def _slice(graph: NamedGraph, node: onnx.NodeProto, how: _Attributes) -> None:
     x, *parts = node.input
-    starts, ends, axes, *rest = (graph.values[name].tolist() for name in parts)
-    steps = rest[0] if rest else [1] * len(axes)
+    starts, ends, *rest = (graph.values[name].tolist() for name in parts)
+    axes = rest[0] if rest else range(len(starts))
+    steps = rest[1] if rest[1:] else [1] * len(starts)
     shape = graph.shape(x)
     begin, end, stride = [0] * len(shape), list(shape), [1] * len(shape)
     for start, stop, axis, step in zip(starts, ends, axes, steps, strict=True):

@@ -79,7 +79,7 @@ class NamedGraph:
         *,
         keep: bool = False,
     ) -> str:
-        """Let `operator` reduce `x` over `axes`; whether they stay, as 1, `gives` knows if named."""
+        """Let `operator` reduce `x` over `axes`; they stay, as 1, if `keep` or in `gives`."""
         shape = self.shape(x)
         if gives is not None:
             keep = len(self.shape(gives)) == len(shape)

@@ -2,9 +2,9 @@
 
     head.onnx + features -> [node onnxruntime_web/run.mjs] -> logits
 
-`python -m offline.web_runtime` installs it, its version and hash pinned by package-lock.json, beside
-that file; where Node.js is missing, on Debian, that too. A page needs none of this: it loads
-`head.onnx` with the npm package alone.
+`python -m offline.web_runtime` installs it, as onnxruntime_web/package-lock.json pins it; on Debian
+Node.js too, where it is missing. A page needs none of this: it loads `head.onnx` with the npm
+package alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-_FOLDER = Path(__file__).parent / "onnxruntime_web"
+FOLDER = Path(__file__).parent / "onnxruntime_web"
 _TIMEOUT_S = 600.0
 
 
@@ -31,7 +31,7 @@ def missing() -> str | None:
     """What is not installed, and what to do; None when nothing is."""
     if shutil.which("node") is None:
         return "Node.js is not installed: run python -m offline.web_runtime"
-    if not (_FOLDER / "node_modules" / "onnxruntime-web").is_dir():
+    if not (FOLDER / "node_modules" / "onnxruntime-web").is_dir():
         return "onnxruntime-web is not installed: run python -m offline.web_runtime"
     return None
 
@@ -46,7 +46,7 @@ def run_head(
     """
     if (problem := missing()) is not None:
         raise WebRuntimeError(problem)
-    command = ["node", str(_FOLDER / "run.mjs"), str(head.absolute()), *map(str, features.shape)]
+    command = ["node", str(FOLDER / "run.mjs"), str(head.absolute()), *map(str, features.shape)]
     given = np.ascontiguousarray(features, np.float32).tobytes() + mask.astype(np.uint8).tobytes()
     try:
         done = subprocess.run(
@@ -71,13 +71,13 @@ def install() -> str | None:
         subprocess.run(command, check=False, env=quiet, stdout=subprocess.DEVNULL)
     if missing() and shutil.which("npm"):
         npm = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
-        subprocess.run(npm, check=False, cwd=_FOLDER)
+        subprocess.run(npm, check=False, cwd=FOLDER)
     return missing()
 
 
 def main() -> int:
     problem = install()
-    print(problem or f"onnxruntime-web: {_FOLDER}", file=sys.stderr if problem else sys.stdout)
+    print(problem or f"onnxruntime-web: {FOLDER}", file=sys.stderr if problem else sys.stdout)
     return 1 if problem else 0
 
 
