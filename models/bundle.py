@@ -2,8 +2,8 @@
 
 A folder: `card.json` (see `models.card`), `labels.json`, `head.onnx` (unless there is no trained
 head), `background.npy` (what taught signs are told from, see `models.space`) and, when the encoder
-travels along, its files. Opening checks every file's SHA-256 and size against the card. A bundle may
-hold several recognisers whose answers are fused: bundles in its folder, opened with it.
+travels along, its files. Opening checks every file's SHA-256 and size against the card. It may hold
+several recognisers whose answers are fused: bundles in its folder, opened with it.
 """
 
 from __future__ import annotations

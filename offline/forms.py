@@ -30,7 +30,7 @@ from models.bundle import Bundle, open_bundle
 from models.vjepa2.graph import INT8
 from models.schema import EncoderSpec
 from offline.agreement import Agreement
-from offline.answers import by_windows
+from offline.answers import by_windows, middle_rows
 from offline.checkpoint import Checkpoint, load_checkpoint
 from offline.encoder_export import answers_by_torch, compare_graphs, torch_encoder
 from offline.examples import read_examples, read_spec, scored
@@ -106,14 +106,10 @@ def read_windows(
     examples = scored(read_examples(index))
     if len(examples) < count:
         raise ValueError(f"{index}: has {len(examples)} clips, {count} are needed: lower --clips")
-    rows = [example.rows for example in random.Random(0).sample(examples, count)]
-    if rows[0].shape[1] != spec.dim:
-        raise ValueError(
-            f"{index}: rows have {rows[0].shape[1]} numbers, the head takes {spec.dim}"
-        )
-    if by_windows(spec):
-        starts = [max(0, (len(one) - spec.frames) // 2) for one in rows]
-        rows = [one[at : at + spec.frames] for one, at in zip(rows, starts, strict=True)]
+    chosen = random.Random(0).sample(examples, count)
+    rows = [middle_rows(example.rows, spec) for example in chosen]
+    if (dim := rows[0].shape[1]) != spec.dim:
+        raise ValueError(f"{index}: rows have {dim} numbers, the head takes {spec.dim}")
     steps = spec.frames if by_windows(spec) else max(len(one) for one in rows)
     features = np.zeros((count, steps, spec.dim), np.float32)
     mask = np.zeros((count, steps), np.bool_)

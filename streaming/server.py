@@ -23,7 +23,7 @@ import web as page
 from models.bundle import open_bundle
 from models.decoder import DecoderSettings
 from models.encoders import devices
-from models.recognizer import Recognizer
+from models.fused import recognizer_on
 from streaming.admission import Admission
 from streaming.audience import TooManyListeners
 from streaming.batcher import Batcher
@@ -290,7 +290,7 @@ async def _makes(settings: RecognizerSettings) -> Sequence[Callable[[], Recogniz
     bundle = await asyncio.to_thread(open_bundle, settings.model)
     return [
         functools.partial(
-            Recognizer.on,
+            recognizer_on,
             bundle,
             name,
             max_new_frames=settings.max_new_frames,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from models.bundle import Bundle
-from models.recognizer import Recognizer
+from models.fused import open_recognizer
 from models.schema import Clip, EncoderSpec, Prediction
 from streaming import barcode
 from streaming.recognizer import RecognizerCore
@@ -62,4 +62,4 @@ def open_model(model: str, device: str = "auto") -> RecognizerCore:
         if not cost_ms.isdigit():
             raise ValueError("write the stand-in as standin:MS, with its milliseconds a batch")
         return StandIn(int(cost_ms) / 1000)
-    return Recognizer.open(model, device, max_new_frames=RecognizerSettings().max_new_frames)
+    return open_recognizer(model, device, max_new_frames=RecognizerSettings().max_new_frames)
