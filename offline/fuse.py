@@ -16,12 +16,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from models.bundle import Bundle, open_bundle, write_bundle
-from models.card import CARD, FUSED, spec_as_card
+from models.bundle import Bundle, open_bundle
 from models.classifier import Classifier, softmax
 from models.fusion import fuse, log_probabilities
-from models.schema import Embedding, EncoderSpec
+from models.schema import Embedding
 from offline.answers import middle_rows
 from offline.examples import ORIGINAL, Example, read_examples
+from offline.fused_bundle import write_fused
 from offline.labels import EXTRA, IDLE
 from offline.scores import ranks, share_within
 from offline.splits import grouped_folds
@@ -194,71 +191,25 @@ def _scores(answers: Answers, together: NDArray[np.float32]) -> dict[str, Any]:
     """How often each part alone and all together have the right gloss first, and among five."""
     signs = [n for n, clip in enumerate(answers.clips) if clip.gloss != IDLE]
     labels = answers.labels[signs]
-    told: dict[str, Any] = {"clips": len(signs)}
+    told: dict[str, Any] = {}
     for name, said in zip(
         [*answers.names, "fused"], [*answers.probabilities, together], strict=True
     ):
         rank = ranks(said[signs, : answers.glosses], labels)
         top1, top5 = share_within(rank, 1), share_within(rank, 5)
-        told[name] = {"top1": round(top1[0], 4), "top1_interval": top1[1], "top5": top5[0]}
         low, high = top1[1]
+        told[name] = {
+            "clips": len(signs),
+            "top1": round(top1[0], 4),
+            "top1_interval95": [round(low, 4), round(high, 4)],
+            "top5": round(top5[0], 4),
+        }
         print(
             f"{name}: right first {top1[0]:.1%} ({low:.1%} to {high:.1%}), among five "
             f"{top5[0]:.1%}, of {len(signs)} clips",
             flush=True,
         )
     return told
-
-
-def write_fused(
-    out: Path,
-    name: str,
-    parts: Sequence[Bundle],
-    weights: Sequence[float],
-    scores: dict[str, Any],
-) -> Bundle:
-    """Write the bundle of `parts` and open it.
-
-    Raises:
-        ValueError, OSError: they make none, or there is no room.
-    """
-    spec = fused_spec([part.encoder for part in parts])
-    folders = [f"{n}-{part.encoder.kind}" for n, part in enumerate(parts, 1)]
-    files: dict[str, bytes | Path] = {}
-    for part, folder in zip(parts, folders, strict=True):
-        files |= {f"{folder}/{file}": part.path / file for file in (CARD, *part.card["files"])}
-    card = {
-        "name": name,
-        "encoder": spec_as_card(spec),
-        "head": {"kind": FUSED, "args": {}, "idle": parts[0].idle},
-        "window_s": spec.window_s,
-        "hop_s": max(part.hop_s for part in parts),
-        "calibration": {"temperature": 1.0, "threshold": max(part.threshold for part in parts)},
-        "data": {one: part.card["data"] for one, part in zip(folders, parts, strict=True)},
-        "licence": "; ".join(dict.fromkeys(part.card["licence"] for part in parts)),
-        "metrics": {"fusion": scores},
-        "versions": {"python": platform.python_version()},
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "fusion": [
-            {"bundle": folder, "weight": weight, "encoder": part.card["encoder"]}
-            for folder, weight, part in zip(folders, weights, parts, strict=True)
-        ],
-    }
-    return write_bundle(out, card=card, glosses=parts[0].glosses, files=files)
-
-
-def fused_spec(specs: Sequence[EncoderSpec]) -> EncoderSpec:
-    """Of a window that holds those of all parts: the longest, at the highest rate, the largest."""
-    fps = max(spec.fps for spec in specs)
-    return EncoderSpec(
-        kind="+".join(spec.kind for spec in specs),
-        source="its parts",
-        revision=" ".join(spec.revision for spec in specs),
-        dim=sum(spec.dim for spec in specs),
-        frames=math.ceil(max(spec.window_s for spec in specs) * fps - 1e-6),
-        fps=fps,
-        short_side=max(spec.short_side for spec in specs),
-    )
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def test_together_they_know_what_each_is_blind_to(
     assert run(parts, tmp_path / "bundle", "--name", "both") == 0
     *lines, last = capsys.readouterr().out.splitlines()
     said = json.loads(last)
-    assert said["clips"] == 48
+    assert said["fused"]["clips"] == 48
     assert said["part 0"]["top1"] < 0.85 and said["part 1"]["top1"] < 0.85
     assert said["fused"]["top1"] == 1
     assert len(lines) == 5 and "right first" in lines[0]
@@ -58,7 +58,8 @@ def test_together_they_know_what_each_is_blind_to(
     assert all(0.3 < weight < 10 for weight in said["weights"])
     assert bundle.encoder.kind == "landmarks+vjepa2" and bundle.head_path is None
     assert (bundle.hop_s, bundle.threshold) == (0.25, 0.4)
-    assert bundle.card["metrics"]["fusion"]["fused"]["top1"] == 1
+    assert bundle.card["metrics"]["kept_out"]["top1"] == 1
+    assert bundle.card["metrics"]["alone"].keys() == {"part 0", "part 1"}
     assert bundle.space == bundle.parts[0].bundle.space
 
 
@@ -66,7 +67,7 @@ def test_a_split_may_be_kept_for_the_figures(
     parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(parts, tmp_path / "bundle", "--score", "test") == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["clips"] == 8
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["fused"]["clips"] == 8
     assert run(parts, tmp_path / "other", "--score", "tset") == 2
     assert "no clips of --score tset" in capsys.readouterr().err
 
