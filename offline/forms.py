@@ -27,8 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle import Bundle, open_bundle
-from models.vjepa2.graph import INT8
 from models.schema import EncoderSpec
+from models.vjepa2.graph import INT8
 from offline.agreement import Agreement
 from offline.answers import by_windows, middle_rows
 from offline.checkpoint import Checkpoint, load_checkpoint

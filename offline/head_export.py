@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from models.card import HEAD
-from models.vjepa2.graph_export import write_onnx
 from models.heads import Answer
 from models.schema import EncoderSpec
+from models.vjepa2.graph_export import write_onnx
 from offline import web_runtime
 from offline.head_forms import EDGE, LITERT, TOLERANCE, HeadAgreement, compare_head
 from offline.web_runtime import WebRuntimeError

@@ -13,8 +13,8 @@ from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from models.landmarks import layout
 from models.bundle import BUILTIN
+from models.landmarks import layout
 from offline.litert import NotConvertible, to_litert
 
 _STEPS, _DIM = 4, 6
