@@ -18,9 +18,9 @@ from models.card import HEAD
 from models.heads import Answer
 from models.schema import EncoderSpec
 from models.vjepa2.graph_export import write_onnx
-from offline import web_runtime
+from offline.edge import web_runtime
+from offline.edge.web_runtime import WebRuntimeError
 from offline.head_forms import EDGE, LITERT, TOLERANCE, HeadAgreement, compare_head
-from offline.web_runtime import WebRuntimeError
 
 
 def to_onnx(head: nn.Module, dim: int) -> bytes:
@@ -84,7 +84,7 @@ def edge_forms(
     Raises:
         ValueError: one can't be made or run, or answers otherwise than torch.
     """
-    from offline.litert import to_litert
+    from offline.edge.litert import to_litert
 
     litert = to_litert(content, steps)
     features, mask = _sample(steps, steps, dim, np.random.default_rng(2))

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from models.heads import Committee, GlossClassifier, LandmarkClassifier, make_head
 from models.landmarks import layout
 from models.probe import AttentiveProbe
+from offline.edge.litert import to_litert
 from offline.head_export import to_onnx
-from offline.litert import to_litert
 
 _CLASSES = 5
 

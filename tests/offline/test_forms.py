@@ -126,7 +126,7 @@ def test_edge_without_what_it_needs(
     assert "--encoder has none of" in capsys.readouterr().err
     monkeypatch.setenv("PATH", str(tmp_path))  # no Node.js
     assert export.main(["--model", str(way / "head.pt"), *to]) == 2
-    assert "run python -m offline.web_runtime" in capsys.readouterr().err
+    assert "run python -m offline.edge.web_runtime" in capsys.readouterr().err
     monkeypatch.setattr(head_export, "find_spec", lambda name: None)
     assert export.main(["--model", str(way / "head.pt"), *to]) == 2
     assert "--edge needs ai_edge_litert" in capsys.readouterr().err

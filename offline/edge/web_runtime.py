@@ -2,9 +2,9 @@
 
     head.onnx + features -> [node onnxruntime_web/run.mjs] -> logits
 
-`python -m offline.web_runtime` installs it, as onnxruntime_web/package-lock.json pins it; on Debian
-Node.js too, where it is missing. A page needs none of this: it loads `head.onnx` with the npm
-package alone.
+`python -m offline.edge.web_runtime` installs it, as onnxruntime_web/package-lock.json pins it; on
+Debian Node.js too, where it is missing. A page needs none of this: it loads `head.onnx` with the
+npm package alone.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class WebRuntimeError(OSError):
 def missing() -> str | None:
     """What is not installed, and what to do; None when nothing is."""
     if shutil.which("node") is None:
-        return "Node.js is not installed: run python -m offline.web_runtime"
+        return "Node.js is not installed: run python -m offline.edge.web_runtime"
     if not (FOLDER / "node_modules" / "onnxruntime-web").is_dir():
-        return "onnxruntime-web is not installed: run python -m offline.web_runtime"
+        return "onnxruntime-web is not installed: run python -m offline.edge.web_runtime"
     return None
 
 

@@ -22,7 +22,7 @@ import onnx
 import onnxruntime as ort
 from onnx import helper, shape_inference
 
-from offline.named_graph import NamedGraph
+from offline.edge.named_graph import NamedGraph
 
 # ONNX's operators that LiteRT has too, with the same meaning.
 _SAME = {

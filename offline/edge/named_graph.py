@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from offline.tflite import TfliteGraph
+from offline.edge.tflite import TfliteGraph
 
 _INDEX_TYPES = {"int64": "int32"}  # every runtime takes the latter, and no index here is large
 

@@ -1,4 +1,4 @@
-"""offline.web_runtime: a head run by onnxruntime-web, and what is said where it can't be."""
+"""offline.edge.web_runtime: a head run by onnxruntime-web, and what is said where it can't be."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from offline import web_runtime
-from offline.web_runtime import WebRuntimeError, run_head
+from offline.edge import web_runtime
+from offline.edge.web_runtime import WebRuntimeError, run_head
 from tests.models.heads_onnx import mean_head
 
 
@@ -43,7 +43,9 @@ def test_what_is_no_head_is_told_in_one_line(tmp_path: Path, web: None) -> None:
 
 def test_without_node(head: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(WebRuntimeError, match=r"Node\.js .* run python -m offline\.web_runtime"):
+    with pytest.raises(
+        WebRuntimeError, match=r"Node\.js .* run python -m offline\.edge\.web_runtime"
+    ):
         run_head(head, np.zeros((1, 1, 3), np.float32), np.ones((1, 1), np.bool_))
 
 

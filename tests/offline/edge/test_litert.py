@@ -1,4 +1,4 @@
-"""offline.litert: heads and single operators by LiteRT, held against ONNX Runtime."""
+"""offline.edge.litert: heads and single operators by LiteRT, held against ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models.bundle import BUILTIN
 from models.landmarks import layout
-from offline.litert import NotConvertible, to_litert
+from offline.edge.litert import NotConvertible, to_litert
 
 _STEPS, _DIM = 4, 6
 
