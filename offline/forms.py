@@ -8,9 +8,9 @@
 
 The forms are what the bundle has: `head.onnx` by ONNX Runtime, OpenVINO and onnxruntime-web,
 `head.tflite` by LiteRT, the encoder's graphs by both runtimes in each precision. Exit status 1 when
-the head or a float32 graph names other classes than torch; what rounding to 8 bits or bfloat16
-changes is told, and refused where `offline.export` would refuse it. The last line of stdout is one
-JSON object.
+a form of the head names other classes than torch, 2 when a graph of the encoder answers as
+`offline.export` would refuse: in float32 other classes, in 8 bits and bfloat16 features that
+rounding does not explain. The last line of stdout is one JSON object.
 """
 
 from __future__ import annotations
