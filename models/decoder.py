@@ -120,6 +120,7 @@ class SignDecoder:
         self._now_s: float | None = None
         self._leader = -1
         self._leads_since_s = 0.0
+        self._led = 0  # predictions in a row in which it did: `hold_s` may be less than a hop
         self._told: int | None = None  # gloss of a sign closed at rest, until it has faded
 
     def update(self, prediction: Prediction) -> list[Sign]:
@@ -137,7 +138,7 @@ class SignDecoder:
             if prediction.end_s - self._now_s >= prediction.end_s - prediction.start_s:
                 signs += self.flush()
         p = self._follow(prediction)
-        leads = p >= self.settings.threshold
+        leads = p >= self.settings.threshold and self._led > 1  # one window is no proof
         held = leads and prediction.end_s - self._leads_since_s >= self.settings.hold_s - _EDGE
         if self._open is None:
             if held and self._leader != self._told:
@@ -184,7 +185,8 @@ class SignDecoder:
         leader = int(self._smooth.argmax())
         p = float(self._smooth[leader])
         if leader != self._leader or p < self._release:
-            self._leader, self._leads_since_s = leader, now_s
+            self._leader, self._leads_since_s, self._led = leader, now_s, 0
+        self._led += p >= self._release
         if self._told is not None and self._smooth[self._told] < self._release:
             self._told = None
         return p

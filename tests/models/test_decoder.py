@@ -72,6 +72,13 @@ def test_signs_that_follow_without_a_rest_are_two() -> None:
     assert finals(play([(2, "book"), (2, "drink"), (1, None)])) == ["book", "drink"]
 
 
+@pytest.mark.parametrize("hop_s", [2 / 15, 4 / 15, 7 / 15])
+def test_a_longer_hop_changes_when_signs_are_told_and_not_which(hop_s: float) -> None:
+    script = [(2.0, None), (2.0, "book"), (2.0, None), (2.0, "drink"), (2.0, "help"), (2.0, None)]
+    assert finals(play(script, hop_s)) == ["book", "drink", "help"]
+    assert play([(2, None), (hop_s, "book"), (2, None)], hop_s) == [], "one window is no proof"
+
+
 def test_an_early_guess_is_revised_under_the_same_id() -> None:
     signs = play([(1, None), (0.6, "book"), (1.2, "drink"), (1, None)])
     assert finals(signs) == ["drink"]
