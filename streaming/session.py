@@ -91,6 +91,7 @@ class Session:
             on_frame=self._recognition.ring.push,
             wants=FrameSampler(workers.spec.fps).wants,
             short_side=workers.spec.short_side,
+            fps=workers.spec.fps,
         )
 
     # Its life

@@ -91,7 +91,9 @@ async def connected(
     camera = camera or SyntheticCamera(size=(320, 240))
     sender = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     inbox = Inbox(on_frame)
-    server = BoundedPeerConnection(on_frame=inbox, wants=wants, short_side=120, limits=limits)
+    server = BoundedPeerConnection(
+        on_frame=inbox, wants=wants, short_side=120, fps=30, limits=limits
+    )
     loopback = Loopback(camera, sender, server, inbox)
     transceiver = sender.addTransceiver(camera, "sendonly")
     capable = RTCRtpReceiver.getCapabilities("video")
@@ -343,7 +345,7 @@ async def test_a_second_track_or_audio_is_answered_inactive() -> None:
     sender.addTransceiver(SyntheticCamera(size=(320, 240)), "sendonly")
     sender.createDataChannel("results")
     inbox = Inbox()
-    server = BoundedPeerConnection(on_frame=inbox, wants=lambda t: True, short_side=120)
+    server = BoundedPeerConnection(on_frame=inbox, wants=lambda t: True, short_side=120, fps=30)
     try:
         await sender.setLocalDescription(await sender.createOffer())
         offer = check_offer(sender.localDescription.sdp, rules=LOOPBACK)
@@ -363,7 +365,7 @@ async def test_candidates_may_come_after_the_offer() -> None:
     sender = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     sender.addTransceiver(SyntheticCamera(size=(320, 240)), "sendonly")
     inbox = Inbox()
-    server = BoundedPeerConnection(on_frame=inbox, wants=lambda t: True, short_side=120)
+    server = BoundedPeerConnection(on_frame=inbox, wants=lambda t: True, short_side=120, fps=30)
     try:
         await sender.setLocalDescription(await sender.createOffer())
         lines = sender.localDescription.sdp.splitlines()
@@ -436,7 +438,7 @@ async def test_every_gauge_stands_beside_its_bound() -> None:
         decoder=DecoderSettings(max_queued=4),
     )
     server = BoundedPeerConnection(
-        on_frame=lambda frame: None, wants=lambda t: True, short_side=120, limits=limits
+        on_frame=lambda frame: None, wants=lambda t: True, short_side=120, fps=30, limits=limits
     )
     counters = server.counters
     bounds = (
