@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from models.bundle import open_bundle
 from models.decoder import DecoderSettings, clip_probabilities
 from models.recognizer import Recognizer
 from models.schema import Prediction
@@ -38,7 +39,8 @@ WAYS = ("as served", "by fading alone")
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
-    work = [(bundle, options.data) for bundle in options.bundles]
+    most = options.max_new_frames
+    work = [(bundle, options.data, options.hop_s, most) for bundle in options.bundles]
     try:
         found = list(in_workers(read_bundle, work, options.jobs))
         report: dict[str, Any] = {
@@ -72,13 +74,17 @@ class BundleRead:
     window_ms: list[float]  # encoder and head, a window
 
 
-def read_bundle(bundle: str, data: str) -> BundleRead:
-    """Read the held-out clips of a bundle.
+def read_bundle(
+    bundle: str, data: str, hop_s: float | None = None, max_new_frames: int | None = None
+) -> BundleRead:
+    """Read the held-out clips of a bundle, by its own hop unless another is given.
 
     Raises:
         ValueError, OSError: one line that names the file.
     """
-    recognizer = Recognizer.open(bundle, "cpu")
+    opened = open_bundle(bundle)
+    opened = replace(opened, hop_s=hop_s or opened.hop_s)
+    recognizer = Recognizer.on(opened, "cpu", max_new_frames=max_new_frames)
     try:
         return _read_all(recognizer, Path(data))
     finally:
@@ -159,6 +165,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("bundles", nargs="+", metavar="BUNDLE", help="whose held-out clips are read")
     add("--data", required=True, help="folder with manifest.csv, clips, landmarks and negatives")
+    add("--hop-s", type=float, metavar="S", help="as on a busy server (default: the bundle's)")
+    add("--max-new-frames", type=int, metavar="N", help="looked at for a window (default: all)")
     add("--jobs", type=int, default=1, help="bundles read at the same time")
     add("--report", help="JSON file to write, with every clip")
     return parser
