@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from streaming.batcher import Batcher
@@ -28,15 +28,21 @@ class AdmissionCounts:
 
 
 class Admission:
-    """The sessions alive, each a task of `tasks`. At most `max_sessions`, fewer an address."""
+    """The sessions alive, each a task of `tasks`. At most `max_sessions`, fewer an address, and no
+    more than there is headroom for: `busy` tells why there is none."""
 
     def __init__(
-        self, settings: ServerSettings, batcher: Batcher, tasks: asyncio.TaskGroup
+        self,
+        settings: ServerSettings,
+        batcher: Batcher,
+        tasks: asyncio.TaskGroup,
+        busy: Callable[[], str | None],
     ) -> None:
         self.counts = AdmissionCounts()
         self.draining = False
         self._settings = settings
         self._batcher = batcher
+        self._busy = busy
         self._tasks = tasks
         self._sessions: dict[str, Session] = {}
 
@@ -57,7 +63,7 @@ class Admission:
             return trouble
         if len(self._sessions) >= self._settings.max_sessions:
             return f"All {self._settings.max_sessions} places are taken; try again soon."
-        return None
+        return self._busy()
 
     def check(self, address: str) -> None:
         """Make sure that a session from `address` may begin.
@@ -68,7 +74,8 @@ class Admission:
         retry = str(self._settings.retry_after_s)
         full = self.not_ready()
         if full is not None:
-            self.counts.refuse("draining" if self.draining else "full")
+            busy = "busy" if full == self._busy() else "full"
+            self.counts.refuse("draining" if self.draining else busy)
             raise Problem(503, full, Retry_After=retry)
         theirs = sum(session.address == address for session in self)
         if theirs >= self._settings.max_sessions_per_address:

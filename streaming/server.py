@@ -20,7 +20,7 @@ from pathlib import Path
 from aiohttp import web
 
 import web as page
-from models.bundle import open_bundle
+from models.bundle import Bundle, open_bundle
 from models.decoder import DecoderSettings
 from models.encoders import devices
 from models.recognizer import Recognizer
@@ -28,7 +28,9 @@ from streaming.admission import Admission
 from streaming.audience import TooManyListeners
 from streaming.batcher import Batcher
 from streaming.ice import CandidateRules, gather_loopback, ice_servers
+from streaming.load import LoadMeter
 from streaming.metrics import render
+from streaming.pace import Pace
 from streaming.problems import Problem, problems
 from streaming.protocol import encode
 from streaming.receiver import check_aiortc
@@ -64,11 +66,13 @@ class Server:
         workers: Workers,
         batcher: Batcher,
         sessions: Admission,
+        load: LoadMeter,
     ) -> None:
         self.settings = settings
         self.workers = workers
         self.batcher = batcher
         self.sessions = sessions
+        self.load = load
         bundle = workers.bundle
         self._decoder = settings.decoder or DecoderSettings(threshold=bundle.threshold)
         self._hop_s = settings.session.hop_s or bundle.hop_s
@@ -273,7 +277,17 @@ async def serve(settings: Settings, *recognizers: RecognizerCore) -> AsyncIterat
         batcher = Batcher(list(workers), max_batch=settings.recognizer.max_batch)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(tasks.create_task(batcher.run(), name="batcher").cancel)
-        server = Server(settings, workers, batcher, Admission(settings.server, batcher, tasks))
+        load = LoadMeter(
+            settings.load,
+            batcher=batcher,
+            devices=list(workers),
+            sessions=lambda: iter(sessions),
+            most_sessions=settings.server.max_sessions,
+            pace=_pace(settings, workers.bundle),
+        )
+        stack.callback(tasks.create_task(load.run(), name="load").cancel)
+        sessions = Admission(settings.server, batcher, tasks, lambda: load.trouble)
+        server = Server(settings, workers, batcher, sessions, load)
         runner = web.AppRunner(
             server.app(), access_log=None, shutdown_timeout=settings.server.grace_s
         )
@@ -283,6 +297,13 @@ async def serve(settings: Settings, *recognizers: RecognizerCore) -> AsyncIterat
         server.url = _url(listener, settings)
         stack.push_async_callback(server.sessions.drain)
         yield server
+
+
+def _pace(settings: Settings, bundle: Bundle) -> Pace:
+    """The hop of all sessions; two windows overlap by half of one at least."""
+    spec = bundle.encoder
+    longest_s = min(settings.load.longest_hop_s, spec.window_s / 2)
+    return Pace(settings.session.hop_s or bundle.hop_s, longest_s, 1 / spec.fps)
 
 
 async def _makes(settings: RecognizerSettings) -> Sequence[Callable[[], RecognizerCore]]:

@@ -96,10 +96,24 @@ class ServerSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoadSettings:
+    """How full the machine may be. Windows come further apart before anyone is refused."""
+
+    recogniser_share: float = 0.8  # of the devices' time
+    decode_share: float = 0.8  # of what receiving and decoding can have of the cores
+    loop_lag_s: float = 0.1  # the event loop's lateness, as a mean
+    longest_hop_s: float = 0.5  # between the windows of a session, at the worst
+
+    def __post_init__(self) -> None:
+        _positive(self, "recogniser_share", "decode_share", "loop_lag_s", "longest_hop_s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All of it."""
 
     server: ServerSettings = field(default_factory=ServerSettings)
     session: SessionSettings = field(default_factory=SessionSettings)
     recognizer: RecognizerSettings = field(default_factory=RecognizerSettings)
+    load: LoadSettings = field(default_factory=LoadSettings)
     decoder: DecoderSettings | None = None  # None: the threshold that the bundle recommends

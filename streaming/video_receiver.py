@@ -54,6 +54,7 @@ class ReceiveCounters:
     nacks: int = 0
     plis: int = 0
     decoder_errors: int = 0
+    decoding_s: float = 0.0  # processor time of the decoder's thread
     datagrams: int = 0
     max_datagrams: int = 0
     datagrams_dropped: int = 0
@@ -117,7 +118,7 @@ class VideoReceiver(RTCRtpReceiver):
         counters.holes, counters.repaired = jitter.holes, jitter.repaired
         counters.nacks, counters.plis = jitter.nacks, jitter.plis
         counters.late_packets, counters.faults = jitter.late, self._faults
-        counters.decoder_errors = decoder.errors
+        counters.decoder_errors, counters.decoding_s = decoder.errors, decoder.busy_s
         counters.buffered_packets = self._jitter.packets
         counters.buffered_bytes = self._jitter.bytes
         counters.queued = self._decoder.queued
