@@ -21,7 +21,9 @@ class RecognizerSettings:
     model: str = "builtin"  # a bundle's folder, or "builtin"
     device: str = "auto"  # auto, cpu, cuda, cuda:N
     max_batch: int = 16  # windows
-    max_new_frames: int = 4  # looked at for one window by an encoder that goes frame by frame
+    # Looked at for a window by an encoder that goes frame by frame: all that are new at the usual
+    # hop, a smaller part of them the longer it gets (docs/load.md).
+    max_new_frames: int = 2
     token_thrift: float | None = None  # V-JEPA 2: tubelets that changed less (of 255) are left out
     batch_s: float = 30.0  # a batch that takes longer is given up, and the device with it for now
 
