@@ -27,6 +27,7 @@ from aiortc import (
     RTCSessionDescription,
 )
 from aiortc.exceptions import InvalidStateError, OperationError
+from aiortc.rate import RemoteBitrateEstimator
 from aiortc.rtcdtlstransport import RTCDtlsTransport, RtpRouter
 from aiortc.sdp import candidate_from_sdp
 
@@ -171,9 +172,17 @@ def check_aiortc() -> None:
         )
 
 
-_PRIVATE = ("jitter_buffer", "nack_generator", "started", "codecs", "rtx_ssrc", "rtcp_task")
+_PRIVATE = (
+    *("jitter_buffer", "nack_generator", "remote_bitrate_estimator"),
+    *("started", "codecs", "rtx_ssrc", "rtcp_task"),
+)
 _RELIED_ON: tuple[tuple[Any, str, list[str] | None], ...] = (
     (RTCRtpReceiver, "_handle_rtp_packet", ["self", "packet", "arrival_time_ms"]),
+    (
+        RemoteBitrateEstimator,
+        "add",
+        ["self", "arrival_time_ms", "abs_send_time", "payload_size", "ssrc"],
+    ),
     (RTCRtpReceiver, "_send_rtcp_nack", ["self", "media_ssrc", "lost"]),
     (RTCRtpReceiver, "_send_rtcp_pli", ["self", "media_ssrc"]),
     (RTCRtpReceiver, "_run_rtcp", ["self"]),

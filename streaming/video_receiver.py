@@ -18,6 +18,7 @@ from aiortc.rtp import RtpPacket
 
 from models.schema import Frame
 from streaming.datagrams import DatagramQueue
+from streaming.feedback import PacedEstimator
 from streaming.jitter import JitterBuffer, JitterSettings
 from streaming.packets import EncodedFrame, MediaPacket, starts_frame
 from streaming.video_decoder import DecoderSettings, VideoDecoder
@@ -104,6 +105,7 @@ class VideoReceiver(RTCRtpReceiver):
         self._stopped = False
         setattr(self, _mangled("jitter_buffer"), _Gate(self))
         setattr(self, _mangled("nack_generator"), None)
+        setattr(self, _mangled("remote_bitrate_estimator"), PacedEstimator())
 
     def count(self, counters: ReceiveCounters) -> None:
         """Write this moment's numbers into `counters`."""
