@@ -72,9 +72,13 @@ class WindowCutter:
         if self._frames:
             step_s = frame.media_s - self._frames[-1].media_s
             if step_s < 0 or step_s > self._spec.window_s:
-                self._frames.clear()
-                self._cut_s = -math.inf
+                self.clear()
         self._frames.append(frame)
+
+    def clear(self) -> None:
+        """Let go of the frames; the next one begins anew."""
+        self._frames.clear()
+        self._cut_s = -math.inf
 
     def due(self) -> bool:
         """True when the newest frame lies a hop or more after the newest window handed out."""

@@ -27,6 +27,7 @@ from models.recognizer import Recognizer
 from streaming.admission import Admission
 from streaming.audience import TooManyListeners
 from streaming.batcher import Batcher
+from streaming.heap import few_arenas
 from streaming.ice import CandidateRules, gather_loopback, ice_servers
 from streaming.metrics import render
 from streaming.problems import Problem, problems
@@ -260,6 +261,7 @@ async def serve(settings: Settings, *recognizers: RecognizerCore) -> AsyncIterat
         BundleError, ValueError, OSError: before anything is served; the message says what to do.
     """
     check_aiortc()
+    few_arenas()
     ice_servers(settings.session.ice_servers, settings.session.turn_secret)  # or it can't be used
     if settings.session.loopback_ice:
         gather_loopback()
