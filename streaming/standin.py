@@ -79,7 +79,7 @@ class StandIn:
         newest = clip.frames[-1]
         if self._look is not None:
             self._look(newest)
-        level = float(newest.image.mean())
+        level = float(newest.image[::4, ::4].mean())  # enough, and next to no work
         dark, bright = (0.9 if level < 50 else 0.02), (0.9 if level > 200 else 0.02)
         return Prediction(
             stream=clip.stream,

@@ -17,13 +17,14 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpReceiver, RTCSessi
 from aiortc.rtp import RtpPacket
 
 from models.schema import Frame
-from streaming import barcode, receiver
+from streaming import receiver
+from streaming.bench import barcode
+from streaming.bench.synthetic import SyntheticCamera, lossy
 from streaming.datagrams import DatagramQueue
 from streaming.ice import CandidateRules, gather_loopback
 from streaming.jitter import JitterSettings
 from streaming.receiver import BoundedPeerConnection, check_aiortc
 from streaming.sdp import OfferError, check_offer, parse_trickle
-from streaming.synthetic import SyntheticCamera, lossy
 from streaming.video_decoder import DecoderSettings
 from streaming.video_receiver import ReceiveLimits
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from models.bundle import Bundle
 from models.recognizer import Recognizer
 from models.schema import Clip, EncoderSpec, Prediction
-from streaming import barcode
+from streaming.bench import barcode
 from streaming.recognizer import RecognizerCore
 from streaming.settings import RecognizerSettings
 from streaming.standin import StandIn
