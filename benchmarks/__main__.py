@@ -28,12 +28,13 @@ from av import FFmpegError
 from benchmarks import table
 from benchmarks.contest import CONTENDERS, Contender, Load, Outcome, median, run
 from models.bundle import BundleError
-from streaming.bench import picture_size
-from streaming.bench_report import commit
+from streaming.bench.flags import picture_size
+from streaming.bench.page import put
+from streaming.bench.recording import record
+from streaming.bench.report import commit
+from streaming.bench.synthetic import clip_pictures, drawn_pictures
+from streaming.bench.watched import open_model
 from streaming.flags import HelpFormatter
-from streaming.recording import record
-from streaming.synthetic import clip_pictures, drawn_pictures
-from streaming.watched import open_model
 
 _CONNECT_S = 40.0  # a recording lasts so much longer than a run: peers send while others connect
 
@@ -177,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         told = report(settings, outcomes)
         lines = table.lines(outcomes, caption(told))
         if settings.table is not None:
-            table.put(settings.table, settings.model, lines)
+            put(settings.table, settings.model, lines)
     except (BundleError, FFmpegError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -13,8 +13,8 @@ import numpy as np
 import psutil
 
 from benchmarks import host
-from streaming.bench_peers import Task
-from streaming.children import Child
+from streaming.bench.children import Child
+from streaming.bench.peers import Task
 
 _PEERS_A_PROCESS = 4
 _SPARE_S = 100.0  # to start, to connect, to end: a run that takes longer is given up
@@ -165,7 +165,7 @@ def ages(
     ever older ones, and those count. Answers whose bar code could not be read are left out.
 
     Args:
-        heard: of one peer, see `streaming.bench_peers.Heard`.
+        heard: of one peer, see `streaming.bench.peers.Heard`.
         pictures: (session, key of an answer) -> picture; None: the key is the picture.
     """
     made_s = heard["made_s"]

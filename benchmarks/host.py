@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
-from streaming.bench_report import Seen
-from streaming.children import hung_up, say
+from streaming.bench.children import hung_up, say
+from streaming.bench.report import Seen
 from streaming.ice import gather_loopback
 
 
@@ -18,7 +18,7 @@ from streaming.ice import gather_loopback
 class Hosting:
     """What a server is to hold."""
 
-    model: str  # see streaming.watched.open_model
+    model: str  # see streaming.bench.watched.open_model
     sessions: int
 
 

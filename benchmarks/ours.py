@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from benchmarks.host import Hosting, Served, main
+from streaming.bench.watched import Watched, open_model
 from streaming.server import serve
 from streaming.settings import ServerSettings, SessionSettings, Settings
-from streaming.watched import Watched, open_model
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ import sys
 import aiohttp
 from aiortc import RTCPeerConnection
 
-from streaming.bench_peers import Peer, Refused, task_from, work
+from streaming.bench.peers import Peer, Refused, task_from, work
 
 UNREAD = -1  # an answer whose bar code could not be read
 _ids = itertools.count()

@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 from models.decoder import candidates
 from models.schema import Frame
 from models.window import FrameSampler, WindowCutter
-from streaming import barcode
+from streaming.bench import barcode
+from streaming.bench.watched import open_model
 from streaming.recognizer import RecognizerCore
-from streaming.watched import open_model
 
 
 class Reader:
     """A recogniser that is open and warm."""
 
     def __init__(self, model: str) -> None:
-        """Raises BundleError, ValueError or OSError: see `streaming.watched.open_model`."""
+        """Raises BundleError, ValueError or OSError: see `streaming.bench.watched.open_model`."""
         self.core: RecognizerCore = open_model(model)
         self.core.warm()
         self.lock = threading.Lock()

@@ -1,9 +1,8 @@
-"""What came out as a Markdown table, in the place that a page keeps for it."""
+"""What came out as a Markdown table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from benchmarks.contest import CONTENDERS, Contender, Outcome
 
@@ -40,20 +39,3 @@ def _row(sessions: int, contender: Contender, one: Outcome) -> str:
 
 def _figure(value: float | None, digits: int) -> str:
     return "none" if value is None else f"{value:.{digits}f}"
-
-
-def put(path: Path, model: str, table: list[str]) -> None:
-    """Write a table into the page at `path`, in place of the one of the same model.
-
-    Raises:
-        ValueError: the page keeps no place for this model.
-        OSError: it can't be read or written.
-    """
-    begin, end = f"<!-- {model} -->", f"<!-- end of {model} -->"
-    text = path.read_text(encoding="utf-8")
-    before, found, rest = text.partition(begin)
-    _, ended, after = rest.partition(end)
-    if not found or not ended:
-        raise ValueError(f"{path} has no lines '{begin}' and '{end}' to put the table between")
-    new = "\n".join([begin, *table, "", end])
-    path.write_text(before + new + after, encoding="utf-8")

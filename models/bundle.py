@@ -2,7 +2,8 @@
 
 A folder: `card.json` (see `models.card`), `labels.json`, `head.onnx` (unless there is no trained
 head), `background.npy` (what taught signs are told from, see `models.space`) and, when the encoder
-travels along, its files. Opening checks every file's SHA-256 and size against the card.
+travels along, its files. Opening checks every file's SHA-256 and size against the card. It may hold
+several recognisers whose answers are fused: bundles in its folder, opened with it.
 """
 
 from __future__ import annotations
@@ -53,6 +54,14 @@ class BundleError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One of the recognisers of a bundle that has several."""
+
+    bundle: Bundle
+    weight: float  # of its log-probabilities, see `models.fusion`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
     """An opened, checked bundle."""
 
@@ -65,9 +74,10 @@ class Bundle:
     temperature: float  # logits are divided by it before the softmax
     threshold: float  # probability from which a gloss counts
     card: dict[str, Any]
-    head_path: Path | None  # None: there is no trained head
+    head_path: Path | None  # None: there is no trained head, or it is the parts that have one
     space: EmbeddingSpace  # where takes of taught signs are compared
     graphs: tuple[Path, ...] = ()  # of the encoder, for CPUs; see `models.vjepa2.graph`
+    parts: tuple[Part, ...] = ()  # two or more, whose answers are fused; else none
 
 
 def open_bundle(path: str | os.PathLike[str]) -> Bundle:
@@ -98,6 +108,7 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     except ValueError as exc:
         raise BundleError(f"{root / LABELS}: {exc}") from exc
     encoder = _encoder(root, card)
+    parts = _parts(root, card, glosses)
     return Bundle(
         path=root,
         name=card["name"],
@@ -108,9 +119,11 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
         temperature=float(card["calibration"]["temperature"]),
         threshold=float(card["calibration"]["threshold"]),
         card=card,
-        head_path=None if headless else root / HEAD,
+        head_path=None if headless or parts else root / HEAD,
         graphs=tuple(root / name for name in GRAPHS if name in card["files"]),
-        space=_space(root, card, glosses, encoder),
+        # Takes of taught signs are compared where the first part compares them.
+        space=parts[0].bundle.space if parts else _space(root, card, glosses, encoder),
+        parts=parts,
     )
 
 
@@ -210,6 +223,21 @@ def _encoder(root: Path, card: Mapping[str, Any]) -> EncoderSpec:
     if not any(name == inside or name.startswith(f"{inside}/") for name in card["files"]):
         raise BundleError(f"{root / CARD}: `files` lists nothing in the encoder's folder {inside}")
     return dataclasses.replace(spec, source=str(root / inside))
+
+
+def _parts(root: Path, card: Mapping[str, Any], glosses: tuple[str, ...]) -> tuple[Part, ...]:
+    """The bundles inside a fused one; they must be those that its card tells of."""
+    parts = []
+    for told in card.get("fusion", []):
+        bundle = open_bundle(root / told["bundle"])
+        if bundle.card["encoder"] != told["encoder"]:
+            raise BundleError(f"{bundle.path / CARD}: has another encoder than {root / CARD} says")
+        if bundle.parts or bundle.head_path is None:
+            raise BundleError(f"{bundle.path}: a part of a fused bundle has a trained head")
+        if bundle.glosses != glosses or bundle.idle != card["head"]["idle"]:
+            raise BundleError(f"{bundle.path / LABELS}: other classes than {root / LABELS}")
+        parts.append(Part(bundle=bundle, weight=float(told["weight"])))
+    return tuple(parts)
 
 
 def _space(

@@ -3,6 +3,10 @@
 {"format": 1, "name": …, "encoder": {EncoderSpec}, "head": {"kind", "args", "idle"},
  "window_s": …, "hop_s": …, "calibration": {"temperature", "threshold"[, "taught"]}, "data": {…},
  "licence": …, "metrics": {…}, "versions": {…}, "created": …, "files": {path: sha256}}
+
+A bundle of several recognisers, each a bundle in a folder of its own (see `models.fused`), has head
+kind "fused" and `"fusion": [{"bundle": folder, "weight": …, "encoder": {EncoderSpec}}, …]`; its own
+`encoder` is the window that holds the windows of all.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ HEAD = "head.onnx"
 LABELS = "labels.json"
 BACKGROUND = "background.npy"  # see `models.space`; a bundle may have none
 NO_HEAD = "none"  # the kind of head of a bundle that knows only what it is taught
+FUSED = "fused"  # the kind of head of a bundle of several recognisers
 CARD = "card.json"
 
 _FIELDS: dict[str, type | tuple[type, ...]] = {
@@ -57,6 +62,11 @@ _TAUGHT: dict[str, type | tuple[type, ...]] = {
     "temperature": (int, float),
     "floor": (int, float),
 }
+_PART: dict[str, type | tuple[type, ...]] = {
+    "bundle": str,
+    "weight": (int, float),
+    "encoder": dict,
+}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -68,7 +78,7 @@ def check_card(card: object) -> dict[str, Any]:
     """
     if not isinstance(card, dict):
         raise ValueError("not a JSON object")
-    _check_fields(card, _FIELDS, "")
+    _check_fields(card, _FIELDS, "", {"fusion": list})
     if card["format"] != FORMAT:
         raise ValueError(f"`format` is {card['format']}; this livegloss reads format {FORMAT}")
     if not card["name"].strip() or len(card["name"]) > 200:
@@ -98,7 +108,8 @@ def check_card(card: object) -> dict[str, Any]:
         check_path(path)
         if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
             raise ValueError(f"`files`: {path!r} has no SHA-256 in lower-case hex")
-    without = card["head"]["kind"] == NO_HEAD
+    _check_fusion(card)
+    without = card["head"]["kind"] in (NO_HEAD, FUSED)
     for needed in (LABELS,) if without else (HEAD, LABELS):
         if needed not in card["files"]:
             raise ValueError(f"`files` does not list {needed}")
@@ -141,6 +152,22 @@ def spec_from(encoder: object) -> EncoderSpec:
 def spec_as_card(spec: EncoderSpec) -> dict[str, Any]:
     """An `EncoderSpec` as the `encoder` object of a card."""
     return dataclasses.asdict(spec)
+
+
+def _check_fusion(card: Mapping[str, Any]) -> None:
+    parts = card.get("fusion", [])
+    if (card["head"]["kind"] == FUSED) != (len(parts) > 1):
+        raise ValueError(f"`fusion` must list two parts or more, for a head of kind {FUSED} alone")
+    for part in parts:
+        if not isinstance(part, dict):
+            raise ValueError("`fusion` must list objects")
+        _check_fields(part, _PART, "fusion.")
+        spec_from(part["encoder"])
+        check_path(part["bundle"])
+        if not 0 <= part["weight"] <= 100:
+            raise ValueError(f"`fusion.weight` is {part['weight']}, not within 0 to 100")
+        if f"{part['bundle']}/{CARD}" not in card["files"]:
+            raise ValueError(f"`files` does not list {part['bundle']}/{CARD}")
 
 
 def check_path(path: str) -> None:

@@ -3,9 +3,10 @@
 Predictions come several times a second and overlap by most of a window, so each sign shows up in
 many of them. The decoder follows one stream: a sign opens when a gloss has led long enough, may be
 renamed while it is young, and closes when the hands rest, another gloss has taken over, or it has
-faded. Windows go on showing a sign that was closed at rest for a second or two: its gloss makes a
-new sign once it has faded and leads again. Where the encoder can't tell of hands, fading alone
-closes signs. Media time comes with each prediction; there is no clock here.
+faded. A movement that comes to rest before any gloss has led so long is judged as a whole, as clips
+are. Windows go on showing a sign that was told at rest for a second or two: its gloss makes a new
+sign once it has faded and leads again. Where the encoder can't tell of hands, fading alone closes
+signs. Media time comes with each prediction; there is no clock here.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.movement import Movement
 from models.schema import Candidate, Prediction, Sign
 
 _EDGE = 1e-6  # s, against rounding of media times
@@ -31,6 +33,7 @@ class DecoderSettings:
 
     threshold: float = 0.5  # a smoothed gloss at least this likely opens a sign
     release: float = 0.5  # times `threshold`: below it, the sign has ended
+    whole: float = 0.9  # times `threshold`: a movement at least this likely as a whole is a sign
     smooth_s: float = 0.2  # time constant of the smoothing
     hold_s: float = 0.3  # how long a gloss must lead before it opens or takes over
     revise_s: float = 1.2  # a sign this young may still be renamed instead of followed
@@ -41,6 +44,8 @@ class DecoderSettings:
             raise ValueError(f"threshold must lie in (0, 1], not {self.threshold}")
         if not 0 < self.release <= 1:
             raise ValueError(f"release must lie in (0, 1], not {self.release}")
+        if not 0 < self.whole:
+            raise ValueError(f"whole must be positive, not {self.whole}")
         if min(self.smooth_s, self.hold_s, self.revise_s) < 0:
             raise ValueError("smooth_s, hold_s and revise_s must not be negative")
         if self.alternatives < 0:
@@ -77,20 +82,15 @@ def sign_message(sign: Sign) -> dict[str, Any]:
 def clip_probabilities(predictions: Sequence[Prediction]) -> NDArray[np.float32]:
     """What a whole clip of one sign shows: (G,), sums to 1.
 
-    The geometric mean of its windows, each weighted by how sure it is that someone signs.
-
     Raises:
         ValueError: there is no prediction.
     """
     if not predictions:
         raise ValueError("a clip without a window has no answer")
-    p = np.stack([one.probabilities for one in predictions]) + 1e-3  # (N, G)
-    weights = np.array([1 - one.idle + 1e-3 for one in predictions])  # (N,)
-    logs = np.log(p / p.sum(1, keepdims=True))  # which gloss, given that there is one
-    mean = (weights[:, None] * logs).sum(0) / weights.sum()  # (G,)
-    likelihood = np.exp(mean - mean.max())
-    result: NDArray[np.float32] = (likelihood / likelihood.sum()).astype(np.float32)
-    return result
+    clip = Movement(len(predictions[0].probabilities))
+    for prediction in predictions:
+        clip.add(prediction)
+    return clip.probabilities.astype(np.float32)
 
 
 @dataclass(slots=True)
@@ -120,7 +120,9 @@ class SignDecoder:
         self._now_s: float | None = None
         self._leader = -1
         self._leads_since_s = 0.0
-        self._told: int | None = None  # gloss of a sign closed at rest, until it has faded
+        self._led = 0  # predictions in a row in which it did: `hold_s` may be less than a hop
+        self._told: int | None = None  # gloss of a sign told at rest, until it has faded
+        self._movement = Movement(len(self._glosses))  # since the hands rested, or a sign closed
 
     def update(self, prediction: Prediction) -> list[Sign]:
         """The signs that this prediction opened, changed or closed, oldest first.
@@ -137,7 +139,7 @@ class SignDecoder:
             if prediction.end_s - self._now_s >= prediction.end_s - prediction.start_s:
                 signs += self.flush()
         p = self._follow(prediction)
-        leads = p >= self.settings.threshold
+        leads = p >= self.settings.threshold and self._led > 1  # one window is no proof
         held = leads and prediction.end_s - self._leads_since_s >= self.settings.hold_s - _EDGE
         if self._open is None:
             if held and self._leader != self._told:
@@ -148,9 +150,10 @@ class SignDecoder:
             signs += self._take_over(prediction.end_s)
         elif p < self._release:
             signs += self._close()
-        if prediction.resting and self._open is not None:
-            self._told = self._open.gloss
-            signs += self._close()
+        if prediction.resting is False:
+            self._movement.add(prediction)
+        elif prediction.resting:
+            signs += self._come_to_rest(prediction.end_s)
         return signs
 
     def know(self, glosses: Sequence[str]) -> list[Sign]:
@@ -184,7 +187,8 @@ class SignDecoder:
         leader = int(self._smooth.argmax())
         p = float(self._smooth[leader])
         if leader != self._leader or p < self._release:
-            self._leader, self._leads_since_s = leader, now_s
+            self._leader, self._leads_since_s, self._led = leader, now_s, 0
+        self._led += p >= self._release
         if self._told is not None and self._smooth[self._told] < self._release:
             self._told = None
         return p
@@ -208,6 +212,23 @@ class SignDecoder:
         self._open.best = self._smooth.copy()
         return [self._tell(self._open, final=False)]
 
+    def _come_to_rest(self, now_s: float) -> list[Sign]:
+        """Tell the sign under way; else what the movement shows as a whole, if that is a sign."""
+        if self._open is None and self._told is None and self._movement:
+            shown = self._movement.probabilities * self._movement.signing
+            if shown.max() >= self.settings.threshold * self.settings.whole:
+                self._open = _Open(
+                    id=next(self._ids),
+                    gloss=int(shown.argmax()),
+                    born_s=now_s,
+                    start_s=self._movement.began_s,
+                    end_s=now_s,
+                    best=shown,
+                )
+        if self._open is not None:
+            self._told = self._open.gloss
+        return self._close()
+
     def _take_over(self, now_s: float) -> list[Sign]:
         """Another gloss leads: a better reading of a young sign, else the next sign."""
         assert self._open is not None
@@ -218,6 +239,8 @@ class SignDecoder:
         return [self._tell(self._open, final=False)]
 
     def _close(self) -> list[Sign]:
+        """Tell the sign under way for the last time; what follows is another movement."""
+        self._movement = Movement(len(self._glosses))
         if self._open is None:
             return []
         sign = self._tell(self._open, final=True)

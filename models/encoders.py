@@ -58,7 +58,7 @@ def devices(spec: EncoderSpec, name: str) -> list[str]:
 
     Several only for encoders that keep nothing between the clips of a stream.
     """
-    if name != "cuda" or spec.kind == "landmarks":
+    if name != "cuda" or "landmarks" in spec.kind.split("+"):
         return [name]
     try:
         import torch

@@ -181,17 +181,7 @@ class Recognizer:
 
     def warm(self, size: int = 1) -> None:
         """Run every network on `size` windows of grey, so that the first signers don't wait."""
-        side = self.spec.short_side
-        grey = np.full((side, side * 4 // 3, 3), 128, np.uint8)
-        clips = [
-            Clip(
-                stream=f"warm-up {number}",
-                frames=(Frame(image=grey, media_s=0.0),) * self.spec.frames,
-                start_s=-self.spec.window_s,
-                end_s=0.0,
-            )
-            for number in range(size)
-        ]
+        clips = grey_clips(self.spec, size)
         self.recognise(clips)
         for clip in clips:
             self.forget(clip.stream)
@@ -202,3 +192,18 @@ class Recognizer:
 
     def close(self) -> None:
         self._encoder.close()
+
+
+def grey_clips(spec: EncoderSpec, count: int) -> list[Clip]:
+    """`count` windows of other streams each that show nothing, to warm a recogniser up with."""
+    side = spec.short_side
+    grey = np.full((side, side * 4 // 3, 3), 128, np.uint8)
+    return [
+        Clip(
+            stream=f"warm-up {number}",
+            frames=(Frame(image=grey, media_s=0.0),) * spec.frames,
+            start_s=-spec.window_s,
+            end_s=0.0,
+        )
+        for number in range(count)
+    ]

@@ -60,7 +60,7 @@ class WindowCutter:
             raise ValueError(f"hop_s must be positive, not {hop_s}")
         self._stream = stream
         self._spec = spec
-        self._hop_s = hop_s
+        self.hop_s = hop_s  # may be changed between two windows
         self._sampler = FrameSampler(spec.fps)
         self._frames: deque[Frame] = deque(maxlen=spec.frames)
         self._cut_s = -math.inf  # end of the newest window handed out
@@ -72,13 +72,17 @@ class WindowCutter:
         if self._frames:
             step_s = frame.media_s - self._frames[-1].media_s
             if step_s < 0 or step_s > self._spec.window_s:
-                self._frames.clear()
-                self._cut_s = -math.inf
+                self.clear()
         self._frames.append(frame)
+
+    def clear(self) -> None:
+        """Let go of the frames; the next one begins anew."""
+        self._frames.clear()
+        self._cut_s = -math.inf
 
     def due(self) -> bool:
         """True when the newest frame lies a hop or more after the newest window handed out."""
-        return bool(self._frames) and self._frames[-1].media_s >= self._cut_s + self._hop_s - _EDGE
+        return bool(self._frames) and self._frames[-1].media_s >= self._cut_s + self.hop_s - _EDGE
 
     def cut(self) -> Clip:
         """The window that ends at the newest frame: exactly `spec.frames` frames.

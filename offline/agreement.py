@@ -14,13 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.vjepa2.graph import Candidate, open_graph
+from offline.top_five import first_five_alike
 
 _TOLERANCE = 1e-4  # of a feature in float32; measured 1e-5
 # Cosines of features that are less than these are no rounding: something is wrong.
 _COSINE = {"float32": 0.9999, "bfloat16": 0.99, "int8": 0.9}
 _SAME = 0.7  # of the clips must keep their first answer
+_TIE = 1e-3  # logits so near may change places: features that differ by 1e-4 move them as far
 
-Answers = Callable[[NDArray[np.float32]], NDArray[np.int64]]  # features (N, S, D) -> classes (N,)
+Logits = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # features (N, S, D) -> (N, K)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +35,15 @@ class Agreement:
     cosine: float  # of a step's or token's features, the mean
     least_cosine: float
     same: float | None  # share of the clips whose first answer is the same; None: no head
+    same_five: float | None  # whose first five are, in the same order but for ties
     clips: int
     ms: float  # a clip, the median
 
     def line(self) -> str:
         """For people."""
-        same = "" if self.same is None else f", the same first answer {self.same:.0%}"
+        same = ""
+        if self.same is not None and self.same_five is not None:
+            same = f", the same first answer {self.same:.0%}, first five {self.same_five:.1%}"
         return (
             f"{self.name}: {self.megabytes:.1f} MB, {self.ms:.0f} ms a clip; to torch: difference "
             f"{self.difference:.1e}, cosine {self.cosine:.5f} (least {self.least_cosine:.5f}){same}"
@@ -49,7 +54,7 @@ def compare(
     candidate: Candidate,
     clips: Sequence[NDArray[np.uint8]],
     want: NDArray[np.float32],
-    answers: Answers | None,
+    logits: Logits | None,
     threads: int,
 ) -> Agreement:
     """Run `candidate` on `clips` (T, H, W, C), of which torch makes `want` (N, S, D).
@@ -64,7 +69,7 @@ def compare(
         began = time.perf_counter()
         got.append(graph(clip))
         took.append(time.perf_counter() - began)
-    found = _figures(np.stack(got), want, answers)
+    found = _figures(np.stack(got), want, logits)
     data = candidate.file.with_name(f"{candidate.file.name}.data")
     size = sum(file.stat().st_size for file in (candidate.file, data) if file.is_file())
     agreement = Agreement(
@@ -79,18 +84,23 @@ def compare(
 
 
 def _figures(
-    got: NDArray[np.float32], want: NDArray[np.float32], answers: Answers | None
+    got: NDArray[np.float32], want: NDArray[np.float32], logits: Logits | None
 ) -> dict[str, Any]:
     if got.shape != want.shape:
         raise ValueError(f"the graph gives features {got.shape}, torch {want.shape}")
     lengths = np.linalg.norm(got, axis=-1) * np.linalg.norm(want, axis=-1)
     cosines = (got * want).sum(-1) / np.maximum(lengths, 1e-12)
-    same = None if answers is None else float((answers(got) == answers(want)).mean())
+    same = same_five = None
+    if logits is not None:
+        said, by_torch = logits(got), logits(want)
+        same = float((said.argmax(1) == by_torch.argmax(1)).mean())
+        same_five = float(first_five_alike(by_torch, said, _TIE).mean())
     return {
         "difference": float(np.abs(got - want).max()),
         "cosine": float(cosines.mean()),
         "least_cosine": float(cosines.min()),
         "same": same,
+        "same_five": same_five,
     }
 
 
@@ -99,5 +109,7 @@ def _judge(found: Agreement, precision: str) -> None:
     exact = precision != "float32" or found.difference <= _TOLERANCE
     alike = found.cosine >= _COSINE[precision]
     same = found.same is None or found.same >= _SAME
+    if precision == "float32":
+        same = found.same_five in (None, 1.0)
     if not (exact and alike and same):  # NaN is not alike
         raise ValueError(f"{found.line()}: more than {precision} explains, so nothing was written")

@@ -30,6 +30,14 @@ def by_windows(spec: EncoderSpec) -> bool:
     return spec.kind == "landmarks"
 
 
+def middle_rows(rows: NDArray[np.float32], spec: EncoderSpec) -> NDArray[np.float32]:
+    """Of a clip's rows (T, D) the window in its middle; all, if shorter or not one a frame."""
+    if not by_windows(spec):
+        return rows
+    start = max(0, (len(rows) - spec.frames) // 2)
+    return rows[start : start + spec.frames]
+
+
 def window_ends(steps: int, spec: EncoderSpec, hop_s: float) -> NDArray[np.int64]:
     """The step at which each window of a clip of so many steps ends."""
     hop = max(1, math.ceil(hop_s * spec.fps - 1e-6))

@@ -22,7 +22,7 @@ from models.vjepa2.graph import FLOAT32, INT8, WAYS, Candidate, has_bfloat16, ru
 from models.vjepa2.graph_export import write_encoder, write_int8
 from models.vjepa2.picture_encoder import PictureEncoder
 from models.vjepa2.weights import load_weights
-from offline.agreement import Agreement, Answers, compare
+from offline.agreement import Agreement, Logits, compare
 from offline.real_clips import read_clips
 
 PARTS = ("both", "graph", "weights")
@@ -107,29 +107,69 @@ def _weights(source: str) -> list[Path]:
 def _graphs(
     spec: EncoderSpec, wanted: EncoderParts, folder: Path, head: nn.Module | None
 ) -> tuple[list[Path], list[Agreement]]:
-    encoder = PictureEncoder(load_weights(spec, torch.float32), pooled=spec.kind == "vjepa2").eval()
-    times, channels, crop, _ = encoder.model.video_size
+    encoder = torch_encoder(spec)
+    *_, crop, _ = encoder.model.video_size
     calibrating: Sequence[NDArray[np.uint8]] = []
     clips: Sequence[NDArray[np.uint8]] = []
     if wanted.index is not None:
         count = wanted.clips
         clips = read_clips(wanted.index, spec, crop, 2 * count if wanted.int8 else count)
         calibrating, clips = (clips[:count], clips[count:]) if wanted.int8 else ([], clips)
-    noise = np.random.default_rng(0).integers(0, 256, (times, crop, crop, channels), np.uint8)
     files = write_encoder(encoder, folder / FLOAT32)
     if wanted.int8:
         files += write_int8(folder / FLOAT32, calibrating, folder / INT8)
-    want = _by_torch(encoder, [noise, *clips])
+    asked = answers_by_torch(encoder, clips)
     del encoder
-    answers = None if head is None else _answers(head)
+    return files, compare_graphs(folder, asked, head, int8=wanted.int8)
+
+
+def torch_encoder(spec: EncoderSpec) -> PictureEncoder:
+    """What the graphs of `spec` are made from, and held against: float32, on the CPU.
+
+    Raises:
+        ValueError, OSError: the weights are not there, or don't fit.
+    """
+    return PictureEncoder(load_weights(spec, torch.float32), pooled=spec.kind == "vjepa2").eval()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Clips (T, H, W, C), the first of which is noise, and torch's features of them (N, S, D)."""
+
+    clips: Sequence[NDArray[np.uint8]]
+    features: NDArray[np.float32]
+
+
+@torch.inference_mode()
+def answers_by_torch(encoder: PictureEncoder, clips: Sequence[NDArray[np.uint8]]) -> Asked:
+    """What `encoder` says of noise and of `clips`."""
+    times, channels, crop, _ = encoder.model.video_size
+    noise = np.random.default_rng(0).integers(0, 256, (times, crop, crop, channels), np.uint8)
+    all_of_them = [noise, *clips]
+    features = [encoder(torch.from_numpy(clip)[None]).numpy() for clip in all_of_them]
+    return Asked(clips=all_of_them, features=np.concatenate(features))
+
+
+def compare_graphs(
+    folder: Path, asked: Asked, head: nn.Module | None, *, int8: bool
+) -> list[Agreement]:
+    """Each way to run the graphs in `folder` here, held against torch; a line for each is printed.
+
+    `head`: takes the features. What it makes of clips, but not of noise, must stay what it is.
+
+    Raises:
+        ValueError: one differs by more than its precision explains.
+    """
+    clips = len(asked.clips) > 1
+    logits = _logits(head) if head is not None and clips else None
     agreements = []
-    for way in _ways(folder, wanted.int8):
+    for way in _ways(folder, int8):
         # Noise shows a wrong graph as well as anything, but int8 was not calibrated for it.
         first = 1 if clips and way.precision == "int8" else 0
-        asked = answers if clips else None
-        agreements.append(compare(way, [noise, *clips][first:], want[first:], asked, spare_cores()))
+        want = asked.features[first:]
+        agreements.append(compare(way, asked.clips[first:], want, logits, spare_cores()))
         print(agreements[-1].line(), flush=True)
-    return files, agreements
+    return agreements
 
 
 def _ways(folder: Path, int8: bool) -> Iterator[Candidate]:
@@ -141,21 +181,14 @@ def _ways(folder: Path, int8: bool) -> Iterator[Candidate]:
             yield candidate
 
 
-@torch.inference_mode()
-def _by_torch(encoder: PictureEncoder, clips: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-    """(N, S, D)"""
-    return np.concatenate([encoder(torch.from_numpy(clip)[None]).numpy() for clip in clips])
-
-
-def _answers(head: nn.Module) -> Answers:
+def _logits(head: nn.Module) -> Logits:
     @torch.inference_mode()
-    def answers(features: NDArray[np.float32]) -> NDArray[np.int64]:
+    def logits(features: NDArray[np.float32]) -> NDArray[np.float32]:
         mask = torch.ones(features.shape[:2], dtype=torch.bool)
-        logits, *_ = head(torch.from_numpy(features), mask)
-        found: NDArray[np.int64] = logits.argmax(1).numpy()
+        found: NDArray[np.float32] = head(torch.from_numpy(features), mask)[0].numpy()
         return found
 
-    return answers
+    return logits
 
 
 def _check_room(spec: EncoderSpec, wanted: EncoderParts, folder: Path) -> None:

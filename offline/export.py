@@ -11,6 +11,9 @@ checkpoint, for GPUs, and its graph, which CPUs run without torch; `--with-encod
 `weights` only one of them. `--int8 --calibrate INDEX.csv` adds the graph in 8 bits. With
 `--encoder` instead of `--model` the bundle has no trained head: it knows what it is taught. The
 last line of stdout is one JSON object.
+
+`--edge` adds `head.tflite`, for phones, and runs it by LiteRT and `head.onnx` by onnxruntime-web,
+as pages do: both must answer as torch does.
 """
 
 from __future__ import annotations
@@ -28,8 +31,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -37,13 +38,12 @@ from models.bundle import Bundle, write_bundle
 from models.card import BACKGROUND, HEAD, NO_HEAD, spec_as_card, spec_from
 from models.classifier import Classifier
 from models.encoders import encoder_spec
-from models.heads import Answer
 from models.recognizer import Recognizer
-from models.vjepa2.graph_export import write_onnx
 from offline.checkpoint import load_checkpoint
 from offline.encoder_export import PARTS, EncoderParts, export_encoder
+from offline.head_export import check_edge, edge_forms, parity, to_onnx
+from offline.head_forms import LITERT
 
-_TOLERANCE = 1e-4  # of a logit; measured 1e-6
 _ONLY_HERE = ("glosses", "classes", "files", "format")  # what the bundle keeps elsewhere
 
 
@@ -62,15 +62,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--int8", action="store_true", help="and its graph in 8 bits; needs --calibrate")
     add("--calibrate", type=Path, metavar="INDEX.csv", help="whose videos calibrate and check it")
     add("--clips", type=int, default=32, help="so many calibrate, and as many others check (32)")
+    add("--edge", action="store_true", help="and the head for phones and pages, checked")
     add("--hop-s", type=float, default=0.1, help="seconds between windows, for --encoder")
     options = parser.parse_args(argv)
     try:
         how = {"name": options.name, "encoder_parts": _encoder_parts(options)}
         if options.encoder:
+            if options.edge:
+                raise ValueError("--edge is the head, which --encoder has none of: give --model")
             bundle = export_untrained(options.encoder, options.out, options.hop_s, **how)
             print(json.dumps({"bundle": str(bundle.path), "name": bundle.name, "glosses": 0}))
             return 0
-        bundle, difference = export(options.model, options.out, **how)
+        bundle, difference = export(options.model, options.out, edge=options.edge, **how)
     except (ValueError, OSError) as exc:
         print(f"offline.export: {exc}", file=sys.stderr)
         return 2
@@ -96,17 +99,20 @@ def export(
     *,
     name: str | None = None,
     encoder_parts: EncoderParts | None = None,
+    edge: bool = False,
 ) -> tuple[Bundle, float]:
     """Write the bundle and open it; also the largest difference between ONNX and torch.
 
     Raises:
-        ValueError: the head can't be read, differs in ONNX, or its card makes no bundle; or so for
-            the encoder.
+        ValueError: the head can't be read, differs in ONNX or another form, or its card makes no
+            bundle; or so for the encoder.
         OSError: the encoder's files are not there, or there is no room.
     """
     checkpoint = load_checkpoint(model)
     head, trained = checkpoint.head, checkpoint.card
     spec = spec_from(trained["encoder"])
+    if edge:
+        check_edge(spec)
     content = to_onnx(head, spec.dim)
     steps = spec.frames if spec.kind == "landmarks" else max(1, spec.frames // 2)
     difference = parity(head, content, spec.dim, steps)
@@ -114,6 +120,9 @@ def export(
     files: dict[str, bytes | Path] = {HEAD: content, BACKGROUND: _npy(checkpoint.background)}
     if name:
         card["name"] = name
+    if edge:
+        files[LITERT], forms = edge_forms(head, content, spec.dim, steps)
+        card["metrics"] = {**card["metrics"], "forms": [asdict(form) for form in forms]}
     return _write(out, card, trained["glosses"], files, encoder_parts, head), difference
 
 
@@ -200,51 +209,6 @@ def _npy(rows: NDArray[np.float32]) -> bytes:
     content = io.BytesIO()
     np.save(content, rows.astype(np.float16))
     return content.getvalue()
-
-
-def to_onnx(head: nn.Module, dim: int) -> bytes:
-    """`head` as one ONNX file: features (B, T, dim), mask (B, T) -> the head's `Answer`."""
-    features, mask = _sample(3, 9, dim, np.random.default_rng(0))
-    with tempfile.TemporaryDirectory() as folder:
-        inputs = {"features": features, "mask": mask}
-        file = Path(folder) / HEAD
-        write_onnx(head, inputs, Answer._fields, {0: "B", 1: "T"}, file)
-        return file.read_bytes()
-
-
-def parity(head: nn.Module, content: bytes, dim: int, steps: int) -> float:
-    """The largest difference between ONNX and torch, over several batches, lengths and masks.
-
-    Raises:
-        ValueError: it is more than rounding explains.
-    """
-    session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
-    draw = np.random.default_rng(1)
-    worst = 0.0
-    for batch, length in ((1, steps), (4, steps), (2, 2 * steps + 3), (1, 1)):
-        features, mask = _sample(batch, length, dim, draw)
-        with torch.inference_mode():
-            want = head(features, mask)
-        given = {"features": features.numpy(), "mask": mask.numpy()}
-        got = session.run(list(Answer._fields), given)
-        for a, b in zip(got, want, strict=True):
-            difference = float(np.abs(a - b.numpy()).max())
-            if not difference <= _TOLERANCE:
-                raise ValueError(
-                    f"ONNX and torch differ by {difference:.1e} for {batch} clips of {length} "
-                    f"steps: more than {_TOLERANCE:.0e}, so nothing was written"
-                )
-            worst = max(worst, difference)
-    return worst
-
-
-def _sample(
-    batch: int, length: int, dim: int, draw: np.random.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random features, and a mask that pads each clip but the first a little more."""
-    features = torch.from_numpy(draw.normal(size=(batch, length, dim)).astype(np.float32))
-    lengths = torch.tensor([max(1, length - i) for i in range(batch)])
-    return features, torch.arange(length)[None] < lengths[:, None]
 
 
 if __name__ == "__main__":

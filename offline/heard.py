@@ -21,9 +21,9 @@ class Heard:
     """What was told of one clip. Times count from the clip's first picture, in seconds."""
 
     video: str
-    gloss: str  # what it shows; "": nobody signs
+    gloss: str  # what it shows; "": none that is known
     whole: str  # the answer of the whole clip
-    end: SignEnd | None  # None: nobody signs
+    end: SignEnd | None  # None: not asked for
     signs: tuple[tuple[float, Sign], ...]  # each time one was told, and when
 
     @property
@@ -58,6 +58,7 @@ def figures(heard: Sequence[Heard]) -> dict[str, Any]:
         "wrong": _share([not one.right and bool(one.finals) for one in heard]),
         "nothing": _share([not one.finals for one in heard]),
         "more_than_one": _share([len(one.finals) > 1 for one in heard]),
+        "more_signs": _more_signs(heard),
         "whole_clip_right": _share([one.whole == one.gloss for one in heard]),
         "told": len(told_of),
         "right_of_told": _share([one.right for one in told_of]),
@@ -89,6 +90,31 @@ def _delays(
         "final_where_after_end_s",
         (at_s - e.moved_s for _, e, (at_s, _) in ended if at_s >= e.moved_s),
     )
+
+
+def _more_signs(heard: Sequence[Heard]) -> dict[str, int]:
+    """Signs told of clips that had been told of already: the same once more, or another."""
+    again, other, other_after_end = 0, 0, 0
+    for one in heard:
+        before: set[str] = set()
+        for at_s, sign in one.finals:
+            again += sign.gloss in before
+            if before and sign.gloss not in before:
+                other += 1
+                other_after_end += one.end is not None and at_s > one.end.moved_s
+            before.add(sign.gloss)
+    return {"again": again, "other": other, "other_after_end": other_after_end}
+
+
+def false_signs(outside: Sequence[Heard], idle_signs: int, idle_s: float) -> dict[str, Any]:
+    """What is told where no known gloss is signed: of other signs, and of `idle_s` of nobody's."""
+    return {
+        "outside": len(outside),
+        "outside_taken_for_known": _share([bool(one.signs) for one in outside])
+        if outside
+        else None,
+        "false_signs_per_min": round(60 * idle_signs / idle_s, 2) if idle_s else None,
+    }
 
 
 def _share(hits: Sequence[bool]) -> dict[str, Any]:

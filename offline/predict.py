@@ -23,8 +23,8 @@ from models.decoder import (
     clip_probabilities,
     sign_message,
 )
-from models.recognizer import Recognizer
-from offline.reading import read_predictions, signs_of
+from models.fused import open_recognizer
+from offline.reading import Reader, read_predictions, signs_of
 from offline.videos import VideoError
 
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ValueError(f"--hop-s must be more than 0, not {options.hop_s:g}")
         if options.top_k < 1:
             raise ValueError(f"--top-k must be at least 1, not {options.top_k}")
-        recognizer = Recognizer.open(options.model, options.device)
+        recognizer = open_recognizer(options.model, options.device)
     except (ValueError, OSError) as exc:
         print(f"offline.predict: {exc}", file=sys.stderr)
         return 2
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def answer(
-    recognizer: Recognizer,
+    recognizer: Reader,
     path: str,
     settings: DecoderSettings,
     hop_s: float | None = None,

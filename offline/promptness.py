@@ -4,11 +4,11 @@
 
     held-out clips of each bundle -> [reading], as live -> signs told -> [ends] -> figures
 
-Each bundle is read on the clips, and the videos without signing, that its card says it did not
-learn from. Clips are played as a camera would have gone on: the first picture is held before, the
-last one after. Each is decoded twice: as served, where a sign ends as the hands come to rest, and
-by fading alone, as for encoders that can't tell of hands. The last line of stdout is one JSON
-object.
+Each bundle is read on the clips that its card says it did not learn from, on what else the same
+signers sign, and on videos without signing: what is told of those is false. Clips are played as a
+camera would have gone on: the first picture is held before, the last one after. Each is decoded
+twice: as served, where a sign ends as the hands come to rest, and by fading alone, as for encoders
+that can't tell of hands. The last line of stdout is one JSON object.
 """
 
 from __future__ import annotations
@@ -22,23 +22,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from models.bundle import open_bundle
 from models.decoder import DecoderSettings, clip_probabilities
 from models.recognizer import Recognizer
 from models.schema import Prediction
 from offline.crossval import in_workers
 from offline.ends import SignEnd, read_end
-from offline.heard import Heard, figures, quantiles, row
-from offline.labels import read_negatives
+from offline.heard import Heard, false_signs, figures, quantiles, row
+from offline.labels import EXTRA, Labelled, read_labels, read_negatives
 from offline.reading import read_predictions, told
 from offline.report import write_report
 
 BEFORE_S, AFTER_S = 1.0, 3.0  # the first and the last picture are held so long
+_AFTER_OUTSIDE_S = 1.0  # the last one of other signs: by then what is told of them is told
 WAYS = ("as served", "by fading alone")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
-    work = [(bundle, options.data) for bundle in options.bundles]
+    most = options.max_new_frames
+    work = [(bundle, options.data, options.hop_s, most) for bundle in options.bundles]
     try:
         found = list(in_workers(read_bundle, work, options.jobs))
         report: dict[str, Any] = {
@@ -49,8 +52,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     idle_s = sum(one.idle_s for one in found)
     for way in WAYS:
-        signs = sum(one.idle_signs[way] for one in found)
-        report[way]["false_signs_per_min"] = round(60 * signs / idle_s, 2) if idle_s else None
+        report[way] |= false_signs(
+            [heard for one in found for heard in one.outside[way]],
+            sum(one.idle_signs[way] for one in found),
+            idle_s,
+        )
     report["idle_s"] = round(idle_s, 1)
     report["window_ms"] = quantiles([ms for one in found for ms in one.window_ms])
     if options.report:
@@ -67,18 +73,23 @@ class BundleRead:
     """What one bundle told of its held-out clips; by way where it differs."""
 
     heard: dict[str, list[Heard]]
+    outside: dict[str, list[Heard]]  # of signs that are none of its glosses
     idle_signs: dict[str, int]
     idle_s: float
     window_ms: list[float]  # encoder and head, a window
 
 
-def read_bundle(bundle: str, data: str) -> BundleRead:
-    """Read the held-out clips of a bundle.
+def read_bundle(
+    bundle: str, data: str, hop_s: float | None = None, max_new_frames: int | None = None
+) -> BundleRead:
+    """Read the held-out clips of a bundle, by its own hop unless another is given.
 
     Raises:
         ValueError, OSError: one line that names the file.
     """
-    recognizer = Recognizer.open(bundle, "cpu")
+    opened = open_bundle(bundle)
+    opened = replace(opened, hop_s=hop_s or opened.hop_s)
+    recognizer = Recognizer.on(opened, "cpu", max_new_frames=max_new_frames)
     try:
         return _read_all(recognizer, Path(data))
     finally:
@@ -101,14 +112,30 @@ def _read_all(recognizer: Recognizer, data: Path) -> BundleRead:
         window_ms += [1000 * sum(one.stages_s.values()) for one in said[1:]]
         for way, one in hear(recognizer, said, clip["video"], clip["gloss"], end).items():
             heard[way].append(one)
+    outside: dict[str, list[Heard]] = {way: [] for way in WAYS}
+    unknown = [
+        video
+        for video in read_labels(str(data / "manifest.csv"), data)
+        if video.gloss not in recognizer.bundle.glosses and video.split != EXTRA
+    ]
+    for video in _of(about, unknown):
+        said = list(read_predictions(recognizer, video.path, still_s=(BEFORE_S, _AFTER_OUTSIDE_S)))
+        for way, one in hear(recognizer, said, video.path.name, "", None).items():
+            outside[way].append(one)
     idle_s, idle_signs = 0.0, dict.fromkeys(WAYS, 0)
-    for video in read_negatives(data / "negatives"):
-        if video.signer in about["held_out_groups"]:
-            said = list(read_predictions(recognizer, video.path))
-            idle_s += said[-1].end_s
-            for way, one in hear(recognizer, said, video.path.name, "", None).items():
-                idle_signs[way] += len(one.finals)
-    return BundleRead(heard=heard, idle_signs=idle_signs, idle_s=idle_s, window_ms=window_ms)
+    for video in _of(about, read_negatives(data / "negatives")):
+        said = list(read_predictions(recognizer, video.path))
+        idle_s += said[-1].end_s
+        for way, one in hear(recognizer, said, video.path.name, "", None).items():
+            idle_signs[way] += len(one.finals)
+    return BundleRead(
+        heard=heard, outside=outside, idle_signs=idle_signs, idle_s=idle_s, window_ms=window_ms
+    )
+
+
+def _of(about: Mapping[str, Any], videos: Sequence[Labelled]) -> list[Labelled]:
+    """Those of signers, or backgrounds, that the bundle did not learn from."""
+    return [video for video in videos if video.signer in about["held_out_groups"]]
 
 
 def read_manifest(data: Path) -> dict[str, dict[str, str]]:
@@ -159,6 +186,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("bundles", nargs="+", metavar="BUNDLE", help="whose held-out clips are read")
     add("--data", required=True, help="folder with manifest.csv, clips, landmarks and negatives")
+    add("--hop-s", type=float, metavar="S", help="as on a busy server (default: the bundle's)")
+    add("--max-new-frames", type=int, metavar="N", help="looked at for a window (default: all)")
     add("--jobs", type=int, default=1, help="bundles read at the same time")
     add("--report", help="JSON file to write, with every clip")
     return parser

@@ -21,6 +21,7 @@ from streaming.invitation import invitation
 from streaming.logs import FORMATS, log_to_stderr
 from streaming.server import serve
 from streaming.settings import (
+    LoadSettings,
     RecognizerSettings,
     ServerSettings,
     SessionSettings,
@@ -31,6 +32,7 @@ from streaming.settings import (
 def parser() -> argparse.ArgumentParser:
     """The command line; every default is the one in `streaming.settings`."""
     server, session, chosen = ServerSettings(), SessionSettings(), RecognizerSettings()
+    load = LoadSettings()
     flags = argparse.ArgumentParser(
         prog="python -m streaming",
         description="Recognise ASL glosses from browsers' cameras over WebRTC.",
@@ -49,6 +51,13 @@ def parser() -> argparse.ArgumentParser:
         help="V-JEPA 2: leave out what changed by no more of 255 levels (default: nothing)",
     )
     add("--hop-s", type=float, metavar="S", help="time between windows (default: the bundle's)")
+    add(
+        "--longest-hop-s",
+        type=float,
+        default=load.longest_hop_s,
+        metavar="S",
+        help="the same while the machine is full, before anyone is refused",
+    )
     add("--top-k", type=int, default=session.top_k, metavar="N", help="candidates told")
     add(
         "--threshold",
@@ -117,6 +126,7 @@ def settings_from(argv: Sequence[str] | None) -> Settings:
             recognizer=RecognizerSettings(
                 model=given.model, device=given.device, token_thrift=given.token_thrift
             ),
+            load=LoadSettings(longest_hop_s=given.longest_hop_s),
             decoder=None if given.threshold is None else DecoderSettings(threshold=given.threshold),
         )
     except ValueError as error:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from streaming.batcher import Batcher
 from streaming.problems import Problem
 from streaming.settings import ServerSettings
-from streaming.workers.crew import Crew
 from streaming.workers.remote_session import AnySession
 
 
@@ -28,22 +27,33 @@ class AdmissionCounts:
         self.ended[reason] = self.ended.get(reason, 0) + 1
 
 
+class Serving(Protocol):
+    """Something that every session needs."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it serves no further session now, in words; None while it does."""
+        ...
+
+
 class Admission:
-    """The sessions alive, each a task of `tasks`. At most `max_sessions`, fewer an address."""
+    """The sessions alive, each a task of `tasks`. At most `max_sessions`, fewer an address, and no
+    more than `needs` serve and there is headroom for by `load`."""
 
     def __init__(
         self,
         settings: ServerSettings,
-        batcher: Batcher,
         tasks: asyncio.TaskGroup,
-        crew: Crew | None = None,
+        *,
+        needs: Sequence[Serving],
+        load: Serving,
     ) -> None:
         self.counts = AdmissionCounts()
         self.draining = False
         self._settings = settings
-        self._batcher = batcher
-        self._crew = crew
         self._tasks = tasks
+        self._needs = needs
+        self._load = load
         self._sessions: dict[str, AnySession] = {}
 
     def __len__(self) -> int:
@@ -59,13 +69,12 @@ class Admission:
         """Why no session would be taken now, in words; None when one would."""
         if self.draining:
             return "The server is stopping. It may be back soon."
-        if (trouble := self._batcher.trouble) is not None:
-            return trouble
-        if self._crew is not None and (trouble := self._crew.trouble) is not None:
-            return trouble
+        for need in self._needs:
+            if (trouble := need.trouble) is not None:
+                return trouble
         if len(self._sessions) >= self._settings.max_sessions:
             return f"All {self._settings.max_sessions} places are taken; try again soon."
-        return None
+        return self._load.trouble
 
     def check(self, address: str) -> None:
         """Make sure that a session from `address` may begin.
@@ -76,7 +85,8 @@ class Admission:
         retry = str(self._settings.retry_after_s)
         full = self.not_ready()
         if full is not None:
-            self.counts.refuse("draining" if self.draining else "full")
+            busy = "busy" if full == self._load.trouble else "full"
+            self.counts.refuse("draining" if self.draining else busy)
             raise Problem(503, full, Retry_After=retry)
         theirs = sum(session.address == address for session in self)
         if theirs >= self._settings.max_sessions_per_address:

@@ -18,6 +18,11 @@ class Replaced(Exception):
 class Answering(Protocol):
     """At most one window of a stream waits: a newer one replaces it."""
 
+    @property
+    def added_hop_s(self) -> float:
+        """What streams should add to their hop now, or windows are replaced."""
+        ...
+
     def submit(self, clip: Clip, deadline_s: float) -> asyncio.Future[Prediction]:
         """Ask for an answer, best by `deadline_s` (loop time). Cancel the future to withdraw.
 

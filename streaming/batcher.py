@@ -91,7 +91,8 @@ class Batcher:
         if max_batch < 1 or not devices:
             raise ValueError(f"nothing to do with {len(devices)} devices, {max_batch} windows each")
         self._lanes = [_Lane(device) for device in devices]
-        self._max_batch = max_batch
+        self.max_batch = max_batch
+        self.added_hop_s = 0.0  # what streams should add to their hop now, or windows are replaced
         self._waiting: dict[str, _Waiting] = {}
         self._under_way: set[str] = set()  # streams
         self._changed = asyncio.Event()
@@ -112,7 +113,12 @@ class Batcher:
     @property
     def in_service(self) -> int:
         """How many devices get batches."""
-        return sum(lane.out is None for lane in self._lanes)
+        return len(self.costs)
+
+    @property
+    def costs(self) -> list[CostModel]:
+        """Of the devices that get batches."""
+        return [lane.device.cost for lane in self._lanes if lane.out is None]
 
     def submit(self, clip: Clip, deadline_s: float) -> asyncio.Future[Prediction]:
         """See `Answering.submit`."""
@@ -172,7 +178,7 @@ class Batcher:
         share = eligible[:: sum(one.free and one.out is None for one in self._lanes)]
         now_s = asyncio.get_running_loop().time()
         deadlines_s = [waiting.deadline_s for waiting in share]
-        chosen = next_batch(deadlines_s, now_s, lane.device.cost, self._max_batch)
+        chosen = next_batch(deadlines_s, now_s, lane.device.cost, self.max_batch)
         batch = [share[i] for i in chosen]
         for waiting in batch:
             del self._waiting[waiting.clip.stream]

@@ -11,7 +11,7 @@ from typing import Self
 
 from models.bundle import Bundle, open_bundle
 from models.encoders import devices
-from models.recognizer import Recognizer
+from models.fused import recognizer_on
 from models.schema import EncoderSpec
 from streaming.recognizer import RecognizerCore, RecognizerWorker
 from streaming.settings import RecognizerSettings
@@ -73,7 +73,7 @@ async def makes_of(settings: RecognizerSettings) -> Sequence[Callable[[], Recogn
     bundle = await asyncio.to_thread(open_bundle, settings.model)
     return [
         functools.partial(
-            Recognizer.on,
+            recognizer_on,
             bundle,
             name,
             max_new_frames=settings.max_new_frames,

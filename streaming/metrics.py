@@ -32,6 +32,7 @@ class _Reading(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._admission()
+        yield from self._load()
         yield from self._batcher()
         yield from self._sessions()
         yield from self._buffers()
@@ -68,6 +69,23 @@ class _Reading(Collector):
         yield _counter("livegloss_sessions_admitted", "Sessions begun", counts.admitted)
         yield _by("livegloss_sessions_refused", "Offers refused", "reason", counts.refused)
         yield _by("livegloss_sessions_ended", "Sessions ended", "reason", counts.ended)
+
+    def _load(self) -> Iterator[Metric]:
+        meter = self._server.load
+        shares = GaugeMetricFamily(
+            "livegloss_share", "Mean share in use of what there is", labels=["of"]
+        )
+        shares.add_metric(["recogniser"], meter.load.recogniser)
+        shares.add_metric(["decode"], meter.load.decode)
+        yield shares
+        lag = "How late the event loop comes to what is due, mean"
+        yield _gauge("livegloss_loop_lag_seconds", lag, meter.load.loop_lag_s)
+        full = GaugeMetricFamily("livegloss_full", "1: as full as is allowed", labels=["of"])
+        for name, share in meter.full.items():
+            full.add_metric([name], share)
+        yield full
+        yield _gauge("livegloss_sessions_headroom", "Sessions that would be taken", meter.room)
+        yield _gauge("livegloss_hop_seconds", "Between windows of a session", meter.pace.hop_s)
 
     def _batcher(self) -> Iterator[Metric]:
         counts = self._server.batcher.counts

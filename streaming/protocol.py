@@ -7,6 +7,8 @@ messages in. Field by field in the project's contract; version 1. Beyond the con
   picture: null (nobody), or {`head`: BOX, `shoulders`, `elbows`, `wrists`: [[x, y], [x, y]] (left,
   right), `hands`: [BOX or null, BOX or null]}. A BOX is [left, top, right, bottom]; all are
   fractions of the picture, not mirrored. What lies outside is guessed, one picture away at most.
+* `stats` has `hop_s`, the seconds from one window to the next now, and `added_hop_s`, how much of
+  that is due to the load on the server: 0 as a rule. They also come as soon as that has changed.
 * `hint` stands until another comes; its code `ok` says that the last one is over. `edge` (left,
   top, right, bottom or null) is the picture's edge at which something is cut off.
 """

@@ -27,6 +27,7 @@ from aiortc import (
     RTCSessionDescription,
 )
 from aiortc.exceptions import InvalidStateError, OperationError
+from aiortc.rate import RemoteBitrateEstimator
 from aiortc.rtcdtlstransport import RTCDtlsTransport, RtpRouter
 from aiortc.sdp import candidate_from_sdp
 
@@ -45,6 +46,7 @@ class BoundedPeerConnection(RTCPeerConnection):
         wants: asked on that thread, once a decoded frame in order of media time (seconds), whether
             to convert it.
         short_side: px; frames are scaled down to it.
+        fps: frames a second that are of use; senders are asked for no more.
         ice_servers: STUN and TURN servers; none are contacted unless given.
     """
 
@@ -54,11 +56,13 @@ class BoundedPeerConnection(RTCPeerConnection):
         on_frame: Callable[[Frame], None],
         wants: Callable[[float], bool],
         short_side: int,
+        fps: float,
         ice_servers: Sequence[RTCIceServer] = (),
         limits: ReceiveLimits | None = None,
     ) -> None:
         super().__init__(RTCConfiguration(iceServers=list(ice_servers)))
         self._limits = limits or ReceiveLimits()
+        self._fps = fps
         self._receive: dict[str, Any] = {
             "on_frame": on_frame,
             "wants": wants,
@@ -97,7 +101,9 @@ class BoundedPeerConnection(RTCPeerConnection):
             raise
         except (OperationError, ValueError, AssertionError, LookupError, AttributeError) as error:
             raise OfferError(400, f"The offer can't be answered: {error or 'malformed'}") from error
-        return finish_answer(self.localDescription.sdp)
+        return finish_answer(
+            self.localDescription.sdp, short_side=self._receive["short_side"], fps=self._fps
+        )
 
     async def add_fragment(self, fragment: Fragment) -> None:
         """Add candidates that the peer sent after its offer.
@@ -171,9 +177,17 @@ def check_aiortc() -> None:
         )
 
 
-_PRIVATE = ("jitter_buffer", "nack_generator", "started", "codecs", "rtx_ssrc", "rtcp_task")
+_PRIVATE = (
+    *("jitter_buffer", "nack_generator", "remote_bitrate_estimator"),
+    *("started", "codecs", "rtx_ssrc", "rtcp_task"),
+)
 _RELIED_ON: tuple[tuple[Any, str, list[str] | None], ...] = (
     (RTCRtpReceiver, "_handle_rtp_packet", ["self", "packet", "arrival_time_ms"]),
+    (
+        RemoteBitrateEstimator,
+        "add",
+        ["self", "arrival_time_ms", "abs_send_time", "payload_size", "ssrc"],
+    ),
     (RTCRtpReceiver, "_send_rtcp_nack", ["self", "media_ssrc", "lost"]),
     (RTCRtpReceiver, "_send_rtcp_pli", ["self", "media_ssrc"]),
     (RTCRtpReceiver, "_run_rtcp", ["self"]),

@@ -25,8 +25,11 @@ from streaming.admission import Admission
 from streaming.audience import TooManyListeners
 from streaming.batcher import Batcher
 from streaming.devices import Devices, makes_of
+from streaming.heap import few_arenas
 from streaming.ice import CandidateRules, gather_loopback, ice_servers
+from streaming.load import LoadMeter
 from streaming.metrics import render
+from streaming.pace import Pace
 from streaming.problems import GONE, Problem, problems
 from streaming.protocol import encode
 from streaming.receiver import check_aiortc
@@ -65,12 +68,14 @@ class Server:
         batcher: Batcher,
         sessions: Admission,
         crew: Crew | None,
+        load: LoadMeter,
     ) -> None:
         self.settings = settings
         self.devices = devices
         self.batcher = batcher
         self.sessions = sessions
         self.crew = crew
+        self.load = load
         bundle = devices.bundle
         self._decoder, self._hop_s = _reading(settings, bundle)
         # A public server does not let an offer make it send STUN into private networks.
@@ -271,6 +276,7 @@ async def serve(settings: Settings, *recognizers: RecognizerCore) -> AsyncIterat
         BundleError, ValueError, OSError: before anything is served; the message says what to do.
     """
     check_aiortc()
+    few_arenas()
     ice_servers(settings.session.ice_servers, settings.session.turn_secret)  # or it can't be used
     if settings.session.loopback_ice:
         gather_loopback()
@@ -289,8 +295,19 @@ async def serve(settings: Settings, *recognizers: RecognizerCore) -> AsyncIterat
             crew = await stack.enter_async_context(Crew(settings.server.workers, order, batcher))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(tasks.create_task(batcher.run(), name="batcher").cancel)
-        sessions = Admission(settings.server, batcher, tasks, crew)
-        server = Server(settings, devices, batcher, sessions, crew)
+        load = LoadMeter(
+            settings.load,
+            batcher=batcher,
+            devices=list(devices),
+            sessions=lambda: iter(sessions),
+            workers=crew or (),
+            most_sessions=settings.server.max_sessions,
+            pace=_pace(settings, devices.bundle),
+        )
+        stack.callback(tasks.create_task(load.run(), name="load").cancel)
+        needs = (batcher, crew) if crew else (batcher,)
+        sessions = Admission(settings.server, tasks, needs=needs, load=load)
+        server = Server(settings, devices, batcher, sessions, crew, load)
         runner = web.AppRunner(
             server.app(), access_log=None, shutdown_timeout=settings.server.grace_s
         )
@@ -306,6 +323,13 @@ def _reading(settings: Settings, bundle: Bundle) -> tuple[DecoderSettings, float
     """How a session reads predictions, and its hop: as the settings say, or else the bundle."""
     decoder = settings.decoder or DecoderSettings(threshold=bundle.threshold)
     return decoder, settings.session.hop_s or bundle.hop_s
+
+
+def _pace(settings: Settings, bundle: Bundle) -> Pace:
+    """The hop of all sessions; two windows overlap by half of one at least."""
+    spec = bundle.encoder
+    longest_s = min(settings.load.longest_hop_s, spec.window_s / 2)
+    return Pace(settings.session.hop_s or bundle.hop_s, longest_s, 1 / spec.fps)
 
 
 def _bind(settings: ServerSettings) -> socket.socket:

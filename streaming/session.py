@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -70,6 +71,7 @@ class Session:
         self._settings = settings
         self._hop_s = hop_s
         self._bundle = bundle
+        self._batcher = batcher
         self._audience = Audience(self._hello, outbox=settings.outbox)
         self._recognition = Recognition(
             id,
@@ -92,6 +94,7 @@ class Session:
             on_frame=self._recognition.ring.push,
             wants=FrameSampler(bundle.encoder.fps).wants,
             short_side=bundle.encoder.short_side,
+            fps=bundle.encoder.fps,
         )
 
     # Its life
@@ -159,7 +162,7 @@ class Session:
     async def _watch(self) -> None:
         """End a session that never came to life, or fell silent; send `stats` now and then."""
         settings = self._settings
-        told_s = time.monotonic()
+        told_s, added_s = time.monotonic(), 0.0
         while True:
             await asyncio.sleep(_WATCH_S)
             now_s = time.monotonic()
@@ -168,9 +171,9 @@ class Session:
                 self.end("no video")
             elif now_s - heard_s > settings.silence_s:
                 self.end("silent")
-            elif now_s - told_s >= settings.heartbeat_s:
+            elif now_s - told_s >= settings.heartbeat_s or added_s != self._batcher.added_hop_s:
                 self._audience.tell(functools.partial(self._stats, now_s - told_s), slot="stats")
-                told_s = now_s
+                told_s, added_s = now_s, self._batcher.added_hop_s
 
     async def add_fragment(self, fragment: Fragment) -> None:
         """Take trickled candidates.
@@ -200,8 +203,15 @@ class Session:
                 "dropped": self.frames_dropped,
                 "windows_replaced": self._recognition.windows_replaced,
                 "key_frames_asked": counts.plis,
+                **self._pace(),
             }
         )
+
+    def _pace(self) -> dict[str, float]:
+        """How far apart windows are now, and how much of that is due to the load: whole ticks."""
+        fps, added_s = self._bundle.encoder.fps, self._batcher.added_hop_s
+        ticks = math.ceil((self._hop_s + added_s) * fps - 1e-6)
+        return {"hop_s": round(ticks / fps, 3), "added_hop_s": round(added_s, 3)}
 
     def tell_stopping(self, grace_s: float) -> None:
         """The server is about to stop: say so, while there is time."""
@@ -273,6 +283,11 @@ class Session:
         self._audience.reply(lambda: protocol.error(code, text), slot=f"error {code}")
 
     # For /metrics
+
+    @property
+    def decoding_s(self) -> float:
+        """Processor time of the decoder's thread so far."""
+        return self._peer.counters.decoding_s
 
     @property
     def frames_dropped(self) -> int:

@@ -21,7 +21,9 @@ class RecognizerSettings:
     model: str = "builtin"  # a bundle's folder, or "builtin"
     device: str = "auto"  # auto, cpu, cuda, cuda:N
     max_batch: int = 16  # windows
-    max_new_frames: int = 4  # looked at for one window by an encoder that goes frame by frame
+    # Looked at for a window by an encoder that goes frame by frame: all that are new at the usual
+    # hop, a smaller part of them the longer it gets (docs/load.md).
+    max_new_frames: int = 2
     token_thrift: float | None = None  # V-JEPA 2: tubelets that changed less (of 255) are left out
     batch_s: float = 30.0  # a batch that takes longer is given up, and the device with it for now
 
@@ -100,10 +102,24 @@ class ServerSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoadSettings:
+    """How full the machine may be. Windows come further apart before anyone is refused."""
+
+    recogniser_share: float = 0.8  # of the devices' time
+    decode_share: float = 0.8  # of what receiving and decoding can have of the cores
+    loop_lag_s: float = 0.1  # the event loop's lateness, as a mean
+    longest_hop_s: float = 0.5  # between the windows of a session, at the worst
+
+    def __post_init__(self) -> None:
+        _positive(self, "recogniser_share", "decode_share", "loop_lag_s", "longest_hop_s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All of it."""
 
     server: ServerSettings = field(default_factory=ServerSettings)
     session: SessionSettings = field(default_factory=SessionSettings)
     recognizer: RecognizerSettings = field(default_factory=RecognizerSettings)
+    load: LoadSettings = field(default_factory=LoadSettings)
     decoder: DecoderSettings | None = None  # None: the threshold that the bundle recommends

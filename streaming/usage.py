@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import threading
+import time
 from dataclasses import dataclass
 
 
@@ -12,6 +13,7 @@ class Usage:
     """At one moment."""
 
     cpu_s: float  # since the process began
+    loop_cpu_s: float  # of it, by the thread that asks: the event loop's
     resident_bytes: float
     threads: int
 
@@ -20,6 +22,7 @@ class Usage:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return cls(
             cpu_s=usage.ru_utime + usage.ru_stime,
+            loop_cpu_s=time.thread_time(),
             resident_bytes=_resident_bytes(),
             threads=threading.active_count(),
         )

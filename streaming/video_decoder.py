@@ -46,6 +46,7 @@ class DecoderCounts:
     decoded: int = 0
     converted: int = 0
     errors: int = 0
+    busy_s: float = 0.0  # processor time of the thread
     dropped: dict[str, int] = field(default_factory=dict)
 
     def drop(self, reason: str, frames: int = 1) -> None:
@@ -138,6 +139,7 @@ class VideoDecoder:
         pending: dict[int, EncodedFrame] = {}  # what went into the decoder, by its place
         place = 0
         while (frame := self._get()) is not None:
+            self.counts.busy_s = time.thread_time()
             if not frame.data or (decoder is None and not frame.key):
                 self.counts.drop("no_key")
                 continue

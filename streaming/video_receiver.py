@@ -18,6 +18,7 @@ from aiortc.rtp import RtpPacket
 
 from models.schema import Frame
 from streaming.datagrams import DatagramQueue
+from streaming.feedback import PacedEstimator
 from streaming.jitter import JitterBuffer, JitterSettings
 from streaming.packets import EncodedFrame, MediaPacket, starts_frame
 from streaming.video_decoder import DecoderSettings, VideoDecoder
@@ -54,6 +55,7 @@ class ReceiveCounters:
     nacks: int = 0
     plis: int = 0
     decoder_errors: int = 0
+    decoding_s: float = 0.0  # processor time of the decoder's thread
     datagrams: int = 0
     max_datagrams: int = 0
     datagrams_dropped: int = 0
@@ -104,6 +106,7 @@ class VideoReceiver(RTCRtpReceiver):
         self._stopped = False
         setattr(self, _mangled("jitter_buffer"), _Gate(self))
         setattr(self, _mangled("nack_generator"), None)
+        setattr(self, _mangled("remote_bitrate_estimator"), PacedEstimator())
 
     def count(self, counters: ReceiveCounters) -> None:
         """Write this moment's numbers into `counters`."""
@@ -117,7 +120,7 @@ class VideoReceiver(RTCRtpReceiver):
         counters.holes, counters.repaired = jitter.holes, jitter.repaired
         counters.nacks, counters.plis = jitter.nacks, jitter.plis
         counters.late_packets, counters.faults = jitter.late, self._faults
-        counters.decoder_errors = decoder.errors
+        counters.decoder_errors, counters.decoding_s = decoder.errors, decoder.busy_s
         counters.buffered_packets = self._jitter.packets
         counters.buffered_bytes = self._jitter.bytes
         counters.queued = self._decoder.queued

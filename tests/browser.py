@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import repeat
@@ -20,9 +20,8 @@ import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from playwright.async_api import Page, async_playwright
 
-from tests.chromium import find
+from streaming.bench.browser import browser_page as browser_page
 
 ROOT = Path(__file__).resolve().parent.parent
 CAMERA_FPS = 30  # Chromium's, whatever the file says
@@ -31,18 +30,6 @@ READY_S = 60.0  # a server's start on a busy machine
 _READY = re.compile(r"livegloss ready at (\S+) ")
 
 Picture = NDArray[np.uint8]  # (H, W, 3) RGB
-
-_FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--allow-loopback-in-peer-connection",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-)
 
 
 def camera_flags(camera: Path) -> tuple[str, ...]:
@@ -59,32 +46,6 @@ NO_CAMERA = (
     "--use-fake-device-for-media-stream=device-count=0",
 )
 CAMERA_DENIED = ("--use-fake-device-for-media-stream", "--deny-permission-prompts")
-
-
-@asynccontextmanager
-async def browser_page(
-    folder: Path,
-    flags: Sequence[str],
-    *,
-    size: tuple[int, int] = (1280, 860),
-    dark: bool = False,
-    scale: float = 1,
-) -> AsyncIterator[Page]:
-    """A page of a new Chromium with an empty profile in `folder`; closed at the end."""
-    async with async_playwright() as playwright:
-        context = await playwright.chromium.launch_persistent_context(
-            folder / "profile",
-            executable_path=find(),
-            headless=True,
-            args=[*_FLAGS, *flags],
-            viewport={"width": size[0], "height": size[1]},
-            color_scheme="dark" if dark else "light",
-            device_scale_factor=scale,
-        )
-        try:
-            yield context.pages[0] if context.pages else await context.new_page()
-        finally:
-            await context.close()
 
 
 def write_camera(path: Path, pictures: Iterable[Picture]) -> Path:

@@ -10,21 +10,7 @@ import shutil
 import subprocess
 import sys
 
-
-def find() -> str | None:
-    """Path of a Chromium on this machine, None when there is none."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        path = shutil.which(name)
-        if path:
-            return path
-    try:
-        from playwright.sync_api import sync_playwright
-
-        with sync_playwright() as playwright:
-            path = playwright.chromium.executable_path
-    except Exception:  # no driver, no browser: whatever the reason, there is none to be had
-        return None
-    return path if os.path.exists(path) else None
+from streaming.bench.browser import find as find
 
 
 def install() -> str | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from offline.edge import web_runtime
 from tests.whole_way import way as way  # a fixture for all
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,3 +27,10 @@ def data_dir() -> Path:
     if not (path / "manifest.csv").is_file():
         pytest.skip(f"no clips at {path}: set LIVEGLOSS_DATA to a copy of the project's data")
     return path
+
+
+@pytest.fixture(scope="session")
+def web() -> None:
+    """onnxruntime-web is here; `make test` installs it."""
+    if (problem := web_runtime.missing()) is not None:
+        pytest.skip(problem)

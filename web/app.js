@@ -58,6 +58,7 @@ const vitals = new Vitals({
   box: at("vitals"),
   latency: at("latency"),
   fps: at("fps"),
+  busy: at("busy"),
   size: at("sent-size"),
   stages: at("stages"),
   left: at("left-out"),
@@ -197,6 +198,9 @@ function onMessage(message) {
       modelCard.mark(message.gloss);
       practice.sign(message);
       teach.sign(message);
+      break;
+    case "stats":
+      vitals.stats(message);
       break;
     case "hint":
       hint.hold(message);

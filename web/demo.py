@@ -23,7 +23,7 @@ from models.decoder import (
     clip_probabilities,
     sign_message,
 )
-from models.recognizer import Recognizer
+from models.fused import open_recognizer
 from models.schema import Prediction
 from offline.reading import signs_of
 from streaming.ice import gather_loopback
@@ -50,7 +50,7 @@ def open_engine(model: str, device: str, loopback_ice: bool) -> Engine:
     if loopback_ice:
         gather_loopback()
     most = RecognizerSettings().max_new_frames
-    return Engine(lambda: Recognizer.open(model, device, max_new_frames=most))
+    return Engine(lambda: open_recognizer(model, device, max_new_frames=most))
 
 
 @st.cache_resource(show_spinner=False, scope="session", on_release=Live.close)

@@ -17,7 +17,7 @@ export class Vitals {
   #stages;
   #roundTripMs = null;
 
-  /** `parts`: the elements status, text, box, latency, fps, size, stages and left. */
+  /** `parts`: the elements status, text, box, latency, fps, busy, size, stages and left. */
   constructor(parts) {
     this.#parts = parts;
     this.#stages = new Stages({ box: parts.box, list: parts.stages, left: parts.left });
@@ -31,6 +31,7 @@ export class Vitals {
       this.#roundTripMs = null;
       this.#parts.latency.textContent = "–";
       this.#parts.fps.textContent = "–";
+      this.#parts.busy.hidden = true;
       this.#stages.clear();
     }
   }
@@ -47,6 +48,12 @@ export class Vitals {
     this.#parts.latency.textContent = `${Math.round(total + back)} ms`;
     this.#parts.latency.dataset.ms = (total + back).toFixed(1);
     this.#stages.show({ ...stages, back }, dropped);
+  }
+
+  /** What the server says of its pace: `hop_s` from answer to answer, `added_hop_s` of it for the load. */
+  stats({ hop_s: hopS, added_hop_s: addedS }) {
+    this.#parts.busy.hidden = !addedS;
+    if (addedS) this.#parts.busy.textContent = `Busy: answers every ${hopS.toFixed(1)} s`;
   }
 
   /** Milliseconds since the newest picture of a prediction was taken: a round trip lies in it. */

@@ -75,7 +75,7 @@ class WorkerProcess:
     def __init__(self, name: str, order: Order, answering: Answering) -> None:
         self.name = name
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.usage = Usage(cpu_s=0.0, resident_bytes=0.0, threads=0)
+        self.usage = Usage(cpu_s=0.0, loop_cpu_s=0.0, resident_bytes=0.0, threads=0)
         self.pid: int | None = None
         self.sessions: dict[str, RemoteSession] = {}
         self._order = order

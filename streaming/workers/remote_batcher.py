@@ -43,6 +43,7 @@ class RemoteBatcher:
     """
 
     def __init__(self, link: Link, pool: SlotPool, slots: FrameSlots) -> None:
+        self.added_hop_s = 0.0  # as told with the last window taken
         self._link = link
         self._pool = pool
         self._slots = slots
@@ -72,6 +73,7 @@ class RemoteBatcher:
 
     def taken(self, note: Note) -> None:
         """The other end has copied the frames out of some slots."""
+        self.added_hop_s = float(note.fields["added_hop_s"])
         self._pool.give(note.fields["slots"])
         self._send_what_fits()
 

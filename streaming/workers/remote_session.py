@@ -38,7 +38,7 @@ class Home(Protocol):
 class RemoteSession:
     """See `Session`; what is asked of it is asked of the worker.
 
-    `numbers` and `buffers` are as the worker last reported them.
+    `numbers`, `buffers` and `decoding_s` are as the worker last reported them.
     """
 
     def __init__(self, *, id: str, address: str, offer: Offer, worker: Home) -> None:
@@ -52,7 +52,7 @@ class RemoteSession:
         self._offer = offer
         self._worker = worker
         self._over = asyncio.Event()
-        self._reported: Mapping[str, Any] = {"numbers": {}, "buffers": {}}
+        self._reported: Mapping[str, Any] = {"numbers": {}, "buffers": {}, "decoding_s": 0.0}
 
     async def run(self) -> None:
         """Serve the peer until something ends it. What a peer or a worker does never raises."""
@@ -122,6 +122,10 @@ class RemoteSession:
 
     def reported(self, report: Mapping[str, Any]) -> None:
         self._reported = report
+
+    @property
+    def decoding_s(self) -> float:
+        return float(self._reported["decoding_s"])
 
     def numbers(self) -> dict[str, int]:
         return dict(self._reported["numbers"])

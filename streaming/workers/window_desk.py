@@ -49,10 +49,11 @@ class WindowDesk:
         self._frames: dict[str, dict[int, Frame]] = {}  # by stream, by number
 
     def window(self, note: Note) -> None:
-        """Take a window in: hand its slots back, and submit it."""
+        """Take a window in: hand its slots back, with the hop of now, and submit it."""
         fields, stream = note.fields, note.fields["stream"]
         new = {one["number"]: self._take(one) for one in fields["new"]}
-        self._link.send("taken", slots=[slot for one in fields["new"] for slot in one["slots"]])
+        slots = [slot for one in fields["new"] for slot in one["slots"]]
+        self._link.send("taken", slots=slots, added_hop_s=self._answering.added_hop_s)
         if stream not in self._streams:
             return  # it has just ended here
         known = self._frames.get(stream, {}) | new

@@ -162,7 +162,11 @@ class Worker:
                 "report",
                 usage=dataclasses.asdict(Usage.now()),
                 sessions={
-                    session.id: {"numbers": session.numbers(), "buffers": session.buffers()}
+                    session.id: {
+                        "numbers": session.numbers(),
+                        "buffers": session.buffers(),
+                        "decoding_s": session.decoding_s,
+                    }
                     for session in self._sessions.values()
                 },
             )

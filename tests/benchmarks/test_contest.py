@@ -49,13 +49,6 @@ def test_a_failure_is_told_beside_the_figures_of_those_who_did_better() -> None:
     assert row == "| 4 | FastRTC handler | none | none | 0.0 | none | none | none | a / b |"
 
 
-def test_a_page_without_a_place_for_the_table_is_an_error(tmp_path: Path) -> None:
-    page = tmp_path / "rivals.md"
-    page.write_text("<!-- standin:20 -->\n")
-    with pytest.raises(ValueError, match="end of standin:20"):
-        table.put(page, "standin:20", ["new"])
-
-
 @pytest.mark.parametrize(
     "flags",
     [

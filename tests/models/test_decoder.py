@@ -72,6 +72,13 @@ def test_signs_that_follow_without_a_rest_are_two() -> None:
     assert finals(play([(2, "book"), (2, "drink"), (1, None)])) == ["book", "drink"]
 
 
+@pytest.mark.parametrize("hop_s", [2 / 15, 4 / 15, 7 / 15])
+def test_a_longer_hop_changes_when_signs_are_told_and_not_which(hop_s: float) -> None:
+    script = [(2.0, None), (2.0, "book"), (2.0, None), (2.0, "drink"), (2.0, "help"), (2.0, None)]
+    assert finals(play(script, hop_s)) == ["book", "drink", "help"]
+    assert play([(2, None), (hop_s, "book"), (2, None)], hop_s) == [], "one window is no proof"
+
+
 def test_an_early_guess_is_revised_under_the_same_id() -> None:
     signs = play([(1, None), (0.6, "book"), (1.2, "drink"), (1, None)])
     assert finals(signs) == ["drink"]
@@ -159,6 +166,42 @@ def test_a_sign_that_windows_show_only_at_rest_is_told_at_once_and_once() -> Non
     assert told[0][0] == told[-1][0]
 
 
+def movement(idle: float, **p: float) -> list[Sign]:
+    """What is told of half a second of such windows, and of the rest that follows."""
+    decoder = SignDecoder(GLOSSES)
+    signs: list[Sign] = []
+    for n in range(5):
+        signs += decoder.update(said(n / 10, idle, resting=False, **p))
+    for n in range(5, 20):
+        signs += decoder.update(said(n / 10, resting=True))
+    return signs + decoder.flush()
+
+
+def test_a_movement_that_no_gloss_led_is_told_as_a_whole_once_it_rests() -> None:
+    (sign,) = movement(0.37, book=0.48, drink=0.15)
+    assert (sign.gloss, sign.final, sign.start_s, sign.end_s) == ("book", True, 0.0, 0.5)
+    assert 0.45 < sign.p < 0.5
+    assert [c.gloss for c in sign.alternatives] == ["drink", "help"]
+
+
+@pytest.mark.parametrize(
+    ("idle", "p"),
+    [(0.8, {"book": 0.2}), (0.1, {"book": 0.32, "drink": 0.3, "help": 0.28})],  # nothing; anything
+)
+def test_a_movement_that_shows_no_one_gloss_is_no_sign(idle: float, p: dict[str, float]) -> None:
+    assert movement(idle, **p) == []
+
+
+def test_what_follows_a_told_sign_is_not_told_as_a_whole_while_windows_show_it() -> None:
+    decoder = SignDecoder(GLOSSES)
+    signs: list[Sign] = []
+    for n in range(8):
+        signs += decoder.update(said(n / 10, 0.1, resting=n == 7, book=0.9))
+    for n in range(8, 12):  # the hands go down
+        signs += decoder.update(said(n / 10, 0.2, resting=n == 11, book=0.42, drink=0.38))
+    assert finals(signs) == ["book"]
+
+
 def test_another_gloss_is_not_held_up_by_the_one_just_told() -> None:
     script = [(1, "book", False), (0.3, "book", True), (0.6, "drink", False), (0.3, "drink", True)]
     assert finals([sign for _, sign in with_hands(script)]) == ["book", "drink"]
@@ -207,7 +250,14 @@ def test_a_clip_is_judged_by_the_windows_in_which_someone_signs() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [{"threshold": 0.0}, {"threshold": 1.1}, {"hold_s": -1}, {"alternatives": -1}]
+    "bad",
+    [
+        {"threshold": 0.0},
+        {"threshold": 1.1},
+        {"whole": 0.0},
+        {"hold_s": -1},
+        {"alternatives": -1},
+    ],
 )
 def test_settings_are_checked(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError):

@@ -8,12 +8,14 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
+from ai_edge_litert.interpreter import Interpreter
 from torch import Tensor, nn
 
 from models.heads import Committee, GlossClassifier, LandmarkClassifier, make_head
 from models.landmarks import layout
 from models.probe import AttentiveProbe
-from offline.export import to_onnx
+from offline.edge.litert import to_litert
+from offline.head_export import to_onnx
 
 _CLASSES = 5
 
@@ -166,7 +168,8 @@ def test_the_probe_learns_which_step_counts() -> None:
 @pytest.mark.parametrize("made", [_landmarks, _attentive])
 def test_onnx_answers_as_torch_does_for_any_batch_and_length(made: Callable[[], nn.Module]) -> None:
     head = Committee([made()], glosses=3, classes=_CLASSES).eval()
-    session = ort.InferenceSession(to_onnx(head, layout.DIM), providers=["CPUExecutionProvider"])
+    content = to_onnx(head, layout.DIM)
+    session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
     for batch, steps in ((1, 32), (3, 7), (2, 1)):
         rows = _rows(batch, steps)
         mask = torch.arange(steps).expand(batch, steps) < max(1, steps - 2)
@@ -176,6 +179,14 @@ def test_onnx_answers_as_torch_does_for_any_batch_and_length(made: Callable[[], 
         got = session.run(names, {"features": rows.numpy(), "mask": mask.numpy()})
         for a, b in zip(got, want, strict=True):
             np.testing.assert_allclose(a, b.numpy(), atol=1e-5)
+    # By LiteRT too: exporting is what takes the time here.
+    rows, mask = _rows(1, 16), torch.arange(16)[None] < 11
+    with torch.inference_mode():
+        want = head(rows, mask)
+    run = Interpreter(model_content=to_litert(content, 16)).get_signature_runner()
+    answer = run(features=rows.numpy(), mask=mask.numpy())
+    for name, wanted in want._asdict().items():
+        np.testing.assert_allclose(answer[name], wanted.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,8 @@ def test_a_graph_that_differs_from_torch_is_refused(quantised: Path, tmp_path: P
         compare(wrong, [clip], want, None, 1)
     other = Candidate(runtime="onnxruntime", precision="float32", file=way.file)
     flipped = [clip, pictures(2)]
-    answers = iter([np.array([0, 1]), np.array([1, 0])])  # a head that says something else
+    says = np.eye(2, dtype=np.float32)
+    answers = iter([says, says[::-1]])  # a head that says something else
     both = np.stack([open_graph(other, 1)(one) for one in flipped])
     with pytest.raises(ValueError, match="the same first answer 0%"):
         compare(other, flipped, both, lambda features: next(answers), 1)

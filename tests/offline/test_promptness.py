@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from models.landmarks.mediapipe import MediapipeError
 from models.recognizer import Recognizer
 from models.schema import Sign
 from offline.ends import SignEnd
-from offline.heard import Heard, figures
+from offline.heard import Heard, false_signs, figures
 from offline.promptness import AFTER_S, BEFORE_S, WAYS, end_of, hear, main, read_manifest
 from offline.reading import read_predictions
 from tests import clips
@@ -60,6 +62,27 @@ def test_clips_are_right_wrong_or_nothing() -> None:
     assert found["final_before_end"] == 1
 
 
+def test_more_signs_of_a_clip_are_the_same_once_more_or_another_one() -> None:
+    found = figures(
+        [
+            heard((1.0, sign(1, "book", final=True)), (2.1, sign(2, "book", final=True))),
+            heard((1.0, sign(1, "book", final=True)), (1.5, sign(2, "drink", final=True))),
+            heard((1.0, sign(1, "help", final=True)), (2.6, sign(2, "book", final=True))),
+            heard((2.1, sign(1, "book", final=True))),
+        ]
+    )
+    assert found["more_than_one"]["share"] == 0.75
+    assert found["more_signs"] == {"again": 1, "other": 2, "other_after_end": 1}
+
+
+def test_false_signs_are_those_of_other_signs_and_of_nobody() -> None:
+    told = heard((2.1, sign(1, "book", final=False)), gloss="")
+    found = false_signs([told, heard(gloss=""), heard(gloss=""), told], 3, 90.0)
+    assert found["outside"] == 4 and found["outside_taken_for_known"]["share"] == 0.5
+    assert found["false_signs_per_min"] == 2.0
+    assert set(false_signs([], 0, 0.0).values()) == {0, None}
+
+
 def test_nothing_told_is_an_error_and_so_is_a_bundle_without_held_out_clips(
     data_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,3 +120,23 @@ def test_the_last_word_on_a_held_out_clip_comes_soon_after_its_end(
     assert len(soon) == len(late) >= 4
     assert np.median(soon) <= 0.6 and max(soon) <= 1.2, soon
     assert np.median(late) - np.median(soon) >= 0.5
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.usefixtures("recognizer")  # skips where the networks can't be had
+def test_the_command_reads_what_the_bundle_did_not_learn_from(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(clips.HELD_OUT, bundle)
+    card = json.loads((bundle / "card.json").read_text())
+    card["data"]["held_out_clips"] = card["data"]["held_out_clips"][1:2]
+    card["data"]["held_out_groups"] = ["idle/pool", "wlasl:89"]  # a clip each that is none of its
+    (bundle / "card.json").write_text(json.dumps(card))
+    report = tmp_path / "report.json"
+    assert main([str(bundle), "--data", str(data_dir), "--report", str(report)]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert 0.5 < found["idle_s"] < 2
+    for way in WAYS:
+        assert found[way]["clips"] == found[way]["outside"] == 1
+    assert [clip["gloss"] for clip in json.loads(report.read_text())["clips"]] == ["apple"]

@@ -17,13 +17,14 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpReceiver, RTCSessi
 from aiortc.rtp import RtpPacket
 
 from models.schema import Frame
-from streaming import barcode, receiver
+from streaming import receiver
+from streaming.bench import barcode
+from streaming.bench.synthetic import SyntheticCamera, lossy
 from streaming.datagrams import DatagramQueue
 from streaming.ice import CandidateRules, gather_loopback
 from streaming.jitter import JitterSettings
 from streaming.receiver import BoundedPeerConnection, check_aiortc
 from streaming.sdp import OfferError, check_offer, parse_trickle
-from streaming.synthetic import SyntheticCamera, lossy
 from streaming.video_decoder import DecoderSettings
 from streaming.video_receiver import ReceiveLimits
 
@@ -91,7 +92,9 @@ async def connected(
     camera = camera or SyntheticCamera(size=(320, 240))
     sender = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     inbox = Inbox(on_frame)
-    server = BoundedPeerConnection(on_frame=inbox, wants=wants, short_side=120, limits=limits)
+    server = BoundedPeerConnection(
+        on_frame=inbox, wants=wants, short_side=120, fps=30, limits=limits
+    )
     loopback = Loopback(camera, sender, server, inbox)
     transceiver = sender.addTransceiver(camera, "sendonly")
     capable = RTCRtpReceiver.getCapabilities("video")
@@ -343,7 +346,7 @@ async def test_a_second_track_or_audio_is_answered_inactive() -> None:
     sender.addTransceiver(SyntheticCamera(size=(320, 240)), "sendonly")
     sender.createDataChannel("results")
     inbox = Inbox()
-    server = BoundedPeerConnection(on_frame=inbox, wants=lambda t: True, short_side=120)
+    server = BoundedPeerConnection(on_frame=inbox, wants=lambda t: True, short_side=120, fps=30)
     try:
         await sender.setLocalDescription(await sender.createOffer())
         offer = check_offer(sender.localDescription.sdp, rules=LOOPBACK)
@@ -363,7 +366,7 @@ async def test_candidates_may_come_after_the_offer() -> None:
     sender = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     sender.addTransceiver(SyntheticCamera(size=(320, 240)), "sendonly")
     inbox = Inbox()
-    server = BoundedPeerConnection(on_frame=inbox, wants=lambda t: True, short_side=120)
+    server = BoundedPeerConnection(on_frame=inbox, wants=lambda t: True, short_side=120, fps=30)
     try:
         await sender.setLocalDescription(await sender.createOffer())
         lines = sender.localDescription.sdp.splitlines()
@@ -436,7 +439,7 @@ async def test_every_gauge_stands_beside_its_bound() -> None:
         decoder=DecoderSettings(max_queued=4),
     )
     server = BoundedPeerConnection(
-        on_frame=lambda frame: None, wants=lambda t: True, short_side=120, limits=limits
+        on_frame=lambda frame: None, wants=lambda t: True, short_side=120, fps=30, limits=limits
     )
     counters = server.counters
     bounds = (

@@ -17,7 +17,13 @@ import pytest
 from models.faults import DeviceLost, RecognitionError, Stuck
 from streaming.server import Server, serve
 from streaming.session import Session
-from streaming.settings import RecognizerSettings, ServerSettings, SessionSettings, Settings
+from streaming.settings import (
+    LoadSettings,
+    RecognizerSettings,
+    ServerSettings,
+    SessionSettings,
+    Settings,
+)
 from streaming.standin import StandIn
 from tests.streaming.caller import Caller, Camera, calling, problem
 from tests.streaming.faulty import Faulty, Hanging
@@ -232,6 +238,7 @@ async def test_offers_that_nobody_follows_up_are_swept(http: aiohttp.ClientSessi
         SETTINGS,
         server=replace(SETTINGS.server, max_sessions=250, max_sessions_per_address=250),
         session=replace(SETTINGS.session, connect_s=2.0),
+        load=LoadSettings(decode_share=1000.0, loop_lag_s=1000.0),  # let everybody in
     )
     async with serve(brief, StandIn()) as server, calling(server.url, http) as caller:
         await caller.wait_for("prediction")

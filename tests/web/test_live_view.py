@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from playwright.async_api import expect
 
+from streaming.server import serve
 from streaming.standin import StandIn
 from tests.browser import camera_flags
-from tests.web.page import LIVE_MS, is_live, served, sign
+from tests.web.page import LIVE_MS, SETTINGS, is_live, opened, served, sign, too_wide
 
 # The mean level of each small picture of the strip, as it stands on the page.
 TILES = """() => {
@@ -70,6 +72,21 @@ async def test_the_delay_opens_into_its_stages(tmp_path: Path, levels_camera: Pa
         await page.keyboard.press("Escape")
         await expect(stages.first).to_be_hidden()
         await expect(vitals.locator("summary")).to_be_focused()
+
+
+async def test_a_busy_server_says_how_often_it_answers(tmp_path: Path, levels_camera: Path) -> None:
+    async with (
+        serve(SETTINGS, StandIn(each_s=0.4)) as server,
+        opened(tmp_path, camera_flags(levels_camera), server.url) as page,
+    ):
+        busy = page.locator("#busy")
+        await page.locator("#toggle").click()
+        await is_live(page)
+        await expect(busy).to_have_text(re.compile(r"answers every 0\.\d s"), timeout=LIVE_MS)
+        await page.set_viewport_size({"width": 320, "height": 640})
+        assert not await too_wide(page)
+        await page.locator("#toggle").click()
+        await expect(busy).to_be_hidden()
 
 
 async def test_a_gloss_that_is_pressed_is_asked_for(tmp_path: Path, levels_camera: Path) -> None:

@@ -46,12 +46,19 @@ def test_a_hand_is_raised_while_it_is_seen_before_the_body() -> None:
         ([(2, 0.3, 3)], False),  # signing
         ([(1, 0.3, 3), (0.6, 0.3, 0.2)], False),  # held, as in the middle of a sign
         ([(1, 0.3, 3), (0.87, 0.3, 0.2)], True),  # resting before the chest, trembling
+        ([(1, 0.3, 3), (0.87, 0.3, 1.2)], True),  # as fast as networks make a held hand tremble
     ],
 )
 def test_rest_is_hands_down_or_still_for_a_while(
     pieces: list[tuple[float, float, float]], rests: bool
 ) -> None:
     assert at_rest(rows_of(*pieces), FPS) is rests
+
+
+def test_a_hand_that_moves_on_slowly_does_not_rest() -> None:
+    rows = rows_of((2, 0.3, 0))
+    rows[:, _WRIST] += np.linspace(0, 0.6, len(rows))
+    assert not at_rest(rows, FPS)
 
 
 def test_where_nobody_is_seen_nothing_moves() -> None:

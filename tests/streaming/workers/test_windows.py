@@ -31,6 +31,7 @@ class Asked:
     """Answers nothing by itself; keeps what it was asked. `stir` is called with each thing."""
 
     def __init__(self, stir: Callable[[], None]) -> None:
+        self.added_hop_s = 0.0
         self.clips: list[Clip] = []
         self.answers: list[asyncio.Future[Prediction]] = []
         self.forgotten: list[str] = []
@@ -139,6 +140,7 @@ def clips(stream: str, *counts: int) -> list[Clip]:
 async def test_a_window_arrives_as_it_was_cut_and_its_answer_comes_back() -> None:
     (clip,) = clips("0.a", 5)
     async with linked() as ends:
+        ends.asked.added_hop_s = 0.2  # the server is busy
         asking = ends.batcher.submit(clip, asyncio.get_running_loop().time() + 0.3)
         await ends.until(lambda: bool(ends.asked.clips))
         (came,) = ends.asked.clips
@@ -153,6 +155,7 @@ async def test_a_window_arrives_as_it_was_cut_and_its_answer_comes_back() -> Non
         back = await asking
         np.testing.assert_array_equal(back.probabilities, said.probabilities)
         assert back.end_s == clip.end_s
+        assert ends.batcher.added_hop_s == 0.2
 
 
 async def test_only_new_frames_cross_and_the_others_stay_the_same_objects() -> None:

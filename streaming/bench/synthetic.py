@@ -1,14 +1,13 @@
 """A camera and a peer without a person: what benchmarks and tests send to the server.
 
-The camera's frames carry their number in their pixels (`streaming.barcode`) and the time at which
-they were made is remembered, so that latency is counted from the picture to the result.
+The camera's frames carry their number in their pixels (`barcode.py`), and the time at which they
+were made is remembered, so that latency is counted from the picture to the result.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import random
 import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -21,7 +20,7 @@ from aiortc.mediastreams import MediaStreamError
 from aiortc.rtp import RtpPacket, is_rtcp
 from numpy.typing import NDArray
 
-from streaming import barcode
+from streaming.bench import barcode
 
 _CLOCK = 90_000  # Hz
 
@@ -51,6 +50,7 @@ class SyntheticCamera(MediaStreamTrack):
         self.fps = fps
         self.size = size
         self.made_s: list[float] = []  # monotonic time of each frame, by its number
+        self.pictures = barcode.NUMBERS  # numbers begin again then
         self._pictures = pictures or drawn_pictures(size)
         self._frames = frames
         self._start_s: float | None = None
@@ -86,12 +86,6 @@ def lossy(peer: RTCPeerConnection, drop: Callable[[RtpPacket], bool]) -> None:
             await send(data)
 
     transport._send_rtp = send_some
-
-
-def random_loss(share: float, seed: int = 0) -> Callable[[RtpPacket], bool]:
-    """Lose packets at random, the same ones for the same seed."""
-    chance = random.Random(seed)
-    return lambda packet: chance.random() < share
 
 
 def clip_pictures(path: str, size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,16 @@ class Child:
 
     @classmethod
     async def start(
-        cls, stack: AsyncExitStack, module: str, task: Mapping[str, Any], *flags: str
+        cls,
+        stack: AsyncExitStack,
+        module: str,
+        task: Mapping[str, Any],
+        *flags: str,
+        prefix: Sequence[str] = (),
     ) -> Child:
-        """Run `python -m module TASK FLAGS...`."""
+        """Run `PREFIX... python -m module TASK FLAGS...`."""
         process = await asyncio.create_subprocess_exec(
+            *prefix,
             sys.executable,
             "-m",
             module,
@@ -39,7 +45,7 @@ class Child:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=_LINE_BYTES,
-            cwd=Path(__file__).parent.parent,
+            cwd=Path(__file__).parent.parent.parent,
         )
         child = cls(process, module)
         stack.push_async_callback(child._end)
@@ -62,6 +68,10 @@ class Child:
                 raise OSError(f"{self._module} ended early, with status {status}")
         message: dict[str, Any] = json.loads(line)
         return message
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self._process.kill()
 
     def hang_up(self) -> None:
         """Tell it that nothing more is wanted; it may still report."""

@@ -20,7 +20,7 @@ from aiortc import MediaStreamTrack
 from aiortc.mediastreams import MediaStreamError
 from numpy.typing import NDArray
 
-from streaming import barcode
+from streaming.bench import barcode
 
 _CLOCK = 90_000  # Hz
 _BITS_PER_PIXEL = 0.11  # 1 Mbit/s at 640x480 and 30 pictures a second, as browsers send
@@ -31,8 +31,8 @@ def record(
 ) -> None:
     """Write the first `frames` of (H, W, 3) RGB `pictures` to an IVF file, as VP8.
 
-    Each has its number drawn over it (`streaming.barcode`). A key frame each second: a recording
-    can't make one when it is asked to.
+    Each has its number drawn over it (`barcode.py`). A key frame each second: a
+    recording can't make one when it is asked to.
     """
     with av.open(str(path), "w", format="ivf") as container:
         stream = container.add_stream("libvpx", rate=fps)
@@ -54,9 +54,10 @@ def record(
 
 
 class RecordedCamera(MediaStreamTrack):
-    """A video track that plays a recording once, at its own rate, and then ends.
+    """A video track that plays a recording over and over, at its own rate.
 
-    Late frames are sent at once and keep their numbers, as a camera's would.
+    Late frames are made at once, as a camera's would be; their numbers begin again with the
+    recording (`pictures` of them), their times don't.
     """
 
     kind = "video"
@@ -66,20 +67,22 @@ class RecordedCamera(MediaStreamTrack):
         self.made_s: list[float] = []  # monotonic time of each frame, by its number
         with av.open(str(path)) as container:
             packets = [packet for packet in container.demux(video=0) if packet.size]
-            self._frames = [(bytes(one), float((one.pts or 0) * one.time_base)) for one in packets]
+        self._frames = [bytes(packet) for packet in packets]
+        last = packets[-1]
+        self._fps = (len(packets) - 1) / float((last.pts or 0) * last.time_base)
+        self.pictures = len(self._frames)
         self._start_s: float | None = None
 
     async def recv(self) -> Any:  # an av.Packet
         number = len(self.made_s)
-        if self.readyState != "live" or number >= len(self._frames):
-            self.stop()
+        if self.readyState != "live":
             raise MediaStreamError
         if self._start_s is None:
             self._start_s = time.monotonic()
-        data, time_s = self._frames[number]
+        time_s = number / self._fps
         await asyncio.sleep(max(0.0, self._start_s + time_s - time.monotonic()))
         self.made_s.append(time.monotonic())
-        packet = av.Packet(data)
+        packet = av.Packet(self._frames[number % self.pictures])
         packet.pts = round(time_s * _CLOCK)
         packet.time_base = Fraction(1, _CLOCK)
         return packet

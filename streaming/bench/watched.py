@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from models.bundle import Bundle
-from models.recognizer import Recognizer
+from models.fused import open_recognizer
 from models.schema import Clip, EncoderSpec, Prediction
-from streaming import barcode
+from streaming.bench import barcode
 from streaming.recognizer import RecognizerCore
 from streaming.settings import RecognizerSettings
 from streaming.standin import StandIn
@@ -52,14 +52,18 @@ class Watched:
 
 
 def open_model(model: str, device: str = "auto") -> RecognizerCore:
-    """`model` is a bundle's folder, "builtin", or "standin:MS": so many milliseconds a batch.
+    """`model` is a bundle's folder, "builtin", or "standin:MS[+EACH]": so many milliseconds a
+    batch, and for each window in it.
 
     Raises:
         BundleError, ValueError, OSError: it can't be had; the message says what to do.
     """
-    kind, _, cost_ms = model.partition(":")
+    kind, _, cost = model.partition(":")
     if kind == "standin":
-        if not cost_ms.isdigit():
-            raise ValueError("write the stand-in as standin:MS, with its milliseconds a batch")
-        return StandIn(int(cost_ms) / 1000)
-    return Recognizer.open(model, device, max_new_frames=RecognizerSettings().max_new_frames)
+        batch_ms, _, each_ms = cost.partition("+")
+        if not batch_ms.isdigit() or not (each_ms or "0").isdigit():
+            raise ValueError(
+                "write the stand-in as standin:MS or standin:MS+EACH: ms a batch, a window"
+            )
+        return StandIn(int(batch_ms) / 1000, each_s=int(each_ms or 0) / 1000)
+    return open_recognizer(model, device, max_new_frames=RecognizerSettings().max_new_frames)

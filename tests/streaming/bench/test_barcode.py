@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from streaming import barcode
+from streaming.bench import barcode
 
 
 @pytest.mark.parametrize("size", [(640, 480), (320, 240), (256, 192), (128, 96), (90, 160)])

@@ -1,13 +1,14 @@
 """The other end of a benchmark: synthetic cameras that call the server from a process of their own.
 
-Started by `streaming.bench` with its task as JSON; reports two lines, when all peers are connected
-and when their time is over, and hangs up when its parent does. Its times are of CLOCK_MONOTONIC,
-which the processes of one machine share.
+Started by `streaming.bench.run` with its task as JSON; reports two lines, when all peers are
+connected and when their time is over, and hangs up when its parent does. Its times are of
+CLOCK_MONOTONIC, which the processes of one machine share.
 """
 
 from __future__ import annotations
 
 import asyncio
+import bisect
 import json
 import sys
 import time
@@ -19,13 +20,17 @@ import aiohttp
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
 from streaming.audience import PREDICTIONS, RESULTS
-from streaming.children import hung_up, say
+from streaming.bench import barcode
+from streaming.bench.children import hung_up, say
+from streaming.bench.link import worsen
+from streaming.bench.recording import RecordedCamera
+from streaming.bench.settings import Network
+from streaming.bench.synthetic import SyntheticCamera, clip_pictures
 from streaming.ice import gather_loopback
-from streaming.recording import RecordedCamera
-from streaming.synthetic import SyntheticCamera, clip_pictures, lossy, random_loss
 
-_CONNECT_S = 30.0  # to the first prediction
-_SETTLE_S = 1.0  # after the last frame, for results under way
+CONNECT_S = 30.0  # to the first prediction
+SETTLE_S = 1.0  # after the last frame, for results under way
+_SEEDS = 8  # of a peer's links
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +43,10 @@ class Task:
     fps: float = 30.0
     size: tuple[int, int] = (640, 480)  # px, (width, height)
     clip: str | None = None  # a video file; None: a drawn picture
-    loss: float = 0.0  # share of the media packets
-    seed: int = 0
     recording: str | None = None  # sent as it is, instead of encoding anything
+    network: Network = field(default_factory=Network)
+    seed: int = 0  # of the first peer
+    loopback: bool = True  # call over 127.0.0.1 and nothing else
 
 
 class Refused(Exception):
@@ -52,10 +58,17 @@ class Heard:
     """What one peer sent and was told."""
 
     session: str = ""
-    made_s: list[float] = field(default_factory=list)  # of each frame, by its number
+    made_s: list[float] = field(default_factory=list)  # of each frame
+    pictures: int = barcode.NUMBERS  # frame n shows the number n modulo this
     results: list[tuple[int, float, dict[str, float]]] = field(default_factory=list)
     # of each prediction: rtp_end (others' servers: the picture), when it came, latency_ms
     error: str | None = None
+
+    def made(self, number: int, came_s: float) -> float | None:
+        """When the newest frame that shows `number` was made, of those before `came_s`."""
+        frames = self.made_s[number :: self.pictures] if number < self.pictures else []
+        before = bisect.bisect_right(frames, came_s)
+        return frames[before - 1] if before else None
 
 
 class Peer:
@@ -67,28 +80,30 @@ class Peer:
     def __init__(self, task: Task, seed: int) -> None:
         self.heard = Heard()
         self._url = task.url
-        self._loss = random_loss(task.loss, seed) if task.loss else None
+        self._network = task.network
+        self._seed = seed
         self._camera = _camera(task)
         self._first = asyncio.Event()
         self._connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self.location = ""  # of the session, once it is answered
         self._open(self._connection)
         self._connection.addTransceiver(self._camera, "sendonly")
 
     async def call(self, http: aiohttp.ClientSession) -> None:
         """Connect, and wait for the first prediction; what fails is kept in `heard.error`."""
         try:
-            async with asyncio.timeout(_CONNECT_S):
+            async with asyncio.timeout(CONNECT_S):
                 await self._connection.setLocalDescription(await self._connection.createOffer())
+                if self._network.bad:
+                    worsen(self._connection, self._network, self._seed)
                 sdp = await self._answer(http, self._connection.localDescription.sdp)
                 answer = RTCSessionDescription(sdp=sdp, type="answer")
                 await self._connection.setRemoteDescription(answer)
-                if self._loss is not None:
-                    lossy(self._connection, self._loss)
                 await self._first.wait()
         except (Refused, aiohttp.ClientError) as error:
             self.heard.error = str(error) or type(error).__name__
         except TimeoutError:
-            self.heard.error = f"no prediction within {_CONNECT_S:g} s"
+            self.heard.error = f"no prediction within {CONNECT_S:g} s"
 
     def told(self, key: int, latency_ms: Mapping[str, float] | None = None) -> None:
         """A prediction has come; `key` says which picture it is of."""
@@ -96,18 +111,21 @@ class Peer:
         self._first.set()
 
     def stop_camera(self) -> None:
-        self.heard.made_s = self._camera.made_s
+        self.heard.made_s, self.heard.pictures = self._camera.made_s, self._camera.pictures
         self._camera.stop()
+
+    def vanish(self) -> None:
+        """Fall silent, as a peer does whose network is gone: not a word gets out any more."""
+        worsen(self._connection, Network(loss=1 - 1e-12), self._seed)
 
     async def hang_up(self) -> None:
         await self._connection.close()
 
     def _open(self, connection: RTCPeerConnection) -> None:
         """Open the data channels that the server talks on."""
-        for channel in (
-            connection.createDataChannel(RESULTS),
-            connection.createDataChannel(PREDICTIONS, ordered=False, maxRetransmits=0),
-        ):
+        self.results = connection.createDataChannel(RESULTS)
+        predictions = connection.createDataChannel(PREDICTIONS, ordered=False, maxRetransmits=0)
+        for channel in (self.results, predictions):
             channel.on("message", self._hear)
 
     async def _answer(self, http: aiohttp.ClientSession, offer: str) -> str:
@@ -117,6 +135,7 @@ class Peer:
             body = await response.text()
         if response.status != 201:
             raise Refused(f"HTTP {response.status}: {body}")
+        self.location = f"{self._url}{response.headers['Location']}"
         return body
 
     def _hear(self, text: str) -> None:
@@ -136,8 +155,9 @@ def _camera(task: Task) -> SyntheticCamera | RecordedCamera:
 
 async def work(task: Task, make: Callable[[Task, int], Peer] = Peer) -> None:
     """Let the peers of a task call, talk for its time, and report."""
-    gather_loopback()
-    peers = [make(task, task.seed + number) for number in range(task.peers)]
+    if task.loopback:
+        gather_loopback()
+    peers = [make(task, _SEEDS * (task.seed + number)) for number in range(task.peers)]
     try:
         async with aiohttp.ClientSession() as http:
             await asyncio.gather(*(peer.call(http) for peer in peers))
@@ -145,7 +165,7 @@ async def work(task: Task, make: Callable[[Task, int], Peer] = Peer) -> None:
             await asyncio.sleep(task.duration_s)
             for peer in peers:
                 peer.stop_camera()
-            await asyncio.sleep(_SETTLE_S)
+            await asyncio.sleep(SETTLE_S)
             say({"heard": [asdict(peer.heard) for peer in peers]})
             await hung_up()
     finally:
@@ -155,7 +175,8 @@ async def work(task: Task, make: Callable[[Task, int], Peer] = Peer) -> None:
 def task_from(argv: list[str]) -> Task:
     """The task that a process of peers was started with."""
     given = json.loads(argv[1])
-    return Task(**{**given, "size": tuple(given["size"])})
+    network = Network(**given["network"])
+    return Task(**{**given, "size": tuple(given["size"]), "network": network})
 
 
 if __name__ == "__main__":

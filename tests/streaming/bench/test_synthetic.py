@@ -9,10 +9,9 @@ import av
 import numpy as np
 import pytest
 from aiortc.mediastreams import MediaStreamError
-from aiortc.rtp import RtpPacket
 
-from streaming import barcode
-from streaming.synthetic import SyntheticCamera, clip_pictures, random_loss
+from streaming.bench import barcode
+from streaming.bench.synthetic import SyntheticCamera, clip_pictures
 
 
 async def test_frames_come_at_their_rate_with_their_number() -> None:
@@ -26,15 +25,6 @@ async def test_frames_come_at_their_rate_with_their_number() -> None:
     assert len(camera.made_s) == 4
     with pytest.raises(MediaStreamError):
         await camera.recv()
-
-
-def test_loss_is_the_same_for_the_same_seed() -> None:
-    packet = RtpPacket()
-    first, again, other = random_loss(0.3, 1), random_loss(0.3, 1), random_loss(0.3, 2)
-    lost = [first(packet) for _ in range(1000)]
-    assert lost == [again(packet) for _ in range(1000)]
-    assert lost != [other(packet) for _ in range(1000)]
-    assert 200 < sum(lost) < 400
 
 
 def test_a_clip_is_sent_over_and_over(data_dir: Path) -> None:

@@ -1,0 +1,133 @@
+"""offline.export --edge and offline.forms: every form of a model against torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models.bundle import BundleError, open_bundle
+from offline import export, forms, head_export
+from offline.checkpoint import load_checkpoint, save_checkpoint
+from offline.examples import read_spec
+from tests.offline.indexes import write_index
+
+
+@pytest.fixture(scope="module")
+def edge(way: Path, web: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with the head for phones and pages, and without an encoder."""
+    out = tmp_path_factory.mktemp("edge") / "bundle"
+    assert export.main(["--model", str(way / "head.pt"), "--out", str(out), "--edge"]) == 0
+    return out
+
+
+def run(model: Path, bundle: Path, index: Path, clips: int) -> int:
+    where = ["--model", str(model), "--bundle", str(bundle), "--index", str(index)]
+    return forms.main([*where, "--clips", str(clips)])
+
+
+def test_a_bundle_for_phones_and_pages(edge: Path, tmp_path: Path) -> None:
+    card = open_bundle(edge).card
+    assert {one["name"]: one["file"] for one in card["metrics"]["forms"]} == {
+        "litert": "head.tflite",
+        "onnxruntime-web": "head.onnx",
+    }
+    assert all(one["difference"] < 1e-4 and one["clips"] for one in card["metrics"]["forms"])
+    copy = shutil.copytree(edge, tmp_path / "copy")
+    (copy / "head.tflite").write_bytes(b"something else")
+    with pytest.raises(BundleError, match=r"head\.tflite: SHA-256 differs"):
+        open_bundle(copy)
+
+
+def test_every_form_says_what_torch_says(
+    way: Path, edge: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(way / "head.pt", edge, way / "embeddings" / "index.csv", 9) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    said = json.loads(last)
+    names = [one["name"] for one in said["forms"]]
+    assert names == ["onnxruntime", "openvino", "litert", "onnxruntime-web"]
+    for one in said["forms"]:
+        assert one["same"] + one["tied"] == one["clips"] == said["clips"] == 9
+    assert len(lines) == len(names)
+
+
+def test_so_do_the_graphs_of_the_encoder(
+    way: Path, web: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(way / "head.pt", way / "bundle", way / "embeddings" / "index.csv", 3) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    graphs = {one["name"]: one for one in said["forms"] if "cosine" in one}
+    assert {"openvino-float32", "onnxruntime-float32"} <= set(graphs)
+    assert all(one["same_five"] == 1 for one in graphs.values())
+
+
+def test_a_head_that_says_something_else(
+    way: Path, edge: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = load_checkpoint(way / "head.pt")
+    head: Any = trained.head.heads[0]
+    with torch.no_grad():
+        head.classify[-1].bias += torch.tensor([0.0, 9.0])
+    other = save_checkpoint(tmp_path / "other.pt", [head], trained.card, trained.background)
+    assert run(other, edge, way / "embeddings" / "index.csv", 10) == 1
+    out, err = capsys.readouterr()
+    assert "the same first five in 5 of 10 clips" in out
+    assert "onnxruntime, openvino, litert, onnxruntime-web differ from torch" in err
+
+
+def test_landmark_clips_are_cut_to_windows_and_padded(tmp_path: Path) -> None:
+    index = write_index(tmp_path)
+    np.save(tmp_path / "0.npy", np.load(tmp_path / "0.npy")[:5])
+    spec = read_spec(index)
+    features, mask = forms.read_windows(index, spec, 28)
+    assert features.shape == (28, 16, spec.dim)
+    assert sorted(set(mask.sum(1).tolist())) == [5, 16]
+    assert (features[~mask] == 0).all()
+    again, _ = forms.read_windows(index, spec, 28)
+    assert (again == features).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (["--clips", "11"], "has 10 clips, 11 are needed"),
+        (["--clips", "0"], "--clips must be at least 1"),
+        (["--bundle", "none"], "no such bundle folder"),
+        (["--model", "none.pt"], "not a trained head"),
+    ],
+)
+def test_what_can_not_be_compared(
+    way: Path, capsys: pytest.CaptureFixture[str], changes: list[str], says: str
+) -> None:
+    given = {
+        "--model": str(way / "head.pt"),
+        "--bundle": str(way / "bundle"),
+        "--index": str(way / "embeddings" / "index.csv"),
+        **dict([changes]),
+    }
+    assert forms.main([word for pair in given.items() for word in pair]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_edge_without_what_it_needs(
+    way: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    to = ["--out", str(tmp_path / "bundle"), "--edge"]
+    assert export.main(["--encoder", "landmarks", *to]) == 2
+    assert "--encoder has none of" in capsys.readouterr().err
+    monkeypatch.setenv("PATH", str(tmp_path))  # no Node.js
+    assert export.main(["--model", str(way / "head.pt"), *to]) == 2
+    assert "run python -m offline.edge.web_runtime" in capsys.readouterr().err
+    monkeypatch.setattr(head_export, "find_spec", lambda name: None)
+    assert export.main(["--model", str(way / "head.pt"), *to]) == 2
+    assert "--edge needs ai_edge_litert" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

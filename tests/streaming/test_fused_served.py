@@ -1,0 +1,65 @@
+"""A bundle of landmarks and V-JEPA 2 behind the server, both encoders the real ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import aiohttp
+import numpy as np
+import pytest
+
+from models.bundle import open_bundle, write_bundle
+from models.card import spec_as_card
+from models.landmarks.encoder import landmark_spec
+from offline.fused_bundle import write_fused
+from offline.predict import main as predict
+from streaming.server import serve
+from streaming.settings import RecognizerSettings, ServerSettings, SessionSettings, Settings
+from tests.models.bundles import small_card
+from tests.models.heads_onnx import mean_head
+from tests.streaming.caller import Camera, calling
+from tests.streaming.test_vjepa2_served import green
+
+
+@pytest.fixture(scope="module")
+def both(way: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The colours that V-JEPA 2 has learnt, beside landmarks that make no difference to them."""
+    root = tmp_path_factory.mktemp("both")
+    colours = open_bundle(way / "bundle")
+    spec = landmark_spec(8, 4.0)
+    card = small_card(
+        encoder=spec_as_card(spec),
+        head={"kind": "gloss", "args": {}, "idle": False},
+        window_s=spec.window_s,
+    )
+    head = mean_head(np.zeros((spec.dim, 2), np.float32))
+    landmarks = write_bundle(
+        root / "landmarks", card=card, glosses=colours.glosses, files={"head.onnx": head}
+    )
+    return write_fused(root / "both", "both", [landmarks, colours], [1.0, 1.0], {}).path
+
+
+async def test_it_is_served_as_any_model(both: Path) -> None:
+    settings = Settings(
+        server=ServerSettings(port=0),
+        session=SessionSettings(loopback_ice=True),
+        recognizer=RecognizerSettings(model=str(both), device="cpu"),
+    )
+    async with serve(settings) as server, aiohttp.ClientSession() as http:
+        async with http.get(f"{server.url}/api/model") as answer:
+            card = await answer.json()
+        async with calling(server.url, http, Camera(green)) as caller:
+            await caller.wait_for("prediction", 4)
+            messages = list(caller.messages)
+    assert [part["encoder"]["kind"] for part in card["fusion"]] == ["landmarks", "vjepa2"]
+    assert messages[0]["model"]["encoder"] == "landmarks+vjepa2"
+    last = [message for message in messages if message["type"] == "prediction"][-1]
+    assert last["top"][0]["gloss"] == "tree"
+    assert sum(last["attention"]) == pytest.approx(1, abs=0.02)
+
+
+def test_it_reads_files_too(both: Path, way: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [str(way / "videos" / f"{n}.mp4") for n in (8, 9)]
+    assert predict(["--model", str(both), "--device", "cpu", *files]) == 0
+    said = [line.split()[1] for line in capsys.readouterr().out.splitlines() if "  top " in line]
+    assert said == ["tree", "floor"]
