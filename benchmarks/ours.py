@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from benchmarks.host import Hosting, Served, main
 from streaming.bench.watched import Watched, open_model
-from streaming.server import serve
+from streaming.service import serve
 from streaming.settings import ServerSettings, SessionSettings, Settings
 
 

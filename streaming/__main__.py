@@ -19,7 +19,7 @@ from models.decoder import DecoderSettings
 from streaming.flags import HelpFormatter
 from streaming.invitation import invitation
 from streaming.logs import FORMATS, log_to_stderr
-from streaming.server import serve
+from streaming.service import serve
 from streaming.settings import (
     LoadSettings,
     RecognizerSettings,

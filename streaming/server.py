@@ -1,9 +1,4 @@
-"""The HTTP side: signalling, admission, events, health, metrics, the page.
-
-`serve()` owns everything that lives as long as the server: the recogniser's threads, the batcher's
-task, and one TaskGroup in which every session runs. Leaving it drains: sessions are told, get their
-grace period, and are closed.
-"""
+"""The HTTP side: signalling, admission, events, health, metrics, the page."""
 
 from __future__ import annotations
 
@@ -11,37 +6,27 @@ import asyncio
 import hmac
 import logging
 import secrets
-import socket
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from aiohttp import web
 
 import web as page
-from models.bundle import Bundle
 from models.decoder import DecoderSettings
 from streaming.admission import Admission
 from streaming.audience import TooManyListeners
 from streaming.batcher import Batcher
-from streaming.devices import Devices, makes_of
-from streaming.heap import few_arenas
-from streaming.ice import CandidateRules, gather_loopback, ice_servers
+from streaming.devices import Devices
+from streaming.ice import CandidateRules, ice_servers
 from streaming.load import LoadMeter
 from streaming.metrics import render
-from streaming.pace import Pace
 from streaming.problems import GONE, Problem, problems
 from streaming.protocol import encode
-from streaming.receiver import check_aiortc
-from streaming.recognizer import RecognizerCore
 from streaming.sdp import Offer, OfferError, OfferLimits, check_offer, parse_trickle
 from streaming.session import Session
-from streaming.settings import ServerSettings, Settings
+from streaming.settings import Settings
 from streaming.signs import SignStore
 from streaming.teaching import Teaching
-from streaming.tls import ssl_context
 from streaming.workers.crew import Crew
-from streaming.workers.process import order_for
 from streaming.workers.remote_session import AnySession
 
 _log = logging.getLogger(__name__)
@@ -59,16 +44,19 @@ _HEADERS = {
 
 
 class Server:
-    """Routes and admission over a warm recogniser. Made by `serve()`."""
+    """Routes over a warm recogniser. Made by `streaming.service.serve`."""
 
     def __init__(
         self,
         settings: Settings,
+        *,
         devices: Devices,
         batcher: Batcher,
         sessions: Admission,
         crew: Crew | None,
         load: LoadMeter,
+        decoder: DecoderSettings,
+        hop_s: float,
     ) -> None:
         self.settings = settings
         self.devices = devices
@@ -77,7 +65,8 @@ class Server:
         self.crew = crew
         self.load = load
         bundle = devices.bundle
-        self._decoder, self._hop_s = _reading(settings, bundle)
+        self._decoder = decoder
+        self._hop_s = hop_s
         # A public server does not let an offer make it send STUN into private networks.
         self._rules = CandidateRules(
             private=settings.session.private_ice, loopback=settings.session.loopback_ice
@@ -264,94 +253,3 @@ class Server:
     async def _secure(self, request: web.Request, response: web.StreamResponse) -> None:
         for name, value in _HEADERS.items():
             response.headers.setdefault(name, value)
-
-
-@asynccontextmanager
-async def serve(settings: Settings, *recognizers: RecognizerCore) -> AsyncIterator[Server]:
-    """Listen and serve until the block is left; then drain and leave nothing behind.
-
-    `recognizers`, one a device, replace the bundle that the settings name (benchmarks, tests).
-
-    Raises:
-        BundleError, ValueError, OSError: before anything is served; the message says what to do.
-    """
-    check_aiortc()
-    few_arenas()
-    ice_servers(settings.session.ice_servers, settings.session.turn_secret)  # or it can't be used
-    if settings.session.loopback_ice:
-        gather_loopback()
-    tls = ssl_context(settings.server)
-
-    async with AsyncExitStack() as stack:
-        # The port first: a taken one is told at once, not after the model was loaded.
-        listener = stack.enter_context(_bind(settings.server))
-        makes = [lambda one=one: one for one in recognizers] or await makes_of(settings.recognizer)
-        devices = await stack.enter_async_context(Devices(makes, settings.recognizer))
-        batcher = Batcher(list(devices), max_batch=settings.recognizer.max_batch)
-        crew: Crew | None = None
-        if settings.server.workers:
-            decoder, hop_s = _reading(settings, devices.bundle)
-            order = order_for(devices.bundle, settings, decoder, hop_s)
-            crew = await stack.enter_async_context(Crew(settings.server.workers, order, batcher))
-        tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        stack.callback(tasks.create_task(batcher.run(), name="batcher").cancel)
-        load = LoadMeter(
-            settings.load,
-            batcher=batcher,
-            devices=list(devices),
-            sessions=lambda: iter(sessions),
-            workers=crew or (),
-            most_sessions=settings.server.max_sessions,
-            pace=_pace(settings, devices.bundle),
-        )
-        stack.callback(tasks.create_task(load.run(), name="load").cancel)
-        needs = (batcher, crew) if crew else (batcher,)
-        sessions = Admission(settings.server, tasks, needs=needs, load=load)
-        server = Server(settings, devices, batcher, sessions, crew, load)
-        runner = web.AppRunner(
-            server.app(), access_log=None, shutdown_timeout=settings.server.grace_s
-        )
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        await web.SockSite(runner, listener, ssl_context=tls).start()
-        server.url = _url(listener, settings)
-        stack.push_async_callback(server.sessions.drain)
-        yield server
-
-
-def _reading(settings: Settings, bundle: Bundle) -> tuple[DecoderSettings, float]:
-    """How a session reads predictions, and its hop: as the settings say, or else the bundle."""
-    decoder = settings.decoder or DecoderSettings(threshold=bundle.threshold)
-    return decoder, settings.session.hop_s or bundle.hop_s
-
-
-def _pace(settings: Settings, bundle: Bundle) -> Pace:
-    """The hop of all sessions; two windows overlap by half of one at least."""
-    spec = bundle.encoder
-    longest_s = min(settings.load.longest_hop_s, spec.window_s / 2)
-    return Pace(settings.session.hop_s or bundle.hop_s, longest_s, 1 / spec.fps)
-
-
-def _bind(settings: ServerSettings) -> socket.socket:
-    """A socket that listens where the settings say.
-
-    Raises:
-        OSError: the port is taken, or the host is not this machine's.
-    """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=128)
-    except OSError as error:
-        where = f"{settings.host} port {settings.port}"
-        raise OSError(error.errno, f"can't listen on {where}: {error.strerror or error}") from error
-
-
-def _url(listener: socket.socket, settings: Settings) -> str:
-    """The address that a person on this machine, or in this room, can open."""
-    host, port = listener.getsockname()[:2]
-    if host in ("0.0.0.0", "::"):
-        host = socket.gethostname()
-    elif ":" in host:
-        host = f"[{host}]"
-    secure = settings.server.tls_cert or settings.server.tls_self_signed
-    return f"{'https' if secure else 'http'}://{host}:{port}"

@@ -53,7 +53,7 @@ def test_the_server_takes_files_from_web_and_no_code() -> None:
 
 def test_the_live_path_on_a_cpu_needs_neither_torch_nor_transformers() -> None:
     code = (
-        "import sys, streaming.server, models.classifier, models.recognizer; "
+        "import sys, streaming.service, models.classifier, models.recognizer; "
         "import models.landmarks.encoder, models.vjepa2.encoder; "
         "print(sorted({'torch', 'transformers'} & set(sys.modules)))"
     )

@@ -26,7 +26,8 @@ from streaming.bench.report import Run, sum_up
 from streaming.bench.settings import BenchSettings, Network
 from streaming.bench.synthetic import clip_pictures, drawn_pictures
 from streaming.bench.watched import Watched, open_model
-from streaming.server import Server, serve
+from streaming.server import Server
+from streaming.service import serve
 from streaming.settings import RecognizerSettings, ServerSettings, SessionSettings, Settings
 
 _PEERS_A_PROCESS = {"recorded": 10, "live": 4, "chromium": 64}

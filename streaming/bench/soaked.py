@@ -18,7 +18,8 @@ from streaming.bench.leaks import Vitals
 from streaming.bench.watched import open_model
 from streaming.heap import give_back
 from streaming.receiver import BoundedPeerConnection
-from streaming.server import Server, serve
+from streaming.server import Server
+from streaming.service import serve
 from streaming.session import Session
 from streaming.settings import ServerSettings, SessionSettings, Settings
 from streaming.video_decoder import VideoDecoder

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from streaming.server import Server, serve
+from streaming.server import Server
+from streaming.service import serve
 from streaming.standin import StandIn
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from streaming.addresses import own_addresses
 from streaming.invitation import drawn, invitation, room_url
-from streaming.server import serve
+from streaming.service import serve
 from streaming.settings import ServerSettings, Settings
 from streaming.standin import StandIn
 from tests.conftest import ROOT

@@ -14,7 +14,7 @@ from models.recognizer import Recognizer
 from models.schema import Frame, Prediction
 from offline.reading import held
 from offline.videos import read_video
-from streaming.server import serve
+from streaming.service import serve
 from streaming.settings import RecognizerSettings, ServerSettings, SessionSettings, Settings
 from tests import clips
 from tests.streaming.caller import Camera, calling

@@ -17,7 +17,7 @@ from streaming.answering import Replaced
 from streaming.batcher import Batcher
 from streaming.load import LoadMeter, decode_share
 from streaming.pace import Pace
-from streaming.server import serve
+from streaming.service import serve
 from streaming.settings import LoadSettings, ServerSettings, SessionSettings, Settings
 from streaming.standin import StandIn
 from tests.streaming.caller import Caller, Camera, calling, problem

@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from streaming.server import serve
+from streaming.service import serve
 from streaming.settings import ServerSettings, SessionSettings, Settings
 from streaming.standin import StandIn
 from tests.conftest import ROOT

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from models.faults import DeviceLost, RecognitionError, Stuck
-from streaming.server import Server, serve
+from streaming.server import Server
+from streaming.service import serve
 from streaming.session import Session
 from streaming.settings import (
     LoadSettings,

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 
 from models.schema import Frame
-from streaming.server import serve
+from streaming.service import serve
 from streaming.settings import ServerSettings, SessionSettings, Settings
 from streaming.standin import StandIn
 from tests.streaming.caller import calling

@@ -14,7 +14,8 @@ import pytest
 
 from models.lexicon import MAX_SIGNS
 from offline import export, predict
-from streaming.server import Server, serve
+from streaming.server import Server
+from streaming.service import serve
 from streaming.settings import RecognizerSettings, ServerSettings, SessionSettings, Settings
 from streaming.standin import StandIn
 from streaming.takes import pack

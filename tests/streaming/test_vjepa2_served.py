@@ -9,7 +9,7 @@ import aiohttp
 import numpy as np
 import pytest
 
-from streaming.server import serve
+from streaming.service import serve
 from streaming.settings import RecognizerSettings, ServerSettings, SessionSettings, Settings
 from streaming.standin import StandIn
 from tests.streaming.caller import Camera, calling

@@ -7,7 +7,7 @@ import signal
 import sys
 
 from streaming.__main__ import settings_from
-from streaming.server import serve
+from streaming.service import serve
 from streaming.standin import StandIn
 
 

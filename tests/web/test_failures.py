@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from playwright.async_api import Page, Route, expect
 
-from streaming.server import serve
+from streaming.service import serve
 from streaming.standin import StandIn
 from tests.browser import browser_page, camera_flags
 from tests.streaming.caller import calling

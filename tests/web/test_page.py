@@ -13,7 +13,8 @@ import pytest
 from playwright.async_api import expect
 
 from models.schema import Frame
-from streaming.server import Server, serve
+from streaming.server import Server
+from streaming.service import serve
 from streaming.standin import StandIn
 from tests.browser import (
     CAMERA_DENIED,

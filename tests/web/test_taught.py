@@ -13,7 +13,7 @@ from playwright.async_api import Page, Route, expect
 
 from models.lexicon import MAX_SIGNS
 from models.schema import Frame
-from streaming.server import serve
+from streaming.service import serve
 from streaming.settings import Settings
 from streaming.signs import SignStore
 from streaming.standin import StandIn

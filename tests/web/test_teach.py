@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from playwright.async_api import expect
 
-from streaming.server import serve
+from streaming.service import serve
 from streaming.standin import embedding
 from streaming.takes import pack
 from tests.browser import camera_flags

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from playwright.async_api import expect
 
-from streaming.server import serve
+from streaming.service import serve
 from streaming.standin import StandIn
 from tests.browser import camera_flags
 from tests.web.page import LIVE_MS, SETTINGS, is_live, opened, sign

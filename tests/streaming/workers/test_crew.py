@@ -16,7 +16,8 @@ import numpy as np
 import psutil
 import pytest
 
-from streaming.server import Server, serve
+from streaming.server import Server
+from streaming.service import serve
 from streaming.settings import ServerSettings, SessionSettings, Settings
 from streaming.standin import StandIn, embedding
 from streaming.takes import pack
