@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models.heads import Committee, Head, make_head
-from offline.store import write_file
+from offline.encoding.store import write_file
 
 
 class CheckpointError(ValueError):
@@ -37,7 +37,7 @@ def save_checkpoint(
 ) -> Path:
     """Write `path` (`….pt`) and the card beside it (`….json`). Several heads answer together.
 
-    `background` (M, E): see `offline.takes`.
+    `background` (M, E): see `offline.teaching.takes`.
     """
     file = Path(path)
     states = [{k: v.detach().cpu().clone() for k, v in head.state_dict().items()} for head in heads]
@@ -63,7 +63,7 @@ class Checkpoint:
 
     head: Committee  # all heads as one, in evaluation mode
     card: dict[str, Any]
-    background: NDArray[np.float32]  # (M, E), see `offline.takes`
+    background: NDArray[np.float32]  # (M, E), see `offline.teaching.takes`
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:

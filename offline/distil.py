@@ -32,14 +32,14 @@ from models.vjepa2.preprocess import crop_pictures, resized_short_side
 from models.vjepa2.state_dicts import restored
 from models.vjepa2.torch_engine import torch_device
 from models.vjepa2.video_transformer import Shape, VideoTransformer
-from offline.copies import read_recordings
-from offline.crossval import fold_of_groups, split_fold
-from offline.embedder import identity, ticks
+from offline.distillation.student import Lesson, Student, TeachSettings, learnt, teach
+from offline.distillation.teacher import check_teacher, mirrored_targets, tick_targets
+from offline.encoding.embedder import identity, ticks
+from offline.encoding.store import read_index
+from offline.evaluation.crossval import fold_of_groups, split_fold
+from offline.evaluation.report import write_report
 from offline.examples import ORIGINAL, Example, common_glosses, read_spec
-from offline.report import write_report
-from offline.store import read_index
-from offline.student import Lesson, Student, TeachSettings, learnt, teach
-from offline.teacher import check_teacher, mirrored_targets, tick_targets
+from offline.splitting.copies import read_recordings
 from offline.videos import VideoError
 
 CARD = "distilled.json"

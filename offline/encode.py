@@ -24,16 +24,16 @@ from pathlib import Path
 from tqdm import tqdm
 
 from models.faults import DeviceLost, OutOfMemory
-from offline import pipeline, workers
-from offline.backlog import backlog, check_disk
-from offline.cluster import Cluster
-from offline.embedder import identity, row_a_frame
-from offline.journal import alone, read_journal, settle
+from offline.encoding import pipeline, workers
+from offline.encoding.backlog import backlog, check_disk
+from offline.encoding.cluster import Cluster
+from offline.encoding.embedder import identity, row_a_frame
+from offline.encoding.journal import alone, read_journal, settle
+from offline.encoding.opening import Opening, opening
+from offline.encoding.store import StoreError, write_file
+from offline.encoding.task import Outcome, Task
+from offline.encoding.variants import VARIANTS
 from offline.labels import LabelError, Labelled, chosen, read_labels, read_negatives
-from offline.opening import Opening, opening
-from offline.store import StoreError, write_file
-from offline.task import Outcome, Task
-from offline.variants import VARIANTS
 
 REPORT = "encode_report.json"
 

@@ -23,11 +23,11 @@ from pathlib import Path
 import av
 
 from models.schema import Encoder
-from offline import pipeline
-from offline.embedder import Looked, look
+from offline.encoding import pipeline
+from offline.encoding.embedder import Looked, look
+from offline.encoding.opening import opening
+from offline.encoding.task import Task
 from offline.labels import SUFFIXES, Labelled
-from offline.opening import opening
-from offline.task import Task
 from offline.videos import VideoError, told_times
 
 _DECODED = 120  # clips that are decoded to time that alone

@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 
 from models.schema import EncoderSpec
-from offline.answers import Answered
-from offline.comparison import compare
-from offline.crossval import (
+from offline.evaluation.answers import Answered
+from offline.evaluation.comparison import compare
+from offline.evaluation.crossval import (
     Plan,
     Validated,
     calibrate,
@@ -37,15 +37,15 @@ from offline.crossval import (
     rejection,
     to_score,
 )
-from offline.examination import examine, plan_outcomes
+from offline.evaluation.examination import examine, plan_outcomes
+from offline.evaluation.figures import MEANINGS, details, figures
+from offline.evaluation.outcomes import Outcomes, clip_rows, read_outcomes
+from offline.evaluation.page import comparison_page, evaluation_page
+from offline.evaluation.report import refuse_place, write_report, write_text
+from offline.evaluation.vocabularies import curve, vocabularies
 from offline.examples import scored
-from offline.figures import MEANINGS, details, figures
-from offline.leaks import row_name
 from offline.options import add_training_options, plan_from
-from offline.outcomes import Outcomes, clip_rows, read_outcomes
-from offline.page import comparison_page, evaluation_page
-from offline.report import refuse_place, write_report, write_text
-from offline.vocabularies import curve, vocabularies
+from offline.splitting.leaks import row_name
 
 _THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
 

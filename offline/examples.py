@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from models.card import spec_from
 from models.schema import EncoderSpec
 from offline.labels import EXTRA, IDLE
-from offline.rows import StoredRows
+from offline.training.rows import StoredRows
 
 ORIGINAL = "original"
 ALONE = "video:"  # how the group of a video begins whose signer is not known
@@ -43,7 +43,7 @@ class Example:
     variant: str
     stored: NDArray[np.floating] | StoredRows  # (T, D)
     path: Path | None = None  # of the video, as `offline.encode` saw it
-    signer: str = ""  # as labelled; `offline.copies` joins signers to groups
+    signer: str = ""  # as labelled; `offline.splitting.copies` joins signers to groups
     copy_of: str = ""  # the first of the video ids that show its recording; nothing: one does
 
     @property

@@ -40,9 +40,9 @@ from models.classifier import Classifier
 from models.encoders import encoder_spec
 from models.recognizer import Recognizer
 from offline.checkpoint import load_checkpoint
-from offline.encoder_export import PARTS, EncoderParts, export_encoder
-from offline.head_export import check_edge, edge_forms, parity, to_onnx
-from offline.head_forms import LITERT
+from offline.exporting.encoder_export import PARTS, EncoderParts, export_encoder
+from offline.exporting.head_export import check_edge, edge_forms, parity, to_onnx
+from offline.exporting.head_forms import LITERT
 
 _ONLY_HERE = ("glosses", "classes", "files", "format")  # what the bundle keeps elsewhere
 

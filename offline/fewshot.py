@@ -18,10 +18,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from offline.crossing import cross
-from offline.episodes import EpisodeSettings, score
+from offline.evaluation.report import write_report
 from offline.options import add_training_options, plan_from
-from offline.report import write_report
+from offline.teaching.crossing import cross
+from offline.teaching.episodes import EpisodeSettings, score
 
 
 def main(argv: Sequence[str] | None = None) -> int:

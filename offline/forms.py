@@ -29,13 +29,13 @@ from numpy.typing import NDArray
 from models.bundle import Bundle, open_bundle
 from models.schema import EncoderSpec
 from models.vjepa2.graph import INT8
-from offline.agreement import Agreement
-from offline.answers import by_windows, middle_rows
 from offline.checkpoint import Checkpoint, load_checkpoint
-from offline.encoder_export import answers_by_torch, compare_graphs, torch_encoder
+from offline.evaluation.answers import by_windows, middle_rows
 from offline.examples import read_examples, read_spec, scored
-from offline.head_forms import FORMS, HeadAgreement, compare_head
-from offline.real_clips import read_clips
+from offline.exporting.agreement import Agreement
+from offline.exporting.encoder_export import answers_by_torch, compare_graphs, torch_encoder
+from offline.exporting.head_forms import FORMS, HeadAgreement, compare_head
+from offline.exporting.real_clips import read_clips
 
 
 def main(argv: Sequence[str] | None = None) -> int:

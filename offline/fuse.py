@@ -30,12 +30,12 @@ from models.bundle import Bundle, open_bundle
 from models.classifier import Classifier, softmax
 from models.fusion import fuse, log_probabilities
 from models.schema import Embedding
-from offline.answers import middle_rows
+from offline.evaluation.answers import middle_rows
+from offline.evaluation.scores import ranks, share_within
 from offline.examples import ORIGINAL, Example, read_examples
-from offline.fused_bundle import write_fused
+from offline.exporting.fused_bundle import write_fused
 from offline.labels import EXTRA, IDLE
-from offline.scores import ranks, share_within
-from offline.splits import grouped_folds
+from offline.splitting.splits import grouped_folds
 
 _FOLDS = 5
 _MOST = 100.0  # a weight; the card allows no more

@@ -13,7 +13,7 @@ import numpy as np
 
 from models.schema import Sign
 from offline.ends import SignEnd
-from offline.scores import mean_of, quantile_of
+from offline.evaluation.scores import mean_of, quantile_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

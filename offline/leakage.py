@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from offline.answers import clip_answer, clip_logits
-from offline.crossval import Plan, fold_of_groups, in_workers, train_head
+from offline.evaluation.answers import clip_answer, clip_logits
+from offline.evaluation.crossval import Plan, fold_of_groups, in_workers, train_head
+from offline.evaluation.scores import ranks, share_within
 from offline.examples import ORIGINAL, Example, scored
 from offline.labels import EXTRA, IDLE
 from offline.options import add_training_options, plan_from
-from offline.scores import ranks, share_within
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from models.heads import HEADS
-from offline.copies import read_recordings
-from offline.crossval import Plan
+from offline.evaluation.crossval import Plan
 from offline.examples import Example, common_glosses, read_spec
-from offline.recipe import TrainSettings
+from offline.splitting.copies import read_recordings
+from offline.training.recipe import TrainSettings
 
 _USUAL = TrainSettings()
 _SHARES = {  # settings from 0 to 1

@@ -26,12 +26,12 @@ from models.bundle import open_bundle
 from models.decoder import DecoderSettings, clip_probabilities
 from models.recognizer import Recognizer
 from models.schema import Prediction
-from offline.crossval import in_workers
 from offline.ends import SignEnd, read_end
+from offline.evaluation.crossval import in_workers
+from offline.evaluation.report import write_report
 from offline.heard import Heard, false_signs, figures, quantiles, row
 from offline.labels import EXTRA, Labelled, read_labels, read_negatives
 from offline.reading import read_predictions, told
-from offline.report import write_report
 
 BEFORE_S, AFTER_S = 1.0, 3.0  # the first and the last picture are held so long
 _AFTER_OUTSIDE_S = 1.0  # the last one of other signs: by then what is told of them is told

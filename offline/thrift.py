@@ -35,13 +35,13 @@ from models.vjepa2.thrift import check_level, kept_tubelets
 from models.vjepa2.thrifty_encoder import ThriftyEncoder
 from models.vjepa2.torch_engine import torch_device
 from models.vjepa2.weights import load_weights
-from offline.answers import clip_logits
 from offline.checkpoint import Checkpoint, load_checkpoint
-from offline.copies import read_recordings
-from offline.embedder import middle_window
+from offline.encoding.embedder import middle_window
+from offline.encoding.store import read_index
+from offline.evaluation.answers import clip_logits
+from offline.evaluation.scores import mean_of
 from offline.examples import Example, scored
-from offline.scores import mean_of
-from offline.store import read_index
+from offline.splitting.copies import read_recordings
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

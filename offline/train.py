@@ -25,19 +25,19 @@ import torch
 
 from models.card import spec_as_card
 from models.heads import Committee
-from offline.answers import Answered, clip_logits
 from offline.checkpoint import save_checkpoint
-from offline.crossval import calibrate, fold_of_groups, split_fold, to_score
+from offline.evaluation.answers import Answered, clip_logits
+from offline.evaluation.crossval import calibrate, fold_of_groups, split_fold, to_score
+from offline.evaluation.figures import figures
+from offline.evaluation.outcomes import outcomes_of
 from offline.examples import Example, vocabulary
-from offline.figures import figures
 from offline.labels import IDLE
-from offline.leaks import refuse_leaks
 from offline.options import add_training_options, named_groups, plan_from
-from offline.outcomes import outcomes_of
 from offline.plots import draw_confusion, draw_loss
 from offline.progress import Progress
-from offline.selection import learn
-from offline.takes import background
+from offline.splitting.leaks import refuse_leaks
+from offline.teaching.takes import background
+from offline.training.selection import learn
 
 _FOLDS = 5
 

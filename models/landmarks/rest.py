@@ -1,7 +1,7 @@
 """Whether the hands rest: landmark rows of a window -> one answer for its end.
 
 Behind `Embedding.resting`, by which the decoder knows that a sign is over before the window has
-lost it. `offline.augment` finds signs in clips by `raised`. Only numpy is imported here.
+lost it. `offline.training.augment` finds signs in clips by `raised`. Only numpy is imported here.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from models.heads import Committee, GlossClassifier, LandmarkClassifier, make_he
 from models.landmarks import layout
 from models.probe import AttentiveProbe
 from offline.edge.litert import to_litert
-from offline.head_export import to_onnx
+from offline.exporting.head_export import to_onnx
 
 _CLASSES = 5
 

@@ -12,8 +12,8 @@ from models.vjepa2.encoder import VJEPA2Encoder
 from models.vjepa2.weights import vjepa2_spec
 from models.window import windows
 from offline.encode import main
-from offline.journal import alone
-from offline.standin import StandInEncoder
+from offline.encoding.journal import alone
+from offline.encoding.standin import StandInEncoder
 from offline.videos import read_video
 from tests.models.tiny_vjepa2 import make_checkpoint
 from tests.offline.clips import write_clip

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from offline.encode import main
-from offline.journal import read_journal
-from offline.store import npy_name, read_index
-from tests.offline.encoding import VARIANTS, arguments, lines, made, make_videos, start
+from offline.encoding.journal import read_journal
+from offline.encoding.store import npy_name, read_index
+from tests.offline.encoded import VARIANTS, arguments, lines, made, make_videos, start
 
 CLIPS, KILLS = 40, 10
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from offline import evaluate, train
-from offline.fingerprints import write_fingerprints
+from offline.splitting.fingerprints import write_fingerprints
 from tests.offline.indexes import write_index
 
 _LANDMARKS = (

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from models.bundle import BundleError, open_bundle
-from offline import export, forms, head_export
+from offline import export, forms
 from offline.checkpoint import load_checkpoint, save_checkpoint
 from offline.examples import read_spec
+from offline.exporting import head_export
 from tests.offline.indexes import write_index
 
 

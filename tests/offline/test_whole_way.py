@@ -18,7 +18,7 @@ from models.schema import Embedding
 from models.window import windows
 from offline import export, predict
 from offline.checkpoint import load_checkpoint
-from offline.head_export import parity, to_onnx
+from offline.exporting.head_export import parity, to_onnx
 from offline.videos import read_video
 from tests.whole_way import coloured
 

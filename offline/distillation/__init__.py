@@ -1,0 +1,1 @@
+"""A small encoder, taught by another: what distil.py is made of."""

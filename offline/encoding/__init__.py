@@ -1,0 +1,1 @@
+"""Videos -> rows of numbers on disk: what encode.py is made of."""

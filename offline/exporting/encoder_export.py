@@ -1,0 +1,203 @@
+"""A V-JEPA 2 encoder -> its files in a bundle: the checkpoint, and graphs that run without torch.
+
+checkpoint -> float32.onnx, int8.onnx -> each held against torch on real clips -> [export]
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from models.bundle import ENCODER, IN_BUNDLE
+from models.schema import EncoderSpec
+from models.vjepa2.graph import FLOAT32, INT8, WAYS, Candidate, has_bfloat16, runtimes, spare_cores
+from models.vjepa2.graph_export import write_encoder, write_int8
+from models.vjepa2.picture_encoder import PictureEncoder
+from models.vjepa2.weights import load_weights
+from offline.exporting.agreement import Agreement, Logits, compare
+from offline.exporting.real_clips import read_clips
+
+PARTS = ("both", "graph", "weights")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderParts:
+    """What of an encoder a bundle shall hold."""
+
+    parts: str = "both"  # one of PARTS: a GPU takes the weights, a CPU the graph
+    int8: bool = False
+    index: Path | None = None  # whose videos calibrate int8 and check the graphs
+    clips: int = 32  # so many calibrate, and as many others check
+
+    def __post_init__(self) -> None:
+        if self.parts not in PARTS:
+            raise ValueError(f"--with-encoder takes {', '.join(PARTS)}, not {self.parts!r}")
+        if self.clips < 1:
+            raise ValueError("--clips must be at least 1")
+        if self.int8 and self.parts == "weights":
+            raise ValueError("--int8 is a graph: give --with-encoder both or graph")
+        if self.int8 and self.index is None:
+            raise ValueError(
+                "--int8 is calibrated on real clips: give --calibrate INDEX.csv, the index of "
+                "offline.encode whose videos the head was trained on"
+            )
+        if self.index is not None and not self.index.is_file():
+            raise ValueError(f"--calibrate {self.index}: no such file")
+        if self.int8 and find_spec("nncf") is None:
+            raise ValueError('--int8 needs nncf: pip install "livegloss[train]"')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportedEncoder:
+    """Files for `models.bundle.write_bundle`, the card's source, and how the graphs compare."""
+
+    files: dict[str, bytes | Path]
+    source: str
+    agreements: list[Agreement]
+
+
+def export_encoder(
+    spec: EncoderSpec, wanted: EncoderParts, folder: Path, head: nn.Module | None
+) -> ExportedEncoder:
+    """Write the graphs of `spec` to `folder`, and name all files that a bundle of it needs.
+
+    Prints how each graph compares with torch. `head`: takes the features; for most clips its first
+    answer must stay what it is.
+
+    Raises:
+        ValueError: no V-JEPA 2, a graph differs from torch, or there are no clips for int8.
+        OSError: the checkpoint is not there, or there is no room.
+    """
+    if not spec.kind.startswith("vjepa2"):
+        raise ValueError(f"--with-encoder: a {spec.kind} encoder comes with livegloss")
+    _check_room(spec, wanted, folder)
+    files: dict[str, bytes | Path] = {}
+    source = f"{IN_BUNDLE}{ENCODER}"
+    agreements: list[Agreement] = []
+    if wanted.parts != "graph":
+        weights = _weights(spec.source)
+        files |= {f"{ENCODER}/{file.name}": file for file in weights}
+        if Path(spec.source).is_file():
+            source += f"/{weights[0].name}"
+    if wanted.parts != "weights":
+        written, agreements = _graphs(spec, wanted, folder, head)
+        files |= {f"{ENCODER}/{file.name}": file for file in written}
+    return ExportedEncoder(files=files, source=source, agreements=agreements)
+
+
+def _weights(source: str) -> list[Path]:
+    """The files of a checkpoint that is a folder or a file."""
+    path = Path(source)
+    if path.is_file():
+        return [path]
+    found = [path / "config.json", *sorted(path.glob("*.safetensors*"))]
+    if not path.is_dir() or not all(file.is_file() for file in found):
+        raise ValueError(f"--with-encoder: {source} is no folder with a checkpoint in it")
+    return found
+
+
+def _graphs(
+    spec: EncoderSpec, wanted: EncoderParts, folder: Path, head: nn.Module | None
+) -> tuple[list[Path], list[Agreement]]:
+    encoder = torch_encoder(spec)
+    *_, crop, _ = encoder.model.video_size
+    calibrating: Sequence[NDArray[np.uint8]] = []
+    clips: Sequence[NDArray[np.uint8]] = []
+    if wanted.index is not None:
+        count = wanted.clips
+        clips = read_clips(wanted.index, spec, crop, 2 * count if wanted.int8 else count)
+        calibrating, clips = (clips[:count], clips[count:]) if wanted.int8 else ([], clips)
+    files = write_encoder(encoder, folder / FLOAT32)
+    if wanted.int8:
+        files += write_int8(folder / FLOAT32, calibrating, folder / INT8)
+    asked = answers_by_torch(encoder, clips)
+    del encoder
+    return files, compare_graphs(folder, asked, head, int8=wanted.int8)
+
+
+def torch_encoder(spec: EncoderSpec) -> PictureEncoder:
+    """What the graphs of `spec` are made from, and held against: float32, on the CPU.
+
+    Raises:
+        ValueError, OSError: the weights are not there, or don't fit.
+    """
+    return PictureEncoder(load_weights(spec, torch.float32), pooled=spec.kind == "vjepa2").eval()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Clips (T, H, W, C), the first of which is noise, and torch's features of them (N, S, D)."""
+
+    clips: Sequence[NDArray[np.uint8]]
+    features: NDArray[np.float32]
+
+
+@torch.inference_mode()
+def answers_by_torch(encoder: PictureEncoder, clips: Sequence[NDArray[np.uint8]]) -> Asked:
+    """What `encoder` says of noise and of `clips`."""
+    times, channels, crop, _ = encoder.model.video_size
+    noise = np.random.default_rng(0).integers(0, 256, (times, crop, crop, channels), np.uint8)
+    all_of_them = [noise, *clips]
+    features = [encoder(torch.from_numpy(clip)[None]).numpy() for clip in all_of_them]
+    return Asked(clips=all_of_them, features=np.concatenate(features))
+
+
+def compare_graphs(
+    folder: Path, asked: Asked, head: nn.Module | None, *, int8: bool
+) -> list[Agreement]:
+    """Each way to run the graphs in `folder` here, held against torch; a line for each is printed.
+
+    `head`: takes the features. What it makes of clips, but not of noise, must stay what it is.
+
+    Raises:
+        ValueError: one differs by more than its precision explains.
+    """
+    clips = len(asked.clips) > 1
+    logits = _logits(head) if head is not None and clips else None
+    agreements = []
+    for way in _ways(folder, int8):
+        # Noise shows a wrong graph as well as anything, but int8 was not calibrated for it.
+        first = 1 if clips and way.precision == "int8" else 0
+        want = asked.features[first:]
+        agreements.append(compare(way, asked.clips[first:], want, logits, spare_cores()))
+        print(agreements[-1].line(), flush=True)
+    return agreements
+
+
+def _ways(folder: Path, int8: bool) -> Iterator[Candidate]:
+    """All ways to run the graphs here, each of them once."""
+    missing = {name for name, there in (("bfloat16", has_bfloat16()), ("int8", int8)) if not there}
+    for way in WAYS:
+        candidate = Candidate.of(way, folder)
+        if candidate.runtime in runtimes() and candidate.precision not in missing:
+            yield candidate
+
+
+def _logits(head: nn.Module) -> Logits:
+    @torch.inference_mode()
+    def logits(features: NDArray[np.float32]) -> NDArray[np.float32]:
+        mask = torch.ones(features.shape[:2], dtype=torch.bool)
+        found: NDArray[np.float32] = head(torch.from_numpy(features), mask)[0].numpy()
+        return found
+
+    return logits
+
+
+def _check_room(spec: EncoderSpec, wanted: EncoderParts, folder: Path) -> None:
+    """Raise OSError where the disk has no room for the files, and their copies in the bundle."""
+    source = Path(spec.source)
+    found = _weights(spec.source) if source.exists() else []
+    size = sum(file.stat().st_size for file in found)
+    need = size * {"weights": 1, "graph": 2, "both": 3}[wanted.parts]
+    need += size if wanted.int8 else 0  # a quarter of it, twice, and what NNCF writes meanwhile
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise OSError(f"{folder.parent}: {need / 1e6:.0f} MB are needed, {free / 1e6:.0f} are free")

@@ -1,0 +1,110 @@
+"""A trained head -> its files in a bundle, each held against torch: `head.onnx`, `head.tflite`.
+
+torch -> ONNX with free batch and time axes -> LiteRT for one clip -> [export]
+"""
+
+from __future__ import annotations
+
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from torch import nn
+
+from models.card import HEAD
+from models.heads import Answer
+from models.schema import EncoderSpec
+from models.vjepa2.graph_export import write_onnx
+from offline.edge import web_runtime
+from offline.edge.web_runtime import WebRuntimeError
+from offline.exporting.head_forms import EDGE, LITERT, TOLERANCE, HeadAgreement, compare_head
+
+
+def to_onnx(head: nn.Module, dim: int) -> bytes:
+    """`head` as one ONNX file: features (B, T, dim), mask (B, T) -> the head's `Answer`."""
+    features, mask = _sample(3, 9, dim, np.random.default_rng(0))
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = {"features": features, "mask": mask}
+        file = Path(folder) / HEAD
+        write_onnx(head, inputs, Answer._fields, {0: "B", 1: "T"}, file)
+        return file.read_bytes()
+
+
+def parity(head: nn.Module, content: bytes, dim: int, steps: int) -> float:
+    """The largest difference between ONNX and torch, over several batches, lengths and masks.
+
+    Raises:
+        ValueError: it is more than rounding explains.
+    """
+    session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
+    draw = np.random.default_rng(1)
+    worst = 0.0
+    for batch, length in ((1, steps), (4, steps), (2, 2 * steps + 3), (1, 1)):
+        features, mask = _sample(batch, length, dim, draw)
+        with torch.inference_mode():
+            want = head(features, mask)
+        given = {"features": features.numpy(), "mask": mask.numpy()}
+        got = session.run(list(Answer._fields), given)
+        for a, b in zip(got, want, strict=True):
+            difference = float(np.abs(a - b.numpy()).max())
+            if not difference <= TOLERANCE:
+                raise ValueError(
+                    f"ONNX and torch differ by {difference:.1e} for {batch} clips of {length} "
+                    f"steps: more than {TOLERANCE:.0e}, so nothing was written"
+                )
+            worst = max(worst, difference)
+    return worst
+
+
+def check_edge(spec: EncoderSpec) -> None:
+    """Whether `edge_forms` can work here, before anything else is done.
+
+    Raises:
+        ValueError: what is missing, or that a head of `spec`'s features is none for phones.
+        OSError: onnxruntime-web is not installed.
+    """
+    if spec.kind == "vjepa2-tokens":
+        raise ValueError("--edge is for a row a time step; this head takes thousands of tokens")
+    if find_spec("ai_edge_litert") is None:
+        raise ValueError('--edge needs ai_edge_litert: pip install "livegloss[edge]"')
+    if (problem := web_runtime.missing()) is not None:
+        raise WebRuntimeError(problem)
+
+
+def edge_forms(
+    head: nn.Module, content: bytes, dim: int, steps: int
+) -> tuple[bytes, list[HeadAgreement]]:
+    """The LiteRT file of a head whose ONNX file is `content`, and how phones and pages run both.
+
+    Prints a line for each.
+
+    Raises:
+        ValueError: one can't be made or run, or answers otherwise than torch.
+    """
+    from offline.edge.litert import to_litert
+
+    litert = to_litert(content, steps)
+    features, mask = _sample(steps, steps, dim, np.random.default_rng(2))
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, HEAD).write_bytes(content)
+        Path(folder, LITERT).write_bytes(litert)
+        for name in EDGE:
+            form = compare_head(name, Path(folder), head, features.numpy(), mask.numpy())
+            print(form.line(), flush=True)
+            if not form.agrees:
+                raise ValueError(f"{form.line()}: more than rounding, so nothing was written")
+            found.append(form)
+    return litert, found
+
+
+def _sample(
+    batch: int, length: int, dim: int, draw: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random features, and a mask that pads each clip but the first a little more."""
+    features = torch.from_numpy(draw.normal(size=(batch, length, dim)).astype(np.float32))
+    lengths = torch.tensor([max(1, length - i) for i in range(batch)])
+    return features, torch.arange(length)[None] < lengths[:, None]

@@ -1,0 +1,1 @@
+"""How well signs taught by a few takes are recognised: what fewshot.py is made of."""

@@ -1,0 +1,150 @@
+"""The training loop on made-up rows: what is chosen, when it ends, and what a cut changes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from models.schema import EncoderSpec
+from offline.examples import Vocabulary, read_examples
+from offline.training.lessons import TrainClips, lessons, pad
+from offline.training.recipe import TrainSettings
+from offline.training.resume import Resume
+from offline.training.rows import StoredRows
+from offline.training.selection import hold_back
+from offline.training.trainer import Fitted, fit
+from tests.offline.indexes import GLOSSES, write_index
+
+_SETTINGS = TrainSettings(head="attentive", batch=8, epochs=3, lr=(1e-3,), seed=5,
+                          extra={"dropout": 0.1})  # fmt: skip
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from offline.training.resume import Resume
+from offline.training.trainer import fit
+from tests.offline.test_trainer import _SETTINGS, clips
+def at(step, steps, loss):
+    if step == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+fit(clips(), _SETTINGS, resume=Resume(Path(sys.argv[1]), every_s=0), progress=at)
+"""
+
+
+def clips() -> TrainClips:
+    draw = np.random.default_rng(0)
+    labels = [n % 2 for n in range(24)]
+    return TrainClips(
+        rows=[draw.normal(label, 1, (2 + n % 3, 16)).astype(np.float32)
+              for n, label in enumerate(labels)],
+        labels=labels,
+        weights=[1.0] * 24,
+        classes=2,
+        idle=None,
+        frames=16,
+        fps=8.0,
+    )  # fmt: skip
+
+
+@torch.inference_mode()
+def _accuracy(head: nn.Module) -> tuple[float, float]:
+    some = clips()
+    logits = head(*pad(some.rows)).logits
+    labels = torch.tensor(some.labels)
+    right = float((logits.argmax(1) == labels).float().mean())
+    return right, -float(nn.functional.cross_entropy(logits, labels))
+
+
+def _same(one: Fitted, other: Fitted) -> bool:
+    a, b = one.head.state_dict(), other.head.state_dict()
+    return all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_training_killed_with_9_ends_with_the_same_weights(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    undisturbed = fit(clips(), _SETTINGS)
+    state = tmp_path / "state"
+    root = Path(__file__).resolve().parents[3]
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILLED, str(state)],
+        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert killed.returncode == -9
+    resumed = fit(clips(), _SETTINGS, resume=Resume(state))
+    assert resumed.losses == undisturbed.losses
+    assert _same(resumed, undisturbed)
+
+
+def test_the_state_of_another_training_is_refused(tmp_path: Path) -> None:
+    fit(clips(), _SETTINGS, resume=Resume(tmp_path / "state", every_s=0))
+    with pytest.raises(ValueError, match="another training"):
+        fit(clips(), replace(_SETTINGS, seed=6), resume=Resume(tmp_path / "state"))
+    (tmp_path / "state").write_bytes(b"no state")
+    with pytest.raises(ValueError, match="delete it"):
+        fit(clips(), _SETTINGS, resume=Resume(tmp_path / "state"))
+
+
+def test_the_best_of_several_rates_and_decays_is_kept() -> None:
+    several = replace(_SETTINGS, epochs=20, lr=(1e-9, 3e-3), weight_decay=(0.0, 0.1))
+    fitted = fit(clips(), several, validate=_accuracy)
+    assert [(one["lr"], one["weight_decay"]) for one in fitted.candidates] == [
+        (1e-9, 0.0), (1e-9, 0.1), (3e-3, 0.0), (3e-3, 0.1)]  # fmt: skip
+    best = max(one["held_back_top1"] for one in fitted.candidates[2:])
+    assert best > max(one["held_back_top1"] for one in fitted.candidates[:2])
+    assert _accuracy(fitted.head)[0] == pytest.approx(best, abs=1e-4)
+
+
+def test_it_ends_early_when_nothing_gets_better() -> None:
+    patient = replace(_SETTINGS, epochs=50, patience=2)
+    fitted = fit(clips(), patient, validate=lambda head: (0.5, -1.0))
+    assert len(fitted.losses) == 3 * 3  # the first epoch was the best, two more were waited for
+
+
+def test_choosing_needs_clips_held_back() -> None:
+    with pytest.raises(ValueError, match="held back"):
+        fit(clips(), replace(_SETTINGS, lr=(1e-3, 1e-4)))
+
+
+def test_clips_held_back_share_no_signer_with_the_rest(tmp_path: Path) -> None:
+    examples = read_examples(write_index(tmp_path))
+    train, held = hold_back(examples, GLOSSES, 0)
+    assert held and not {e.group for e in train} & {e.group for e in held}
+
+
+@pytest.mark.parametrize("numbers", [(1.5, -2.25), (3e38, 1e-3)])
+def test_bfloat16_rows_are_read(tmp_path: Path, numbers: tuple[float, float]) -> None:
+    want = torch.tensor([numbers], dtype=torch.bfloat16)
+    np.save(tmp_path / "a.npy", want.view(torch.int16).numpy().view("V2"))
+    rows = np.asarray(StoredRows.of(tmp_path / "a.npy"), np.float32)
+    assert torch.equal(torch.from_numpy(rows), want.float())
+
+
+def test_memory_does_not_grow_with_the_index(tmp_path: Path) -> None:
+    """300 clips of 0.1 MB in float32: an epoch holds a few batches of them, not all."""
+    rows = np.random.default_rng(0).normal(size=(8, 3200)).astype(np.float16)
+    lines = ["video_id,gloss,path_to_npy_file"]
+    for number in range(300):
+        np.save(tmp_path / f"{number}.npy", rows)
+        lines.append(f"{number},{GLOSSES[number % 2]},{number}.npy")
+    (tmp_path / "index.csv").write_text("\n".join(lines), encoding="utf-8")
+    spec = EncoderSpec(kind="vjepa2", source="made up", revision="1", dim=3200, frames=16, fps=8.0,
+                       short_side=292)  # fmt: skip
+    tracemalloc.start()  # of NumPy's rows; torch's tensors are not counted
+    try:
+        examples = read_examples(tmp_path / "index.csv")
+        some = lessons(examples, Vocabulary(glosses=GLOSSES), spec, TrainSettings())
+        for i in range(len(some.rows)):
+            assert some.rows[i].nbytes == 8 * 3200 * 4
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 0.1 * 300 * 8 * 3200 * 4
