@@ -195,6 +195,14 @@ def make_head(settings: Mapping[str, Any]) -> Head:
     raise ValueError(f"no head of kind {kind!r}: take {', '.join(HEADS)}")
 
 
+def last_layer(head: Head) -> nn.Linear:
+    """The layer that gives the logits."""
+    layers = head.out if isinstance(head, LandmarkClassifier) else head.classify
+    last = layers[-1]
+    assert isinstance(last, nn.Linear)
+    return last
+
+
 # --- blocks ---------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,6 @@
 """Chooses among heads by clips held back from training, whose signers no head has seen.
 
-examples -> [selection] -> lessons -> trainer
+examples -> [selection] -> lessons -> trainer -> priors
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from offline.evaluation.answers import clip_answer, clip_logits
 from offline.examples import Example, Vocabulary, scored
 from offline.splitting.splits import grouped_folds
 from offline.training.lessons import lessons
+from offline.training.priors import even_out
 from offline.training.recipe import TrainSettings
 from offline.training.trainer import Fitted, Progress, Score, fit_heads
 
@@ -51,13 +52,17 @@ def learn(
             loss -= float(np.log(p[label] + 1e-9))
         return right / len(held), -loss / len(held)
 
-    return fit_heads(
-        lessons(train, words, spec, settings),
+    clips = lessons(train, words, spec, settings)
+    fitted = fit_heads(
+        clips,
         settings,
         validate=validate if held else None,
         resume=resume,
         progress=progress,
     )
+    for one in fitted:
+        even_out(one.head, clips, len(words.glosses))
+    return fitted
 
 
 def hold_back(
