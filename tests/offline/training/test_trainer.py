@@ -31,7 +31,7 @@ import os, signal, sys
 from pathlib import Path
 from offline.training.resume import Resume
 from offline.training.trainer import fit
-from tests.offline.test_trainer import _SETTINGS, clips
+from tests.offline.training.test_trainer import _SETTINGS, clips
 def at(step, steps, loss):
     if step == 4:
         os.kill(os.getpid(), signal.SIGKILL)
