@@ -9,6 +9,8 @@ joined, and so are those that these share one with. Cropped and mirrored copies 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -16,8 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
+from offline.encoding.store import write_file
 from offline.examples import Example, read_examples
 from offline.splitting.fingerprints import Fingerprint, complete_fingerprints, likeness, looks
+
+COPIES = "copies.json"  # beside the index
 
 _ALIKE = 0.95  # `likeness` of two clips that are called one recording; docs/leaks.md says why
 _LIKELY = (0.9, 0.7)  # cosine of mean pictures, and of where they move: below, not compared
@@ -31,7 +36,7 @@ def read_recordings(
 ) -> list[Example]:
     """The examples of an `index.csv` (of one variant), copies told, and said in a line.
 
-    Videos are looked at once: their fingerprints are kept beside the index.
+    Videos are looked at once, and compared once: fingerprints and pairs are kept beside the index.
 
     Raises:
         ValueError: as `read_examples`; or the fingerprints can't be read.
@@ -42,21 +47,22 @@ def read_recordings(
     unknown = {e.video_id for e in examples} - prints.keys()
     if unknown:
         progress(f"{len(unknown)} videos were not there to be compared: copies are not found")
-    return with_copies(examples, prints, progress)
+    of_these = {e.video_id: prints[e.video_id] for e in examples if e.video_id in prints}
+    return with_copies(examples, kept_copies(Path(index).parent, of_these, progress), progress)
 
 
 def with_copies(
     examples: Sequence[Example],
-    prints: Mapping[str, Fingerprint],
+    pairs: Sequence[tuple[str, str]],
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[Example]:
-    """`examples`, each with its recording, in groups that share none."""
-    pairs = copies(examples, prints)
+    """`examples`, each with its recording, in groups that share none. `pairs` as `copies` gives."""
     if not pairs:
         return list(examples)
-    recording = connected((a.video_id, b.video_id) for a, b in pairs)
-    group = connected((a.group, b.group) for a, b in pairs)
-    across = sum(a.group != b.group for a, b in pairs)
+    group_of = {e.video_id: e.group for e in examples}
+    groups = [(group_of[a], group_of[b]) for a, b in pairs]
+    recording, group = connected(pairs), connected(groups)
+    across = sum(a != b for a, b in groups)
     progress(f"{len(pairs)} pairs of videos are one recording, {across} of two signer groups")
     for name in sorted(set(group.values())):
         others = sorted(one for one, first in group.items() if first == name != one)
@@ -72,22 +78,55 @@ def with_copies(
     ]
 
 
+def kept_copies(
+    folder: Path, prints: Mapping[str, Fingerprint], progress: Callable[[str], None]
+) -> list[tuple[str, str]]:
+    """`copies` of `prints`: those in `folder` if they are of the very same, else found and kept.
+
+    The search grows with the square of the videos: half an hour for WLASL's 21,083, estimated from
+    0.4 ms a pair that is likely.
+    """
+    file, of = folder / COPIES, _digest(prints)
+    try:
+        kept = json.loads(file.read_text())
+        if kept["of"] == of:
+            return [(a, b) for a, b in kept["pairs"] if a in prints and b in prints]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # none yet, or nothing that we wrote: it is written anew
+    pairs = copies(prints, progress)
+    try:
+        write_file(file, json.dumps({"of": of, "pairs": pairs}).encode())
+    except OSError as exc:
+        progress(f"copies not kept, to be found again: {exc}")
+    return pairs
+
+
+def _digest(prints: Mapping[str, Fingerprint]) -> str:
+    """Of all that decides which pairs are found."""
+    digest = hashlib.sha256(repr((_ALIKE, _LIKELY)).encode())
+    for name in sorted(prints):
+        digest.update(f"{name!r}{prints[name].shape}".encode() + prints[name].tobytes())
+    return digest.hexdigest()
+
+
 def copies(
-    examples: Sequence[Example], prints: Mapping[str, Fingerprint]
-) -> list[tuple[Example, Example]]:
-    """Pairs of videos that are likely one recording. Videos without a print are not compared."""
-    videos = list({e.video_id: e for e in examples if e.video_id in prints}.values())
-    look = looks([prints[e.video_id] for e in videos])
+    prints: Mapping[str, Fingerprint], progress: Callable[[str], None] = lambda line: None
+) -> list[tuple[str, str]]:
+    """Pairs of videos, by their ids, that are likely one recording."""
+    videos = list(prints)
+    look = looks(list(prints.values()))
     half = look.shape[1] // 2
     found = []
     for first in range(0, len(videos), _BLOCK):
+        if first:
+            progress(f"{first} of {len(videos)} videos compared with all others")
         block = look[first : first + _BLOCK]
         likely = (block[:, :half] @ look[first:, :half].T >= _LIKELY[0]) & (
             block[:, half:] @ look[first:, half:].T >= _LIKELY[1]
         )
         for i, j in zip(*np.nonzero(np.triu(likely, 1)), strict=True):
             a, b = videos[first + i], videos[first + j]
-            if likeness(prints[a.video_id], prints[b.video_id]) >= _ALIKE:
+            if likeness(prints[a], prints[b]) >= _ALIKE:
                 found.append((a, b))
     return found
 
