@@ -6,7 +6,7 @@
 #   rows and report of offline/builtin.sh -> five heads, a fold kept out of each -> export
 #       -> offline.promptness -> WORK/promptness.json, its figures as the last line
 #
-# About ten minutes on two CPU cores: four to train, six to read. A head that is there is not made
+# About 17 minutes on two CPU cores: eight to train, nine to read. A head that is there is not made
 # again.
 set -eu
 cd "$(dirname "$0")/.."
