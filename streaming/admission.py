@@ -67,14 +67,19 @@ class Admission:
 
     def not_ready(self) -> str | None:
         """Why no session would be taken now, in words; None when one would."""
+        _, why = self._refusal()
+        return why
+
+    def _refusal(self) -> tuple[str, str | None]:
+        """Why no session would be taken now: for /metrics, and in words; None when one would."""
         if self.draining:
-            return "The server is stopping. It may be back soon."
+            return "draining", "The server is stopping. It may be back soon."
         for need in self._needs:
             if (trouble := need.trouble) is not None:
-                return trouble
+                return "full", trouble
         if len(self._sessions) >= self._settings.max_sessions:
-            return f"All {self._settings.max_sessions} places are taken; try again soon."
-        return self._load.trouble
+            return "full", f"All {self._settings.max_sessions} places are taken; try again soon."
+        return "busy", self._load.trouble
 
     def check(self, address: str) -> None:
         """Make sure that a session from `address` may begin.
@@ -83,11 +88,10 @@ class Admission:
             Problem: 503 or 429, with Retry-After.
         """
         retry = str(self._settings.retry_after_s)
-        full = self.not_ready()
-        if full is not None:
-            busy = "busy" if full == self._load.trouble else "full"
-            self.counts.refuse("draining" if self.draining else busy)
-            raise Problem(503, full, Retry_After=retry)
+        reason, why = self._refusal()
+        if why is not None:
+            self.counts.refuse(reason)
+            raise Problem(503, why, Retry_After=retry)
         theirs = sum(session.address == address for session in self)
         if theirs >= self._settings.max_sessions_per_address:
             self.counts.refuse("address")

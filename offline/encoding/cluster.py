@@ -17,6 +17,7 @@ import logging
 import os
 import pickle
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -150,7 +151,7 @@ def _look(table: Any, opening: Opening) -> Any:
     return _table([pipeline.looked(task, opening.spec) for task in _objects(table)])
 
 
-class _Stage:
+class _Stage(ABC):
     """An encoder in the pool, in a process of its own. A fault of it is told as a string.
 
     It is opened by the first call: Ray tries a constructor that fails again and again.
@@ -167,8 +168,8 @@ class _Stage:
         except Exception as exc:  # whatever it is: it belongs to the encoder, and ends the run
             return _table([_line(exc)])
 
-    def _finished(self, encoder: Encoder, objects: list[Any]) -> list[Finished]:
-        raise NotImplementedError
+    @abstractmethod
+    def _finished(self, encoder: Encoder, objects: list[Any]) -> list[Finished]: ...
 
 
 class _Whole(_Stage):
