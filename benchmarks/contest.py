@@ -118,6 +118,8 @@ async def _run(contender: Contender, load: Load, stack: AsyncExitStack) -> Outco
         for task in _tasks(load, url)
     ]
     await asyncio.gather(*(child.line() for child in peers))
+    for child in peers:
+        child.go_on()
     began_s, cpu_s, rss_mb = time.monotonic(), _cpu_s(process), _rss_mb(process)
     reports = await asyncio.gather(*(child.line() for child in peers))
     lasted_s = time.monotonic() - began_s

@@ -1,12 +1,18 @@
-"""Who is in: the live sessions, how many there may be, and the draining at the end."""
+"""Who is in, who is coming, how many there may be, and the draining at the end.
+
+offer -> [admission] -> door -> session
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import random
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from streaming.door import Door, WaitedTooLong
 from streaming.problems import Problem
 from streaming.settings import ServerSettings
 from streaming.workers.remote_session import AnySession
@@ -37,8 +43,9 @@ class Serving(Protocol):
 
 
 class Admission:
-    """The sessions alive, each a task of `tasks`. At most `max_sessions`, fewer an address, and no
-    more than `needs` serve and there is headroom for by `load`."""
+    """The sessions alive, each a task of `tasks`, and the callers who wait for their turn to begin
+    one. Together at most `max_sessions`, fewer an address, and no more than `needs` serve and there
+    is headroom for by `load`."""
 
     def __init__(
         self,
@@ -54,6 +61,8 @@ class Admission:
         self._tasks = tasks
         self._needs = needs
         self._load = load
+        self._door = Door(wait_s=settings.wait_s, lanes=max(1, settings.workers))
+        self._coming: list[str] = []  # their addresses
         self._sessions: dict[str, AnySession] = {}
 
     def __len__(self) -> int:
@@ -61,6 +70,18 @@ class Admission:
 
     def __iter__(self) -> Iterator[AnySession]:
         return iter(list(self._sessions.values()))
+
+    @property
+    def coming(self) -> int:
+        """Callers who have a place, and wait for their turn to begin."""
+        return len(self._coming)
+
+    @property
+    def retry_after_s(self) -> int:
+        """When those who are turned away may ask again: to each another time, so that those who
+        came together don't come together again."""
+        least = self._settings.retry_after_s
+        return random.randint(least, least + least // 2)
 
     def get(self, id: str) -> AnySession | None:
         return self._sessions.get(id)
@@ -72,37 +93,69 @@ class Admission:
 
     def _refusal(self) -> tuple[str, str | None]:
         """Why no session would be taken now: for /metrics, and in words; None when one would."""
+        reason, why = self._trouble()
+        if why is not None:
+            return reason, why
+        if len(self) + self.coming >= self._settings.max_sessions:
+            return "full", f"All {self._settings.max_sessions} places are taken; try again soon."
+        return "busy", self._load.trouble
+
+    def _trouble(self) -> tuple[str, str | None]:
+        """The same, but for those who have a place already."""
         if self.draining:
             return "draining", "The server is stopping. It may be back soon."
         for need in self._needs:
             if (trouble := need.trouble) is not None:
                 return "full", trouble
-        if len(self._sessions) >= self._settings.max_sessions:
-            return "full", f"All {self._settings.max_sessions} places are taken; try again soon."
-        return "busy", self._load.trouble
+        return "", None
+
+    @asynccontextmanager
+    async def admitted(
+        self, address: str, make: Callable[[], AnySession]
+    ) -> AsyncIterator[AnySession]:
+        """The session that `make` gives for a caller, in its turn, which the block is.
+
+        Whoever there is no place for is told at once. The session is run until it ends.
+
+        Raises:
+            Problem: 503 or 429, with Retry-After; or what `make` raises.
+        """
+        self.check(address)
+        self._coming.append(address)
+        try:
+            turn = await self._door.turn()
+        except WaitedTooLong:
+            raise self._refused("late", "Too many came at once; try again soon.") from None
+        finally:
+            self._coming.remove(address)
+        with turn:
+            reason, why = self._trouble()
+            if why is not None:
+                raise self._refused(reason, why)
+            session = make()
+            self._sessions[session.id] = session
+            self.counts.admitted += 1
+            self._tasks.create_task(self._keep(session), name=f"session {session.id[:6]}")
+            yield session
 
     def check(self, address: str) -> None:
-        """Make sure that a session from `address` may begin.
+        """Make sure that there is a place for a caller from `address`.
 
         Raises:
             Problem: 503 or 429, with Retry-After.
         """
-        retry = str(self._settings.retry_after_s)
         reason, why = self._refusal()
         if why is not None:
-            self.counts.refuse(reason)
-            raise Problem(503, why, Retry_After=retry)
+            raise self._refused(reason, why)
         theirs = sum(session.address == address for session in self)
+        theirs += self._coming.count(address)
         if theirs >= self._settings.max_sessions_per_address:
-            self.counts.refuse("address")
             text = f"Your address has as many pages live as it may ({theirs}). Close one."
-            raise Problem(429, text, Retry_After=retry)
+            raise self._refused("address", text, status=429)
 
-    def begin(self, session: AnySession) -> None:
-        """Run a session, and remember it until it ends."""
-        self._sessions[session.id] = session
-        self.counts.admitted += 1
-        self._tasks.create_task(self._keep(session), name=f"session {session.id[:6]}")
+    def _refused(self, reason: str, why: str, *, status: int = 503) -> Problem:
+        self.counts.refuse(reason)
+        return Problem(status, why, Retry_After=str(self.retry_after_s))
 
     async def _keep(self, session: AnySession) -> None:
         try:

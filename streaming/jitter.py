@@ -11,28 +11,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from streaming.holes import Holes, HoleSettings
 from streaming.packets import EncodedFrame, MediaPacket, is_key
 
 _SEQUENCES = 1 << 16
-_REMEMBERED = 64  # packets given up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JitterSettings:
+class JitterSettings(HoleSettings):
     """Bounds in time, packets and bytes."""
 
-    hole_s: float = 0.18  # a lost packet is waited for so long, or a round trip,
-    max_hole_s: float = 0.35  # but never longer than this
-    retry_s: float = 0.06  # between two NACKs for one packet, at least
-    nacks: int = 2  # for one packet
     key_s: float = 0.3  # between two requests for a key frame
     max_packets: int = 1024
     max_bytes: int = 4 * 1024 * 1024
 
     def __post_init__(self) -> None:
-        if not 0 < self.hole_s <= self.max_hole_s <= 10 or self.retry_s <= 0 or self.key_s <= 0:
+        HoleSettings.__post_init__(self)
+        if self.key_s <= 0:
             raise ValueError(f"not usable times: {self}")
-        if not 1 <= self.max_packets <= _SEQUENCES // 4 or self.max_bytes < 1 or self.nacks < 0:
+        if not 1 <= self.max_packets <= _SEQUENCES // 4 or self.max_bytes < 1:
             raise ValueError(f"not usable bounds: {self}")
 
 
@@ -52,13 +49,6 @@ class JitterCounts:
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
 
 
-@dataclass(slots=True)
-class _Hole:
-    since_s: float
-    asked_s: float = 0.0
-    asked: int = 0
-
-
 class JitterBuffer:
     """Orders the packets of one stream and cuts them into frames.
 
@@ -72,10 +62,8 @@ class JitterBuffer:
         self.counts = JitterCounts()
         self.packets = 0  # waiting now
         self.bytes = 0  # waiting now
-        self.rtt_s = self.settings.retry_s  # from asking for a packet to having it, smoothed
+        self.holes = Holes(self.settings)  # by unwrapped sequence number
         self._waiting: dict[int, MediaPacket] = {}  # by unwrapped sequence number
-        self._holes: dict[int, _Hole] = {}
-        self._given_up: dict[int, _Hole] = {}  # the newest few: they may still tell the round trip
         self._next: int | None = None  # the first packet that is not released yet
         self._highest = 0
         self._clean = False  # what came before `_next` was the end of a frame
@@ -96,15 +84,14 @@ class JitterBuffer:
         elif sequence < self._next:
             if self._begun:  # a duplicate, or later than it was waited for
                 self.counts.late += 1
-                self._learn(self._given_up.pop(sequence, None), now_s)
+                self.holes.came_late(sequence, now_s)
                 return []
-            for missing in range(sequence + 1, self._next):
-                self._holes[missing] = _Hole(now_s)
+            self.holes.open(range(sequence + 1, self._next), now_s)
             self._next = sequence
         elif sequence in self._waiting:
             self.counts.late += 1
             return []
-        self._repair(sequence, now_s)
+        self.counts.repaired += self.holes.fill(sequence, now_s)
         self._waiting[sequence] = packet
         self.packets += 1
         self.bytes += len(packet.data)
@@ -117,7 +104,7 @@ class JitterBuffer:
         """Give up the holes that have waited long enough; the frames that this sets free."""
         frames: list[EncodedFrame] = []
         while self._next is not None and (hole := self._first_hole()) is not None:
-            if now_s < self._holes[hole].since_s + self._wait_s():
+            if now_s < self.holes.until_s(hole):
                 break
             self._give_up(hole)
             frames.extend(self._release(now_s))
@@ -125,14 +112,9 @@ class JitterBuffer:
 
     def nacks(self, now_s: float) -> list[int]:
         """The sequence numbers (16 bits) to ask for again at this moment."""
-        due: list[int] = []
-        for sequence, hole in self._holes.items():
-            if hole.asked < self.settings.nacks and now_s >= self._ask_at(hole):
-                hole.asked += 1
-                hole.asked_s = now_s
-                due.append(sequence % _SEQUENCES)
+        due = self.holes.ask(now_s)
         self.counts.nacks += len(due)
-        return sorted(due)
+        return sorted(sequence % _SEQUENCES for sequence in due)
 
     def asks_key(self, now_s: float) -> bool:
         """True when a key frame should be asked for at this moment, at most every `key_s`."""
@@ -162,11 +144,9 @@ class JitterBuffer:
         """When `poll`, `nacks` or `asks_key` next have something to do; None: after a packet."""
         if self._next is None:
             return None
-        times = [
-            self._ask_at(hole) for hole in self._holes.values() if hole.asked < self.settings.nacks
-        ]
+        times = list(self.holes.ask_at_s())
         if (first := self._first_hole()) is not None:
-            times.append(self._holes[first].since_s + self._wait_s())
+            times.append(self.holes.until_s(first))
         if self._asks_key:
             times.append((self._key_asked_s or 0.0) + self.settings.key_s)
         return min(times, default=None)
@@ -197,30 +177,8 @@ class JitterBuffer:
         if self._next is None:
             self._next = sequence
         else:
-            for missing in range(self._highest + 1, sequence):
-                self._holes[missing] = _Hole(now_s)
+            self.holes.open(range(self._highest + 1, sequence), now_s)
         self._highest = sequence
-
-    def _repair(self, sequence: int, now_s: float) -> None:
-        hole = self._holes.pop(sequence, None)
-        if hole is None:
-            return
-        self.counts.repaired += 1
-        self._learn(hole, now_s)
-
-    def _learn(self, hole: _Hole | None, now_s: float) -> None:
-        """Learn the round trip from a packet that was asked for once, and came."""
-        if hole is not None and hole.asked == 1:
-            self.rtt_s += 0.25 * (now_s - hole.asked_s - self.rtt_s)
-
-    def _wait_s(self) -> float:
-        """How long a lost packet is worth waiting for: 180 ms, or what a far peer needs."""
-        return min(max(self.settings.hole_s, 1.25 * self.rtt_s), self.settings.max_hole_s)
-
-    def _ask_at(self, hole: _Hole) -> float:
-        if hole.asked == 0:
-            return hole.since_s
-        return hole.asked_s + max(self.settings.retry_s, 1.5 * self.rtt_s)
 
     # Frames
 
@@ -230,7 +188,7 @@ class JitterBuffer:
             if not self._begun and not self._begins(group):
                 # The stream's first packets come out of order: one before these is on its way.
                 self._next = group.start - 1
-                self._holes[self._next] = _Hole(now_s)
+                self.holes.open([self._next], now_s)
                 return
             clean = self._clean
             packets = [self._take(sequence) for sequence in group]
@@ -287,16 +245,14 @@ class JitterBuffer:
         sequence = self._next
         while sequence in self._waiting:
             sequence += 1
-        return sequence if sequence in self._holes else None
+        return sequence if sequence in self.holes else None
 
     def _give_up(self, hole: int) -> None:
         """Drop the hole and the packets before it: they belong to the frame it broke."""
         assert self._next is not None
         for sequence in range(self._next, hole):
             self._take(sequence)
-        self._given_up[hole] = self._holes.pop(hole)
-        if len(self._given_up) > _REMEMBERED:
-            del self._given_up[next(iter(self._given_up))]
+        self.holes.give_up(hole)
         self._next = hole + 1
         self._clean = False
         self._begun = True
@@ -326,7 +282,6 @@ class JitterBuffer:
 
     def _clear(self) -> None:
         self._waiting.clear()
-        self._holes.clear()
-        self._given_up.clear()
+        self.holes.clear()
         self.packets = 0
         self.bytes = 0

@@ -24,6 +24,7 @@ from streaming.usage import Usage
 _BEAT_S = 0.05  # between two looks at how late the loop is
 _LOOK_S = 1.0  # between two looks at everything else
 _TAU_S = 3.0  # time constant of the means
+_LEFT_OUT = 5  # looks in a row, at most, that are of people coming in
 
 
 class MeasuredDevice(Protocol):
@@ -57,7 +58,14 @@ class _Totals:
     at_s: float
     devices_s: float
     usages: dict[int | None, Usage]  # by process; None: this one
+    alive: frozenset[str]  # sessions
     decoding_s: dict[str, float]  # by session, of those that send video
+
+    def come_since(self, before: _Totals) -> bool:
+        """Whether anyone, or anyone's first picture, has come since a moment before."""
+        return not (
+            self.alive <= before.alive and self.decoding_s.keys() <= before.decoding_s.keys()
+        )
 
 
 class LoadMeter:
@@ -65,6 +73,10 @@ class LoadMeter:
 
     `load` is what it found, `full` how full that makes the machine by name, 1 being full, and
     `room` how many more sessions would fit.
+
+    To be set up takes a session far more than to be there, and is soon over: a second in which
+    somebody came in says nothing about what those who are in will take, and is left out. After
+    `_LEFT_OUT` of them in a row, coming and going is a load as any other.
     """
 
     def __init__(
@@ -74,6 +86,7 @@ class LoadMeter:
         batcher: Batcher,
         devices: Sequence[MeasuredDevice],
         sessions: Callable[[], Iterator[MeasuredSession]],
+        coming: Callable[[], int],
         workers: Iterable[MeasuredWorker] = (),
         most_sessions: int,
         pace: Pace,
@@ -84,11 +97,13 @@ class LoadMeter:
         self._batcher = batcher
         self._devices = devices
         self._sessions = sessions
+        self._coming = coming
         self._workers = workers
         self._most_sessions = most_sessions
         self._cores = float(_cores())
         self._lag_s = 0.0  # the mean since the last look
         self._beats = 0
+        self._left_out = 0  # looks in a row
 
     @property
     def full(self) -> dict[str, float]:
@@ -119,7 +134,8 @@ class LoadMeter:
         )
 
     def _count(self) -> int:
-        return sum(1 for _ in self._sessions())
+        """Sessions, those among them that will soon begin."""
+        return sum(1 for _ in self._sessions()) + self._coming()
 
     async def run(self) -> None:
         """Measure until cancelled."""
@@ -137,13 +153,23 @@ class LoadMeter:
 
     def _look(self, before: _Totals, now: _Totals) -> None:
         """Take what happened between two moments into the means, and keep pace with it."""
+        self._left_out = self._left_out + 1 if now.come_since(before) else 0
+        if not 1 <= self._left_out <= _LEFT_OUT:
+            span_s = now.at_s - before.at_s
+            self.load = _nearer(self.load, self._seen(before, now), 1 - math.exp(-span_s / _TAU_S))
+        self._lag_s, self._beats = 0.0, 0
+        self.pace.update(max(self.full.values()), now.at_s)
+        self._batcher.added_hop_s = self.pace.added_s
+
+    def _seen(self, before: _Totals, now: _Totals) -> Load:
+        """What happened between two moments."""
         span_s = now.at_s - before.at_s
         decoding_s = sum(s - before.decoding_s.get(id, 0.0) for id, s in now.decoding_s.items())
         spent = [(one, before.usages.get(id, one)) for id, one in now.usages.items()]
         loops_s = [now.loop_cpu_s - then.loop_cpu_s for now, then in spent]
         cpu_s = sum(now.cpu_s - then.cpu_s for now, then in spent)
         others_s = cpu_s - sum(loops_s) - decoding_s
-        seen = Load(
+        return Load(
             sessions=len(now.decoding_s),
             recogniser=(now.devices_s - before.devices_s) / span_s / len(self._devices),
             decode=decode_share(
@@ -154,16 +180,13 @@ class LoadMeter:
             ),
             loop_lag_s=self._lag_s,
         )
-        self.load = _nearer(self.load, seen, 1 - math.exp(-span_s / _TAU_S))
-        self._lag_s, self._beats = 0.0, 0
-        self.pace.update(max(self.full.values()), now.at_s)
-        self._batcher.added_hop_s = self.pace.added_s
 
     def _totals(self) -> _Totals:
         return _Totals(
             at_s=asyncio.get_running_loop().time(),
             devices_s=sum(one.busy_s for one in self._devices),
             usages={None: Usage.now(), **{one.pid: one.usage for one in self._workers}},
+            alive=frozenset(one.id for one in self._sessions()),
             decoding_s={one.id: s for one in self._sessions() if (s := one.decoding_s)},
         )
 

@@ -137,11 +137,10 @@ class _Reading(Collector):
         bound = GaugeMetricFamily(
             "livegloss_buffer_bound", "What it may hold at most", labels=["buffer"]
         )
+        places = self._server.settings.server.max_sessions
         fullest: dict[str, tuple[float, float]] = {
-            "waiting_windows": (
-                len(self._server.batcher),
-                self._server.settings.server.max_sessions,
-            )
+            "waiting_offers": (self._server.sessions.coming, places),
+            "waiting_windows": (len(self._server.batcher), places),
         }
         for session in self._server.sessions:
             for name, (level, limit) in session.buffers().items():

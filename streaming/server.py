@@ -110,22 +110,28 @@ class Server:
         self._authorise(request)
         if request.content_type != "application/sdp":
             raise Problem(415, "Send the offer as application/sdp.")
+        address = request.remote or ""
+        self.sessions.check(address)  # at once: reading hundreds of offers takes time too
         try:
             offer = check_offer(await self._text(request), _OFFER_LIMITS, self._rules)
         except OfferError as error:
             self.sessions.counts.refuse("offer")
             raise Problem(error.status, str(error)) from error
-        address = request.remote or ""
-        self.sessions.check(address)
-        session = self._new_session(address, offer)
-        self.sessions.begin(session)
-        try:
-            answer = await asyncio.shield(session.answer)
-        except OfferError as error:
-            raise Problem(error.status, str(error)) from error
-        except asyncio.CancelledError:
-            session.end("abandoned")
-            raise
+
+        def make() -> AnySession:
+            if request.transport is None:
+                self.sessions.counts.refuse("gone")
+                raise Problem(408, "Nobody waits for an answer any more.")
+            return self._new_session(address, offer)
+
+        async with self.sessions.admitted(address, make) as session:
+            try:
+                answer = await asyncio.shield(session.answer)
+            except OfferError as error:
+                raise Problem(error.status, str(error)) from error
+            except asyncio.CancelledError:
+                session.end("abandoned")
+                raise
         location = f"/whip/{session.id}"
         headers = [("Location", location), ("ETag", session.etag)]
         return web.Response(
@@ -196,7 +202,7 @@ class Server:
     async def _readyz(self, request: web.Request) -> web.Response:
         why = self.sessions.not_ready()
         if why is not None:
-            raise Problem(503, why, Retry_After=str(self.settings.server.retry_after_s))
+            raise Problem(503, why, Retry_After=str(self.sessions.retry_after_s))
         if self.crew is None:
             return web.json_response({"status": "ready"})
         workers = {"running": self.crew.running, "of": self.crew.count}

@@ -68,6 +68,7 @@ async def serve(settings: Settings, *recognizers: RecognizerCore) -> AsyncIterat
             batcher=batcher,
             devices=list(devices),
             sessions=lambda: iter(sessions),
+            coming=lambda: sessions.coming,
             workers=crew or (),
             most_sessions=settings.server.max_sessions,
             pace=_pace(settings, devices.spec, hop_s),

@@ -1,6 +1,6 @@
 """One peer, from its offer to its last message: one TaskGroup owns everything it has running.
 
-    peer connection -> recognition -> audience -> data channel, event streams
+    peer connection -> recognition -> audience -> conversation, event streams
 
 Whatever ends it (the page, a deadline, the server, a fault) goes through `end`; `run` leaves
 nothing behind.
@@ -17,7 +17,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import numpy as np
-from aiortc import RTCDataChannel
 from numpy.typing import NDArray
 
 from models.bundle import Bundle
@@ -25,8 +24,9 @@ from models.decoder import DecoderSettings
 from models.window import FrameSampler
 from streaming import protocol
 from streaming.answering import Answering
-from streaming.audience import MAX_STREAMS, PREDICTIONS, RESULTS, Audience
-from streaming.channel import Allowance, GuardCounts, guard, speak
+from streaming.audience import MAX_STREAMS, Audience
+from streaming.channel import GuardCounts, guard
+from streaming.conversation import Conversation
 from streaming.ice import rtc_ice_servers
 from streaming.outbox import Outbox
 from streaming.protocol import Message
@@ -38,7 +38,6 @@ from streaming.settings import SessionSettings
 _log = logging.getLogger(__name__)
 
 _WATCH_S = 1.0  # how often deadlines are looked at
-_LAST_WORDS_S = 0.5  # for the messages that wait when a session ends
 
 
 class Session:
@@ -83,12 +82,13 @@ class Session:
             hop_s=hop_s,
             frames_dropped=lambda: self.frames_dropped,
         )
-        self._allowance = Allowance(settings.messages_per_s, 2 * settings.messages_per_s)
-        self._began_s = self._heard_s = time.monotonic()
+        self._began_s = time.monotonic()
         self._stats_frames = 0  # decoded when `stats` were last told
         self._stop = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
-        self._speakers: dict[str, asyncio.Task[None]] = {}  # by the data channel's label
+        self._conversation = Conversation(
+            self._tasks, self._audience, self._recognition, settings=settings, end=self.end
+        )
         self._peer = BoundedPeerConnection(
             ice_servers=rtc_ice_servers(settings.ice_servers, settings.turn_secret),
             on_frame=self._recognition.ring.push,
@@ -118,14 +118,14 @@ class Session:
                 await self._stop.wait()
                 self._recognition.clear()
                 self._audience.close()
-                if self._speakers:
-                    await asyncio.wait(self._speakers.values(), timeout=_LAST_WORDS_S)
-                for task in (*work, *self._speakers.values()):
+                await self._conversation.finish()
+                for task in work:
                     task.cancel()
         except Exception:
             _log.exception("session %s failed", self.id[:6])
         finally:
             self._stop.set()
+            self._conversation.close()
             self._recognition.close()
             self._audience.close()
             try:
@@ -138,7 +138,7 @@ class Session:
 
     async def _negotiate(self) -> None:
         """Answer the offer. A refusal goes to `answer`, and ends the session."""
-        self._peer.on("datachannel", self._open_channel)
+        self._peer.on("datachannel", self._conversation.open)
         self._peer.on("connectionstatechange", self._check_connection)
         try:
             async with asyncio.timeout(self._settings.connect_s):
@@ -166,7 +166,7 @@ class Session:
         while True:
             await asyncio.sleep(_WATCH_S)
             now_s = time.monotonic()
-            heard_s = max(self._heard_s, self._recognition.frames_s)
+            heard_s = max(self._conversation.heard_s, self._recognition.frames_s)
             if not self._recognition.frames and now_s - self._began_s > settings.connect_s:
                 self.end("no video")
             elif now_s - heard_s > settings.silence_s:
@@ -230,23 +230,6 @@ class Session:
         with self._audience.stream() as outbox:
             yield outbox
 
-    def _open_channel(self, channel: RTCDataChannel) -> None:
-        label = channel.label
-        if label not in (RESULTS, PREDICTIONS) or label in self._speakers or self._stop.is_set():
-            channel.close()
-            return
-        if label == RESULTS:
-            channel.on("message", self._hear)
-        self._speakers[label] = self._tasks.create_task(
-            self._speak(channel, self._audience.join(label)), name=f"channel {label}"
-        )
-
-    async def _speak(self, channel: RTCDataChannel, outbox: Outbox) -> None:
-        await speak(channel, outbox, buffered_bytes=self._settings.buffered_bytes)
-        self._audience.leave(channel.label)
-        if channel.label == RESULTS:
-            self.end("channel closed")
-
     def _hello(self) -> Message:
         limits = {
             "message_bytes": self._settings.message_bytes,
@@ -255,32 +238,6 @@ class Session:
             "top_k": 50,
         }
         return protocol.hello(self.id, self._bundle, self._hop_s, limits)
-
-    def _hear(self, data: str | bytes) -> None:
-        """A message from the page. Too many, too long or not understood: an error goes back."""
-        now_s = self._heard_s = time.monotonic()
-        if not self._allowance.spend(1, now_s):
-            return self._object("too-many", "Too many messages; some were not read.")
-        if len(data) > self._settings.message_bytes:
-            return self._object("too-long", f"More than {self._settings.message_bytes} bytes.")
-        try:
-            message = protocol.parse(data)
-        except protocol.ProtocolError as error:
-            return self._object(error.code, str(error))
-        match message:
-            case protocol.Ping(t):
-                self._audience.reply(lambda: protocol.pong(t), slot="pong")
-            case protocol.SettingsChange():
-                self._recognition.change(message)
-            case protocol.BeginTake(id):
-                self._recognition.begin_take(id)
-            case protocol.Clear():
-                self._recognition.clear()
-            case protocol.Bye():
-                self.end("bye")
-
-    def _object(self, code: str, text: str) -> None:
-        self._audience.reply(lambda: protocol.error(code, text), slot=f"error {code}")
 
     # For /metrics
 

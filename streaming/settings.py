@@ -79,14 +79,15 @@ class ServerSettings:
     tls_key: str | None = None
     tls_self_signed: bool = False
     grace_s: float = 5.0  # from SIGTERM to the end of the last session
-    retry_after_s: int = 5  # told to those who are turned away
+    wait_s: float = 5.0  # of a caller for its turn to come in, at most
+    retry_after_s: int = 5  # told to those who are turned away, or up to half as much again
     body_bytes: int = 64 * 1024  # largest request body
     workers: int = 0  # processes that receive and decode; 0: the server's own does
     log_format: str = "text"  # or "json"; here for the workers, which log as the server does
 
     def __post_init__(self) -> None:
         _positive(self, "max_sessions", "max_sessions_per_address", "grace_s", "retry_after_s")
-        _positive(self, "body_bytes")
+        _positive(self, "body_bytes", "wait_s")
         if not 0 <= self.workers <= 64:
             raise ValueError(f"workers must lie between 0 and 64, not {self.workers}")
         if not 0 <= self.port <= 65535:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,11 @@ class Child:
         message: dict[str, Any] = json.loads(line)
         return message
 
+    def go_on(self) -> None:
+        """Tell it to go on, where it waits for that."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"\n")
+
     def kill(self) -> None:
         """End it as a power cut would."""
         self._process.kill()
@@ -93,12 +98,21 @@ def say(message: Mapping[str, Any]) -> None:
     print(json.dumps(message), flush=True)
 
 
-async def hung_up() -> None:
-    """In a child: wait until the parent hangs up, or is gone."""
+@asynccontextmanager
+async def parent() -> AsyncIterator[asyncio.StreamReader]:
+    """In a child: what the parent says; a line is to go on, the end that it has hung up."""
     reader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     transport, _ = await loop.connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
     )
-    await reader.read()
-    transport.close()
+    try:
+        yield reader
+    finally:
+        transport.close()
+
+
+async def hung_up() -> None:
+    """In a child: wait until the parent hangs up, or is gone."""
+    async with parent() as told:
+        await told.read()

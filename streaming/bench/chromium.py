@@ -19,7 +19,7 @@ from playwright.async_api import Page
 
 from streaming.bench import barcode
 from streaming.bench.browser import browser_page
-from streaming.bench.children import hung_up, say
+from streaming.bench.children import parent, say
 from streaming.bench.peers import CONNECT_S, SETTLE_S, Heard, Task, task_from
 
 _PICTURES = 4096  # numbers begin again then: after four minutes at 15 a second
@@ -34,18 +34,19 @@ _CALL = (Path(__file__).parent / "chromium.js").read_text(encoding="utf-8")
 async def work(task: Task) -> None:
     """Let the pages of a task call, talk for its time, and report."""
     with tempfile.TemporaryDirectory() as folder:
-        async with browser_page(Path(folder), _FLAGS) as first:
+        async with browser_page(Path(folder), _FLAGS) as first, parent() as told_by:
             more = [await first.context.new_page() for _ in range(task.peers - 1)]
             pages = [first, *more]
             errors = await asyncio.gather(*(_call(page, task) for page in pages))
             say({"connected": errors.count(None)})
+            await told_by.readline()
             await asyncio.sleep(task.duration_s)
             await asyncio.gather(*(page.evaluate("window.stopCamera()") for page in pages))
             await asyncio.sleep(SETTLE_S)
             told = [await page.evaluate("window.heard") for page in pages]
             heard = [_heard(one, error) for one, error in zip(told, errors, strict=True)]
             say({"heard": [asdict(one) for one in heard]})
-            await hung_up()
+            await told_by.read()
 
 
 async def _call(page: Page, task: Task) -> str | None:

@@ -1,7 +1,8 @@
 """The other end of a benchmark: synthetic cameras that call the server from a process of their own.
 
 Started by `streaming.bench.run` with its task as JSON; reports two lines, when all peers are
-connected and when their time is over, and hangs up when its parent does. Its times are of
+connected and when their time is over, which begins when the parent says so, and hangs up when its
+parent does. Its times are of
 CLOCK_MONOTONIC, which the processes of one machine share.
 """
 
@@ -21,7 +22,7 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
 from streaming.audience import PREDICTIONS, RESULTS
 from streaming.bench import barcode
-from streaming.bench.children import hung_up, say
+from streaming.bench.children import parent, say
 from streaming.bench.link import worsen
 from streaming.bench.recording import RecordedCamera
 from streaming.bench.settings import Network
@@ -29,6 +30,7 @@ from streaming.bench.synthetic import SyntheticCamera, clip_pictures
 from streaming.ice import gather_loopback
 
 CONNECT_S = 30.0  # to the first prediction
+_ASK_S = 15.0  # a server that is full is asked again for so long
 SETTLE_S = 1.0  # after the last frame, for results under way
 _SEEDS = 8  # of a peer's links
 
@@ -50,7 +52,14 @@ class Task:
 
 
 class Refused(Exception):
-    """The server would not have a peer; the message is its answer."""
+    """The server would not have a peer; the message is its answer.
+
+    `after_s`: it may be asked again after so long; None: it did not say.
+    """
+
+    def __init__(self, answer: str, after_s: float | None = None) -> None:
+        super().__init__(answer)
+        self.after_s = after_s
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,7 +105,7 @@ class Peer:
                 await self._connection.setLocalDescription(await self._connection.createOffer())
                 if self._network.bad:
                     worsen(self._connection, self._network, self._seed)
-                sdp = await self._answer(http, self._connection.localDescription.sdp)
+                sdp = await self._asked(http, self._connection.localDescription.sdp)
                 answer = RTCSessionDescription(sdp=sdp, type="answer")
                 await self._connection.setRemoteDescription(answer)
                 await self._first.wait()
@@ -104,6 +113,18 @@ class Peer:
             self.heard.error = str(error) or type(error).__name__
         except TimeoutError:
             self.heard.error = f"no prediction within {CONNECT_S:g} s"
+
+    async def _asked(self, http: aiohttp.ClientSession, offer: str) -> str:
+        """The answer of a server that is asked again when it says so, as the page does."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + _ASK_S
+        while True:
+            try:
+                return await self._answer(http, offer)
+            except Refused as error:
+                if error.after_s is None or loop.time() + error.after_s > until_s:
+                    raise
+                await asyncio.sleep(error.after_s)
 
     def told(self, key: int, latency_ms: Mapping[str, float] | None = None) -> None:
         """A prediction has come; `key` says which picture it is of."""
@@ -134,7 +155,8 @@ class Peer:
         async with http.post(f"{self._url}/whip", data=offer, headers=headers) as response:
             body = await response.text()
         if response.status != 201:
-            raise Refused(f"HTTP {response.status}: {body}")
+            after = response.headers.get("Retry-After")
+            raise Refused(f"HTTP {response.status}: {body}", float(after) if after else None)
         self.location = f"{self._url}{response.headers['Location']}"
         return body
 
@@ -159,15 +181,16 @@ async def work(task: Task, make: Callable[[Task, int], Peer] = Peer) -> None:
         gather_loopback()
     peers = [make(task, _SEEDS * (task.seed + number)) for number in range(task.peers)]
     try:
-        async with aiohttp.ClientSession() as http:
+        async with aiohttp.ClientSession() as http, parent() as told:
             await asyncio.gather(*(peer.call(http) for peer in peers))
             say({"connected": sum(peer.heard.error is None for peer in peers)})
+            await told.readline()
             await asyncio.sleep(task.duration_s)
             for peer in peers:
                 peer.stop_camera()
             await asyncio.sleep(SETTLE_S)
             say({"heard": [asdict(peer.heard) for peer in peers]})
-            await hung_up()
+            await told.read()
     finally:
         await asyncio.gather(*(peer.hang_up() for peer in peers))
 

@@ -98,6 +98,8 @@ async def _drive(settings: BenchSettings, server: Server, namespace: Namespace |
             for task in _tasks(settings, server.url, recording, namespace)
         ]
         await asyncio.gather(*(child.line() for child in children))
+        for child in children:  # the same time for all, however long some had to ask
+            child.go_on()
         run.began_s, cpu_s, rss_mb = loop.time(), _cpu_s(), _rss_mb()
         reports = await asyncio.gather(*(child.line() for child in children))
         run.server_cpu_s = _cpu_s() - cpu_s

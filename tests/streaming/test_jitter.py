@@ -104,7 +104,7 @@ def test_a_repaired_hole_costs_no_frame() -> None:
     assert buffer.nacks(1.0) == [4]
     assert [frame.rtp for frame in buffer.add(frames[1][1], 1.04)] == [3000, 6000]
     assert buffer.counts.repaired == 1
-    assert buffer.rtt_s == pytest.approx(0.06 - 0.25 * 0.02)
+    assert buffer.holes.rtt_s == pytest.approx(0.06 - 0.25 * 0.02)
     assert buffer.poll(9.0) == []
     assert buffer.deadline_s() is None
 
@@ -122,7 +122,7 @@ def test_a_far_peer_is_waited_for_longer_but_not_for_ever() -> None:
         assert len(buffer.nacks(now_s)) == 1
         buffer.poll(now_s + 0.26)
         feed(buffer, [lost], now_s + 0.26)
-    assert buffer.rtt_s == pytest.approx(0.26, abs=0.01)
+    assert buffer.holes.rtt_s == pytest.approx(0.26, abs=0.01)
     assert buffer.counts.holes < 20  # the first were given up, the later ones were not
     now_s += 1.0
     feed(buffer, [frames[50][1]], now_s)

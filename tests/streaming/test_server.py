@@ -247,7 +247,7 @@ async def test_offers_that_nobody_follows_up_are_swept(http: aiohttp.ClientSessi
         before = Held.now()
         for _ in range(200):
             async with http.post(f"{server.url}/whip", data=sdp, headers=SDP) as response:
-                assert response.status == 201
+                assert response.status == 201, await response.text()
         seen = len(caller.of("prediction"))
         await caller.wait_for("prediction", seen + 5)
         others = [s.ended for s in server.sessions if s.id not in caller.location]
