@@ -52,6 +52,7 @@ class Admission:
         settings: ServerSettings,
         tasks: asyncio.TaskGroup,
         *,
+        door: Door,
         needs: Sequence[Serving],
         load: Serving,
     ) -> None:
@@ -61,7 +62,7 @@ class Admission:
         self._tasks = tasks
         self._needs = needs
         self._load = load
-        self._door = Door(wait_s=settings.wait_s, lanes=max(1, settings.workers))
+        self._door = door
         self._coming: list[str] = []  # their addresses
         self._sessions: dict[str, AnySession] = {}
 

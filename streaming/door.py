@@ -9,10 +9,11 @@ Many at once make those wait who are in; one at a time, with pauses, hardly do.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-_PAUSE = 3.0  # after a turn, times what that took
+_PAUSE = 3.0  # after a turn, times what the loop did in it
 _LONGEST_S = 0.25  # a turn and its pause; what takes longer waits for the network
 
 
@@ -23,19 +24,23 @@ class WaitedTooLong(Exception):
 class Door:
     """Whoever has a place awaits its `turn`, and is set up in it.
 
-    After a turn the door stays shut for `_PAUSE` times as long, but for `_LONGEST_S` in all at
-    most. So answers take a quarter of a loop's time, and when those peers connect, which takes
-    somewhat more, something is left to those who are in.
+    After a turn the door stays shut for `_PAUSE` times as long as the loop was busy in it, but for
+    `_LONGEST_S` in all at most. So answers take a quarter of a loop's time, and when those peers
+    connect, which takes somewhat more, something is left to those who are in.
 
     Bounds: nobody waits longer than `wait_s`; how many wait is bounded by admission, which gives
     no more places than there are.
 
     Args:
         lanes: turns at a time, one for each event loop on which sessions run.
+        busy_s: how long the loop has been busy; a clock where nobody knows.
     """
 
-    def __init__(self, *, wait_s: float, lanes: int = 1) -> None:
+    def __init__(
+        self, *, wait_s: float, lanes: int = 1, busy_s: Callable[[], float] = time.thread_time
+    ) -> None:
         self._wait_s = wait_s
+        self._busy_s = busy_s
         self._lanes = asyncio.Semaphore(lanes)  # first come, first served
 
     async def turn(self) -> AbstractContextManager[None]:
@@ -54,13 +59,12 @@ class Door:
     @contextmanager
     def _shut(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
-        began_s = loop.time()
-        opening = loop.call_at(began_s + _LONGEST_S, self._lanes.release)
+        began_s = self._busy_s()
+        opening = loop.call_later(_LONGEST_S, self._lanes.release)
         try:
             yield
         finally:
-            now_s = loop.time()
-            again_s = now_s + _PAUSE * (now_s - began_s)
+            again_s = loop.time() + _PAUSE * (self._busy_s() - began_s)
             if again_s < opening.when():
                 opening.cancel()
                 loop.call_at(again_s, self._lanes.release)

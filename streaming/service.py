@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -21,6 +22,7 @@ from models.schema import EncoderSpec
 from streaming.admission import Admission
 from streaming.batcher import Batcher
 from streaming.devices import Devices, makes_of
+from streaming.door import Door
 from streaming.heap import few_arenas
 from streaming.ice import gather_loopback, ice_servers
 from streaming.load import LoadMeter
@@ -75,7 +77,8 @@ async def serve(settings: Settings, *recognizers: RecognizerCore) -> AsyncIterat
         )
         stack.callback(tasks.create_task(load.run(), name="load").cancel)
         needs = (batcher, crew) if crew else (batcher,)
-        sessions = Admission(settings.server, tasks, needs=needs, load=load)
+        door = _door(settings.server)
+        sessions = Admission(settings.server, tasks, door=door, needs=needs, load=load)
         server = Server(
             settings,
             devices=devices,
@@ -107,6 +110,13 @@ def _pace(settings: Settings, spec: EncoderSpec, hop_s: float) -> Pace:
     """The hop of all sessions; two windows overlap by half of one at least."""
     longest_s = min(settings.load.longest_hop_s, spec.window_s / 2)
     return Pace(hop_s, longest_s, 1 / spec.fps)
+
+
+def _door(settings: ServerSettings) -> Door:
+    """Of workers it is not known how busy they are, only how long they take."""
+    if settings.workers:
+        return Door(wait_s=settings.wait_s, lanes=settings.workers, busy_s=time.monotonic)
+    return Door(wait_s=settings.wait_s)
 
 
 def _bind(settings: ServerSettings) -> socket.socket:

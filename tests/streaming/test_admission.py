@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from streaming.admission import Admission
+from streaming.door import Door
 from streaming.problems import Problem
 from streaming.settings import ServerSettings
 from streaming.workers.remote_session import AnySession
@@ -49,7 +50,6 @@ class Entrance:
     def __init__(self, admission: Admission) -> None:
         self.admission = admission
         self.made = 0
-        self.load = cast(Willing, admission._load)
 
     async def come(self, address: str = "a") -> float:
         """When it was in. Raises what admission does."""
@@ -68,8 +68,10 @@ class Entrance:
 @asynccontextmanager
 async def entrance(**settings: Any) -> AsyncIterator[Entrance]:
     places = {"max_sessions": 30, "max_sessions_per_address": 30, "grace_s": 0.5, **settings}
+    server = ServerSettings(**places)
+    door = Door(wait_s=server.wait_s, busy_s=asyncio.get_running_loop().time)
     async with asyncio.TaskGroup() as tasks:
-        admission = Admission(ServerSettings(**places), tasks, needs=(Willing(),), load=Willing())
+        admission = Admission(server, tasks, door=door, needs=(Willing(),), load=Willing())
         yield Entrance(admission)
         await admission.drain()
 

@@ -25,7 +25,7 @@ def came(*turns_s: float, wait_s: float = 5.0, lanes: int = 1) -> list[float | N
     """When the turns came of callers who came at once; None: not in time."""
 
     async def work() -> list[float | None]:
-        door = Door(wait_s=wait_s, lanes=lanes)
+        door = Door(wait_s=wait_s, lanes=lanes, busy_s=asyncio.get_running_loop().time)
         all_came = asyncio.gather(*(come(door, s) for s in turns_s), return_exceptions=True)
         told = [one if isinstance(one, float) else None for one in await all_came]
         await asyncio.sleep(SETTLED_S)
@@ -53,13 +53,22 @@ def test_as_many_at_a_time_as_there_are_loops() -> None:
     assert came(*[TURN_S] * 5, lanes=2) == pytest.approx([0.0, 0.0, 0.08, 0.08, 0.16])
 
 
+def test_who_only_waits_keeps_the_door_shut_no_longer() -> None:
+    async def work() -> None:
+        door = Door(wait_s=5.0, busy_s=lambda: 0.0)
+        began_s = await asyncio.gather(*(come(door, 0.1) for _ in range(3)))
+        assert began_s == pytest.approx([0.0, 0.1, 0.2])
+
+    simulate(work())
+
+
 def test_who_leaves_the_queue_and_who_fails_hold_nobody_up() -> None:
     async def fail(door: Door) -> None:
         with await door.turn():
             raise OSError("a turn that came to nothing")
 
     async def work() -> None:
-        door = Door(wait_s=1.0)
+        door = Door(wait_s=1.0, busy_s=asyncio.get_running_loop().time)
         first, leaves, last = (asyncio.create_task(come(door)) for _ in range(3))
         await asyncio.sleep(0.01)
         leaves.cancel()
