@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 
 from models.schema import Prediction
 
-_FLOOR = 1e-3  # no single window rules a gloss out
+# Of what a window says so much is taken for noise, shared out over the glosses: no single window
+# rules one out, and however many there are, a clip can be sure of its answer.
+_DOUBT = 0.02
+_LEAST = 1e-3  # weight of a window that shows no signing at all
 
 
 class Movement:
@@ -28,8 +31,8 @@ class Movement:
         self.began_s = math.inf  # end of the first window, media time
 
     def add(self, prediction: Prediction) -> None:
-        p = prediction.probabilities + _FLOOR
-        weight = 1 - prediction.idle + _FLOOR
+        p = prediction.probabilities + _DOUBT / len(self._logs)
+        weight = 1 - prediction.idle + _LEAST
         self._logs += weight * np.log(p / p.sum())
         self._weight += weight
         self.signing = max(self.signing, 1 - prediction.idle)

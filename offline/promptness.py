@@ -8,7 +8,8 @@ Each bundle is read on the clips that its card says it did not learn from, on wh
 signers sign, and on videos without signing: what is told of those is false. Clips are played as a
 camera would have gone on: the first picture is held before, the last one after. Each is decoded
 twice: as served, where a sign ends as the hands come to rest, and by fading alone, as for encoders
-that can't tell of hands. The last line of stdout is one JSON object.
+that can't tell of hands. With `--keep FOLDER` what the recogniser says is kept there, and a video
+is not read again where only the decoder has changed. The last line of stdout is one JSON object.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from offline.ends import SignEnd, read_end
 from offline.evaluation.crossval import in_workers
 from offline.evaluation.report import write_report
 from offline.heard import Heard, false_signs, figures, quantiles, row
+from offline.kept import folder_of, kept
 from offline.labels import EXTRA, Labelled, read_labels, read_negatives
 from offline.reading import read_predictions, told
 
@@ -40,8 +42,8 @@ WAYS = ("as served", "by fading alone")
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
-    most = options.max_new_frames
-    work = [(bundle, options.data, options.hop_s, most) for bundle in options.bundles]
+    how = (options.data, options.hop_s, options.max_new_frames, options.keep)
+    work = [(bundle, *how) for bundle in options.bundles]
     try:
         found = list(in_workers(read_bundle, work, options.jobs))
         report: dict[str, Any] = {
@@ -80,9 +82,15 @@ class BundleRead:
 
 
 def read_bundle(
-    bundle: str, data: str, hop_s: float | None = None, max_new_frames: int | None = None
+    bundle: str,
+    data: str,
+    hop_s: float | None = None,
+    max_new_frames: int | None = None,
+    keep: str | None = None,
 ) -> BundleRead:
     """Read the held-out clips of a bundle, by its own hop unless another is given.
+
+    What is said of them is kept in the folder `keep`, or was there already: see `offline.kept`.
 
     Raises:
         ValueError, OSError: one line that names the file.
@@ -90,13 +98,21 @@ def read_bundle(
     opened = open_bundle(bundle)
     opened = replace(opened, hop_s=hop_s or opened.hop_s)
     recognizer = Recognizer.on(opened, "cpu", max_new_frames=max_new_frames)
+
+    def read(path: Path, before_s: float = 0.0, after_s: float = 0.0) -> list[Prediction]:
+        still_s = (before_s, after_s)
+        folder = folder_of(Path(keep), opened, still_s, max_new_frames) if keep else None
+        return kept(folder, path.stem, lambda: read_predictions(recognizer, path, still_s=still_s))
+
     try:
-        return _read_all(recognizer, Path(data))
+        return _read_all(recognizer, Path(data), read)
     finally:
         recognizer.close()
 
 
-def _read_all(recognizer: Recognizer, data: Path) -> BundleRead:
+def _read_all(
+    recognizer: Recognizer, data: Path, read: Callable[..., list[Prediction]]
+) -> BundleRead:
     about = recognizer.bundle.card["data"]
     if not isinstance(about, dict) or not about.get("held_out_clips"):
         raise ValueError(f"{recognizer.bundle.path}: its card names no held-out clips")
@@ -108,7 +124,7 @@ def _read_all(recognizer: Recognizer, data: Path) -> BundleRead:
         if line is None:
             raise ValueError(f"{data / 'manifest.csv'}: does not list {clip['video']}")
         end = end_of(data, line)
-        said = list(read_predictions(recognizer, data / line["path"], still_s=(BEFORE_S, AFTER_S)))
+        said = read(data / line["path"], BEFORE_S, AFTER_S)
         window_ms += [1000 * sum(one.stages_s.values()) for one in said[1:]]
         for way, one in hear(recognizer, said, clip["video"], clip["gloss"], end).items():
             heard[way].append(one)
@@ -119,12 +135,12 @@ def _read_all(recognizer: Recognizer, data: Path) -> BundleRead:
         if video.gloss not in recognizer.bundle.glosses and video.split != EXTRA
     ]
     for video in _of(about, unknown):
-        said = list(read_predictions(recognizer, video.path, still_s=(BEFORE_S, _AFTER_OUTSIDE_S)))
+        said = read(video.path, BEFORE_S, _AFTER_OUTSIDE_S)
         for way, one in hear(recognizer, said, video.path.name, "", None).items():
             outside[way].append(one)
     idle_s, idle_signs = 0.0, dict.fromkeys(WAYS, 0)
     for video in _of(about, read_negatives(data / "negatives")):
-        said = list(read_predictions(recognizer, video.path))
+        said = read(video.path)
         idle_s += said[-1].end_s
         for way, one in hear(recognizer, said, video.path.name, "", None).items():
             idle_signs[way] += len(one.finals)
@@ -188,6 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", required=True, help="folder with manifest.csv, clips, landmarks and negatives")
     add("--hop-s", type=float, metavar="S", help="as on a busy server (default: the bundle's)")
     add("--max-new-frames", type=int, metavar="N", help="looked at for a window (default: all)")
+    add("--keep", metavar="FOLDER", help="for predictions: what is there is not read again")
     add("--jobs", type=int, default=1, help="bundles read at the same time")
     add("--report", help="JSON file to write, with every clip")
     return parser

@@ -7,7 +7,7 @@
 #       -> offline.promptness -> WORK/promptness.json, its figures as the last line
 #
 # About 17 minutes on two CPU cores: eight to train, nine to read. A head that is there is not made
-# again.
+# again, and a clip that a head has read is not read by it again.
 set -eu
 cd "$(dirname "$0")/.."
 data=${1:-../shared/data}
@@ -29,5 +29,5 @@ fold 2
 fold 3
 wait "$first"
 fold 4
-"$python" -m offline.promptness --data "$data" --jobs 2 --report "$work/promptness.json" \
+"$python" -m offline.promptness --data "$data" --jobs 2 --keep "$work/said" --report "$work/promptness.json" \
     "$work"/folds/0 "$work"/folds/1 "$work"/folds/2 "$work"/folds/3 "$work"/folds/4

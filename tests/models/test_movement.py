@@ -46,6 +46,15 @@ def test_one_window_rules_nothing_out() -> None:
     assert movement.probabilities.argmax() == 1
 
 
+def test_windows_that_agree_are_as_sure_of_one_gloss_of_2000_as_of_one_of_2() -> None:
+    few, many = Movement(2), Movement(2000)
+    for end_s in (1.0, 1.1, 1.2):
+        few.add(window(end_s, 0.1, 0.88, 0.02))
+        many.add(window(end_s, 0.1, 0.88, 0.02, *[0.0] * 1998))
+    assert many.probabilities[0] == pytest.approx(few.probabilities[0], abs=0.02)
+    assert many.probabilities.sum() == pytest.approx(1)
+
+
 def test_nothing_seen_is_no_movement() -> None:
     movement = Movement(2)
     assert not movement

@@ -133,10 +133,20 @@ def test_the_command_reads_what_the_bundle_did_not_learn_from(
     card["data"]["held_out_clips"] = card["data"]["held_out_clips"][1:2]
     card["data"]["held_out_groups"] = ["idle/pool", "wlasl:89"]  # a clip each that is none of its
     (bundle / "card.json").write_text(json.dumps(card))
-    report = tmp_path / "report.json"
-    assert main([str(bundle), "--data", str(data_dir), "--report", str(report)]) == 0
+    report, keep = tmp_path / "report.json", tmp_path / "kept"
+    command = [str(bundle), "--data", str(data_dir), "--report", str(report), "--keep", str(keep)]
+    assert main(command) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert 0.5 < found["idle_s"] < 2
     for way in WAYS:
         assert found[way]["clips"] == found[way]["outside"] == 1
     assert [clip["gloss"] for clip in json.loads(report.read_text())["clips"]] == ["apple"]
+    files = sorted(keep.glob("*/*.npz"))
+    assert len(files) == 3
+    before = [file.stat().st_mtime_ns for file in files]
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == found
+    assert [file.stat().st_mtime_ns for file in files] == before, "nothing is read twice"
+    files[0].write_bytes(b"cut")
+    assert main(command) == 2
+    assert str(files[0]) in capsys.readouterr().err
