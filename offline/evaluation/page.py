@@ -60,6 +60,7 @@ def _render(template: str, **values: Any) -> str:
     )
     environment.filters["percent"] = percent
     environment.filters["interval"] = interval
+    environment.globals["points"] = points
     return environment.get_template(template).render(meanings=MEANINGS, **values)
 
 
@@ -68,8 +69,11 @@ def percent(share: float, digits: int = 1) -> str:
 
 
 def interval(bounds: tuple[float, float]) -> str:
-    """`82.5-91.8`, in percent, with an en dash; differences keep their signs."""
-    low, high = (round(100 * bound, 1) for bound in bounds)
-    if low < 0:
-        return f"{low:+.1f} to {high:+.1f}".replace("-", "\N{MINUS SIGN}")
-    return f"{low:.1f}\N{EN DASH}{high:.1f}"
+    """`82.5-91.8`, in percent, with an en dash."""
+    return "\N{EN DASH}".join(f"{100 * bound:.1f}" for bound in bounds)
+
+
+def points(*shares: float) -> str:
+    """`+1.2`, or `-0.4 to +2.8`, in percentage points: differences keep their signs."""
+    signed = (f"{round(100 * share, 1) + 0.0:+.1f}" for share in shares)  # + 0.0: no minus nought
+    return " to ".join(signed).replace("-", "\N{MINUS SIGN}")

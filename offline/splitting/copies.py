@@ -20,13 +20,24 @@ import numpy as np
 
 from offline.encoding.store import write_file
 from offline.examples import Example, read_examples
-from offline.splitting.fingerprints import Fingerprint, complete_fingerprints, likeness, looks
+from offline.splitting.fingerprints import Fingerprint, complete_fingerprints
+from offline.splitting.likeness import (
+    SHORTEST,
+    Movement,
+    at_most,
+    likeness,
+    looks,
+    main_directions,
+)
 
 COPIES = "copies.json"  # beside the index
 
 _ALIKE = 0.95  # `likeness` of two clips that are called one recording; docs/leaks.md says why
 _LIKELY = (0.9, 0.7)  # cosine of mean pictures, and of where they move: below, not compared
-_BLOCK = 1024  # clips compared at once
+_BLOCK = 256  # clips whose looks are compared with all at once
+_DIRECTIONS = 8  # of 64: more rule out more pairs, and take longer for each
+_STEPS = 8192  # of other clips compared with one at once
+_ROUNDING = 1e-3
 
 
 def read_recordings(
@@ -83,8 +94,7 @@ def kept_copies(
 ) -> list[tuple[str, str]]:
     """`copies` of `prints`: those in `folder` if they are of the very same, else found and kept.
 
-    The search grows with the square of the videos: half an hour for WLASL's 21,083, estimated from
-    0.4 ms a pair that is likely.
+    docs/leaks.md says how long the search takes.
     """
     file, of = folder / COPIES, _digest(prints)
     try:
@@ -112,23 +122,35 @@ def _digest(prints: Mapping[str, Fingerprint]) -> str:
 def copies(
     prints: Mapping[str, Fingerprint], progress: Callable[[str], None] = lambda line: None
 ) -> list[tuple[str, str]]:
-    """Pairs of videos, by their ids, that are likely one recording."""
-    videos = list(prints)
-    look = looks(list(prints.values()))
+    """Pairs of videos, by their ids, that are likely one recording.
+
+    Pairs that look alike are compared in few directions, and in full where these do not rule them
+    out: the same are found as if all were compared in full.
+    """
+    names = list(prints)
+    order = [i for i, name in enumerate(names) if len(prints[name]) >= SHORTEST]
+    order.sort(key=lambda i: len(prints[names[i]]))  # of a pair, the shorter one first
+    clips = [prints[names[i]] for i in order]
+    look, main = looks(clips), main_directions(clips, _DIRECTIONS)
+    whole, halfway = (Movement.of(clips, main, halfway=halfway) for halfway in (False, True))
     half = look.shape[1] // 2
     found = []
-    for first in range(0, len(videos), _BLOCK):
+    for first in range(0, len(clips), _BLOCK):
         if first:
-            progress(f"{first} of {len(videos)} videos compared with all others")
+            progress(f"{first} of {len(clips)} videos compared with all others")
         block = look[first : first + _BLOCK]
         likely = (block[:, :half] @ look[first:, :half].T >= _LIKELY[0]) & (
             block[:, half:] @ look[first:, half:].T >= _LIKELY[1]
         )
-        for i, j in zip(*np.nonzero(np.triu(likely, 1)), strict=True):
-            a, b = videos[first + i], videos[first + j]
-            if likeness(prints[a], prints[b]) >= _ALIKE:
-                found.append((a, b))
-    return found
+        for i, row in enumerate(np.triu(likely, 1), first):
+            others = first + np.flatnonzero(row)
+            pieces = np.flatnonzero(np.diff(np.cumsum(whole.length[others]) // _STEPS)) + 1
+            for some in np.split(others, pieces) if len(others) else []:
+                most = np.maximum(at_most(whole, i, whole, some), at_most(whole, i, halfway, some))
+                for j in some[most >= _ALIKE - _ROUNDING].tolist():
+                    if likeness(clips[i], clips[j]) >= _ALIKE:
+                        found.append(sorted((order[i], order[j])))
+    return [(names[a], names[b]) for a, b in sorted(found)]
 
 
 def connected(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -25,12 +25,10 @@ from offline.videos import VideoError, read_video
 FINGERPRINTS = "fingerprints.npz"
 
 _SIDE = 8  # cells
+CELLS = _SIDE * _SIDE
 _STEP_S = 0.1
 _LONGEST = 600  # steps; of a longer video the first minute
-_SHORTEST = 5  # steps: less shows no movement to tell by
-_OVERLAP = 0.6  # of the shorter clip, at least, must lie in the other
 _KEEP_EVERY = 500  # videos
-_DARK = 8.0  # grey levels: pictures with less contrast are not stretched further
 
 Fingerprint = NDArray[np.uint8]  # (K, 64)
 
@@ -56,62 +54,6 @@ def fingerprint(path: Path) -> Fingerprint:
     return np.asarray(mean.round(), np.uint8)
 
 
-def likeness(one: Fingerprint, other: Fingerprint) -> float:
-    """How alike two clips move, -1 to 1, at the shift in time where they do so most.
-
-    0 when one of them is too short to tell.
-    """
-    a, b = sorted((_even(one), _even(other)), key=len)
-    shortest = max(_SHORTEST, round(_OVERLAP * len(a)))
-    if len(a) < shortest:
-        return 0.0
-    best = _moves_alike(a, b, shortest)  # shifted by whole steps, and by half a step
-    if len(b) > shortest:
-        best = max(best, _moves_alike(a, np.asarray((b[1:] + b[:-1]) / 2, np.float32), shortest))
-    return best
-
-
-def looks(prints: list[Fingerprint]) -> NDArray[np.float32]:
-    """(N, 128) What likely pairs share: unit rows of the mean picture, and of where it moves."""
-    rows = []
-    for one in prints:
-        even = _even(one)
-        for part in (even.mean(0), even.std(0)):
-            part = part - part.mean()
-            rows.append(part / (np.linalg.norm(part) + 1e-6))
-    return np.asarray(rows, np.float32).reshape(len(prints), 2 * _SIDE * _SIDE)
-
-
-def _even(cells: Fingerprint) -> NDArray[np.float32]:
-    """Each picture with mean 0 and spread 1: fades and exposure are no movement."""
-    grey = cells.astype(np.float32)
-    grey -= grey.mean(1, keepdims=True)
-    grey /= np.maximum(grey.std(1, keepdims=True), _DARK)
-    return grey
-
-
-def _moves_alike(a: NDArray[np.float32], b: NDArray[np.float32], shortest: int) -> float:
-    """The correlation of `a` (N, 64) with `b` (M, 64) at their best shift, M >= N - 1.
-
-    Each cell's mean over the steps that overlap, `shortest` at least, is taken off. All shifts at
-    once, by running sums: two to three times as fast as one by one.
-    """
-    shift = np.arange(shortest - len(a), len(b) - shortest + 1)  # step i of a beside i + shift of b
-    first, last = np.maximum(0, -shift), np.minimum(len(a), len(b) - shift)
-    lag = np.arange(len(b)) - np.arange(len(a))[:, None] + len(a) - 1
-    products = np.bincount(lag.ravel(), (a @ b.T).ravel())[shift + len(a) - 1]
-    moved, both = [], []
-    for rows, start, stop in ((a, first, last), (b, first + shift, last + shift)):
-        sums = np.cumsum(np.pad(rows, ((1, 0), (0, 0))), 0, dtype=np.float64)
-        squares = np.cumsum(np.pad((rows * rows).sum(1), (1, 0)), dtype=np.float64)
-        mean = (sums[stop] - sums[start]) / (last - first)[:, None]
-        spread = squares[stop] - squares[start] - (last - first) * (mean * mean).sum(1)
-        moved.append(spread.clip(min=0))
-        both.append(mean)
-    common = products - (last - first) * (both[0] * both[1]).sum(1)
-    return float((common / (np.sqrt(moved[0] * moved[1]) + 1e-6)).max())
-
-
 # --- on disk --------------------------------------------------------------------------------------
 
 
@@ -127,7 +69,7 @@ def read_fingerprints(folder: Path) -> dict[str, Fingerprint]:
     try:
         with np.load(file, allow_pickle=False) as content:
             ids, ends, cells = content["ids"].tolist(), content["ends"], content["cells"]
-        if cells.shape != (ends[-1] if len(ends) else 0, _SIDE * _SIDE) or cells.dtype != np.uint8:
+        if cells.shape != (ends[-1] if len(ends) else 0, CELLS) or cells.dtype != np.uint8:
             raise ValueError(f"cells of shape {cells.shape}")
         return dict(zip(ids, np.split(cells, ends[:-1]), strict=True))
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as exc:
@@ -140,7 +82,7 @@ def write_fingerprints(folder: Path, prints: Mapping[str, Fingerprint]) -> None:
         content,
         ids=np.array(list(prints)),
         ends=np.cumsum([len(one) for one in prints.values()]),
-        cells=np.concatenate([*prints.values(), np.zeros((0, _SIDE * _SIDE), np.uint8)]),
+        cells=np.concatenate([*prints.values(), np.zeros((0, CELLS), np.uint8)]),
     )
     write_file(folder / FINGERPRINTS, content.getvalue())
 

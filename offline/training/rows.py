@@ -35,7 +35,8 @@ class StoredRows:
             ValueError: it has no rows of finite floats (float16, bfloat16, float32 or float64).
         """
         try:
-            table = np.load(path, mmap_mode="r", allow_pickle=False)
+            # As text: of a Path numpy looks up each folder on the way, for every file.
+            table = np.load(str(path), mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as exc:
             raise ValueError(f"{path}: no rows of numbers: {exc}") from exc
         floats = np.issubdtype(table.dtype, np.floating) or table.dtype == _BFLOAT16

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from offline import evaluate, train
+from offline.evaluation.page import points
 from offline.splitting.fingerprints import write_fingerprints
 from tests.offline.indexes import write_index
 
@@ -120,12 +121,19 @@ def test_a_comparison_has_a_page_too(
     assert _evaluate(made, "--compare", saved, str(made / "head.pt"), "--report", str(out)) == 0
     told = _last_line(capsys)
     assert told["figures"]["top1"]["difference"] == 0 and told["mcnemar"]["p"] == 1
-    assert "on the same 24 clips" in _Page(out.with_suffix(".html").read_text("utf-8")).text
+    page = " ".join(_Page(out.with_suffix(".html").read_text("utf-8")).text.split())
+    assert "on the same 24 clips" in page and "+0.0 points (+0.0 to +0.0)" in page
+    assert "These clips do not tell which of the two is better" in page
     groups = ("--groups", "signer 0,signer 2")
     assert _evaluate(made, "--compare", saved, str(made / "head.pt"), *groups) == 2
     assert "16 only in" in _error(capsys)
     assert evaluate.main(["--compare", saved, str(made / "head.pt")]) == 2
     assert "--index" in _error(capsys)
+
+
+def test_differences_keep_their_signs_and_nought_has_none() -> None:
+    assert points(-0.004, 0.028) == "\N{MINUS SIGN}0.4 to +2.8"
+    assert points(-0.0, -0.0001) == "+0.0 to +0.0"
 
 
 def test_figures_of_kept_out_signers_are_those_of_training(

@@ -18,10 +18,10 @@ from offline.splitting.fingerprints import (
     Fingerprint,
     complete_fingerprints,
     fingerprint,
-    likeness,
     read_fingerprints,
     write_fingerprints,
 )
+from offline.splitting.likeness import likeness
 from offline.videos import read_video
 from tests.offline.indexes import write_index
 
