@@ -34,7 +34,7 @@ from offline.evaluation.crossval import (
     calibrate,
     calm_threshold,
     cross_validate,
-    rejection,
+    rejections,
     to_score,
 )
 from offline.evaluation.examination import examine, plan_outcomes
@@ -47,7 +47,7 @@ from offline.examples import scored
 from offline.options import add_training_options, plan_from
 from offline.splitting.leaks import row_name
 
-_THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
+_THRESHOLDS = tuple(percent / 100 for percent in range(30, 72, 2))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -184,7 +184,7 @@ def _report(
     }
     report["live"] = []
     if plan.open_set:
-        report["live"] = [rejection(answers, plan, temperature, t) for t in _THRESHOLDS]
+        report["live"] = rejections(answers, plan, temperature, _THRESHOLDS)
         report["calibration"]["threshold"] = calm_threshold(report["live"])
     report["encoder"] = _named(plan.spec)
     report["glosses"] = list(plan.glosses)

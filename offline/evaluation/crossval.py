@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from models.decoder import DecoderSettings, SignDecoder
 from models.heads import Committee
-from models.schema import EncoderSpec
+from models.schema import EncoderSpec, Prediction
 from offline.evaluation.answers import Answered, clip_answer, clip_logits, predictions
 from offline.examples import ORIGINAL, Example, Vocabulary, scored, vocabulary
 from offline.labels import EXTRA, IDLE
@@ -158,7 +158,7 @@ def to_score(answers: Sequence[Answered], glosses: Sequence[str]) -> list[Answer
 
 
 def calm_threshold(live: Sequence[dict[str, Any]]) -> float:
-    """The lowest threshold (of `rejection`s) at which the transcript stays calm, or the highest.
+    """The lowest threshold (of `rejections`) at which the transcript stays calm, or the highest.
 
     Calm: at most one false sign a minute where nobody signs, and at most three in ten of the
     signs outside the vocabulary taken for one inside it. What was not measured counts as calm.
@@ -169,15 +169,40 @@ def calm_threshold(live: Sequence[dict[str, Any]]) -> float:
     return float(live[-1]["threshold"])
 
 
-def rejection(
-    answers: Sequence[Answered], plan: Plan, temperature: float, threshold: float
-) -> dict[str, Any]:
+@dataclass(slots=True)
+class _Live:
+    """What the sign decoder told with one threshold."""
+
+    threshold: float
+    idle_signs: int = 0
+    foreign_signs: int = 0  # clips of other signs of which something was told
+    right: int = 0
+    wrong: int = 0
+
+    def hear(self, gloss: str, told: Sequence[Prediction], glosses: Sequence[str]) -> None:
+        """A clip of `gloss`, of which the windows `told` so much."""
+        decoder = SignDecoder(glosses, DecoderSettings(threshold=self.threshold))
+        signs = {s.id: s for p in told for s in decoder.update(p)}
+        signs |= {s.id: s for s in decoder.flush()}
+        if gloss == IDLE:
+            self.idle_signs += len(signs)
+        elif gloss not in glosses:
+            self.foreign_signs += bool(signs)
+        elif any(s.gloss == gloss for s in signs.values()):
+            self.right += 1
+        elif signs:
+            self.wrong += 1
+
+
+def rejections(
+    answers: Sequence[Answered], plan: Plan, temperature: float, thresholds: Sequence[float]
+) -> list[dict[str, Any]]:
     """How calm the answers are where nobody signs a known gloss, and how soon they come elsewhere.
 
-    By the sign decoder with `threshold`, on clips of groups that the heads did not see.
+    By the sign decoder with each threshold, on clips of groups that the heads did not see.
     """
-    idle_s, idle_signs, foreign, foreign_signs = 0.0, 0, 0, 0
-    right, wrong, none = 0, 0, 0
+    lives = [_Live(threshold) for threshold in thresholds]
+    idle_s, foreign, known = 0.0, 0, 0
     for answer in answers:
         example = answer.example
         if example.split == EXTRA:
@@ -185,29 +210,25 @@ def rejection(
         told = predictions(
             answer.logits, len(plan.glosses), plan.spec, plan.hop_s, temperature, example.rows
         )
-        decoder = SignDecoder(plan.glosses, DecoderSettings(threshold=threshold))
-        signs = {s.id: s for p in told for s in decoder.update(p)}
-        signs |= {s.id: s for s in decoder.flush()}
+        for live in lives:
+            live.hear(example.gloss, told, plan.glosses)
         if example.gloss == IDLE:
             idle_s += len(example.rows) / plan.spec.fps
-            idle_signs += len(signs)
-        elif example.gloss not in plan.glosses:
-            foreign += 1
-            foreign_signs += bool(signs)
-        elif any(s.gloss == example.gloss for s in signs.values()):
-            right += 1
-        elif signs:
-            wrong += 1
+        elif example.gloss in plan.glosses:
+            known += 1
         else:
-            none += 1
-    known = max(1, right + wrong + none)
-    return {
-        "threshold": threshold,
-        "idle_s": round(idle_s, 1),
-        "false_signs_per_min": round(60 * idle_signs / idle_s, 2) if idle_s else None,
-        "clips_of_other_signs": foreign,
-        "taken_for_a_known_sign": round(foreign_signs / foreign, 3) if foreign else None,
-        "known_signs_named": round(right / known, 3),
-        "known_signs_misnamed": round(wrong / known, 3),
-        "known_signs_missed": round(none / known, 3),
-    }
+            foreign += 1
+    of = max(1, known)
+    return [
+        {
+            "threshold": live.threshold,
+            "idle_s": round(idle_s, 1),
+            "false_signs_per_min": round(60 * live.idle_signs / idle_s, 2) if idle_s else None,
+            "clips_of_other_signs": foreign,
+            "taken_for_a_known_sign": round(live.foreign_signs / foreign, 3) if foreign else None,
+            "known_signs_named": round(live.right / of, 3),
+            "known_signs_misnamed": round(live.wrong / of, 3),
+            "known_signs_missed": round((known - live.right - live.wrong) / of, 3),
+        }
+        for live in lives
+    ]
