@@ -205,10 +205,11 @@ def _graph(way: str) -> Callable[[Setup], Call]:
         graph = Candidate.of(way, Path(setup.folder.name))
         clips = list(setup.pictures.numpy())
         whole = graph.file.with_name(FLOAT32)
+        encoder = PictureEncoder(setup.model().float(), pooled=True)
         if not whole.exists():
-            write_encoder(PictureEncoder(setup.model().float(), pooled=True), whole)
+            write_encoder(encoder, whole)
         if not graph.file.exists():
-            write_int8(whole, clips, graph.file)  # of noise: only its speed is of use
+            write_int8(whole, encoder, clips[:1], graph.file)  # noise: only its speed is of use
         run = open_graph(graph, torch.get_num_threads())
         return lambda: torch.from_numpy(np.stack([run(clip) for clip in clips]))
 

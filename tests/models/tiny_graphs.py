@@ -30,5 +30,5 @@ def make_graphs(folder: Path, spec: EncoderSpec, *, int8: bool = True) -> list[P
     files = write_encoder(encoder, folder / FLOAT32)
     if int8:
         clips = [pictures(seed, frames=spec.frames) for seed in range(8)]
-        files += write_int8(folder / FLOAT32, clips, folder / INT8)
+        files += write_int8(folder / FLOAT32, encoder, clips, folder / INT8)
     return files
