@@ -8,8 +8,8 @@
 
 The forms are what the bundle has: `head.onnx` by ONNX Runtime, OpenVINO and onnxruntime-web,
 `head.tflite` by LiteRT, the encoder's graphs by both runtimes in each precision that the server may
-take. Exit status 1 when one names other classes than torch, 2 when a graph's features differ by more
-than rounding explains. The last line of stdout is one JSON object.
+take. Exit status 1 when one of them names other classes than torch, 2 when a graph's features
+differ by more than rounding explains. The last line of stdout is one JSON object.
 """
 
 from __future__ import annotations

@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.vjepa2.picture_encoder import PictureEncoder
-from models.vjepa2.rounding import rounded_weights
+from models.vjepa2.rounding import Rounded
 
 _ONE_FILE = 1.5e9  # bytes of weights; a file of protobuf can't have more than 2 GiB
 _DATA = ".data"  # what larger ones have beside them ends so
@@ -68,40 +67,58 @@ def write_encoder(encoder: PictureEncoder, file: Path) -> list[Path]:
     return write_onnx(encoder, {"pictures": pictures}, ["features"], {0: "B"}, file)
 
 
-def write_int8(
-    source: Path, encoder: PictureEncoder, clips: Sequence[NDArray[np.uint8]], file: Path
-) -> list[Path]:
-    """Write what `write_encoder` made of `encoder` at `source` in 8 bits; the files written.
+def write_int8(source: Path, layers: Sequence[Rounded], file: Path, *, inputs: bool) -> list[Path]:
+    """Write what `write_encoder` wrote to `source` with weights in 8 bits; the files written.
 
-    Only weights are rounded, so that what they get of `clips`, each (T, H, W, C), comes out as it
-    was; clips must be such as it will meet. What is computed stays float, or what the runtime makes
-    of it.
-
-    Raises:
-        ValueError: there is no clip.
+    `layers`: what `rounded_weights` made of the same encoder. `inputs`: what the layers get is
+    rounded too, so that whole numbers are multiplied. But not the pictures that the first of them
+    gets, from where most of the error came, nor what attention multiplies.
     """
     import onnx
     from onnx import helper, numpy_helper
 
-    weights = rounded_weights(encoder, clips)
     model: Any = onnx.load(source)
     graph = model.graph
     floats = {one.name: one for one in graph.initializer}
     products = [one for one in graph.node if one.op_type == "MatMul" and one.input[1] in floats]
-    for product, weight in zip(products, weights, strict=True):
+    for product, layer in zip(products, layers, strict=True):
         name = product.input[1]
         graph.initializer.remove(floats.pop(name))
-        graph.initializer.extend(
-            [
-                numpy_helper.from_array(np.ascontiguousarray(weight.levels.T), f"{name}.levels"),
-                numpy_helper.from_array(weight.scales, f"{name}.scales"),
-            ]
+        levels, scales = f"{name}.levels", f"{name}.scales"
+        graph.initializer.append(
+            numpy_helper.from_array(np.ascontiguousarray(layer.levels.T), levels)
         )
-        given = [f"{name}.levels", f"{name}.scales"]
-        graph.node.insert(0, helper.make_node("DequantizeLinear", given, [name], axis=1))
+        graph.initializer.append(numpy_helper.from_array(layer.scales, scales))
+        graph.node.insert(0, helper.make_node("DequantizeLinear", [levels, scales], [name], axis=1))
+        if inputs and product is not products[0]:
+            _round_input(graph, product, layer)
     apart = model.ByteSize() > _ONE_FILE
     onnx.save(model, file, save_as_external_data=apart, location=f"{file.name}{_DATA}")
     return _with_data(file)
+
+
+def _round_input(graph: Any, product: Any, layer: Rounded) -> None:
+    """Put what `product` gets into 256 levels, from the least to the most that `layer` got."""
+    from onnx import helper, numpy_helper
+
+    name = f"{product.input[1]}.input"
+    scale = np.float32((layer.most - layer.least) / 255) or np.float32(1)
+    zero = np.uint8(np.clip(round(-layer.least / float(scale)), 0, 255))
+    graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.asarray(scale), f"{name}.scale"),
+            numpy_helper.from_array(np.asarray(zero), f"{name}.zero"),
+        ]
+    )
+    how = [f"{name}.scale", f"{name}.zero"]
+    at = list(graph.node).index(product)
+    nodes = [
+        helper.make_node("QuantizeLinear", [product.input[0], *how], [f"{name}.levels"]),
+        helper.make_node("DequantizeLinear", [f"{name}.levels", *how], [name]),
+    ]
+    for node in reversed(nodes):
+        graph.node.insert(at, node)
+    product.input[0] = name
 
 
 def _with_data(file: Path) -> list[Path]:

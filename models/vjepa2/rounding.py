@@ -20,17 +20,21 @@ from torch import Tensor, nn
 
 from models.vjepa2.picture_encoder import PictureEncoder
 
-_MOST = 127  # levels on either side of zero
+# Levels on either side of zero. 7 bits, not 8: sums of 8 overflow on processors without VNNI (AMD
+# before Zen 4), and what is lost is hardly seen.
+_MOST = 63
 _DAMPING = 0.01  # of the mean moment: directions that no clip showed count a little too
 _AT_ONCE = 128  # columns between two updates of all that are left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rounded:
-    """The weight of a linear layer: `levels` times `scales`, one for each output."""
+    """A linear layer: its weight is `levels` times `scales`, one for each output."""
 
     levels: NDArray[np.int8]  # (out, in)
     scales: NDArray[np.float32]  # (out,)
+    least: float  # of what it gets, at most 0
+    most: float
 
 
 @torch.inference_mode()
@@ -61,29 +65,38 @@ def _round_stage(
     stage: Callable[[Tensor], Tensor], layers: Sequence[nn.Linear], given: Sequence[Tensor]
 ) -> tuple[list[Rounded], list[Tensor]]:
     """Round `layers`, which `stage` runs in that order; also what it gives then."""
-    moments = [torch.zeros(layer.in_features, layer.in_features) for layer in layers]
-
-    def watch(moment: Tensor) -> Callable[[nn.Module, tuple[Tensor]], None]:
-        def add(layer: nn.Module, got: tuple[Tensor]) -> None:
-            rows = got[0].flatten(0, -2)
-            moment.addmm_(rows.T, rows)
-
-        return add
-
-    hooks = [
-        layer.register_forward_pre_hook(watch(moment))
-        for layer, moment in zip(layers, moments, strict=True)
-    ]
+    watches = [_Watch(layer) for layer in layers]
     for one in given:
         stage(one)
-    for hook in hooks:
-        hook.remove()
     rounded = []
-    for layer, moment in zip(layers, moments, strict=True):
-        levels, scales = round_rows(layer.weight, moment)
+    for layer, watch in zip(layers, watches, strict=True):
+        watch.hook.remove()
+        levels, scales = round_rows(layer.weight, watch.moment)
         layer.weight.copy_(levels * scales[:, None])
-        rounded.append(Rounded(levels=levels.to(torch.int8).numpy(), scales=scales.numpy()))
+        rounded.append(
+            Rounded(
+                levels=levels.to(torch.int8).numpy(),
+                scales=scales.numpy(),
+                least=watch.least,
+                most=watch.most,
+            )
+        )
     return rounded, [stage(one) for one in given]
+
+
+class _Watch:
+    """Looks at what a linear layer gets, until `hook` is removed."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        self.moment = torch.zeros(layer.in_features, layer.in_features)
+        self.least = self.most = 0.0
+        self.hook = layer.register_forward_pre_hook(self._add)
+
+    def _add(self, layer: nn.Module, got: tuple[Tensor]) -> None:
+        rows = got[0].flatten(0, -2)
+        self.moment.addmm_(rows.T, rows)
+        least, most = rows.aminmax()
+        self.least, self.most = min(self.least, float(least)), max(self.most, float(most))
 
 
 def round_rows(weight: Tensor, moment: Tensor) -> tuple[Tensor, Tensor]:

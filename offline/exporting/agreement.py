@@ -17,11 +17,11 @@ from models.vjepa2.graph import Candidate, open_graph
 from offline.exporting.top_five import first_five_alike
 
 _TOLERANCE = 1e-4  # of a feature in float32; measured 1e-5
-# Cosines of features that are less than these are no rounding: something is wrong.
+# Cosines of features that are less than these are more than rounding.
 _COSINE = {"float32": 0.9999, "bfloat16": 0.99, "int8": 0.99}
 _ROUNDING = 1e-3  # features that differ by 1e-4 move a logit as far
-# Logits of torch so near may change places; 0.05 is a twentieth of a probability.
-_TIES = {"float32": _ROUNDING, "bfloat16": 0.05, "int8": 0.05}
+# Logits of torch so near may change places; 0.02 is a fiftieth of a probability.
+_TIES = {"float32": _ROUNDING, "bfloat16": 0.02, "int8": 0.02}
 
 Logits = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # features (N, S, D) -> (N, K)
 
@@ -45,12 +45,8 @@ class Agreement:
     tie: float  # of torch's logits
     clips: int
     ms: float  # a clip, the median
-    taken: bool  # False: the server is not to run it so, for it names other classes
-
-    @property
-    def agrees(self) -> bool:
-        """True when torch names the same first five of each clip, but for ties."""
-        return self.same_but_ties in (None, self.clips)
+    agrees: bool  # features are alike, and the first five of every clip the same but for ties
+    taken: bool  # False: the server is not to run it
 
     def line(self) -> str:
         """For people."""
@@ -95,13 +91,16 @@ def compare(
     found = _figures(np.stack(got), want, logits, tie)
     data = candidate.file.with_name(f"{candidate.file.name}.data")
     size = sum(file.stat().st_size for file in (candidate.file, data) if file.is_file())
+    same = found["same_but_ties"] in (None, len(clips))
+    agrees = same and found["cosine"] >= _COSINE[candidate.precision]
     agreement = Agreement(
         name=candidate.name,
         megabytes=round(size / 1e6, 1),
         tie=tie,
         clips=len(clips),
         ms=round(1000 * float(np.median(took)), 1),
-        taken=anyway or found["same_but_ties"] in (None, len(clips)),
+        agrees=agrees,
+        taken=anyway or agrees,
         **found,
     )
     _judge(agreement, candidate.precision)
@@ -134,7 +133,7 @@ def _figures(
 
 
 def _judge(found: Agreement, precision: str) -> None:
-    """Raise ValueError unless `found` is what rounding to `precision` explains."""
+    """Raise ValueError where something is wrong, not rounded: `found` is not what it can be."""
     exact = precision != "float32" or (found.difference <= _TOLERANCE and found.agrees)
-    if not (exact and found.cosine >= _COSINE[precision]):  # NaN is not alike
+    if not (exact and np.isfinite(found.cosine)):
         raise ValueError(f"{found.line()}: more than {precision} explains, so nothing was written")

@@ -20,6 +20,7 @@ from models.schema import EncoderSpec
 from models.vjepa2.graph import FLOAT32, INT8, WAYS, Candidate, has_bfloat16, runtimes, spare_cores
 from models.vjepa2.graph_export import write_encoder, write_int8
 from models.vjepa2.picture_encoder import PictureEncoder
+from models.vjepa2.rounding import Rounded, rounded_weights
 from models.vjepa2.weights import load_weights
 from offline.exporting.agreement import Agreement, Logits, compare
 from offline.exporting.real_clips import read_clips
@@ -36,7 +37,7 @@ class EncoderParts:
     parts: str = "both"  # one of PARTS: a GPU takes the weights, a CPU the graph
     int8: bool = False
     index: Path | None = None  # whose videos calibrate int8 and check the graphs
-    clips: int = 32  # so many check, and as many others calibrate, but no more than are of use
+    clips: int = 32  # so many check, and as many others calibrate, but 32 at most
     anyway: bool = False  # int8 even where it names other classes than torch
 
     def __post_init__(self) -> None:
@@ -116,30 +117,49 @@ def _graphs(
         clips = read_clips(wanted.index, spec, crop, some + wanted.clips)
         calibrating, clips = clips[:some], clips[some:]
     files = write_encoder(encoder, folder / FLOAT32)
-    eighth = []
-    if wanted.int8:
-        eighth = write_int8(folder / FLOAT32, encoder, calibrating, folder / INT8)
+    layers = rounded_weights(encoder, calibrating) if wanted.int8 else []
     asked = answers_by_torch(encoder, clips)
     del encoder
-    ways = [Candidate.of(way, folder) for way in WAYS if wanted.int8 or not way.endswith("int8")]
-    agreements = compare_graphs(ways, asked, head, anyway=wanted.anyway)
-    if head is not None and not clips:
-        print("Nobody looked at answers: give --calibrate INDEX.csv, whose clips show them")
+    ways = [Candidate.of(way, folder) for way in WAYS]
+    agreements = compare_graphs([way for way in ways if way.precision != "int8"], asked, head)
+    if head is not None and not asked.real:
+        print("no clips to compare answers on: give --calibrate INDEX.csv", flush=True)
+    if layers:
+        eighth, told = _int8(layers, folder, asked, head, anyway=wanted.anyway)
+        files += eighth
+        agreements += told
     for one in agreements:
         if not one.taken:
             print(_refusal(one), flush=True)
-    if any(one.taken for one in agreements if one.name.endswith("int8")):
-        files += eighth
     return files, agreements
+
+
+def _int8(
+    layers: Sequence[Rounded], folder: Path, asked: Asked, head: nn.Module | None, *, anyway: bool
+) -> tuple[list[Path], list[Agreement]]:
+    """The graph in 8 bits: the faster kind if it names the classes that torch names, or the other.
+
+    No file where neither does. The figures are those of the kind that was tried last.
+    """
+    ways = [way for way in (Candidate.of(way, folder) for way in WAYS) if way.precision == "int8"]
+    for inputs in (True, False):
+        files = write_int8(folder / FLOAT32, layers, folder / INT8, inputs=inputs)
+        agreements = compare_graphs(ways, asked, head, anyway=anyway)
+        if all(one.taken for one in agreements):
+            break
+        if inputs:
+            print("weights in 8 bits alone, which is slower:", flush=True)
+    taken = any(one.taken for one in agreements)
+    return files if taken else [], agreements
 
 
 def _refusal(found: Agreement) -> str:
     way = "; --int8 anyway takes it" if found.name.endswith("int8") else ""
-    other = found.clips - (found.same_but_ties or 0)
-    return (
-        f"{found.name} is left out: it names another first five than torch in {other} of "
-        f"{found.clips} clips{way}"
-    )
+    why = f"its features are unlike torch's, cosine {found.cosine:.5f}"
+    if found.same_but_ties not in (None, found.clips):
+        other = found.clips - found.same_but_ties
+        why = f"it names another first five than torch in {other} of {found.clips} clips"
+    return f"{found.name} is left out: {why}{way}"
 
 
 def torch_encoder(spec: EncoderSpec) -> PictureEncoder:
