@@ -156,7 +156,7 @@ def _int8(
 def _refusal(found: Agreement) -> str:
     way = "; --int8 anyway takes it" if found.name.endswith("int8") else ""
     why = f"its features are unlike torch's, cosine {found.cosine:.5f}"
-    if found.same_but_ties not in (None, found.clips):
+    if found.same_but_ties is not None and found.same_but_ties < found.clips:
         other = found.clips - found.same_but_ties
         why = f"it names another first five than torch in {other} of {found.clips} clips"
     return f"{found.name} is left out: {why}{way}"
