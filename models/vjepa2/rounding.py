@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -54,9 +55,8 @@ def rounded_weights(encoder: PictureEncoder, clips: Sequence[NDArray[np.uint8]])
     rounded, tokens = _round_stage(model.embed, [model.patch_embed], video)
     for block in model.blocks:
         layers = [layer for layer in block.modules() if isinstance(layer, nn.Linear)]
-        more, tokens = _round_stage(
-            lambda x, block=block: block(x, model.cos, model.sin), layers, tokens
-        )
+        stage = partial(block, cos=model.cos, sin=model.sin)
+        more, tokens = _round_stage(stage, layers, tokens)
         rounded += more
     return rounded
 
