@@ -58,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     forms = [*map(asdict, heads), *map(asdict, graphs)]
     print(json.dumps({"clips": options.clips, "forms": forms}))
-    wrong = [one.name for one in (*heads, *graphs) if not one.agrees]
+    wrong = [head.name for head in heads if not head.agrees]
+    wrong += [graph.name for graph in graphs if not graph.agrees]
     if wrong:
         print(f"offline.forms: {', '.join(wrong)} differ from torch", file=sys.stderr)
     return 1 if wrong else 0
