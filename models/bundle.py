@@ -34,13 +34,11 @@ from models.card import (
 )
 from models.schema import EncoderSpec
 from models.space import EmbeddingSpace, pooled_space, trained_space
-from models.vjepa2.graph import FLOAT32, INT8
+from models.vjepa2.graph import WAYS, Candidate
 
 BUILTIN = Path(__file__).parent / "builtin"
 IN_BUNDLE = "bundle:"  # an encoder source of this form is a folder or file inside the bundle
 ENCODER = "encoder"  # the folder of its checkpoint and its graphs, see `models.vjepa2.graph`
-
-GRAPHS = (f"{ENCODER}/{FLOAT32}", f"{ENCODER}/{INT8}")
 
 _MAX_JSON_BYTES = 4 << 20
 _MAX_HEAD_BYTES = 1 << 30
@@ -76,7 +74,7 @@ class Bundle:
     card: dict[str, Any]
     head_path: Path | None  # None: there is no trained head, or it is the parts that have one
     space: EmbeddingSpace  # where takes of taught signs are compared
-    graphs: tuple[Path, ...] = ()  # of the encoder, for CPUs; see `models.vjepa2.graph`
+    graphs: tuple[Candidate, ...] = ()  # ways to run the encoder's, on a CPU
     parts: tuple[Part, ...] = ()  # two or more, whose answers are fused; else none
 
 
@@ -120,7 +118,7 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
         threshold=float(card["calibration"]["threshold"]),
         card=card,
         head_path=None if headless or parts else root / HEAD,
-        graphs=tuple(root / name for name in GRAPHS if name in card["files"]),
+        graphs=_graphs(root, card),
         # Takes of taught signs are compared where the first part compares them.
         space=parts[0].bundle.space if parts else _space(root, card, glosses, encoder),
         parts=parts,
@@ -223,6 +221,15 @@ def _encoder(root: Path, card: Mapping[str, Any]) -> EncoderSpec:
     if not any(name == inside or name.startswith(f"{inside}/") for name in card["files"]):
         raise BundleError(f"{root / CARD}: `files` lists nothing in the encoder's folder {inside}")
     return dataclasses.replace(spec, source=str(root / inside))
+
+
+def _graphs(root: Path, card: Mapping[str, Any]) -> tuple[Candidate, ...]:
+    """The ways to run its encoder's graphs, without those that the card tells not to take."""
+    told = card["metrics"].get("graphs")
+    figures = [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
+    left_out = [one.get("name") for one in figures if one.get("taken") is False]
+    ways = [Candidate.of(way, root / ENCODER) for way in WAYS if way not in left_out]
+    return tuple(way for way in ways if f"{ENCODER}/{way.file.name}" in card["files"])
 
 
 def _parts(root: Path, card: Mapping[str, Any], glosses: tuple[str, ...]) -> tuple[Part, ...]:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 from models.schema import Encoder, EncoderSpec
+from models.vjepa2.graph import Candidate
 
 KINDS = ("landmarks", "vjepa2", "vjepa2-tokens")
 
@@ -18,15 +18,15 @@ def open_encoder(
     spec: EncoderSpec,
     device: str = "auto",
     *,
-    graphs: Sequence[Path] = (),
+    graphs: Sequence[Candidate] = (),
     max_new_frames: int | None = None,
     token_thrift: float | None = None,
     batch: int | None = None,
 ) -> Encoder:
     """The encoder that `spec` describes, on `device` ("auto", "cpu", "cuda", "cuda:N").
 
-    `graphs`: exported from its weights, as a bundle that was checked lists them; a CPU runs the one
-    that is fastest there. Without them the weights answer, the same on each machine.
+    `graphs`: ways to run it, as a bundle that was checked lists them; a CPU takes the one that is
+    fastest there. Without them the weights answer, the same on each machine.
     `max_new_frames` bounds what an encoder that works frame by frame does for one clip, so that a
     machine that has fallen behind catches up; None: it looks at every frame.
     `token_thrift` makes V-JEPA 2 leave out tubelets that changed by no more levels of 255; None:

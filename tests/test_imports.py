@@ -72,7 +72,7 @@ def test_vjepa2_runs_on_a_cpu_without_torch(way: Path) -> None:
         "recognizer = Recognizer.open(sys.argv[1], 'cpu')\n"
         "recognizer.warm()\n"
         "assert recognizer.spec.kind == 'vjepa2' and recognizer.bundle.graphs\n"
-        "print(sorted({'torch', 'transformers', 'onnx', 'nncf'} & set(sys.modules)))"
+        "print(sorted({'torch', 'transformers', 'onnx'} & set(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(way / "bundle")],
@@ -85,14 +85,14 @@ def test_vjepa2_runs_on_a_cpu_without_torch(way: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_openvino_and_nncf_do_not_call_home() -> None:
-    """Both would post events to Google Analytics by a package that is installed with them."""
+def test_openvino_does_not_call_home() -> None:
+    """It would post events to Google Analytics by a package that is installed with it."""
     code = (
         "import importlib.util, sys\n"
         "assert importlib.util.find_spec('openvino_telemetry'), 'it is not even here'\n"
-        "import models.landmarks.network, nncf, nncf.telemetry\n"
+        "import models.landmarks.network\n"
         "from openvino.tools.ovc import telemetry_utils\n"
-        "print(telemetry_utils.tm.__name__, type(nncf.telemetry.telemetry).__name__)\n"
+        "print(telemetry_utils.tm.__name__)\n"
         "print([name for name in sys.modules if name.startswith('openvino_telemetry.')])\n"
     )
     done = subprocess.run(
@@ -100,7 +100,7 @@ def test_openvino_and_nncf_do_not_call_home() -> None:
     )
     assert done.returncode == 0, done.stderr
     stub, sent = done.stdout.splitlines()
-    assert stub == "openvino.tools.ovc.telemetry_stub MagicMock"
+    assert stub == "openvino.tools.ovc.telemetry_stub"
     assert sent == "[]"
 
 

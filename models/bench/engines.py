@@ -197,6 +197,7 @@ def _graph(way: str) -> Callable[[Setup], Call]:
 
     def make(setup: Setup) -> Call:
         from models.vjepa2.graph_export import write_encoder, write_int8  # a GPU machine lacks onnx
+        from models.vjepa2.rounding import rounded_weights
 
         if setup.device.type != "cpu":
             raise ValueError("exported graphs run on a CPU")
@@ -205,10 +206,12 @@ def _graph(way: str) -> Callable[[Setup], Call]:
         graph = Candidate.of(way, Path(setup.folder.name))
         clips = list(setup.pictures.numpy())
         whole = graph.file.with_name(FLOAT32)
+        encoder = PictureEncoder(setup.model().float(), pooled=True)
         if not whole.exists():
-            write_encoder(PictureEncoder(setup.model().float(), pooled=True), whole)
+            write_encoder(encoder, whole)
         if not graph.file.exists():
-            write_int8(whole, clips, graph.file)  # of noise: only its speed is of use
+            layers = rounded_weights(encoder, clips[:1])  # of noise: only its speed is of use
+            write_int8(whole, layers, graph.file, inputs=True)
         run = open_graph(graph, torch.get_num_threads())
         return lambda: torch.from_numpy(np.stack([run(clip) for clip in clips]))
 

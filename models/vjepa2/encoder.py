@@ -12,11 +12,10 @@ import ctypes
 import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from models.schema import Clip, Embedding, EncoderSpec, Features
 from models.vjepa2.engine import Engine, on_host
-from models.vjepa2.graph import spare_cores
+from models.vjepa2.graph import Candidate, spare_cores
 from models.vjepa2.graph_engine import open_graph_engine
 
 _log = logging.getLogger(__name__)
@@ -34,7 +33,7 @@ class VJEPA2Encoder:
         cls,
         spec: EncoderSpec,
         device: str = "auto",
-        graphs: Sequence[Path] = (),
+        graphs: Sequence[Candidate] = (),
         token_thrift: float | None = None,
         batch: int | None = None,
     ) -> VJEPA2Encoder:
@@ -87,7 +86,7 @@ class VJEPA2Encoder:
 def open_engine(
     spec: EncoderSpec,
     device: str,
-    graphs: Sequence[Path] = (),
+    graphs: Sequence[Candidate] = (),
     token_thrift: float | None = None,
     batch: int | None = None,
 ) -> Engine:

@@ -12,27 +12,27 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.schema import EncoderSpec
 from models.vjepa2.engine import Engine, Pictures
-from models.vjepa2.graph import (
-    FLOAT32,
-    INT8,
-    Candidate,
-    has_bfloat16,
-    open_graph,
-    runtimes,
-    spare_cores,
-)
+from models.vjepa2.graph import Candidate, has_bfloat16, open_graph, runtimes, spare_cores
 from models.vjepa2.preprocess import crop_pictures, resized_short_side
 
 _BUDGET_S = 6.0  # once trying has taken so long, the best so far is it
 _RUNS = 3  # of each engine, after one to warm up
 _HOPELESS = 1.5  # a first run so many times as slow as the best engine is not repeated
+
+_ORDER = (  # the likeliest to be the fastest first
+    "openvino-int8",
+    "openvino-bfloat16",
+    "openvino-float32",
+    "onnxruntime-int8",
+    "onnxruntime-float32",
+)
+_WHOLE = ("openvino-float32", "onnxruntime-float32")
 
 _log = logging.getLogger(__name__)
 
@@ -89,13 +89,13 @@ class GraphEngine:
         self._graph = None
 
 
-def open_graph_engine(spec: EncoderSpec, files: Sequence[Path]) -> Engine:
-    """The fastest engine here for the graphs in `files`; the log says which, and the figures.
+def open_graph_engine(spec: EncoderSpec, graphs: Sequence[Candidate]) -> Engine:
+    """The fastest engine here of those that `graphs` allow; the log says which, and the figures.
 
     Raises:
         ValueError: not one of them can be opened; the message names the first and says why.
     """
-    ways = candidates(files, runtimes(), has_bfloat16())
+    ways = candidates(graphs, runtimes(), has_bfloat16())
     noise = np.random.default_rng(0)
     side = spec.short_side
     clip = [noise.integers(0, 256, (side, side, 3), np.uint8) for _ in range(spec.frames)]
@@ -106,26 +106,20 @@ def open_graph_engine(spec: EncoderSpec, files: Sequence[Path]) -> Engine:
 
 
 def candidates(
-    files: Sequence[Path], installed: Collection[str], bfloat16: bool
+    graphs: Sequence[Candidate], installed: Collection[str], bfloat16: bool
 ) -> list[Candidate]:
-    """The ways to run `files` that may be the fastest, the likeliest first.
+    """Those of `graphs` that may be the fastest here, the likeliest first.
 
-    Where the processor has bfloat16, float32 is not tried: the same file is 1.8 times as fast. The
-    order is that of our own measurements, see docs/vjepa2.md.
+    Where bfloat16 may be taken, float32 is not tried: the same file is 1.8 times as fast. The order
+    is that of our own measurements, see docs/vjepa2.md.
     """
-    by_name = {file.name: file for file in files}
-    plain = "bfloat16" if bfloat16 and "openvino" in installed else "float32"
-    order = (
-        ("openvino", "int8", INT8),
-        ("openvino", plain, FLOAT32),
-        ("onnxruntime", "int8", INT8),
-        *((("onnxruntime", "float32", FLOAT32),) if plain == "float32" else ()),
-    )
-    return [
-        Candidate(runtime=runtime, precision=precision, file=by_name[name])
-        for runtime, precision, name in order
-        if runtime in installed and name in by_name
-    ]
+    here = {
+        one.name: one
+        for one in graphs
+        if one.runtime in installed and (bfloat16 or one.precision != "bfloat16")
+    }
+    slower = _WHOLE if "openvino-bfloat16" in here else ()
+    return [here[name] for name in _ORDER if name in here and name not in slower]
 
 
 def fastest(

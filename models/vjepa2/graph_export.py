@@ -1,6 +1,6 @@
-"""Writes modules as ONNX files, and the encoder's in 8 bits too. Needs torch, the latter NNCF.
+"""Writes modules as ONNX files, and the encoder's with weights in 8 bits too. Needs torch.
 
-    PictureEncoder -> float32.onnx -> [calibrated on clips] -> int8.onnx
+    PictureEncoder -> float32.onnx -> [weights rounded for clips] -> int8.onnx
 
 Both have `pictures` (B, T, H, W, C) uint8 -> `features` (B, S, D) float32, B free, and both run in
 OpenVINO and in ONNX Runtime.
@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.vjepa2.picture_encoder import PictureEncoder
+from models.vjepa2.rounding import Rounded
 
 _ONE_FILE = 1.5e9  # bytes of weights; a file of protobuf can't have more than 2 GiB
 _DATA = ".data"  # what larger ones have beside them ends so
@@ -67,42 +67,58 @@ def write_encoder(encoder: PictureEncoder, file: Path) -> list[Path]:
     return write_onnx(encoder, {"pictures": pictures}, ["features"], {0: "B"}, file)
 
 
-def write_int8(source: Path, clips: Sequence[NDArray[np.uint8]], file: Path) -> list[Path]:
-    """Write what `write_encoder` wrote to `source` in 8 bits; the files that were written.
+def write_int8(source: Path, layers: Sequence[Rounded], file: Path, *, inputs: bool) -> list[Path]:
+    """Write what `write_encoder` wrote to `source` with weights in 8 bits; the files written.
 
-    Matrix products, those of attention too, get the range that their inputs have for `clips`, each
-    (T, H, W, C): they must be such as it will meet. All that NNCF looks at is in memory at once:
-    0.7 GB a block of ViT-L at 256 px and 16 frames, which has 24.
-
-    Raises:
-        ImportError: NNCF is not installed.
-        ValueError: there is no clip.
+    `layers`: what `rounded_weights` made of the same encoder. `inputs`: what the layers get is
+    rounded too, so that whole numbers are multiplied. But not the pictures that the first of them
+    gets, from where most of the error came, nor what attention multiplies.
     """
-    if not clips:
-        raise ValueError("int8 needs clips to be calibrated on, of real signers")
-    import nncf
     import onnx
-    from nncf.onnx.quantization.backend_parameters import BackendParameters
+    from onnx import helper, numpy_helper
 
-    logging.getLogger("nncf").setLevel(logging.ERROR)
-    large = len(_with_data(source)) > 1
-    model: Any = onnx.load(source, load_external_data=not large)
-    folder = {BackendParameters.EXTERNAL_DATA_DIR: str(source.parent.absolute())} if large else {}
-    made = nncf.quantize(
-        model,
-        nncf.Dataset(clips, lambda clip: {"pictures": clip[None]}),
-        subset_size=len(clips),
-        model_type=nncf.ModelType.TRANSFORMER,
-        advanced_parameters=nncf.AdvancedQuantizationParameters(
-            # Weights of 7 bits, or sums overflow on processors without VNNI (AMD before Zen 4). On
-            # a small trained encoder both kept a cosine of 0.9998.
-            overflow_fix=nncf.OverflowFix.ENABLE,
-            backend_params=folder,
-        ),
-    )
-    apart = made.ByteSize() > _ONE_FILE
-    onnx.save(made, file, save_as_external_data=apart, location=f"{file.name}{_DATA}")
+    model: Any = onnx.load(source)
+    graph = model.graph
+    floats = {one.name: one for one in graph.initializer}
+    products = [one for one in graph.node if one.op_type == "MatMul" and one.input[1] in floats]
+    for product, layer in zip(products, layers, strict=True):
+        name = product.input[1]
+        graph.initializer.remove(floats.pop(name))
+        levels, scales = f"{name}.levels", f"{name}.scales"
+        graph.initializer.append(
+            numpy_helper.from_array(np.ascontiguousarray(layer.levels.T), levels)
+        )
+        graph.initializer.append(numpy_helper.from_array(layer.scales, scales))
+        graph.node.insert(0, helper.make_node("DequantizeLinear", [levels, scales], [name], axis=1))
+        if inputs and product is not products[0]:
+            _round_input(graph, product, layer)
+    apart = model.ByteSize() > _ONE_FILE
+    onnx.save(model, file, save_as_external_data=apart, location=f"{file.name}{_DATA}")
     return _with_data(file)
+
+
+def _round_input(graph: Any, product: Any, layer: Rounded) -> None:
+    """Put what `product` gets into 256 levels, from the least to the most that `layer` got."""
+    from onnx import helper, numpy_helper
+
+    name = f"{product.input[1]}.input"
+    scale = np.float32((layer.most - layer.least) / 255) or np.float32(1)
+    zero = np.uint8(np.clip(round(-layer.least / float(scale)), 0, 255))
+    graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.asarray(scale), f"{name}.scale"),
+            numpy_helper.from_array(np.asarray(zero), f"{name}.zero"),
+        ]
+    )
+    how = [f"{name}.scale", f"{name}.zero"]
+    at = list(graph.node).index(product)
+    nodes = [
+        helper.make_node("QuantizeLinear", [product.input[0], *how], [f"{name}.levels"]),
+        helper.make_node("DequantizeLinear", [f"{name}.levels", *how], [name]),
+    ]
+    for node in reversed(nodes):
+        graph.node.insert(at, node)
+    product.input[0] = name
 
 
 def _with_data(file: Path) -> list[Path]:

@@ -6,9 +6,8 @@ checkpoint -> float32.onnx, int8.onnx -> each held against torch on real clips -
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +20,14 @@ from models.schema import EncoderSpec
 from models.vjepa2.graph import FLOAT32, INT8, WAYS, Candidate, has_bfloat16, runtimes, spare_cores
 from models.vjepa2.graph_export import write_encoder, write_int8
 from models.vjepa2.picture_encoder import PictureEncoder
+from models.vjepa2.rounding import Rounded, rounded_weights
 from models.vjepa2.weights import load_weights
 from offline.exporting.agreement import Agreement, Logits, compare
 from offline.exporting.real_clips import read_clips
 
 PARTS = ("both", "graph", "weights")
+INT8_IF = ("agreeing", "anyway")
+_CALIBRATING = 32  # clips at most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +37,8 @@ class EncoderParts:
     parts: str = "both"  # one of PARTS: a GPU takes the weights, a CPU the graph
     int8: bool = False
     index: Path | None = None  # whose videos calibrate int8 and check the graphs
-    clips: int = 32  # so many calibrate, and as many others check
+    clips: int = 32  # so many check, and as many others calibrate, but 32 at most
+    anyway: bool = False  # int8 even where it names other classes than torch
 
     def __post_init__(self) -> None:
         if self.parts not in PARTS:
@@ -51,8 +54,6 @@ class EncoderParts:
             )
         if self.index is not None and not self.index.is_file():
             raise ValueError(f"--calibrate {self.index}: no such file")
-        if self.int8 and find_spec("nncf") is None:
-            raise ValueError('--int8 needs nncf: pip install "livegloss[train]"')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +70,8 @@ def export_encoder(
 ) -> ExportedEncoder:
     """Write the graphs of `spec` to `folder`, and name all files that a bundle of it needs.
 
-    Prints how each graph compares with torch. `head`: takes the features; for most clips its first
-    answer must stay what it is.
+    Prints how each graph compares with torch. `head`: takes the features. What names another first
+    five than it does for torch's is left out, and a line says so.
 
     Raises:
         ValueError: no V-JEPA 2, a graph differs from torch, or there are no clips for int8.
@@ -112,15 +113,53 @@ def _graphs(
     calibrating: Sequence[NDArray[np.uint8]] = []
     clips: Sequence[NDArray[np.uint8]] = []
     if wanted.index is not None:
-        count = wanted.clips
-        clips = read_clips(wanted.index, spec, crop, 2 * count if wanted.int8 else count)
-        calibrating, clips = (clips[:count], clips[count:]) if wanted.int8 else ([], clips)
+        some = min(wanted.clips, _CALIBRATING) if wanted.int8 else 0
+        clips = read_clips(wanted.index, spec, crop, some + wanted.clips)
+        calibrating, clips = clips[:some], clips[some:]
     files = write_encoder(encoder, folder / FLOAT32)
-    if wanted.int8:
-        files += write_int8(folder / FLOAT32, calibrating, folder / INT8)
+    layers = rounded_weights(encoder, calibrating) if wanted.int8 else []
     asked = answers_by_torch(encoder, clips)
     del encoder
-    return files, compare_graphs(folder, asked, head, int8=wanted.int8)
+    ways = [Candidate.of(way, folder) for way in WAYS]
+    agreements = compare_graphs([way for way in ways if way.precision != "int8"], asked, head)
+    if head is not None and not asked.real:
+        print("no clips to compare answers on: give --calibrate INDEX.csv", flush=True)
+    if layers:
+        eighth, told = _int8(layers, folder, asked, head, anyway=wanted.anyway)
+        files += eighth
+        agreements += told
+    for one in agreements:
+        if not one.taken:
+            print(_refusal(one), flush=True)
+    return files, agreements
+
+
+def _int8(
+    layers: Sequence[Rounded], folder: Path, asked: Asked, head: nn.Module | None, *, anyway: bool
+) -> tuple[list[Path], list[Agreement]]:
+    """The graph in 8 bits: the faster kind if it names the classes that torch names, or the other.
+
+    No file where neither does. The figures are those of the kind that was tried last.
+    """
+    ways = [way for way in (Candidate.of(way, folder) for way in WAYS) if way.precision == "int8"]
+    for inputs in (True, False):
+        files = write_int8(folder / FLOAT32, layers, folder / INT8, inputs=inputs)
+        agreements = compare_graphs(ways, asked, head, anyway=anyway)
+        if all(one.taken for one in agreements):
+            break
+        if inputs:
+            print("weights in 8 bits alone, which is slower:", flush=True)
+    taken = any(one.taken for one in agreements)
+    return files if taken else [], agreements
+
+
+def _refusal(found: Agreement) -> str:
+    way = "; --int8 anyway takes it" if found.name.endswith("int8") else ""
+    why = f"its features are unlike torch's, cosine {found.cosine:.5f}"
+    if found.same_but_ties is not None and found.same_but_ties < found.clips:
+        other = found.clips - found.same_but_ties
+        why = f"it names another first five than torch in {other} of {found.clips} clips"
+    return f"{found.name} is left out: {why}{way}"
 
 
 def torch_encoder(spec: EncoderSpec) -> PictureEncoder:
@@ -134,51 +173,43 @@ def torch_encoder(spec: EncoderSpec) -> PictureEncoder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """Clips (T, H, W, C), the first of which is noise, and torch's features of them (N, S, D)."""
+    """Clips (T, H, W, C), and torch's features of them (N, S, D)."""
 
     clips: Sequence[NDArray[np.uint8]]
     features: NDArray[np.float32]
+    real: bool  # False: noise, which shows a wrong graph, but is nothing that a head knows
 
 
 @torch.inference_mode()
 def answers_by_torch(encoder: PictureEncoder, clips: Sequence[NDArray[np.uint8]]) -> Asked:
-    """What `encoder` says of noise and of `clips`."""
+    """What `encoder` says of `clips`; where there are none, of noise."""
     times, channels, crop, _ = encoder.model.video_size
     noise = np.random.default_rng(0).integers(0, 256, (times, crop, crop, channels), np.uint8)
-    all_of_them = [noise, *clips]
-    features = [encoder(torch.from_numpy(clip)[None]).numpy() for clip in all_of_them]
-    return Asked(clips=all_of_them, features=np.concatenate(features))
+    shown = clips or [noise]
+    features = [encoder(torch.from_numpy(clip)[None]).numpy() for clip in shown]
+    return Asked(clips=shown, features=np.concatenate(features), real=bool(clips))
 
 
 def compare_graphs(
-    folder: Path, asked: Asked, head: nn.Module | None, *, int8: bool
+    ways: Sequence[Candidate], asked: Asked, head: nn.Module | None, *, anyway: bool = False
 ) -> list[Agreement]:
-    """Each way to run the graphs in `folder` here, held against torch; a line for each is printed.
+    """Those of `ways` that this machine has, held against torch; a line for each is printed.
 
-    `head`: takes the features. What it makes of clips, but not of noise, must stay what it is.
+    `head`: takes the features; `anyway`: a graph in 8 bits may name other classes by it than torch.
 
     Raises:
         ValueError: one differs by more than its precision explains.
     """
-    clips = len(asked.clips) > 1
-    logits = _logits(head) if head is not None and clips else None
+    logits = _logits(head) if head is not None and asked.real else None
     agreements = []
-    for way in _ways(folder, int8):
-        # Noise shows a wrong graph as well as anything, but int8 was not calibrated for it.
-        first = 1 if clips and way.precision == "int8" else 0
-        want = asked.features[first:]
-        agreements.append(compare(way, asked.clips[first:], want, logits, spare_cores()))
-        print(agreements[-1].line(), flush=True)
+    for way in ways:
+        if way.runtime not in runtimes() or (way.precision == "bfloat16" and not has_bfloat16()):
+            continue
+        taken = anyway and way.precision == "int8"
+        found = compare(way, asked.clips, asked.features, logits, spare_cores(), anyway=taken)
+        print(found.line(), flush=True)
+        agreements.append(found)
     return agreements
-
-
-def _ways(folder: Path, int8: bool) -> Iterator[Candidate]:
-    """All ways to run the graphs here, each of them once."""
-    missing = {name for name, there in (("bfloat16", has_bfloat16()), ("int8", int8)) if not there}
-    for way in WAYS:
-        candidate = Candidate.of(way, folder)
-        if candidate.runtime in runtimes() and candidate.precision not in missing:
-            yield candidate
 
 
 def _logits(head: nn.Module) -> Logits:
@@ -197,7 +228,7 @@ def _check_room(spec: EncoderSpec, wanted: EncoderParts, folder: Path) -> None:
     found = _weights(spec.source) if source.exists() else []
     size = sum(file.stat().st_size for file in found)
     need = size * {"weights": 1, "graph": 2, "both": 3}[wanted.parts]
-    need += size if wanted.int8 else 0  # a quarter of it, twice, and what NNCF writes meanwhile
+    need += size // 2 if wanted.int8 else 0  # a quarter of it, twice
     free = shutil.disk_usage(folder).free
     if need > free:
         raise OSError(f"{folder.parent}: {need / 1e6:.0f} MB are needed, {free / 1e6:.0f} are free")

@@ -165,7 +165,17 @@ def test_an_encoder_that_travels_along(tmp_path: Path) -> None:
     files["encoder/float32.onnx"] = b"graph"
     bundle = write_bundle(tmp_path / "c", card=card, glosses=["a", "b"], files=files)
     assert Path(bundle.encoder.source).read_bytes() == b"123"
-    assert bundle.graphs == (bundle.path / "encoder" / "float32.onnx",)
+    assert {way.name for way in bundle.graphs} == {
+        "openvino-float32",
+        "openvino-bfloat16",
+        "onnxruntime-float32",
+    }
+    assert {way.file for way in bundle.graphs} == {bundle.path / "encoder" / "float32.onnx"}
+    for told in ([{"name": "openvino-bfloat16", "taken": False}, {"name": []}, 1], 2, {"a": 1}):
+        card["metrics"] = {"graphs": told}
+        bundle = write_bundle(tmp_path / "c", card=card, glosses=["a", "b"], files=files)
+        names = [way.name for way in bundle.graphs]
+        assert ("openvino-bfloat16" in names) == (not isinstance(told, list)) and len(names) > 1
     with pytest.raises(BundleError, match="encoder's folder"):
         write_bundle(tmp_path / "b", card=card, glosses=["a", "b"], files={"head.onnx": head})
 

@@ -12,6 +12,7 @@ from models.schema import EncoderSpec
 from models.vjepa2.graph import FLOAT32, INT8
 from models.vjepa2.graph_export import write_encoder, write_int8
 from models.vjepa2.picture_encoder import PictureEncoder
+from models.vjepa2.rounding import rounded_weights
 from models.vjepa2.weights import load_weights
 
 CROP = 32  # px, see `tests.models.tiny_vjepa2`
@@ -30,5 +31,7 @@ def make_graphs(folder: Path, spec: EncoderSpec, *, int8: bool = True) -> list[P
     files = write_encoder(encoder, folder / FLOAT32)
     if int8:
         clips = [pictures(seed, frames=spec.frames) for seed in range(8)]
-        files += write_int8(folder / FLOAT32, clips, folder / INT8)
+        files += write_int8(
+            folder / FLOAT32, rounded_weights(encoder, clips), folder / INT8, inputs=True
+        )
     return files

@@ -65,7 +65,7 @@ def test_so_do_the_graphs_of_the_encoder(
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     graphs = {one["name"]: one for one in said["forms"] if "cosine" in one}
     assert {"openvino-float32", "onnxruntime-float32"} <= set(graphs)
-    assert all(one["same_five"] == 1 for one in graphs.values())
+    assert all(one["same_but_ties"] == one["clips"] == 3 for one in graphs.values())
 
 
 def test_a_head_that_says_something_else(

@@ -15,7 +15,7 @@ from models.schema import Clip, Frame
 from models.vjepa2 import encoder as vjepa2
 from models.vjepa2.encoder import VJEPA2Encoder, open_engine
 from models.vjepa2.engine import on_host
-from models.vjepa2.graph import spare_cores
+from models.vjepa2.graph import WAYS, Candidate, spare_cores
 from models.vjepa2.preprocess import preprocess
 from models.vjepa2.torch_engine import TorchEngine
 from models.vjepa2.weights import vjepa2_spec
@@ -29,9 +29,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def graphs(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    spec = vjepa2_spec(str(checkpoint), frames=4)
-    return make_graphs(tmp_path_factory.mktemp("graphs"), spec, int8=False)
+def graphs(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Candidate]:
+    folder = tmp_path_factory.mktemp("graphs")
+    make_graphs(folder, vjepa2_spec(str(checkpoint), frames=4), int8=False)
+    return [Candidate.of(way, folder) for way in WAYS if not way.endswith("int8")]
 
 
 def clip(seed: int, frames: int = 4) -> Clip:
@@ -124,7 +125,7 @@ def test_cut_weights(tmp_path: Path) -> None:
 
 
 def test_a_cpu_runs_the_graph_where_there_is_one(
-    checkpoint: Path, graphs: list[Path], monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path, graphs: list[Candidate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = vjepa2_spec(str(checkpoint), frames=4)
     want = open_engine(spec, "cpu")
@@ -142,7 +143,7 @@ def test_a_cpu_runs_the_graph_where_there_is_one(
 @pytest.mark.skipif(torch.cuda.is_available(), reason="what happens where there is no GPU")
 def test_a_gpu_that_torch_can_not_use(
     checkpoint: Path,
-    graphs: list[Path],
+    graphs: list[Candidate],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from models.schema import EncoderSpec
 from models.vjepa2.engine import Pictures, on_host
-from models.vjepa2.graph import FLOAT32, INT8, WAYS, Candidate, has_bfloat16, spare_cores
+from models.vjepa2.graph import FLOAT32, WAYS, Candidate, has_bfloat16, spare_cores
 from models.vjepa2.graph_engine import GraphEngine, candidates, fastest, open_graph_engine
 from models.vjepa2.torch_engine import TorchEngine
 from models.vjepa2.weights import vjepa2_spec
@@ -45,8 +45,8 @@ def clip(seed: int, frames: int = 4) -> list[NDArray[np.uint8]]:
         ("openvino-float32", 1e-4, 0.9999),
         ("onnxruntime-float32", 1e-4, 0.9999),
         ("openvino-bfloat16", 0.2, 0.999),
-        ("openvino-int8", 1.0, 0.95),
-        ("onnxruntime-int8", 1.0, 0.95),
+        ("openvino-int8", 0.2, 0.999),
+        ("onnxruntime-int8", 0.2, 0.999),
     ],
 )
 def test_gives_what_torch_gives(
@@ -136,25 +136,31 @@ def names(ways: Sequence[Candidate]) -> list[str]:
 
 
 def test_what_may_be_the_fastest() -> None:
-    both = [Path("b/encoder") / FLOAT32, Path("b/encoder") / INT8]
+    all_ways = [Candidate.of(way, Path("b/encoder")) for way in WAYS]
     all_here = ("openvino", "onnxruntime")
-    assert names(candidates(both, all_here, bfloat16=True)) == [
+    assert names(candidates(all_ways, all_here, bfloat16=True)) == [
         "openvino-int8",
         "openvino-bfloat16",
         "onnxruntime-int8",
     ]
-    assert names(candidates(both, all_here, bfloat16=False)) == [
+    assert names(candidates(all_ways, all_here, bfloat16=False)) == [
         "openvino-int8",
         "openvino-float32",
         "onnxruntime-int8",
         "onnxruntime-float32",
     ]
-    assert names(candidates(both[:1], all_here, bfloat16=True)) == ["openvino-bfloat16"]
-    assert names(candidates(both, ("onnxruntime",), bfloat16=True)) == [
+    whole = [way for way in all_ways if way.precision != "int8"]
+    assert names(candidates(whole, all_here, bfloat16=True)) == ["openvino-bfloat16"]
+    exact = [way for way in whole if way.precision != "bfloat16"]  # a bundle that forbids it
+    assert names(candidates(exact, all_here, bfloat16=True)) == [
+        "openvino-float32",
+        "onnxruntime-float32",
+    ]
+    assert names(candidates(all_ways, ("onnxruntime",), bfloat16=True)) == [
         "onnxruntime-int8",
         "onnxruntime-float32",
     ]
-    assert candidates(both, (), bfloat16=True) == []
+    assert candidates(all_ways, (), bfloat16=True) == []
 
 
 class Timed:
@@ -218,7 +224,7 @@ def test_one_is_chosen_here_and_told(
     spec: EncoderSpec, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    engine = open_graph_engine(spec, [folder / FLOAT32, folder / INT8])
+    engine = open_graph_engine(spec, [Candidate.of(way, folder) for way in WAYS])
     assert f"V-JEPA 2 runs by {engine.name}, " in caplog.text
     assert "openvino-int8 " in caplog.text
     assert has_bfloat16() == ("openvino-bfloat16" in caplog.text)
