@@ -6,7 +6,7 @@
 #   rows and report of offline/builtin.sh -> five heads, a fold kept out of each -> export
 #       -> offline.promptness -> WORK/promptness.json, its figures as the last line
 #
-# About 17 minutes on two CPU cores: eight to train, nine to read. A head that is there is not made
+# About 22 minutes on two CPU cores: 15 to train, seven to read. A head that is there is not made
 # again, and a clip that a head has read is not read by it again.
 set -eu
 cd "$(dirname "$0")/.."
