@@ -36,18 +36,21 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def two_nodes(log: Path) -> Iterator[Any]:
+def two_nodes(log: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Two nodes of one CPU each; the first is the one that a run connects to."""
     from ray.cluster_utils import Cluster
 
     folder = tempfile.mkdtemp(prefix="ray")  # short: the paths of sockets must be
+    # A cluster writes its address there, where only a `ray.init` before it would have made a place.
+    monkeypatch.setenv("RAY_TMPDIR", folder)
+    Path(folder, "ray").mkdir()
     node: dict[str, Any] = {
         "num_cpus": 1,
         "node_ip_address": LOOPBACK,
         "object_store_memory": 100 << 20,
         "include_dashboard": False,
     }
-    nodes: Any = Cluster(initialize_head=True, head_node_args={**node, "temp_dir": folder})
+    nodes: Any = Cluster(initialize_head=True, head_node_args=node)
     try:
         nodes.add_node(**node)
         yield nodes
