@@ -206,12 +206,13 @@ def _graph(way: str) -> Callable[[Setup], Call]:
         graph = Candidate.of(way, Path(setup.folder.name))
         clips = list(setup.pictures.numpy())
         whole = graph.file.with_name(FLOAT32)
-        encoder = PictureEncoder(setup.model().float(), pooled=True)
-        if not whole.exists():
-            write_encoder(encoder, whole)
         if not graph.file.exists():
-            layers = rounded_weights(encoder, clips[:1])  # of noise: only its speed is of use
-            write_int8(whole, layers, graph.file, inputs=True)
+            encoder = PictureEncoder(setup.model().float(), pooled=True)
+            if not whole.exists():
+                write_encoder(encoder, whole)
+            if graph.file != whole:
+                layers = rounded_weights(encoder, clips[:1])  # of noise: only its speed is of use
+                write_int8(whole, layers, graph.file, inputs=True)
         run = open_graph(graph, torch.get_num_threads())
         return lambda: torch.from_numpy(np.stack([run(clip) for clip in clips]))
 
