@@ -14,7 +14,7 @@ work=${2:-runs/builtin}
 python=${PYTHON:-.venv/bin/python}
 
 index=$work/rows/index.csv
-head="--head landmarks --batch 64 --epochs 100 --lr 2e-3 --open-set --min-clips 5 --heads 2 --seed 0 --threads 1"
+. offline/recipe.sh
 resting=idle/activity_2,idle/make_up,idle/nasa,idle/pose_person,idle/wave_2
 
 "$python" -m offline.encode --videos "$data" --labels "$data/manifest.csv" \

@@ -13,12 +13,13 @@ cd "$(dirname "$0")/.."
 data=${1:-../shared/data}
 work=${2:-runs/builtin}
 python=${PYTHON:-.venv/bin/python}
+. offline/recipe.sh
 
 fold() {
     [ -d "$work/folds/$1" ] && return
-    "$python" -m offline.train --index "$work/rows/index.csv" --head landmarks --batch 64 \
-        --epochs 100 --lr 2e-3 --open-set --min-clips 5 --heads 2 --seed 0 --threads 1 \
-        --split grouped --fold "$1" --card offline/builtin_card.json \
+    # shellcheck disable=SC2086  # the options are words
+    "$python" -m offline.train --index "$work/rows/index.csv" $head --split grouped --fold "$1" \
+        --card offline/builtin_card.json \
         --report "$work/cross_validation.json" --out "$work/fold$1.pt"
     "$python" -m offline.export --model "$work/fold$1.pt" --out "$work/folds/$1" --name "fold$1-23"
 }
