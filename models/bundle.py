@@ -255,7 +255,7 @@ def _space(
     file = root / BACKGROUND
     try:
         rows = np.load(file, allow_pickle=False)
-    except (OSError, ValueError) as exc:
+    except (OSError, EOFError, ValueError) as exc:
         raise BundleError(f"{file}: no array of numbers: {exc}") from exc
     if rows.ndim != 2 or not np.issubdtype(rows.dtype, np.floating) or rows.shape[1] < 1:
         raise BundleError(f"{file}: {rows.dtype} of shape {rows.shape}, not floats (M, E)")

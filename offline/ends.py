@@ -68,7 +68,7 @@ def read_end(path: str | os.PathLike[str], aspect: float) -> SignEnd:
         with np.load(path, allow_pickle=False) as stored:
             times = stored["t"].astype(np.float64)
             points = stored["pose"][..., :2].astype(np.float64) * (aspect, 1.0)
-    except (OSError, KeyError, ValueError, IndexError, zipfile.BadZipFile) as exc:
+    except (OSError, EOFError, KeyError, ValueError, IndexError, zipfile.BadZipFile) as exc:
         raise ValueError(f"{os.fspath(path)}: no landmarks to read: {exc}") from exc
     left, right = points[:, _SHOULDERS[0]], points[:, _SHOULDERS[1]]
     seen = np.isfinite(left[:, 0])

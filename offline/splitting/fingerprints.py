@@ -72,7 +72,7 @@ def read_fingerprints(folder: Path) -> dict[str, Fingerprint]:
         if cells.shape != (ends[-1] if len(ends) else 0, CELLS) or cells.dtype != np.uint8:
             raise ValueError(f"cells of shape {cells.shape}")
         return dict(zip(ids, np.split(cells, ends[:-1]), strict=True))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as exc:
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as exc:
         raise ValueError(f"{file}: no fingerprints; delete it: {exc}") from exc
 
 

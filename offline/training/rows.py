@@ -37,7 +37,7 @@ class StoredRows:
         try:
             # As text: of a Path numpy looks up each folder on the way, for every file.
             table = np.load(str(path), mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as exc:
+        except (OSError, EOFError, ValueError) as exc:
             raise ValueError(f"{path}: no rows of numbers: {exc}") from exc
         floats = np.issubdtype(table.dtype, np.floating) or table.dtype == _BFLOAT16
         if table.ndim != 2 or 0 in table.shape or not floats or not table.flags.c_contiguous:

@@ -46,6 +46,7 @@ def test_without_a_background_it_is_the_encoders_features(tmp_path: Path) -> Non
     ("content", "says"),
     [
         (b"nothing", "no array"),
+        (b"", "no array"),
         (npy(np.ones(3)), "not floats"),
         (npy(np.ones((2, 3), np.int64)), "not floats"),
         (npy(np.ones((1, 3))), "for each of the 2 glosses"),

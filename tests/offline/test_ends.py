@@ -44,6 +44,7 @@ def test_where_no_hand_is_raised_the_clip_is_the_sign() -> None:
 
 def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(b"PK no zip")
-    for name in ("a.npz", "missing.npz"):
+    (tmp_path / "empty.npz").touch()
+    for name in ("a.npz", "empty.npz", "missing.npz"):
         with pytest.raises(ValueError, match=name):
             read_end(tmp_path / name, 1.0)

@@ -189,6 +189,19 @@ async def test_one_address_may_not_take_all_places(http: aiohttp.ClientSession) 
             assert "Retry-After" in response.headers
 
 
+async def test_an_answer_that_takes_too_long_may_be_asked_for_again(
+    http: aiohttp.ClientSession,
+) -> None:
+    hasty = replace(SETTINGS, session=replace(SETTINGS.session, connect_s=1e-6))
+    async with serve(hasty, StandIn()) as server:
+        sdp = await offered(server.url)
+        async with http.post(f"{server.url}/whip", data=sdp, headers=SDP) as response:
+            assert response.status == 503
+            assert int(response.headers["Retry-After"]) > 0
+            assert "in time" in (await problem(response))["detail"]
+        await until_empty(server)
+
+
 @pytest.mark.parametrize(
     ("body", "headers", "status"),
     [

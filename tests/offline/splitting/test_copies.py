@@ -159,6 +159,7 @@ def test_fingerprints_are_kept_so_that_videos_may_go(data_dir: Path, tmp_path: P
 def test_a_file_that_has_no_fingerprints_is_named(tmp_path: Path) -> None:
     write_fingerprints(tmp_path, {"a": np.zeros((4, 64), np.uint8)})
     assert read_fingerprints(tmp_path)["a"].shape == (4, 64)
-    (tmp_path / "fingerprints.npz").write_bytes(b"not numbers")
-    with pytest.raises(ValueError, match=r"fingerprints\.npz: no fingerprints; delete it"):
-        read_fingerprints(tmp_path)
+    for content in (b"not numbers", b""):
+        (tmp_path / "fingerprints.npz").write_bytes(content)
+        with pytest.raises(ValueError, match=r"fingerprints\.npz: no fingerprints; delete it"):
+            read_fingerprints(tmp_path)

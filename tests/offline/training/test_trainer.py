@@ -128,6 +128,13 @@ def test_bfloat16_rows_are_read(tmp_path: Path, numbers: tuple[float, float]) ->
     assert torch.equal(torch.from_numpy(rows), want.float())
 
 
+@pytest.mark.parametrize("content", [b"", b"no rows"])
+def test_a_file_without_rows_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.npy: no rows of numbers"):
+        StoredRows.of(tmp_path / "a.npy")
+
+
 def test_memory_does_not_grow_with_the_index(tmp_path: Path) -> None:
     """300 clips of 0.1 MB in float32: an epoch holds a few batches of them, not all."""
     rows = np.random.default_rng(0).normal(size=(8, 3200)).astype(np.float16)
