@@ -92,6 +92,10 @@ def test_exported_graphs_give_what_torch_gives(tiny: Case) -> None:
         want = ENGINES["torch"](setup)()
     for way in ("openvino-float32", "onnxruntime-float32"):
         torch.testing.assert_close(ENGINES[way](setup)(), want, atol=1e-4, rtol=0)
+    for way in ("openvino-int8", "onnxruntime-int8"):
+        got = ENGINES[way](setup)()
+        assert torch.cosine_similarity(got, want, dim=-1).min() > 0.99
+        assert not torch.equal(got, want)
 
 
 def test_float8_is_told_with_its_likeness(tiny: Case) -> None:
