@@ -22,20 +22,20 @@ SIZES = {"desktop": (1280, 860), "phone": (390, 844)}
 # After this the page's pauses and counts pass quickly, and it waits for a take less long.
 HASTE = """() => {
     const usual = window.setTimeout;
-    const quick = (ms) => ({ 1000: 50, 2000: 400 })[ms] ?? (ms > 5000 && ms < 8000 ? 1500 : ms);
+    const quick = (ms) => ({ 1000: 50, 2000: 400 })[ms] ?? (ms > 5000 && ms < 8000 ? 2500 : ms);
     window.setTimeout = (act, ms, ...rest) => usual(act, quick(ms), ...rest);
 }"""
 
 
 class QuickStandIn(StandIn):
-    """A stand-in of half-second windows; untrained, it has no gloss before it is taught one."""
+    """A stand-in of one-second windows; untrained, it has no gloss before it is taught one."""
 
     def __init__(
         self, *, untrained: bool = False, look: Callable[[Frame], None] | None = None
     ) -> None:
         super().__init__(look=look)
         self._untrained = untrained
-        self.bundle = replace(self.bundle, encoder=replace(self.bundle.encoder, frames=8))
+        self.bundle = replace(self.bundle, encoder=replace(self.bundle.encoder, frames=15))
         if untrained:
             space = EmbeddingSpace(id="untrained", dim=4, background=np.zeros((0, 4), np.float32))
             self.bundle = replace(self.bundle, glosses=(), space=space)
