@@ -109,6 +109,7 @@ def evaluate_training(args: argparse.Namespace) -> dict[str, Any]:
         "fold_seed": args.fold_seed,
         "shared_signer_groups": 0,
         "copies": args.copies,
+        "cards": args.cards,
         "settings": asdict(plan.settings),
         "hop_s": args.hop_s,
     }
@@ -133,6 +134,7 @@ def evaluate_model(args: argparse.Namespace) -> dict[str, Any]:
         "model": Path(args.model).name,
         "split": args.split,
         "groups": args.groups,
+        "cards": args.cards,
         "not_kept_out": asked.not_kept_out,
     }
     if asked.not_kept_out:

@@ -45,6 +45,7 @@ class Example:
     path: Path | None = None  # of the video, as `offline.encode` saw it
     signer: str = ""  # as labelled; `offline.splitting.copies` joins signers to groups
     copy_of: str = ""  # the first of the video ids that show its recording; nothing: one does
+    card: bool = False  # a title card or another scene stands between its pictures
 
     @property
     def recording(self) -> str:

@@ -30,7 +30,7 @@ def plan_from(args: argparse.Namespace) -> Plan:
     Raises:
         ValueError: the index or an option does not allow it.
     """
-    examples = read_recordings(args.index)
+    examples = without_cards(read_recordings(args.index), args)
     return Plan(
         examples=examples,
         glosses=_chosen_glosses(args, examples),
@@ -40,6 +40,11 @@ def plan_from(args: argparse.Namespace) -> Plan:
         settings=_settings_from(args),
         threads=args.threads,
     )
+
+
+def without_cards(examples: Sequence[Example], args: argparse.Namespace) -> list[Example]:
+    """The examples that `--cards` lets in."""
+    return [e for e in examples if args.cards == "keep" or not e.card]
 
 
 def add_training_options(parser: argparse.ArgumentParser, index_required: bool = True) -> None:
@@ -72,6 +77,12 @@ def add_training_options(parser: argparse.ArgumentParser, index_required: bool =
         "--open-set",
         action="store_true",
         help="learn idle too: nobody signs, or something outside the glosses",
+    )
+    parser.add_argument(
+        "--cards",
+        choices=("keep", "leave-out"),
+        default="keep",
+        help="clips that a title card or another scene cuts across: their labels are often wrong",
     )
     parser.add_argument("--hop-s", type=float, default=0.1, help="seconds between windows")
     parser.add_argument("--fold-seed", type=int, default=0)

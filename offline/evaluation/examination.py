@@ -18,7 +18,7 @@ from offline.evaluation.crossval import Plan, to_score
 from offline.evaluation.official import OfficialSplit, read_official
 from offline.evaluation.outcomes import Outcomes, outcomes_of
 from offline.examples import ORIGINAL, Example, read_spec, scored
-from offline.options import named_groups
+from offline.options import named_groups, without_cards
 from offline.splitting.copies import read_recordings
 from offline.training.recipe import TrainSettings
 
@@ -75,7 +75,7 @@ def _chosen(args: argparse.Namespace) -> tuple[list[Example], OfficialSplit | No
     if not args.index:
         raise ValueError("give --index: the clips to score the head on")
     official = read_official(args.official, args.split or "test") if args.official else None
-    examples = chosen = read_recordings(args.index, variant=ORIGINAL)
+    examples = chosen = without_cards(read_recordings(args.index, variant=ORIGINAL), args)
     if official:
         chosen = official.chosen(chosen)
     elif args.split is not None:

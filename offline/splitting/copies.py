@@ -20,6 +20,7 @@ import numpy as np
 
 from offline.encoding.store import write_file
 from offline.examples import Example, read_examples
+from offline.splitting.cards import with_cards
 from offline.splitting.fingerprints import Fingerprint, complete_fingerprints
 from offline.splitting.likeness import (
     SHORTEST,
@@ -45,7 +46,7 @@ def read_recordings(
     progress: Callable[[str], None] = print,
     variant: str | None = None,
 ) -> list[Example]:
-    """The examples of an `index.csv` (of one variant), copies told, and said in a line.
+    """The examples of an `index.csv` (of one variant), copies and cards told, and said in a line.
 
     Videos are looked at once, and compared once: fingerprints and pairs are kept beside the index.
 
@@ -59,6 +60,7 @@ def read_recordings(
     if unknown:
         progress(f"{len(unknown)} videos were not there to be compared: copies are not found")
     of_these = {e.video_id: prints[e.video_id] for e in examples if e.video_id in prints}
+    examples = with_cards(examples, of_these, progress)
     return with_copies(examples, kept_copies(Path(index).parent, of_these, progress), progress)
 
 

@@ -26,7 +26,7 @@ FINGERPRINTS = "fingerprints.npz"
 
 _SIDE = 8  # cells
 CELLS = _SIDE * _SIDE
-_STEP_S = 0.1
+STEP_S = 0.1
 _LONGEST = 600  # steps; of a longer video the first minute
 _KEEP_EVERY = 500  # videos
 
@@ -40,15 +40,15 @@ def fingerprint(path: Path) -> Fingerprint:
         VideoError: it can't be read.
     """
     times, cells = [], []
-    for frame in read_video(path, 64, lambda media_s: media_s < _LONGEST * _STEP_S):
+    for frame in read_video(path, 64, lambda media_s: media_s < _LONGEST * STEP_S):
         grey = cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY)
         small = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
         cells.append(small.ravel().astype(np.float32))
         times.append(frame.media_s)
     at = np.array(times)
-    steps = np.arange(0.0, at[-1] + 1e-6, _STEP_S)
+    steps = np.arange(0.0, at[-1] + 1e-6, STEP_S)
     # A frame counts less the further it is, so that another rate gives nearly the same.
-    weights = np.clip(1 - np.abs(steps[:, None] - at) / _STEP_S, 1e-6, None)
+    weights = np.clip(1 - np.abs(steps[:, None] - at) / STEP_S, 1e-6, None)
     weights[np.arange(len(steps)), np.abs(steps[:, None] - at).argmin(1)] += 1e-3
     mean = weights @ np.stack(cells) / weights.sum(1, keepdims=True)
     return np.asarray(mean.round(), np.uint8)
