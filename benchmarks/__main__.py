@@ -29,7 +29,7 @@ from benchmarks import table
 from benchmarks.contest import CONTENDERS, Contender, Load, Outcome, median, run
 from models.bundle import BundleError
 from streaming.bench.flags import picture_size
-from streaming.bench.page import put
+from streaming.bench.page import around, put
 from streaming.bench.recording import record
 from streaming.bench.report import commit
 from streaming.bench.synthetic import clip_pictures, drawn_pictures
@@ -174,15 +174,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         versions(settings)
         open_model(settings.model).close()
+        if settings.table is not None:
+            around(settings.table, settings.model)  # told now, not when all has been measured
         outcomes = asyncio.run(measure(settings))
         told = report(settings, outcomes)
         lines = table.lines(outcomes, caption(told))
+        print("\n".join(lines))
         if settings.table is not None:
             put(settings.table, settings.model, lines)
     except (BundleError, FFmpegError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print("\n".join(lines))
     print(json.dumps(told), flush=True)
     return 0
 

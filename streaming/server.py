@@ -128,9 +128,9 @@ class Server:
             try:
                 answer = await asyncio.shield(session.answer)
             except OfferError as error:
-                later = {"Retry_After": str(self.sessions.retry_after_s)}
-                headers = later if error.status == 503 else {}
-                raise Problem(error.status, str(error), **headers) from error
+                again = {"Retry_After": str(self.sessions.retry_after_s)}
+                later = again if error.status == 503 else {}
+                raise Problem(error.status, str(error), **later) from error
             except asyncio.CancelledError:
                 session.end("abandoned")
                 raise

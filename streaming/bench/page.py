@@ -35,16 +35,25 @@ def put(path: Path, name: str, lines: Sequence[str]) -> None:
     """Write lines into the page at `path`, in place of those between the marks called `name`.
 
     Raises:
+        ValueError, OSError: as `around`; or it can't be written.
+    """
+    before, after = around(path, name)
+    path.write_text(before + "\n".join(["", *lines, "", ""]) + after, encoding="utf-8")
+
+
+def around(path: Path, name: str) -> tuple[str, str]:
+    """The page at `path` up to the first of the marks called `name`, and from the second one on.
+
+    Raises:
         ValueError: the page has no such marks.
-        OSError: it can't be read or written.
+        OSError: it can't be read.
     """
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    text = path.read_text(encoding="utf-8")
-    before, found, rest = text.partition(begin)
+    before, found, rest = path.read_text(encoding="utf-8").partition(begin)
     _, ended, after = rest.partition(end)
     if not found or not ended:
         raise ValueError(f"{path} has no lines '{begin}' and '{end}' to put the table between")
-    path.write_text(before + "\n".join([begin, *lines, "", end]) + after, encoding="utf-8")
+    return before + begin, end + after
 
 
 def _measured(report: dict[str, Any]) -> str:

@@ -30,6 +30,15 @@ def test_a_short_run_measures_ours_and_aiortc(
     assert "| 1 | livegloss |" in text and "| 1 | aiortc's example |" in text
 
 
+def test_a_page_without_a_place_is_told_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr("benchmarks.__main__.measure")
+    flags = ["--only", "ours", "--model", "standin:5", "--table", str(tmp_path / "no.md")]
+    assert main(flags) == 1
+    assert "no.md" in capsys.readouterr().err
+
+
 def test_answers_count_by_when_they_came_and_by_the_picture_that_they_are_of() -> None:
     heard = {"session": "a", "made_s": [0.0, 1.0, 2.0], "error": None}
     direct = heard | {"results": [[0, 0.5, {}], [0, 4.0, {}], [-1, 4.0, {}], [2, 9.0, {}]]}
