@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FIVE = 5
+_EQUAL = 1e-3  # logits so near are one: float32 itself rounds so much
 
 
 def first_five_alike(
@@ -13,12 +14,14 @@ def first_five_alike(
 ) -> NDArray[np.bool_]:
     """(N,) Where logits `got` (N, K) name the first five classes of `want`, in its order.
 
-    Classes that are no further apart than `tie` in `want` may change places: rounding decides
-    between them. What is not a number names nothing.
+    Classes that are no further apart than `tie` in `want` may change places, as rounding decides
+    between them; but which five they are must be the same. What is not a number names nothing.
     """
     ranks = slice(0, FIVE)
     theirs = np.argsort(-got, axis=1, kind="stable")[:, ranks]
     ours = np.argsort(-want, axis=1, kind="stable")[:, ranks]
-    gaps = np.take_along_axis(want, ours, 1) - np.take_along_axis(want, theirs, 1)
-    same: NDArray[np.bool_] = ((ours == theirs) | (np.abs(gaps) <= tie)).all(1)
-    return same & np.isfinite(got).all(1)
+    best, named = (np.take_along_axis(want, ranked, 1) for ranked in (ours, theirs))
+    placed = ((ours == theirs) | (np.abs(best - named) <= tie)).all(1)
+    members = named.min(1) >= best.min(1) - min(tie, _EQUAL)
+    same: NDArray[np.bool_] = placed & members & np.isfinite(got).all(1)
+    return same
