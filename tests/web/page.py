@@ -50,8 +50,13 @@ async def is_live(page: Page) -> None:
 
 
 async def barriers(page: Page) -> list[tuple[str, list[str]]]:
-    """What axe-core finds that is serious or critical: the rule, and where."""
+    """What axe-core finds that is serious or critical: the rule, and where.
+
+    Text that is just fading in has little contrast, so nothing fades meanwhile.
+    """
+    await page.emulate_media(reduced_motion="reduce")
     found = (await Axe().run(page)).response["violations"]
+    await page.emulate_media(reduced_motion="null")
     return [
         (one["id"], [node["html"][:120] for node in one["nodes"]])
         for one in found
