@@ -116,7 +116,7 @@ class Server:
             offer = check_offer(await self._text(request), _OFFER_LIMITS, self._rules)
         except OfferError as error:
             self.sessions.counts.refuse("offer")
-            raise Problem(error.status, str(error)) from error
+            raise self._refused(error) from error
 
         def make() -> AnySession:
             if request.transport is None:
@@ -128,9 +128,7 @@ class Server:
             try:
                 answer = await asyncio.shield(session.answer)
             except OfferError as error:
-                again = {"Retry_After": str(self.sessions.retry_after_s)}
-                later = again if error.status == 503 else {}
-                raise Problem(error.status, str(error), **later) from error
+                raise self._refused(error) from error
             except asyncio.CancelledError:
                 session.end("abandoned")
                 raise
@@ -139,6 +137,11 @@ class Server:
         return web.Response(
             status=201, body=answer.encode(), content_type="application/sdp", headers=headers
         )
+
+    def _refused(self, error: OfferError) -> Problem:
+        """What is told of an offer or a fragment that is refused; of a 503, when to ask again."""
+        later = {"Retry_After": str(self.sessions.retry_after_s)} if error.status == 503 else {}
+        return Problem(error.status, str(error), **later)
 
     async def _trickle(self, request: web.Request) -> web.Response:
         self._authorise(request)
@@ -151,7 +154,7 @@ class Server:
             fragment = parse_trickle(await self._text(request), _OFFER_LIMITS, self._rules)
             await session.add_fragment(fragment)
         except OfferError as error:
-            raise Problem(error.status, str(error)) from error
+            raise self._refused(error) from error
         return web.Response(status=204, headers={"ETag": session.etag})
 
     async def _delete(self, request: web.Request) -> web.Response:
