@@ -8,11 +8,12 @@ Other networks than ours have looked, and no recogniser is asked: an end can't m
 from __future__ import annotations
 
 import os
-import zipfile
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from offline.encoding.store import UNREADABLE
 
 _SHOULDERS, _WRISTS = [11, 12], [15, 16]  # BlazePose's numbers: left, right
 _LOW = 0.95  # shoulder widths below the shoulders: hands at rest hang lower
@@ -68,7 +69,7 @@ def read_end(path: str | os.PathLike[str], aspect: float) -> SignEnd:
         with np.load(path, allow_pickle=False) as stored:
             times = stored["t"].astype(np.float64)
             points = stored["pose"][..., :2].astype(np.float64) * (aspect, 1.0)
-    except (OSError, EOFError, KeyError, ValueError, IndexError, zipfile.BadZipFile) as exc:
+    except (*UNREADABLE, IndexError) as exc:
         raise ValueError(f"{os.fspath(path)}: no landmarks to read: {exc}") from exc
     left, right = points[:, _SHOULDERS[0]], points[:, _SHOULDERS[1]]
     seen = np.isfinite(left[:, 0])

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -18,10 +17,9 @@ import numpy as np
 
 from models.bundle import Bundle
 from models.schema import Prediction
-from offline.encoding.store import write_file
+from offline.encoding.store import UNREADABLE, write_file
 
 _RESTING = (False, True, None)
-_UNREADABLE = (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile)
 
 
 def folder_of(root: Path, bundle: Bundle, *how: object) -> Path:
@@ -80,5 +78,5 @@ def _read(file: Path) -> list[Prediction]:
                     strict=True,
                 )
             ]
-    except _UNREADABLE as exc:
+    except (*UNREADABLE, TypeError) as exc:
         raise ValueError(f"{file}: no kept predictions to read: {exc}") from exc

@@ -15,6 +15,7 @@ import io
 import os
 import re
 import tempfile
+import zipfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -26,6 +27,8 @@ from numpy.typing import NDArray
 INDEX = "index.csv"
 EMBEDDINGS = "embeddings"  # the folder of the .npy files, beside the index
 SCRATCH = ".part"  # how a file ends that is being written
+# What numpy raises of a file that is no .npy or .npz, or is cut, or lacks an array.
+UNREADABLE = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile)
 
 
 class StoreError(ValueError):

@@ -11,7 +11,6 @@ movement, so each cell's own mean is taken off before two clips are correlated.
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from offline.encoding.store import write_file
+from offline.encoding.store import UNREADABLE, write_file
 from offline.videos import VideoError, read_video
 
 FINGERPRINTS = "fingerprints.npz"
@@ -72,7 +71,7 @@ def read_fingerprints(folder: Path) -> dict[str, Fingerprint]:
         if cells.shape != (ends[-1] if len(ends) else 0, CELLS) or cells.dtype != np.uint8:
             raise ValueError(f"cells of shape {cells.shape}")
         return dict(zip(ids, np.split(cells, ends[:-1]), strict=True))
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as exc:
+    except UNREADABLE as exc:
         raise ValueError(f"{file}: no fingerprints; delete it: {exc}") from exc
 
 

@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from offline.encoding.store import UNREADABLE
+
 _BFLOAT16 = np.dtype("V2")  # as numpy names the two bytes that ml_dtypes' bfloat16 writes
 
 
@@ -37,7 +39,7 @@ class StoredRows:
         try:
             # As text: of a Path numpy looks up each folder on the way, for every file.
             table = np.load(str(path), mmap_mode="r", allow_pickle=False)
-        except (OSError, EOFError, ValueError) as exc:
+        except UNREADABLE as exc:
             raise ValueError(f"{path}: no rows of numbers: {exc}") from exc
         floats = np.issubdtype(table.dtype, np.floating) or table.dtype == _BFLOAT16
         if table.ndim != 2 or 0 in table.shape or not floats or not table.flags.c_contiguous:

@@ -128,7 +128,7 @@ def test_bfloat16_rows_are_read(tmp_path: Path, numbers: tuple[float, float]) ->
     assert torch.equal(torch.from_numpy(rows), want.float())
 
 
-@pytest.mark.parametrize("content", [b"", b"no rows"])
+@pytest.mark.parametrize("content", [b"", b"no rows", b"PK\x03\x04 no zip"])
 def test_a_file_without_rows_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.npy").write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.npy: no rows of numbers"):
