@@ -14,14 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.vjepa2.graph import Candidate, open_graph
-from offline.exporting.top_five import first_five_alike
+from offline.exporting.top_five import EQUAL, first_five_alike
 
 _TOLERANCE = 1e-4  # of a feature in float32; measured 1e-5
 # Cosines of features that are less than these are more than rounding.
 _COSINE = {"float32": 0.9999, "bfloat16": 0.99, "int8": 0.99}
-_ROUNDING = 1e-3  # features that differ by 1e-4 move a logit as far
 # Logits of torch so near may change places; 0.02 is a fiftieth of a probability.
-_TIES = {"float32": _ROUNDING, "bfloat16": 0.02, "int8": 0.02}
+_TIES = {"float32": EQUAL, "bfloat16": 0.02, "int8": 0.02}
 
 Logits = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # features (N, S, D) -> (N, K)
 
@@ -121,7 +120,7 @@ def _figures(
         answers = {
             "logit": float(np.abs(said - by_torch).max()),
             "same": int((said.argmax(1) == by_torch.argmax(1)).sum()),
-            "same_five": int(first_five_alike(by_torch, said, _ROUNDING).sum()),
+            "same_five": int(first_five_alike(by_torch, said, EQUAL).sum()),
             "same_but_ties": int(first_five_alike(by_torch, said, tie).sum()),
         }
     return {

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FIVE = 5
-_EQUAL = 1e-3  # logits so near are one: float32 itself rounds so much
+EQUAL = 1e-3  # logits so near are one: features off by 1e-4, as in float32, move them so far
 
 
 def first_five_alike(
@@ -22,6 +22,6 @@ def first_five_alike(
     ours = np.argsort(-want, axis=1, kind="stable")[:, ranks]
     best, named = (np.take_along_axis(want, ranked, 1) for ranked in (ours, theirs))
     placed = ((ours == theirs) | (np.abs(best - named) <= tie)).all(1)
-    members = named.min(1) >= best.min(1) - min(tie, _EQUAL)
+    members = named.min(1) >= best.min(1) - min(tie, EQUAL)
     same: NDArray[np.bool_] = placed & members & np.isfinite(got).all(1)
     return same
