@@ -18,7 +18,7 @@ async def looked_at(page: Page, state: str) -> None:
     for name, (width, height) in SIZES.items():
         await page.set_viewport_size({"width": width, "height": height})
         for theme in ("light", "dark"):
-            await page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+            await page.emulate_media(color_scheme=theme)
             assert not await barriers(page), (state, name, theme)
         assert not await too_wide(page), (state, name)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import statistics
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -112,13 +113,13 @@ async def test_the_right_gloss_for_half_a_minute_without_growing_delay(
         await expect(signs.nth(2)).to_have_count(0)
         await component.get_by_role("button", name="STOP").click()
         await expect(page.locator(".lg-delay")).to_have_count(0)
-    # What waits without a bound grows old by a share of the whole time. On a busy machine an age
-    # leaps by tenths of a second, so the freshest moment of each third is what tells.
     third = len(ages) // 3
-    freshest = [min(ages[n * third : (n + 1) * third]) for n in range(3)]
-    print(f"{named} in {len(ages) * 0.05:.0f} s; freshest {freshest} s")
+    first, last = ages[:third], ages[-third:]
+    print(f"{named} in {len(ages) * 0.05:.0f} s; freshest {min(first)} s, in the end {min(last)} s")
     assert named.count(GLOSS) >= 0.8 * len(named) and len(named) >= 3
-    assert freshest[-1] < 1.5
+    # What waits in a growing queue is old at its freshest; a busy machine only makes ages leap.
+    assert min(last) < min(first) + 0.25
+    assert statistics.median(last) < 1.5
 
 
 @pytest.mark.timeout(180)
