@@ -37,14 +37,6 @@ class Contender:
 CONTENDERS = (
     Contender(name="ours", title="livegloss", module="benchmarks.ours", ours=True),
     Contender(
-        name="workers",
-        title="livegloss --workers 2",
-        module="benchmarks.ours",
-        flags=("2",),
-        named=True,
-        ours=True,
-    ),
-    Contender(
         name="aiortc",
         title="aiortc's example",
         module="benchmarks.aiortc_example",

@@ -1,8 +1,7 @@
-"""livegloss, as `python -m streaming` runs it; with a number: `--workers` so many."""
+"""livegloss, as `python -m streaming` runs it."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -22,7 +21,6 @@ async def serve_ours(hosting: Hosting) -> AsyncIterator[Served]:
             max_sessions=places,
             max_sessions_per_address=places,
             grace_s=1.0,
-            workers=int(sys.argv[2]) if len(sys.argv) > 2 else 0,
         ),
         session=SessionSettings(loopback_ice=True),
     )

@@ -20,7 +20,6 @@ def open_encoder(
     *,
     graphs: Sequence[Candidate] = (),
     max_new_frames: int | None = None,
-    token_thrift: float | None = None,
     batch: int | None = None,
 ) -> Encoder:
     """The encoder that `spec` describes, on `device` ("auto", "cpu", "cuda", "cuda:N").
@@ -29,27 +28,22 @@ def open_encoder(
     fastest there. Without them the weights answer, the same on each machine.
     `max_new_frames` bounds what an encoder that works frame by frame does for one clip, so that a
     machine that has fallen behind catches up; None: it looks at every frame.
-    `token_thrift` makes V-JEPA 2 leave out tubelets that changed by no more levels of 255; None:
-    none. Only the weights can do that.
     `batch`: how many clips the weights run at once, always, with empty places if need be; None: as
     many as there are. Arithmetic in another shape rounds otherwise, so with it a clip's features
     are the same in any company, bit for bit on the same machine.
 
     Raises:
-        ValueError: no such kind or device, a package is missing, the weights do not fit `spec`, or
-            thrift is asked of another encoder.
+        ValueError: no such kind or device, a package is missing, or the weights do not fit `spec`.
         OSError: the weights are not there.
     """
     if spec.kind == "landmarks":
-        if token_thrift is not None:
-            raise ValueError("token thrift is for V-JEPA 2; this model's encoder has no tokens")
         from models.landmarks.encoder import LandmarkEncoder
 
         return LandmarkEncoder(spec, max_new_frames=max_new_frames)
     if spec.kind in ("vjepa2", "vjepa2-tokens"):
         from models.vjepa2.encoder import VJEPA2Encoder
 
-        return VJEPA2Encoder.open(spec, device, graphs, token_thrift, batch)
+        return VJEPA2Encoder.open(spec, device, graphs, batch)
     raise ValueError(f"no encoder of kind {spec.kind!r}; there are {', '.join(KINDS)}")
 
 

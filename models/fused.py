@@ -28,12 +28,9 @@ def open_recognizer(
     device: str = "auto",
     *,
     max_new_frames: int | None = None,
-    token_thrift: float | None = None,
 ) -> Recognizer | FusedRecognizer:
     """The recogniser of the bundle at `path`, be it one or several. As `Recognizer.open`."""
-    return recognizer_on(
-        open_bundle(path), device, max_new_frames=max_new_frames, token_thrift=token_thrift
-    )
+    return recognizer_on(open_bundle(path), device, max_new_frames=max_new_frames)
 
 
 def recognizer_on(
@@ -41,18 +38,15 @@ def recognizer_on(
     device: str = "auto",
     *,
     max_new_frames: int | None = None,
-    token_thrift: float | None = None,
 ) -> Recognizer | FusedRecognizer:
-    """The same of a bundle that is open already. Thrift is for those parts that have tokens."""
+    """The same of a bundle that is open already."""
 
-    def on(part: Bundle, thrift: float | None) -> Recognizer:
-        return Recognizer.on(part, device, max_new_frames=max_new_frames, token_thrift=thrift)
+    def on(part: Bundle) -> Recognizer:
+        return Recognizer.on(part, device, max_new_frames=max_new_frames)
 
     if not bundle.parts:
-        return on(bundle, token_thrift)
-    return FusedRecognizer.of(
-        bundle, lambda part: on(part, None if part.encoder.kind == "landmarks" else token_thrift)
-    )
+        return on(bundle)
+    return FusedRecognizer.of(bundle, on)
 
 
 class FusedRecognizer:

@@ -69,19 +69,16 @@ class Recognizer:
         device: str = "auto",
         *,
         max_new_frames: int | None = None,
-        token_thrift: float | None = None,
     ) -> Recognizer:
         """Open the bundle at `path` ("builtin" for our own) on `device` (auto, cpu, cuda, cuda:N).
 
-        `max_new_frames`, `token_thrift`: see `models.encoders.open_encoder`.
+        `max_new_frames`: see `models.encoders.open_encoder`.
 
         Raises:
             BundleError: the bundle is broken; the message names the file.
             ValueError, OSError: the encoder can't be had; the message says what to do.
         """
-        return cls.on(
-            open_bundle(path), device, max_new_frames=max_new_frames, token_thrift=token_thrift
-        )
+        return cls.on(open_bundle(path), device, max_new_frames=max_new_frames)
 
     @classmethod
     def on(
@@ -90,7 +87,6 @@ class Recognizer:
         device: str = "auto",
         *,
         max_new_frames: int | None = None,
-        token_thrift: float | None = None,
     ) -> Recognizer:
         """As `open`, of a bundle that is open already: on several devices it is checked once."""
         encoder = open_encoder(
@@ -98,7 +94,6 @@ class Recognizer:
             device,
             graphs=bundle.graphs,
             max_new_frames=max_new_frames,
-            token_thrift=token_thrift,
         )
         try:
             # The head computes where the features are: alone it gains nothing from a GPU.

@@ -44,12 +44,6 @@ def parser() -> argparse.ArgumentParser:
     add("--port", type=int, default=server.port, help="0 picks a free one")
     add("--model", default=chosen.model, metavar="PATH", help="a bundle's folder, or 'builtin'")
     add("--device", default=chosen.device, help="auto, cpu, cuda or cuda:N")
-    add(
-        "--token-thrift",
-        type=float,
-        metavar="LEVEL",
-        help="V-JEPA 2: leave out what changed by no more of 255 levels (default: nothing)",
-    )
     add("--hop-s", type=float, metavar="S", help="time between windows (default: the bundle's)")
     add(
         "--longest-hop-s",
@@ -64,13 +58,6 @@ def parser() -> argparse.ArgumentParser:
         type=float,
         metavar="P",
         help="how sure a sign must be (default: the bundle's)",
-    )
-    add(
-        "--workers",
-        type=int,
-        default=server.workers,
-        metavar="N",
-        help="receive and decode in N processes of their own (0: in the server's)",
     )
     add("--max-sessions", type=int, default=server.max_sessions, metavar="N", help="at once")
     add("--token", help="ask this of every session, as 'Authorization: Bearer TOKEN'")
@@ -112,7 +99,6 @@ def settings_from(argv: Sequence[str] | None) -> Settings:
                 tls_cert=given.tls_cert,
                 tls_key=given.tls_key,
                 tls_self_signed=given.tls_self_signed,
-                workers=given.workers,
                 log_format=given.log_format,
             ),
             session=SessionSettings(
@@ -123,9 +109,7 @@ def settings_from(argv: Sequence[str] | None) -> Settings:
                 ice_servers=tuple(given.ice_server),
                 turn_secret=given.turn_secret,
             ),
-            recognizer=RecognizerSettings(
-                model=given.model, device=given.device, token_thrift=given.token_thrift
-            ),
+            recognizer=RecognizerSettings(model=given.model, device=given.device),
             load=LoadSettings(longest_hop_s=given.longest_hop_s),
             decoder=None if given.threshold is None else DecoderSettings(threshold=given.threshold),
         )

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from streaming.door import Door, WaitedTooLong
 from streaming.problems import Problem
+from streaming.session import Session
 from streaming.settings import ServerSettings
-from streaming.workers.remote_session import AnySession
 
 
 @dataclass(slots=True)
@@ -44,8 +44,8 @@ class Serving(Protocol):
 
 class Admission:
     """The sessions alive, each a task of `tasks`, and the callers who wait for their turn to begin
-    one. Together at most `max_sessions`, fewer an address, and no more than `needs` serve and there
-    is headroom for by `load`."""
+    one. Together at most `max_sessions`, fewer an address, and none that
+    `batcher` can't serve or `load` has no headroom for."""
 
     def __init__(
         self,
@@ -53,23 +53,23 @@ class Admission:
         tasks: asyncio.TaskGroup,
         *,
         door: Door,
-        needs: Sequence[Serving],
+        batcher: Serving,
         load: Serving,
     ) -> None:
         self.counts = AdmissionCounts()
         self.draining = False
         self._settings = settings
         self._tasks = tasks
-        self._needs = needs
+        self._batcher = batcher
         self._load = load
         self._door = door
         self._coming: list[str] = []  # their addresses
-        self._sessions: dict[str, AnySession] = {}
+        self._sessions: dict[str, Session] = {}
 
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def __iter__(self) -> Iterator[AnySession]:
+    def __iter__(self) -> Iterator[Session]:
         return iter(list(self._sessions.values()))
 
     @property
@@ -84,7 +84,7 @@ class Admission:
         least = self._settings.retry_after_s
         return random.randint(least, least + least // 2)
 
-    def get(self, id: str) -> AnySession | None:
+    def get(self, id: str) -> Session | None:
         return self._sessions.get(id)
 
     def not_ready(self) -> str | None:
@@ -105,15 +105,11 @@ class Admission:
         """The same, but for those who have a place already."""
         if self.draining:
             return "draining", "The server is stopping. It may be back soon."
-        for need in self._needs:
-            if (trouble := need.trouble) is not None:
-                return "full", trouble
-        return "", None
+        trouble = self._batcher.trouble
+        return ("full", trouble) if trouble is not None else ("", None)
 
     @asynccontextmanager
-    async def admitted(
-        self, address: str, make: Callable[[], AnySession]
-    ) -> AsyncIterator[AnySession]:
+    async def admitted(self, address: str, make: Callable[[], Session]) -> AsyncIterator[Session]:
         """The session that `make` gives for a caller, in its turn, which the block is.
 
         Whoever there is no place for is told at once. The session is run until it ends.
@@ -158,7 +154,7 @@ class Admission:
         self.counts.refuse(reason)
         return Problem(status, why, Retry_After=str(self.retry_after_s))
 
-    async def _keep(self, session: AnySession) -> None:
+    async def _keep(self, session: Session) -> None:
         try:
             await session.run()
         finally:

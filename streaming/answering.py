@@ -1,6 +1,6 @@
 """Who answers a session's windows, seen from the session: in this process, or wherever it may be.
 
-`streaming.batcher` is one; `streaming.workers.remote_batcher` reaches one in another process.
+`streaming.batcher` is one.
 """
 
 from __future__ import annotations

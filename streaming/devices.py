@@ -77,7 +77,6 @@ async def makes_of(settings: RecognizerSettings) -> Sequence[Callable[[], Recogn
             bundle,
             name,
             max_new_frames=settings.max_new_frames,
-            token_thrift=settings.token_thrift,
         )
         for name in devices(bundle.encoder, settings.device)
     ]

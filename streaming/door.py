@@ -29,19 +29,13 @@ class Door:
     connect, which takes somewhat more, something is left to those who are in.
 
     Bounds: nobody waits longer than `wait_s`; how many wait is bounded by admission, which gives
-    no more places than there are.
-
-    Args:
-        lanes: turns at a time, one for each event loop on which sessions run.
-        busy_s: how long the loop has been busy; a clock where nobody knows.
+    no more places than there are. `busy_s`: how long the loop has been busy.
     """
 
-    def __init__(
-        self, *, wait_s: float, lanes: int = 1, busy_s: Callable[[], float] = time.thread_time
-    ) -> None:
+    def __init__(self, *, wait_s: float, busy_s: Callable[[], float] = time.thread_time) -> None:
         self._wait_s = wait_s
         self._busy_s = busy_s
-        self._lanes = asyncio.Semaphore(lanes)  # first come, first served
+        self._turns = asyncio.Semaphore(1)  # first come, first served
 
     async def turn(self) -> AbstractContextManager[None]:
         """Comes back when it is the caller's turn, which lasts until what it gives is left.
@@ -51,7 +45,7 @@ class Door:
         """
         try:
             async with asyncio.timeout(self._wait_s):
-                await self._lanes.acquire()
+                await self._turns.acquire()
         except TimeoutError:
             raise WaitedTooLong from None
         return self._shut()
@@ -60,11 +54,11 @@ class Door:
     def _shut(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         began_s = self._busy_s()
-        opening = loop.call_later(_LONGEST_S, self._lanes.release)
+        opening = loop.call_later(_LONGEST_S, self._turns.release)
         try:
             yield
         finally:
             again_s = loop.time() + _PAUSE * (self._busy_s() - began_s)
             if again_s < opening.when():
                 opening.cancel()
-                loop.call_at(again_s, self._lanes.release)
+                loop.call_at(again_s, self._turns.release)

@@ -2,8 +2,7 @@
 
 devices, event loop, decoder threads -> [load] -> admission, the batcher's `added_hop_s`, /metrics
 
-Nothing is asked of the operating system but what our own threads and processes use. Of worker
-processes it knows what they report each second; how late their loops are, they do not.
+Nothing is asked of the operating system but what our own threads and processes use.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -44,20 +43,13 @@ class MeasuredSession(Protocol):
         ...
 
 
-class MeasuredWorker(Protocol):
-    """A process that runs sessions: `streaming.workers.process.WorkerProcess`."""
-
-    pid: int | None
-    usage: Usage
-
-
 @dataclass(slots=True)
 class _Totals:
     """Times spent since the start, at one moment."""
 
     at_s: float
     devices_s: float
-    usages: dict[int | None, Usage]  # by process; None: this one
+    usage: Usage
     alive: frozenset[str]  # sessions
     decoding_s: dict[str, float]  # by session, of those that send video
 
@@ -87,9 +79,9 @@ class LoadMeter:
         devices: Sequence[MeasuredDevice],
         sessions: Callable[[], Iterator[MeasuredSession]],
         coming: Callable[[], int],
-        workers: Iterable[MeasuredWorker] = (),
         most_sessions: int,
         pace: Pace,
+        usage: Callable[[], Usage] = Usage.now,
     ) -> None:
         self.load = Load()
         self.pace = pace
@@ -98,7 +90,7 @@ class LoadMeter:
         self._devices = devices
         self._sessions = sessions
         self._coming = coming
-        self._workers = workers
+        self._usage = usage
         self._most_sessions = most_sessions
         self._cores = float(_cores())
         self._lag_s = 0.0  # the mean since the last look
@@ -165,18 +157,13 @@ class LoadMeter:
         """What happened between two moments."""
         span_s = now.at_s - before.at_s
         decoding_s = sum(s - before.decoding_s.get(id, 0.0) for id, s in now.decoding_s.items())
-        spent = [(one, before.usages.get(id, one)) for id, one in now.usages.items()]
-        loops_s = [now.loop_cpu_s - then.loop_cpu_s for now, then in spent]
-        cpu_s = sum(now.cpu_s - then.cpu_s for now, then in spent)
-        others_s = cpu_s - sum(loops_s) - decoding_s
+        loop_s = now.usage.loop_cpu_s - before.usage.loop_cpu_s
+        others_s = now.usage.cpu_s - before.usage.cpu_s - loop_s - decoding_s
         return Load(
             sessions=len(now.decoding_s),
             recogniser=(now.devices_s - before.devices_s) / span_s / len(self._devices),
             decode=decode_share(
-                [one / span_s for one in loops_s],
-                decoding_s / span_s,
-                others_s / span_s,
-                self._cores,
+                loop_s / span_s, decoding_s / span_s, others_s / span_s, self._cores
             ),
             loop_lag_s=self._lag_s,
         )
@@ -185,21 +172,21 @@ class LoadMeter:
         return _Totals(
             at_s=asyncio.get_running_loop().time(),
             devices_s=sum(one.busy_s for one in self._devices),
-            usages={None: Usage.now(), **{one.pid: one.usage for one in self._workers}},
+            usage=self._usage(),
             alive=frozenset(one.id for one in self._sessions()),
             decoding_s={one.id: s for one in self._sessions() if (s := one.decoding_s)},
         )
 
 
-def decode_share(loops: Sequence[float], decoders: float, others: float, cores: float) -> float:
+def decode_share(loop: float, decoders: float, others: float, cores: float) -> float:
     """How much of what receiving and decoding can have of the processor they take; 1 is all.
 
-    All of it in cores: what the thread of each event loop takes, the decoders' threads, and the
-    others, which are the recogniser's. A loop can't have more than one core. To all of it together
-    the recogniser leaves the rest, and half in any case, for it is one thread among several.
+    All of it in cores: what the event loop's thread takes, the decoders' threads, and the
+    others, which are the recogniser's. The loop can't have more than one core. To all of it
+    together the recogniser leaves the rest, and half in any case, being one thread among several.
     """
     left = max(cores / 2, cores - others)
-    return max(*loops, (sum(loops) + decoders) / left)
+    return max(loop, (loop + decoders) / left)
 
 
 def _nearer(mean: Load, seen: Load, weight: float) -> Load:

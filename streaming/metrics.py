@@ -14,7 +14,6 @@ from streaming.usage import Usage
 
 if TYPE_CHECKING:
     from streaming.server import Server
-    from streaming.workers.crew import Crew
 
 _SIZES = (1, 2, 4, 8, 16)  # of batches whose cost is shown
 
@@ -40,23 +39,6 @@ class _Reading(Collector):
         yield _gauge("livegloss_threads", "Threads alive", usage.threads)
         yield _counter("livegloss_cpu_seconds", "Processor time", usage.cpu_s)
         yield _gauge("livegloss_resident_bytes", "Memory in use", usage.resident_bytes)
-        if self._server.crew is not None:
-            yield from self._workers(self._server.crew)
-
-    def _workers(self, crew: Crew) -> Iterator[Metric]:
-        """What each last reported; the figures without a worker's name are the server's own."""
-        yield _gauge("livegloss_workers", "Worker processes that take sessions", crew.running)
-        yield _gauge("livegloss_workers_limit", "Worker processes wanted", crew.count)
-        yield _counter("livegloss_worker_deaths", "Worker processes that died", crew.deaths)
-        of = ["worker"]
-        threads = GaugeMetricFamily("livegloss_worker_threads", "Threads alive", labels=of)
-        cpu = CounterMetricFamily("livegloss_worker_cpu_seconds", "Processor time", labels=of)
-        memory = GaugeMetricFamily("livegloss_worker_resident_bytes", "Memory in use", labels=of)
-        for worker in crew:
-            threads.add_metric([worker.name], worker.usage.threads)
-            cpu.add_metric([worker.name], worker.usage.cpu_s)
-            memory.add_metric([worker.name], worker.usage.resident_bytes)
-        yield from (threads, cpu, memory)
 
     def _admission(self) -> Iterator[Metric]:
         server = self._server

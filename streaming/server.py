@@ -26,8 +26,6 @@ from streaming.session import Session
 from streaming.settings import Settings
 from streaming.signs import SignStore
 from streaming.teaching import Teaching
-from streaming.workers.crew import Crew
-from streaming.workers.remote_session import AnySession
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +51,6 @@ class Server:
         devices: Devices,
         batcher: Batcher,
         sessions: Admission,
-        crew: Crew | None,
         load: LoadMeter,
         decoder: DecoderSettings,
         hop_s: float,
@@ -62,7 +59,6 @@ class Server:
         self.devices = devices
         self.batcher = batcher
         self.sessions = sessions
-        self.crew = crew
         self.load = load
         bundle = devices.bundle
         self._decoder = decoder
@@ -118,7 +114,7 @@ class Server:
             self.sessions.counts.refuse("offer")
             raise self._refused(error) from error
 
-        def make() -> AnySession:
+        def make() -> Session:
             if request.transport is None:
                 self.sessions.counts.refuse("gone")
                 raise Problem(408, "Nobody waits for an answer any more.")
@@ -208,10 +204,7 @@ class Server:
         why = self.sessions.not_ready()
         if why is not None:
             raise Problem(503, why, Retry_After=str(self.sessions.retry_after_s))
-        if self.crew is None:
-            return web.json_response({"status": "ready"})
-        workers = {"running": self.crew.running, "of": self.crew.count}
-        return web.json_response({"status": "ready", "workers": workers})
+        return web.json_response({"status": "ready"})
 
     async def _metrics(self, request: web.Request) -> web.Response:
         body, content_type = render(self)
@@ -225,13 +218,9 @@ class Server:
 
     # Small things that several routes share
 
-    def _new_session(self, address: str, offer: Offer) -> AnySession:
-        """In a worker, where there are any: its id, and so its address, names the worker."""
-        token = secrets.token_urlsafe(16)
-        if self.crew is not None:
-            return self.crew.session(token, address=address, offer=offer)
+    def _new_session(self, address: str, offer: Offer) -> Session:
         return Session(
-            id=token,
+            id=secrets.token_urlsafe(16),
             address=address,
             offer=offer,
             settings=self.settings.session,
@@ -241,7 +230,7 @@ class Server:
             batcher=self.batcher,
         )
 
-    def _session(self, request: web.Request) -> AnySession:
+    def _session(self, request: web.Request) -> Session:
         session = self.sessions.get(request.match_info["id"])
         if session is None:
             raise Problem(404, GONE)

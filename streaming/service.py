@@ -1,6 +1,6 @@
 """Everything that lives as long as the server: begun in order, ended in reverse.
 
-port -> recogniser's devices -> batcher -> worker processes -> load -> admission -> server
+port -> recogniser's devices -> batcher -> load -> admission -> server
 
 `serve()` owns the recogniser's threads, the batcher's task, and one TaskGroup in which every
 session runs. Leaving it drains: sessions are told, get their grace period, and are closed.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -32,8 +31,6 @@ from streaming.recognizer import RecognizerCore
 from streaming.server import Server
 from streaming.settings import ServerSettings, Settings
 from streaming.tls import ssl_context
-from streaming.workers.crew import Crew
-from streaming.workers.process import order_for
 
 
 @asynccontextmanager
@@ -59,10 +56,6 @@ async def serve(settings: Settings, *recognizers: RecognizerCore) -> AsyncIterat
         devices = await stack.enter_async_context(Devices(makes, settings.recognizer))
         batcher = Batcher(list(devices), max_batch=settings.recognizer.max_batch)
         decoder, hop_s = _reading(settings, devices.bundle)
-        crew: Crew | None = None
-        if settings.server.workers:
-            order = order_for(devices.bundle, settings, decoder, hop_s)
-            crew = await stack.enter_async_context(Crew(settings.server.workers, order, batcher))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(tasks.create_task(batcher.run(), name="batcher").cancel)
         load = LoadMeter(
@@ -71,20 +64,17 @@ async def serve(settings: Settings, *recognizers: RecognizerCore) -> AsyncIterat
             devices=list(devices),
             sessions=lambda: iter(sessions),
             coming=lambda: sessions.coming,
-            workers=crew or (),
             most_sessions=settings.server.max_sessions,
             pace=_pace(settings, devices.spec, hop_s),
         )
         stack.callback(tasks.create_task(load.run(), name="load").cancel)
-        needs = (batcher, crew) if crew else (batcher,)
-        door = _door(settings.server)
-        sessions = Admission(settings.server, tasks, door=door, needs=needs, load=load)
+        door = Door(wait_s=settings.server.wait_s)
+        sessions = Admission(settings.server, tasks, door=door, batcher=batcher, load=load)
         server = Server(
             settings,
             devices=devices,
             batcher=batcher,
             sessions=sessions,
-            crew=crew,
             load=load,
             decoder=decoder,
             hop_s=hop_s,
@@ -110,13 +100,6 @@ def _pace(settings: Settings, spec: EncoderSpec, hop_s: float) -> Pace:
     """The hop of all sessions; two windows overlap by half of one at least."""
     longest_s = min(settings.load.longest_hop_s, spec.window_s / 2)
     return Pace(hop_s, longest_s, 1 / spec.fps)
-
-
-def _door(settings: ServerSettings) -> Door:
-    """Of workers it is not known how busy they are, only how long they take."""
-    if settings.workers:
-        return Door(wait_s=settings.wait_s, lanes=settings.workers, busy_s=time.monotonic)
-    return Door(wait_s=settings.wait_s)
 
 
 def _bind(settings: ServerSettings) -> socket.socket:

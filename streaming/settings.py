@@ -24,13 +24,10 @@ class RecognizerSettings:
     # Looked at for a window by an encoder that goes frame by frame: all that are new at the usual
     # hop, a smaller part of them the longer it gets (docs/load.md).
     max_new_frames: int = 2
-    token_thrift: float | None = None  # V-JEPA 2: tubelets that changed less (of 255) are left out
     batch_s: float = 30.0  # a batch that takes longer is given up, and the device with it for now
 
     def __post_init__(self) -> None:
         _positive(self, "max_batch", "max_new_frames", "batch_s")
-        if self.token_thrift is not None and not 0 <= self.token_thrift <= 255:
-            raise ValueError(f"token_thrift must lie in 0 to 255, not {self.token_thrift}")
         kind, _, number = self.device.partition(":")
         if kind not in ("auto", "cpu", "cuda") or (number and not number.isdigit()):
             raise ValueError(f"device must be auto, cpu, cuda or cuda:N, not '{self.device}'")
@@ -82,14 +79,11 @@ class ServerSettings:
     wait_s: float = 5.0  # of a caller for its turn to come in, at most
     retry_after_s: int = 5  # told to those who are turned away, or up to half as much again
     body_bytes: int = 64 * 1024  # largest request body
-    workers: int = 0  # processes that receive and decode; 0: the server's own does
-    log_format: str = "text"  # or "json"; here for the workers, which log as the server does
+    log_format: str = "text"  # or "json"
 
     def __post_init__(self) -> None:
         _positive(self, "max_sessions", "max_sessions_per_address", "grace_s", "retry_after_s")
         _positive(self, "body_bytes", "wait_s")
-        if not 0 <= self.workers <= 64:
-            raise ValueError(f"workers must lie between 0 and 64, not {self.workers}")
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port must lie between 0 and 65535, not {self.port}")
         if bool(self.tls_cert) != bool(self.tls_key):

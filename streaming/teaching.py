@@ -18,8 +18,8 @@ from aiohttp import web
 from models.lexicon import MAX_SIGNS, LexiconError, LexiconFull, SpaceMismatch
 from models.space import EmbeddingSpace
 from streaming.problems import Problem
+from streaming.session import Session
 from streaming.signs import SignChanged, SignStore, most_takes, parse_takes
-from streaming.workers.remote_session import AnySession
 
 
 class Teaching:
@@ -32,7 +32,7 @@ class Teaching:
         *,
         body_bytes: int,
         authorise: Callable[[web.Request], None],
-        session_of: Callable[[web.Request], AnySession],
+        session_of: Callable[[web.Request], Session],
     ) -> None:
         self._space = space
         self._store = store

@@ -114,7 +114,6 @@ PLANS: Mapping[str, Plan] = {
         *(_bf16(size, 16, 4, "torch") for size in ("g", "L")),
         _bf16("g", 64, 4, "torch"),
         _bf16("g", 32, 4, "torch"),
-        (Case(size="g", frames=16, batch=8, dtype="float8"), ("torch",)),
         *(_bf16(size, 16, 8, "transformers", "lean", "lean-compiled") for size in ("g", "L")),
         *(_bf16(size, 16, 8, "torch") for size in ("H", "B")),
         *(_bf16(size, 64, 4, "torch") for size in ("L", "H", "B")),

@@ -28,7 +28,6 @@ from models.recognizer import Recognizer
 from models.schema import Clip, EncoderSpec, Frame
 from models.space import EmbeddingSpace
 from models.vjepa2.encoder import VJEPA2Encoder
-from models.vjepa2.float8 import to_float8
 from models.vjepa2.graph import FLOAT32, WAYS, Candidate, has_bfloat16, open_graph
 from models.vjepa2.picture_encoder import PictureEncoder
 from models.vjepa2.preprocess import resized_short_side
@@ -37,7 +36,7 @@ from models.vjepa2.state_dicts import converted
 from models.vjepa2.torch_engine import TorchEngine
 from models.vjepa2.video_transformer import VideoTransformer
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float8": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _GLOSSES = 300  # of WLASL300
 _TOP = 5
 
@@ -71,22 +70,18 @@ class Setup:
 
     def theirs(self) -> Any:
         """transformers' encoder, new, on the device, in the case's dtype."""
-        if self.case.dtype == "float8":
-            raise ValueError("transformers has no float8")
         with self.device:
             encoder: Any = VJEPA2Model(self.case.config).encoder
         encoder.load_state_dict(_weights(self.case.size, self.device))
         return encoder.to(self.dtype).eval().requires_grad_(False)
 
-    def model(self, *, float8: bool = True) -> VideoTransformer:
-        """Ours of the same weights; in bfloat16 where the case's is not wanted to be `float8`."""
+    def model(self) -> VideoTransformer:
+        """Ours of the same weights."""
         weights = converted(_weights(self.case.size, self.device), self.case.shape)
         with self.device:
             model = VideoTransformer(self.case.shape, self.case.grid)
         model.load_state_dict(weights)
         model.to(self.dtype).eval().requires_grad_(False)
-        if float8 and self.case.dtype == "float8":
-            to_float8(model)
         return model
 
 
@@ -149,7 +144,7 @@ def _pipeline(setup: Setup) -> Call:
         short_side=resized_short_side(case.crop),
     )
     engine = TorchEngine(
-        setup.model(float8=False),  # which the engine does itself
+        setup.model(),
         pooled=True,
         device=str(setup.device),
         dtype=case.dtype,

@@ -14,13 +14,10 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.functional import cosine_similarity
 
 from models.bench.cases import Case
 from models.bench.engines import DTYPES, ENGINES, Call, Setup
@@ -60,7 +57,7 @@ def _first(setup: Setup, engine: str, calls: dict[str, Call]) -> dict[str, Any]:
         call = ENGINES[engine](setup)
         _memory_mb(setup.device)  # the peak of making it is forgotten
         seconds(call, setup.device)
-        result = call()
+        call()
     except Exception as error:  # no room, nothing to compile with, a package that is not there
         return {"error": _line(error)}
     calls[engine] = call
@@ -68,15 +65,7 @@ def _first(setup: Setup, engine: str, calls: dict[str, Call]) -> dict[str, Any]:
     told: dict[str, Any] = {}
     if before is not None and after is not None:
         told["memory_mb"] = round(after - before)
-    if setup.case.dtype == "float8" and isinstance(result, Tensor):
-        told["cosine"] = round(_likeness(setup, engine, result), 5)
     return told
-
-
-def _likeness(setup: Setup, engine: str, features: Tensor) -> float:
-    """The mean cosine of features (B, S, D) and those of the same engine in bfloat16."""
-    exact = ENGINES[engine](Setup(replace(setup.case, dtype="bfloat16"), setup.device))()
-    return cosine_similarity(features, exact, dim=-1).mean().item()
 
 
 def seconds(act: Callable[[], Any], device: torch.device) -> float:
@@ -89,10 +78,7 @@ def seconds(act: Callable[[], Any], device: torch.device) -> float:
 
 
 def matmul_rate(device: torch.device, dtype: str) -> float:
-    """FLOP/s of this machine's matrix products, the best of a few large ones.
-
-    For float8 that of bfloat16: the two are told by one yardstick.
-    """
+    """FLOP/s of this machine's matrix products, the best of a few large ones."""
     side = 8192 if device.type == "cuda" else 1024
     a = torch.randn(side, side, device=device, dtype=DTYPES[dtype])
     return 2 * side**3 / min(seconds(lambda: a @ a, device) for _ in range(10))

@@ -31,7 +31,6 @@ class Figures:
     tflops: float | None = None  # a second
     of_matmul: float | None = None  # share of the measured rate of matrix products
     memory_mb: float | None = None  # with weights; on a GPU what torch reserves
-    cosine: float | None = None  # to the features of bfloat16, mean over time steps
     error: str | None = None
 
     @classmethod
@@ -63,12 +62,6 @@ def table(figures: Sequence[Figures]) -> str:
             f"{head} {one.ms / case.batch:.1f} | {one.floor_ms / case.batch:.1f} | "
             f"{one.clips_per_s:g} | {one.tflops:g} | {one.of_matmul:.0%} | {memory} |"
         )
-    lines += [
-        f"\n{one.engine}, random weights: what {one.case.size} gives in {one.case.dtype} has a "
-        f"mean cosine of {one.cosine} to the same in bfloat16."
-        for one in figures
-        if one.cosine is not None
-    ]
     return "\n".join(lines) + "\n"
 
 

@@ -34,7 +34,6 @@ class VJEPA2Encoder:
         spec: EncoderSpec,
         device: str = "auto",
         graphs: Sequence[Candidate] = (),
-        token_thrift: float | None = None,
         batch: int | None = None,
     ) -> VJEPA2Encoder:
         """The encoder that `spec` pins, on `device`; more: see `models.encoders.open_encoder`.
@@ -44,7 +43,7 @@ class VJEPA2Encoder:
             ValueError: it is not the one that `spec` pins, there is no such device, or a package is
                 missing.
         """
-        return cls(spec, open_engine(spec, device, graphs, token_thrift, batch))
+        return cls(spec, open_engine(spec, device, graphs, batch))
 
     @property
     def spec(self) -> EncoderSpec:
@@ -87,19 +86,18 @@ def open_engine(
     spec: EncoderSpec,
     device: str,
     graphs: Sequence[Candidate] = (),
-    token_thrift: float | None = None,
     batch: int | None = None,
 ) -> Engine:
     """The engine that runs `spec` best on `device`. Imports only what that engine needs.
 
-    A GPU takes the weights, and so does thrift. A CPU takes the fastest of `graphs`; where there is
+    A GPU takes the weights. A CPU takes the fastest of `graphs`; where there is
     none, the weights.
 
     Raises:
         OSError, ValueError: see `VJEPA2Encoder.open`.
     """
-    if not graphs or token_thrift is not None:
-        return _torch_engine(spec, device, token_thrift, batch)
+    if not graphs:
+        return _torch_engine(spec, device, batch)
     if device == "cpu" or (device == "auto" and not has_gpu()):
         return open_graph_engine(spec, graphs)
     try:
@@ -114,7 +112,6 @@ def open_engine(
 def _torch_engine(
     spec: EncoderSpec,
     device: str,
-    token_thrift: float | None = None,
     batch: int | None = None,
 ) -> Engine:
     try:
@@ -126,7 +123,7 @@ def _torch_engine(
             f'this model needs {exc.name}: pip install "livegloss[gpu]", or use --model builtin'
         ) from exc
     sizes = () if batch is None else (batch,)
-    engine = TorchEngine.open(spec, device, sizes=sizes, token_thrift=token_thrift)
+    engine = TorchEngine.open(spec, device, sizes=sizes)
     if engine.device == "cpu":
         sys.modules["torch"].set_num_threads(spare_cores())
     return engine

@@ -22,7 +22,6 @@ from torch import Tensor
 
 from models.vjepa2.buckets import Buckets
 from models.vjepa2.picture_encoder import PictureEncoder
-from models.vjepa2.thrifty_encoder import ThriftyEncoder
 from models.vjepa2.video_transformer import VideoTransformer
 
 logger = logging.getLogger(__name__)
@@ -39,7 +38,7 @@ class Runs:
 
     def __init__(
         self,
-        encoder: PictureEncoder | ThriftyEncoder,
+        encoder: PictureEncoder,
         sizes: Iterable[int],
         device: torch.device,
     ) -> None:

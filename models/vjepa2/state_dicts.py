@@ -104,19 +104,6 @@ def converted(weights: Mapping[str, Tensor], shape: Shape) -> dict[str, Tensor]:
     return ours
 
 
-def restored(ours: Mapping[str, Tensor], shape: Shape) -> dict[str, Tensor]:
-    """What `converted` was given, but for what no video needs: for others to read."""
-    weights = {}
-    together = pairs_apart(shape.width // shape.heads).argsort()
-    for name, tensor in ours.items():
-        names = _LAYOUTS[shape.version].names(name)
-        size = _size(name, tensor, shape, len(names))
-        whole = _reordered(tensor, together, shape) if ".qkv." in name else tensor
-        for one, part in zip(names, whole.chunk(len(names)), strict=True):
-            weights[one] = part.reshape(size)
-    return weights
-
-
 def _meta(shape: Shape) -> dict[str, Tensor]:
     """Our state dict, sizes alone."""
     with torch.device("meta"):

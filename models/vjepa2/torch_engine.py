@@ -1,4 +1,4 @@
-"""V-JEPA 2 by torch: float32 on a CPU; bfloat16, or float8 where it is asked for, on a GPU.
+"""V-JEPA 2 by torch: float32 on a CPU; bfloat16 on a GPU.
 
     pictures -> [staging] -> [runs] of a few batch sizes -> features, which stay on the device
 
@@ -17,11 +17,9 @@ from torch import Tensor
 from models.faults import DeviceLost, OutOfMemory
 from models.schema import EncoderSpec
 from models.vjepa2.engine import Pictures
-from models.vjepa2.float8 import to_float8
 from models.vjepa2.picture_encoder import PictureEncoder
 from models.vjepa2.runs import CapturedRuns, Runs
 from models.vjepa2.staging import Staging
-from models.vjepa2.thrifty_encoder import ThriftyEncoder
 from models.vjepa2.video_transformer import VideoTransformer
 from models.vjepa2.weights import load_weights
 
@@ -30,7 +28,6 @@ SIZES = {"cuda": (1, 2, 4, 8, 16), "cpu": (1, 2, 4, 8)}
 _DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
-    "float8": torch.bfloat16,  # outside of the blocks' linear layers
 }
 
 
@@ -45,13 +42,10 @@ class TorchEngine:
         device: str = "auto",
         dtype: str = "auto",
         sizes: Sequence[int] = (),
-        token_thrift: float | None = None,
     ) -> None:
-        """Bring `model` to `device` as "float32", "bfloat16", "float8" or "auto", and warm it up.
+        """Bring `model` to `device` as "float32", "bfloat16" or "auto", and warm it up.
 
         `sizes` are the batches to be ready for; on a GPU as many of them as its memory holds.
-        `token_thrift`: see `models.encoders.open_encoder`; nothing is captured then, since clips
-        keep different numbers of tokens.
 
         Raises:
             ValueError: no such device or dtype, the device can't compute in it, or it has no
@@ -67,21 +61,13 @@ class TorchEngine:
         try:
             with self._faults(), self._on_device():
                 model = model.to(self._device, _DTYPES[dtype])
-                if dtype == "float8":
-                    to_float8(model)
                 encoder = PictureEncoder(model, pooled=pooled).to(self._device).eval()
                 self._staging = Staging(self._device, self._crop)
-                self._runs = self._made_ready(
-                    encoder, sizes or SIZES[self._device.type], token_thrift
-                )
+                self._runs = self._made_ready(encoder, sizes or SIZES[self._device.type])
         except OutOfMemory as exc:
             raise ValueError(f"{self._device} has no memory for this encoder and a clip") from exc
 
-    def _made_ready(
-        self, encoder: PictureEncoder, sizes: Sequence[int], token_thrift: float | None
-    ) -> Runs:
-        if token_thrift is not None:
-            return Runs(ThriftyEncoder(encoder, token_thrift), sizes, self._device)
+    def _made_ready(self, encoder: PictureEncoder, sizes: Sequence[int]) -> Runs:
         if self._stream is None:
             return Runs(encoder, sizes, self._device)
         return CapturedRuns(encoder, sizes, self._device, self._stream)
@@ -93,7 +79,6 @@ class TorchEngine:
         device: str = "auto",
         dtype: str = "auto",
         sizes: Sequence[int] = (),
-        token_thrift: float | None = None,
     ) -> TorchEngine:
         """The engine of the weights that `spec` pins.
 
@@ -110,7 +95,6 @@ class TorchEngine:
             device=device,
             dtype=dtype,
             sizes=sizes,
-            token_thrift=token_thrift,
         )
 
     @property

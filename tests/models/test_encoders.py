@@ -7,8 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from models.encoders import devices, open_encoder
-from models.landmarks.encoder import landmark_spec
+from models.encoders import devices
 from tests.models.bundles import SPEC
 
 VJEPA2 = dataclasses.replace(SPEC, kind="vjepa2")
@@ -33,8 +32,3 @@ def test_cuda_without_a_number_means_every_gpu(
 
 def test_an_encoder_that_keeps_what_it_saw_of_a_stream_has_one_device() -> None:
     assert devices(SPEC, "cuda") == ["cuda"]
-
-
-def test_thrift_is_refused_where_there_are_no_tokens() -> None:
-    with pytest.raises(ValueError, match="thrift is for V-JEPA 2"):
-        open_encoder(landmark_spec(), token_thrift=1.0)

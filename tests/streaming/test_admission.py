@@ -12,8 +12,8 @@ import pytest
 from streaming.admission import Admission
 from streaming.door import Door
 from streaming.problems import Problem
+from streaming.session import Session
 from streaming.settings import ServerSettings
-from streaming.workers.remote_session import AnySession
 from tests.streaming.simulated import simulate
 
 TURN_S = 0.02
@@ -60,9 +60,9 @@ class Entrance:
     def burst(self, count: int, address: str = "a") -> list[asyncio.Task[float]]:
         return [asyncio.create_task(self.come(address)) for _ in range(count)]
 
-    def _make(self, address: str) -> AnySession:
+    def _make(self, address: str) -> Session:
         self.made += 1
-        return cast(AnySession, Guest(self.made, address))
+        return cast(Session, Guest(self.made, address))
 
 
 @asynccontextmanager
@@ -71,7 +71,7 @@ async def entrance(**settings: Any) -> AsyncIterator[Entrance]:
     server = ServerSettings(**places)
     door = Door(wait_s=server.wait_s, busy_s=asyncio.get_running_loop().time)
     async with asyncio.TaskGroup() as tasks:
-        admission = Admission(server, tasks, door=door, needs=(Willing(),), load=Willing())
+        admission = Admission(server, tasks, door=door, batcher=Willing(), load=Willing())
         yield Entrance(admission)
         await admission.drain()
 
@@ -160,7 +160,7 @@ def test_who_leaves_while_waiting_leaves_nothing() -> None:
 
 def test_a_session_that_cannot_be_made_takes_no_place() -> None:
     async def work(one: Entrance) -> None:
-        def fail() -> AnySession:
+        def fail() -> Session:
             raise Problem(408, "Nobody waits for an answer any more.")
 
         for _ in range(40):

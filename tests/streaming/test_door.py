@@ -21,15 +21,15 @@ async def come(door: Door, turn_s: float = TURN_S) -> float:
     return began_s
 
 
-def came(*turns_s: float, wait_s: float = 5.0, lanes: int = 1) -> list[float | None]:
+def came(*turns_s: float, wait_s: float = 5.0) -> list[float | None]:
     """When the turns came of callers who came at once; None: not in time."""
 
     async def work() -> list[float | None]:
-        door = Door(wait_s=wait_s, lanes=lanes, busy_s=asyncio.get_running_loop().time)
+        door = Door(wait_s=wait_s, busy_s=asyncio.get_running_loop().time)
         all_came = asyncio.gather(*(come(door, s) for s in turns_s), return_exceptions=True)
         told = [one if isinstance(one, float) else None for one in await all_came]
         await asyncio.sleep(SETTLED_S)
-        assert door._lanes._value == lanes, "it is open again, and no wider than before"
+        assert door._turns._value == 1, "it is open again, and no wider than before"
         return told
 
     return simulate(work())
@@ -47,10 +47,6 @@ def test_nobody_waits_for_ever() -> None:
     *in_time, fourth, fifth = came(*[TURN_S] * 5, wait_s=0.2)
     assert in_time == pytest.approx([0.0, 0.08, 0.16])
     assert fourth is None and fifth is None
-
-
-def test_as_many_at_a_time_as_there_are_loops() -> None:
-    assert came(*[TURN_S] * 5, lanes=2) == pytest.approx([0.0, 0.0, 0.08, 0.08, 0.16])
 
 
 def test_who_only_waits_keeps_the_door_shut_no_longer() -> None:

@@ -73,9 +73,8 @@ class Signer:
 
 
 class Receiving:
-    """A process that receives sessions' video."""
+    """What receiving sessions' video takes."""
 
-    pid: int | None = 1
     usage = Usage(cpu_s=0.0, loop_cpu_s=0.0, resident_bytes=0.0, threads=1)
 
     def spend(self, s: float) -> None:
@@ -96,9 +95,9 @@ class House:
             devices=[device],
             sessions=lambda: iter(self.signers),
             coming=lambda: 0,
-            workers=[self.receiving],
             most_sessions=100,
             pace=Pace(HOP_S, LONGEST_S, TICK_S),
+            usage=lambda: self.receiving.usage,
         )
         self._tasks = tasks
         self._running: list[asyncio.Task[None]] = []
@@ -249,11 +248,11 @@ def test_coming_without_end_is_a_load_as_any_other() -> None:
 
 
 def test_decoding_has_what_the_recogniser_leaves_and_the_loop_one_core() -> None:
-    assert decode_share(loops=[0.2], decoders=0.6, others=0.0, cores=4) == pytest.approx(0.2)
-    assert decode_share(loops=[0.5], decoders=0.5, others=0.0, cores=16) == pytest.approx(0.5)
-    assert decode_share(loops=[0.2], decoders=0.4, others=1.0, cores=2) == pytest.approx(0.6)
-    assert decode_share(loops=[0.2], decoders=0.4, others=4.0, cores=4) == pytest.approx(0.3)
-    assert decode_share([0.3, 0.6], decoders=0.4, others=0.0, cores=4) == pytest.approx(0.6)
+    assert decode_share(loop=0.2, decoders=0.6, others=0.0, cores=4) == pytest.approx(0.2)
+    assert decode_share(loop=0.5, decoders=0.5, others=0.0, cores=16) == pytest.approx(0.5)
+    assert decode_share(loop=0.2, decoders=0.4, others=1.0, cores=2) == pytest.approx(0.6)
+    assert decode_share(loop=0.2, decoders=0.4, others=4.0, cores=4) == pytest.approx(0.3)
+    assert decode_share(0.6, decoders=0.1, others=0.0, cores=4) == pytest.approx(0.6)
 
 
 def read(metrics: str) -> Iterator[tuple[str, float]]:

@@ -15,7 +15,6 @@ from streaming.settings import RecognizerSettings, ServerSettings, SessionSettin
         (RecognizerSettings, {"device": "gpu"}),
         (RecognizerSettings, {"device": "cuda:x"}),
         (RecognizerSettings, {"max_batch": 0}),
-        (RecognizerSettings, {"token_thrift": float("nan")}),
         (SessionSettings, {"hop_s": 0.0}),
         (SessionSettings, {"hop_s": float("nan")}),
         (SessionSettings, {"top_k": 0}),
@@ -52,14 +51,12 @@ def test_flags_become_settings() -> None:
     from streaming.__main__ import settings_from
 
     settings = settings_from(
-        "--port 0 --threshold 0.7 --token-thrift 2".split()
-        + "--ice-server stun:a --ice-server stun:b --public --workers 2".split()
+        "--port 0 --threshold 0.7".split()
+        + "--ice-server stun:a --ice-server stun:b --public".split()
     )
     assert settings.server.port == 0
-    assert settings.recognizer.token_thrift == 2
     assert settings.decoder is not None
     assert settings.decoder.threshold == 0.7
     assert settings.session.ice_servers == ("stun:a", "stun:b")
     assert not settings.session.private_ice
     assert settings.server.log_format == "text"
-    assert settings.server.workers == 2

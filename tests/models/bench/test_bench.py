@@ -98,14 +98,6 @@ def test_exported_graphs_give_what_torch_gives(tiny: Case) -> None:
         assert not torch.equal(got, want)
 
 
-def test_float8_is_told_with_its_likeness(tiny: Case) -> None:
-    case = Case(size="S", frames=4, batch=1, dtype="float8")
-    ours, theirs = measure(case, ["torch", "transformers"], CPU, 1, 1e12)
-    assert ours.cosine and 0.9 < ours.cosine < 1
-    assert theirs.error == "transformers has no float8"
-    assert f"cosine of {ours.cosine}" in table([ours, theirs])
-
-
 def test_the_floor_is_the_time_of_matrix_products() -> None:
     case = Case(size="g", frames=16, batch=2, dtype="bfloat16")
     one = Figures.of(case, "torch", 0.04, 500e12)

@@ -18,7 +18,7 @@ from models.vjepa2.video_transformer import Shape, VideoTransformer
 
 # What a clip's features may differ by between batches, of features of about unit size: products of
 # other sizes add up in another order.
-TOLERANCE = {"float32": 1e-5, "bfloat16": 0.05, "float8": 0.05}
+TOLERANCE = {"float32": 1e-5, "bfloat16": 0.05}
 
 
 def model() -> VideoTransformer:
@@ -60,17 +60,6 @@ def test_tokens_equal_the_models() -> None:
     want = model()(pixels.permute(0, 3, 1, 2)[None])[0]
     assert got.shape == (32, 32)
     np.testing.assert_allclose(got, want.numpy(), atol=1e-5)
-
-
-def test_thrift_leaves_out_what_stands_still_and_is_off_by_default() -> None:
-    still = [clip(1)[0]] * 4
-    full, thrifty = engine(), engine(token_thrift=0.0)
-    moving = clip(2)
-    same = on_host(full.encode([moving])), on_host(thrifty.encode([moving]))
-    np.testing.assert_allclose(*same, atol=1e-5)
-    assert np.abs(on_host(full.encode([still])) - on_host(thrifty.encode([still]))).max() > 1e-3
-    with pytest.raises(ValueError, match="level"):
-        engine(token_thrift=-1.0)
 
 
 def test_features_are_the_callers_own() -> None:

@@ -1,1 +1,0 @@
-"""A small encoder, taught by another: what distil.py is made of."""
