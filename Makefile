@@ -35,7 +35,7 @@ $(BIN)/python:
 
 $(VENV)/run.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) --editable ".$(EXTRAS)"
-	$(BIN)/python -m models.landmarks.mediapipe
+	$(BIN)/python -m models.landmarks.networks
 	@touch $@
 
 $(VENV)/demo.stamp: $(VENV)/run.stamp
@@ -46,7 +46,7 @@ $(VENV)/test.stamp: $(VENV)/run.stamp
 	$(INSTALL) torch  # by itself: a CPU build that lies at hand is taken
 	$(INSTALL) --editable ".[test]"
 	@$(BIN)/python -m tests.chromium
-	@$(BIN)/python -m offline.edge.web_runtime || true  # tests that need it are skipped then
+	@$(BIN)/python -m offline.exporting.web_runtime || true  # tests that need it are skipped then
 	@touch $@
 
 # Makes models/builtin and tests/bundles/heldout anew from the clips; see offline/builtin.sh.

@@ -26,21 +26,20 @@ import psutil
 from av import FFmpegError
 
 from benchmarks import table
-from benchmarks.contest import CONTENDERS, Contender, Load, Outcome, median, run
+from benchmarks.contest import CONTENDERS, Contender, RivalLoad, RivalOutcome, median, run
 from models.bundle import BundleError
+from streaming.bench.camera import clip_pictures, drawn_pictures, record
 from streaming.bench.flags import picture_size
 from streaming.bench.page import around, put
-from streaming.bench.recording import record
 from streaming.bench.report import commit
-from streaming.bench.synthetic import clip_pictures, drawn_pictures
-from streaming.bench.watched import open_model
+from streaming.bench.standin import open_model
 from streaming.flags import HelpFormatter
 
 _CONNECT_S = 40.0  # a recording lasts so much longer than a run: peers send while others connect
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class RivalSettings:
     """One benchmark."""
 
     model: str
@@ -62,9 +61,9 @@ class Settings:
             raise ValueError("--fps must lie between 1 and 60, --size be even and at least 64x64")
 
 
-async def measure(settings: Settings) -> dict[tuple[int, str], Outcome]:
+async def measure(settings: RivalSettings) -> dict[tuple[int, str], RivalOutcome]:
     """The median outcome of each contender at each number of sessions."""
-    outcomes: dict[tuple[int, str], list[Outcome]] = {
+    outcomes: dict[tuple[int, str], list[RivalOutcome]] = {
         (sessions, one.name): [] for sessions in settings.sessions for one in settings.only
     }
     with tempfile.TemporaryDirectory() as folder:
@@ -75,7 +74,7 @@ async def measure(settings: Settings) -> dict[tuple[int, str], Outcome]:
         record(recording, pictures, frames=frames, fps=settings.fps)
         for turn in range(settings.repetitions):
             for sessions in settings.sessions:
-                load = Load(
+                load = RivalLoad(
                     model=settings.model,
                     sessions=sessions,
                     duration_s=settings.duration_s,
@@ -89,7 +88,7 @@ async def measure(settings: Settings) -> dict[tuple[int, str], Outcome]:
     return {key: median(several) for key, several in outcomes.items()}
 
 
-def settings_from(argv: Sequence[str] | None) -> Settings:
+def settings_from(argv: Sequence[str] | None) -> RivalSettings:
     """What the flags ask for. A bad flag exits with status 2."""
     flags = argparse.ArgumentParser(
         prog="python -m benchmarks",
@@ -117,12 +116,12 @@ def settings_from(argv: Sequence[str] | None) -> Settings:
     given["sessions"] = tuple(given["sessions"])
     given["duration_s"] = given.pop("duration")
     try:
-        return Settings(**given)
+        return RivalSettings(**given)
     except ValueError as error:
         flags.error(str(error))
 
 
-def report(settings: Settings, outcomes: table.Outcomes) -> dict[str, Any]:
+def report(settings: RivalSettings, outcomes: table.Outcomes) -> dict[str, Any]:
     """Everything as JSON has it."""
     return {
         "model": settings.model,
@@ -141,7 +140,7 @@ def report(settings: Settings, outcomes: table.Outcomes) -> dict[str, Any]:
     }
 
 
-def versions(settings: Settings) -> dict[str, str]:
+def versions(settings: RivalSettings) -> dict[str, str]:
     """Of what was compared, and the Python that ran it.
 
     Raises:

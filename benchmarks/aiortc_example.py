@@ -30,7 +30,7 @@ from aiortc.contrib.media import MediaBlackhole, MediaRelay
 
 from benchmarks.host import Hosting, Served, main
 from benchmarks.page import listening
-from benchmarks.reader import Reader, Window
+from benchmarks.reader import Window, WindowReader
 
 
 class RecognisedTrack(MediaStreamTrack):
@@ -63,10 +63,10 @@ class RecognisedTrack(MediaStreamTrack):
         return self._window.look(frame.to_ndarray(format="rgb24"), frame.time)
 
 
-class Example:
+class AiortcExample:
     """The example's `offer` route."""
 
-    def __init__(self, reader: Reader, careful: bool) -> None:
+    def __init__(self, reader: WindowReader, careful: bool) -> None:
         self._reader = reader
         self._careful = careful
         self._relay = MediaRelay()
@@ -100,8 +100,8 @@ class Example:
 
 @asynccontextmanager
 async def serve_example(hosting: Hosting) -> AsyncIterator[Served]:
-    reader = Reader(hosting.model)
-    example = Example(reader, careful="--careful" in sys.argv)
+    reader = WindowReader(hosting.model)
+    example = AiortcExample(reader, careful="--careful" in sys.argv)
     async with listening([web.post("/offer", example.offer)]) as url:
         yield Served(url=url)
         await example.close()

@@ -14,7 +14,7 @@ import psutil
 
 from benchmarks import host
 from streaming.bench.children import Child
-from streaming.bench.peers import Task
+from streaming.bench.peers import PeerTask
 
 _PEERS_A_PROCESS = 4
 _SPARE_S = 100.0  # to start, to connect, to end: a run that takes longer is given up
@@ -65,7 +65,7 @@ CONTENDERS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class RivalLoad:
     """What each contender is given."""
 
     model: str
@@ -75,7 +75,7 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class RivalOutcome:
     """What came of one run, or of the median of several. None: there is nothing to say."""
 
     p50_ms: float | None = None  # from a picture to the answer of the window that it ends
@@ -87,18 +87,18 @@ class Outcome:
     failed: str = ""  # why, and for how many
 
 
-async def run(contender: Contender, load: Load) -> Outcome:
+async def run(contender: Contender, load: RivalLoad) -> RivalOutcome:
     """Start the server, let the peers call it for a while, end it. What fails is in the outcome."""
     try:
         async with asyncio.timeout(load.duration_s + _SPARE_S), AsyncExitStack() as stack:
             return await _run(contender, load, stack)
     except TimeoutError:
-        return Outcome(failed=f"not done within {load.duration_s + _SPARE_S:g} s")
+        return RivalOutcome(failed=f"not done within {load.duration_s + _SPARE_S:g} s")
     except OSError as error:
-        return Outcome(failed=str(error))
+        return RivalOutcome(failed=str(error))
 
 
-async def _run(contender: Contender, load: Load, stack: AsyncExitStack) -> Outcome:
+async def _run(contender: Contender, load: RivalLoad, stack: AsyncExitStack) -> RivalOutcome:
     hosting = host.Hosting(model=load.model, sessions=load.sessions)
     server = await Child.start(stack, contender.module, asdict(hosting), *contender.flags)
     url = (await server.line())["url"]
@@ -126,7 +126,7 @@ async def _run(contender: Contender, load: Load, stack: AsyncExitStack) -> Outco
     ages_ms = [age for one in heard for age in ages(one, pictures, began_s + _WARM_S, until_s)]
     told = sum(began_s <= came_s < until_s for one in heard for _, came_s, _ in one["results"])
     all_told = sum(came_s >= began_s for one in heard for _, came_s, _ in one["results"])
-    return Outcome(
+    return RivalOutcome(
         p50_ms=_percentile(ages_ms, 50),
         p95_ms=_percentile(ages_ms, 95),
         per_s=told / load.duration_s / load.sessions,
@@ -137,9 +137,9 @@ async def _run(contender: Contender, load: Load, stack: AsyncExitStack) -> Outco
     )
 
 
-def _tasks(load: Load, url: str) -> Iterator[Task]:
+def _tasks(load: RivalLoad, url: str) -> Iterator[PeerTask]:
     for start in range(0, load.sessions, _PEERS_A_PROCESS):
-        yield Task(
+        yield PeerTask(
             url=url,
             peers=min(_PEERS_A_PROCESS, load.sessions - start),
             duration_s=load.duration_s,
@@ -176,7 +176,7 @@ def failures(errors: Sequence[str | None]) -> str:
     return f"{count} of {len(errors)} peers: {'; '.join(reasons)}" if reasons else ""
 
 
-def median(outcomes: Iterable[Outcome]) -> Outcome:
+def median(outcomes: Iterable[RivalOutcome]) -> RivalOutcome:
     """Of several runs, figure by figure, over those runs that have one."""
     rows = [asdict(outcome) for outcome in outcomes]
     failed = [row.pop("failed") for row in rows]
@@ -186,7 +186,7 @@ def median(outcomes: Iterable[Outcome]) -> Outcome:
         else None
         for name in rows[0]
     }
-    return Outcome(**figures, failed=" / ".join(sorted({one for one in failed if one})))
+    return RivalOutcome(**figures, failed=" / ".join(sorted({one for one in failed if one})))
 
 
 def _percentile(values: Sequence[float], percent: int) -> float | None:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.host import Hosting, Served, main
-from benchmarks.reader import Reader, Window
+from benchmarks.reader import Window, WindowReader
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # set before gradio is imported: it calls home
 
@@ -37,7 +37,7 @@ from fastrtc import (
 )
 
 
-def app_of(reader: Reader, sessions: int) -> FastAPI:
+def app_of(reader: WindowReader, sessions: int) -> FastAPI:
     """The application of a `Stream`, with the routes that its guide adds."""
     windows: dict[str, Window] = {}
 
@@ -78,7 +78,7 @@ def app_of(reader: Reader, sessions: int) -> FastAPI:
 
 @asynccontextmanager
 async def serve_stream(hosting: Hosting) -> AsyncIterator[Served]:
-    reader = Reader(hosting.model)
+    reader = WindowReader(hosting.model)
     app = app_of(reader, hosting.sessions)
     server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="error"))
     listener = socket.create_server(("127.0.0.1", 0))  # who calls before uvicorn is up, waits

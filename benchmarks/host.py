@@ -10,15 +10,15 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 from streaming.bench.children import hung_up, say
-from streaming.bench.report import Seen
-from streaming.ice import gather_loopback
+from streaming.bench.report import ReceivedPrediction
+from streaming.webrtc.ice import gather_loopback
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hosting:
     """What a server is to hold."""
 
-    model: str  # see streaming.bench.watched.open_model
+    model: str  # see streaming.bench.standin.open_model
     sessions: int
 
 
@@ -27,7 +27,7 @@ class Served:
     """A server that is ready. `seen` translates its answers into pictures, where they don't say."""
 
     url: str
-    seen: Seen = field(default_factory=dict)
+    seen: ReceivedPrediction = field(default_factory=dict)
 
 
 Serve = Callable[[Hosting], AbstractAsyncContextManager[Served]]
@@ -49,7 +49,7 @@ async def _host(serve: Serve, hosting: Hosting) -> None:
 Row = tuple[str, int, int | None]
 
 
-def rows(seen: Seen) -> list[Row]:
+def rows(seen: ReceivedPrediction) -> list[Row]:
     """`seen` as JSON has it: stream, RTP timestamp and picture of each."""
     return [(stream, rtp, number) for (stream, rtp), (number, _) in seen.items()]
 

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from benchmarks.host import Hosting, Served, main
-from streaming.bench.watched import Watched, open_model
-from streaming.service import serve
+from streaming.app import serve
+from streaming.bench.standin import Watched, open_model
 from streaming.settings import ServerSettings, SessionSettings, Settings
 
 

@@ -18,15 +18,15 @@ from models.decoder import candidates
 from models.schema import Frame
 from models.window import FrameSampler, WindowCutter
 from streaming.bench import barcode
-from streaming.bench.watched import open_model
-from streaming.recognizer import RecognizerCore
+from streaming.bench.standin import open_model
+from streaming.runner import RecognizerCore
 
 
-class Reader:
+class WindowReader:
     """A recogniser that is open and warm."""
 
     def __init__(self, model: str) -> None:
-        """Raises BundleError, ValueError or OSError: see `streaming.bench.watched.open_model`."""
+        """Raises BundleError, ValueError or OSError: see `streaming.bench.standin.open_model`."""
         self.core: RecognizerCore = open_model(model)
         self.core.warm()
         self.lock = threading.Lock()
@@ -41,7 +41,7 @@ class Reader:
 class Window:
     """The last frames of one session. One thread at a time."""
 
-    def __init__(self, reader: Reader, session: str) -> None:
+    def __init__(self, reader: WindowReader, session: str) -> None:
         bundle = reader.core.bundle
         self._reader = reader
         self._short_side = bundle.encoder.short_side

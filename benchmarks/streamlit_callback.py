@@ -26,13 +26,13 @@ from streamlit_webrtc.webrtc import WebRtcWorker
 
 from benchmarks.host import Hosting, Served, main
 from benchmarks.page import listening
-from benchmarks.reader import Reader
+from benchmarks.reader import WindowReader
 
 
 class Page:
     """What stands in for Streamlit's page: offers in, answers out."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: WindowReader) -> None:
         self._reader = reader
         self._relay = MediaRelay()
         self._results: dict[str, asyncio.Queue[dict[str, Any]]] = {}
@@ -92,7 +92,7 @@ class Page:
 
 @asynccontextmanager
 async def serve_worker(hosting: Hosting) -> AsyncIterator[Served]:
-    reader = Reader(hosting.model)
+    reader = WindowReader(hosting.model)
     page = Page(reader)
     routes = [web.post("/webrtc/offer", page.offer), web.get("/updates", page.updates)]
     async with listening(routes) as url:

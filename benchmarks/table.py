@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from benchmarks.contest import CONTENDERS, Contender, Outcome
+from benchmarks.contest import CONTENDERS, Contender, RivalOutcome
 
-Outcomes = Mapping[tuple[int, str], Outcome]  # (sessions, contender's name) -> median
+Outcomes = Mapping[tuple[int, str], RivalOutcome]  # (sessions, contender's name) -> median
 
 
 def lines(outcomes: Outcomes, caption: str) -> list[str]:
@@ -22,7 +22,7 @@ def lines(outcomes: Outcomes, caption: str) -> list[str]:
     ]
 
 
-def _row(sessions: int, contender: Contender, one: Outcome) -> str:
+def _row(sessions: int, contender: Contender, one: RivalOutcome) -> str:
     cells = (
         str(sessions),
         contender.title,

@@ -1,9 +1,9 @@
 """The recogniser bundle: the only door between the offline half, which writes it, and the live one.
 
 A folder: `card.json` (see `models.card`), `labels.json`, `head.onnx` (unless there is no trained
-head), `background.npy` (what taught signs are told from, see `models.space`) and, when the encoder
-travels along, its files. Opening checks every file's SHA-256 and size against the card. It may hold
-several recognisers whose answers are fused: bundles in its folder, opened with it.
+head), `background.npy` (what taught signs are told from, see `models.few_shot`) and, when the
+encoder travels along, its files. Opening checks every file's SHA-256 and size against the card. It
+may hold several recognisers whose answers are fused: bundles in its folder, opened with it.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from models.card import (
     check_glosses,
     spec_from,
 )
+from models.few_shot import EmbeddingSpace, pooled_space, trained_space
 from models.schema import EncoderSpec
-from models.space import EmbeddingSpace, pooled_space, trained_space
-from models.vjepa2.graph import WAYS, Candidate
+from models.vjepa2.graph import WAYS, GraphVariant
 
 BUILTIN = Path(__file__).parent / "builtin"
 IN_BUNDLE = "bundle:"  # an encoder source of this form is a folder or file inside the bundle
@@ -74,7 +74,7 @@ class Bundle:
     card: dict[str, Any]
     head_path: Path | None  # None: there is no trained head, or it is the parts that have one
     space: EmbeddingSpace  # where takes of taught signs are compared
-    graphs: tuple[Candidate, ...] = ()  # ways to run the encoder's, on a CPU
+    graphs: tuple[GraphVariant, ...] = ()  # ways to run the encoder's, on a CPU
     parts: tuple[Part, ...] = ()  # two or more, whose answers are fused; else none
 
 
@@ -223,12 +223,12 @@ def _encoder(root: Path, card: Mapping[str, Any]) -> EncoderSpec:
     return dataclasses.replace(spec, source=str(root / inside))
 
 
-def _graphs(root: Path, card: Mapping[str, Any]) -> tuple[Candidate, ...]:
+def _graphs(root: Path, card: Mapping[str, Any]) -> tuple[GraphVariant, ...]:
     """The ways to run its encoder's graphs, without those that the card tells not to take."""
     told = card["metrics"].get("graphs")
     figures = [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
     left_out = [one.get("name") for one in figures if one.get("taken") is False]
-    ways = [Candidate.of(way, root / ENCODER) for way in WAYS if way not in left_out]
+    ways = [GraphVariant.of(way, root / ENCODER) for way in WAYS if way not in left_out]
     return tuple(way for way in ways if f"{ENCODER}/{way.file.name}" in card["files"])
 
 

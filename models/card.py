@@ -4,9 +4,9 @@
  "window_s": …, "hop_s": …, "calibration": {"temperature", "threshold"[, "taught"]}, "data": {…},
  "licence": …, "metrics": {…}, "versions": {…}, "created": …, "files": {path: sha256}}
 
-A bundle of several recognisers, each a bundle in a folder of its own (see `models.fused`), has head
-kind "fused" and `"fusion": [{"bundle": folder, "weight": …, "encoder": {EncoderSpec}}, …]`; its own
-`encoder` is the window that holds the windows of all.
+A bundle of several recognisers, each a bundle in a folder of its own (see `models.fusion`), has
+head kind "fused" and `"fusion": [{"bundle": folder, "weight": …, "encoder": {EncoderSpec}}, …]`;
+its own `encoder` is the window that holds the windows of all.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from models.schema import EncoderSpec
 FORMAT = 1
 HEAD = "head.onnx"
 LABELS = "labels.json"
-BACKGROUND = "background.npy"  # see `models.space`; a bundle may have none
+BACKGROUND = "background.npy"  # see `models.few_shot`; a bundle may have none
 NO_HEAD = "none"  # the kind of head of a bundle that knows only what it is taught
 FUSED = "fused"  # the kind of head of a bundle of several recognisers
 CARD = "card.json"

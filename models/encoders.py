@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from models.schema import Encoder, EncoderSpec
-from models.vjepa2.graph import Candidate
+from models.vjepa2.graph import GraphVariant
 
 KINDS = ("landmarks", "vjepa2", "vjepa2-tokens")
 
@@ -18,7 +18,7 @@ def open_encoder(
     spec: EncoderSpec,
     device: str = "auto",
     *,
-    graphs: Sequence[Candidate] = (),
+    graphs: Sequence[GraphVariant] = (),
     max_new_frames: int | None = None,
     batch: int | None = None,
 ) -> Encoder:
@@ -73,7 +73,7 @@ def encoder_spec(name: str, frames: int | None, fps: float | None) -> EncoderSpe
 
         spec = landmark_spec()
     elif kind in ("vjepa2", "vjepa2-tokens") and source:
-        from models.vjepa2.weights import vjepa2_spec
+        from models.vjepa2.checkpoint import vjepa2_spec
 
         spec = vjepa2_spec(source, kind=kind, frames=16 if frames is None else frames)
     else:

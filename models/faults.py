@@ -65,4 +65,4 @@ class DeviceLost(RecognitionError):
     sentence = "The recogniser has stopped working; the server must be started anew."
 
 
-Answer = Prediction | RecognitionError  # to a window of a batch
+WindowResult = Prediction | RecognitionError  # to a window of a batch

@@ -1,10 +1,10 @@
 """Heads: the features of a window in; gloss logits, attention and an embedding out.
 
-Every head is called the same way, `head(features (B, T, D), mask (B, T)) -> Answer`; the mask is
-true where a step is real; what stands elsewhere changes nothing. The embedding is what the last
+Every head is called the same way, `head(features (B, T, D), mask (B, T)) -> HeadOutput`; the mask
+is true where a step is real; what stands elsewhere changes nothing. The embedding is what the last
 layers see: windows of one sign lie near each other in it, of signs too that the head was not
-trained on (`models.lexicon`).
-`GlossClassifier` and `AttentiveProbe` (`models.probe`) take any encoder's features,
+trained on (`models.few_shot`).
+`GlossClassifier` and `AttentiveProbe` take any encoder's features,
 `LandmarkClassifier` the rows of `models.landmarks.layout`.
 Torch is only needed to train and to export: in service `models.classifier` runs the ONNX file.
 """
@@ -12,17 +12,118 @@ Torch is only needed to train and to export: in service `models.classifier` runs
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.answer import Answer as Answer
-from models.answer import softmax_over_time, unit
 from models.landmarks import layout
 from models.landmarks.posture import FEATURES, HAND_FLAGS, describe
-from models.probe import AttentiveProbe
+
+# MERGED from models.answer: What every head gives: `HeadOutput`, and the two things that all of
+# them do to make one.
+
+
+class HeadOutput(NamedTuple):
+    """What a head says of windows."""
+
+    logits: Tensor  # B, K
+    attention: Tensor  # B, T; sums to 1 over the real steps
+    embedding: Tensor  # B, E; unit length
+
+
+def softmax_over_time(scores: Tensor, mask: Tensor) -> Tensor:
+    """Scores (B, T, P) -> weights that sum to 1 over the real steps."""
+    return scores.masked_fill(~mask[..., None], -1e4).softmax(1)
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """(B, E) at length 1."""
+    return F.normalize(vectors, dim=1, eps=1e-6)
+
+
+# MERGED from models.probe: V-JEPA 2's attentive probe: the head with which its authors score a
+# frozen encoder. Three self-attention blocks look from step to step, then one learnt query looks
+# at all of them (Assran et al. 2025, 'V-JEPA 2', appendix on probes: 16 heads, 4 blocks, MLP four
+# times as wide). A step's place is not added: V-JEPA 2's features carry it. Rows that don't
+# (landmarks) are read as a bag of steps here, so take `LandmarkClassifier` for them.
+
+_MOST_HEADS = 16
+
+
+class AttentiveProbe(nn.Module):
+    """One query over steps that have seen each other, then one linear layer.
+
+    `attention_heads` is how many a block has: by default 16, as all of V-JEPA 2's widths
+    allow, or the most below that divide `dim`.
+
+    Raises:
+        ValueError: `attention_heads` does not divide `dim`.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        classes: int,
+        dropout: float = 0.0,
+        blocks: int = 3,
+        attention_heads: int | None = None,
+    ) -> None:
+        super().__init__()
+        heads = attention_heads or max(n for n in range(1, _MOST_HEADS + 1) if dim % n == 0)
+        if dim % heads:
+            raise ValueError(f"{heads} attention heads do not divide {dim} features")
+        self.settings = {
+            "kind": "attentive",
+            "dim": dim,
+            "classes": classes,
+            "dropout": dropout,
+            "blocks": blocks,
+            "attention_heads": heads,
+        }
+        self.blocks = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                dim, heads, 4 * dim, dropout, "gelu", batch_first=True, norm_first=True
+            )
+            for _ in range(blocks)
+        )
+        self.query = nn.Parameter(torch.zeros(1, 1, dim))
+        self.before = nn.LayerNorm(dim)
+        self.look = nn.MultiheadAttention(dim, heads, batch_first=True)
+        self.after = nn.Sequential(
+            nn.LayerNorm(dim), nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim)
+        )
+        self.classify = nn.Sequential(nn.Dropout(dropout), nn.Linear(dim, classes))
+        self._start()
+
+    @torch.no_grad()
+    def _start(self) -> None:
+        """Small weights, smaller the deeper a block lies, as V-JEPA 2 starts its probe."""
+        for weight in self.parameters():
+            if weight.ndim > 1:
+                nn.init.trunc_normal_(weight, std=0.02)
+        pairs = [
+            (block.get_submodule("self_attn.out_proj"), block.get_submodule("linear2"))
+            for block in self.blocks
+        ]
+        pairs.append((self.look.out_proj, self.after[-1]))
+        for depth, pair in enumerate(pairs, 1):
+            for layer in pair:
+                layer.get_parameter("weight").div_((2 * depth) ** 0.5)
+
+    def forward(self, features: Tensor, mask: Tensor) -> HeadOutput:
+        x = features.masked_fill(~mask[..., None], 0.0)  # B, T, D
+        for block in self.blocks:
+            x = block(x, src_key_padding_mask=~mask)
+        x = self.before(x)
+        # Not len(x): that would fix the batch in an exported graph.
+        query = self.query.expand(x.shape[0], -1, -1)  # B, 1, D
+        seen, attention = self.look(query, x, x, key_padding_mask=~mask)  # B, 1, D; B, 1, T
+        pooled = query + seen
+        pooled = (pooled + self.after(pooled)).squeeze(1)  # B, D
+        return HeadOutput(self.classify(pooled), attention.squeeze(1), unit(pooled))
+
 
 HEADS = ("gloss", "attentive", "landmarks")
 
@@ -48,11 +149,11 @@ class GlossClassifier(nn.Module):
             nn.Linear(256, classes),
         )
 
-    def forward(self, features: Tensor, mask: Tensor) -> Answer:
+    def forward(self, features: Tensor, mask: Tensor) -> HeadOutput:
         features = features.masked_fill(~mask[..., None], 0.0)  # B, T, D
         attention = softmax_over_time(self.score(features), mask)  # B, T, 1
         pooled = (attention.transpose(1, 2) @ features).squeeze(1)  # B, D
-        return Answer(self.classify(pooled), attention.squeeze(-1), unit(pooled))
+        return HeadOutput(self.classify(pooled), attention.squeeze(-1), unit(pooled))
 
 
 class LandmarkClassifier(nn.Module):
@@ -118,7 +219,7 @@ class LandmarkClassifier(nn.Module):
     def mirrored(self, rows: Tensor) -> Tensor:
         return rows[..., self.mirror_index] * self.mirror_sign
 
-    def forward(self, features: Tensor, mask: Tensor) -> Answer:
+    def forward(self, features: Tensor, mask: Tensor) -> HeadOutput:
         features = features.masked_fill(~mask[..., None], 0.0)
         if self.training:
             return self._one_way(features, mask)
@@ -128,9 +229,9 @@ class LandmarkClassifier(nn.Module):
         logits, attention, embedding = (
             torch.unflatten(part, 0, (2, -1)).mean(0) for part in both_ways
         )
-        return Answer(logits, attention, unit(embedding))
+        return HeadOutput(logits, attention, unit(embedding))
 
-    def _one_way(self, rows: Tensor, mask: Tensor) -> Answer:
+    def _one_way(self, rows: Tensor, mask: Tensor) -> HeadOutput:
         values, present = describe(rows)
         values = ((values - self.mean) * self.scale).clamp(-4, 4) * present  # B, T, F
         real = mask[..., None].to(values.dtype)  # B, T, 1
@@ -146,10 +247,10 @@ class LandmarkClassifier(nn.Module):
         x = self.last(self.attend(x, mask), real)
         attention = softmax_over_time(self.score(x), mask)  # B, T, P
         pooled = (attention.transpose(1, 2) @ x).flatten(1)  # B, P * W
-        return Answer(self.out(self.mix(pooled)), attention.mean(-1), pooled)
+        return HeadOutput(self.out(self.mix(pooled)), attention.mean(-1), pooled)
 
 
-class Committee(nn.Module):
+class HeadEnsemble(nn.Module):
     """Several trained heads as one, which answers for the first `glosses` classes only.
 
     Whatever else the heads were taught (signs outside the vocabulary, no sign at all) becomes the
@@ -162,7 +263,7 @@ class Committee(nn.Module):
         self._glosses = glosses
         self._idle = classes > glosses
 
-    def forward(self, features: Tensor, mask: Tensor) -> Answer:
+    def forward(self, features: Tensor, mask: Tensor) -> HeadOutput:
         answers = [head(features, mask) for head in self.heads]
         logits = torch.stack([answer[0] for answer in answers]).mean(0)  # B, K
         attention = torch.stack([answer[1] for answer in answers]).mean(0)  # B, T
@@ -170,7 +271,7 @@ class Committee(nn.Module):
         if self._idle:
             others = logits[:, self._glosses :].logsumexp(1, keepdim=True)
             logits = torch.cat([logits[:, : self._glosses], others], 1)
-        return Answer(logits, attention, unit(embedding))
+        return HeadOutput(logits, attention, unit(embedding))
 
 
 Head = GlossClassifier | AttentiveProbe | LandmarkClassifier

@@ -17,6 +17,7 @@ from models.bundle import Bundle, open_bundle
 from models.classifier import Classified, Classifier
 from models.encoders import open_encoder
 from models.faults import NotANumber
+from models.few_shot import pooled
 from models.schema import (
     Clip,
     DeviceEncoder,
@@ -27,7 +28,6 @@ from models.schema import (
     Prediction,
     Seen,
 )
-from models.space import pooled
 
 # What the head says, vectors in the bundle's space (B, E), what was seen of each signer and whether
 # the hands rest, when features were there.

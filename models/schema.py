@@ -91,7 +91,7 @@ class Prediction:
     attention: NDArray[np.float32]  # (T,), sums to 1
     start_s: float
     end_s: float
-    embedding: NDArray[np.float32] | None = None  # (E,), unit length; see `models.space`
+    embedding: NDArray[np.float32] | None = None  # (E,), unit length; see `models.few_shot`
     seen: Seen | None = None  # in the newest frame; None: the encoder can't tell
     resting: bool | None = None  # the hands, at the end of it; None: the encoder can't tell
     stages_s: dict[str, float] = field(default_factory=dict)  # seconds spent, by stage

@@ -24,16 +24,21 @@ from pathlib import Path
 from tqdm import tqdm
 
 from models.faults import DeviceLost, OutOfMemory
-from offline.encoding import pipeline, workers
-from offline.encoding.backlog import backlog, check_disk
+from offline.data.index import StoreError, write_file
+from offline.data.labels import LabelError, Labelled, chosen, read_labels, read_negatives
+from offline.encoding import run
 from offline.encoding.cluster import Cluster
-from offline.encoding.embedder import identity, row_a_frame
-from offline.encoding.journal import alone, read_journal, settle
+from offline.encoding.embed import VARIANTS, identity, row_a_frame
 from offline.encoding.opening import Opening, opening
-from offline.encoding.store import StoreError, write_file
-from offline.encoding.task import Outcome, Task
-from offline.encoding.variants import VARIANTS
-from offline.labels import LabelError, Labelled, chosen, read_labels, read_negatives
+from offline.encoding.tasks import (
+    EncodeOutcome,
+    EncodeTask,
+    alone,
+    backlog,
+    check_disk,
+    read_journal,
+    settle,
+)
 
 REPORT = "encode_report.json"
 
@@ -183,8 +188,12 @@ def _videos(options: argparse.Namespace) -> list[Labelled]:
 
 
 def _outcomes(
-    tasks: Sequence[Task], how: Opening, cluster: Cluster | None, out: Path, at_once: int | None
-) -> Generator[Outcome]:
+    tasks: Sequence[EncodeTask],
+    how: Opening,
+    cluster: Cluster | None,
+    out: Path,
+    at_once: int | None,
+) -> Generator[EncodeOutcome]:
     """Where the work is done: `at_once` is --workers."""
     if not tasks:
         return
@@ -192,12 +201,12 @@ def _outcomes(
     if cluster is not None:
         yield from cluster.outcomes(tasks, out, how, encoders=at_once)
     elif row_a_frame(how.spec):
-        yield from workers.outcomes(tasks, out, how, workers=at_once or min(2, cores))
+        yield from run.outcomes_by_processes(tasks, out, how, workers=at_once or min(2, cores))
     else:
         videos = how.videos(max(len(task.variants) for task in tasks))
         encoder = how.open()
         try:
-            yield from pipeline.outcomes(
+            yield from run.outcomes_by_threads(
                 tasks, out, encoder, videos=videos, threads=at_once or cores
             )
         finally:

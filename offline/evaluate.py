@@ -26,10 +26,11 @@ from typing import Any
 import numpy as np
 
 from models.schema import EncoderSpec
-from offline.evaluation.answers import Answered
-from offline.evaluation.comparison import compare
+from offline.data.examples import scored
+from offline.data.splits import row_name
+from offline.evaluation.comparison import compare_outcomes
 from offline.evaluation.crossval import (
-    Plan,
+    TrainingPlan,
     Validated,
     calibrate,
     calm_threshold,
@@ -38,14 +39,18 @@ from offline.evaluation.crossval import (
     to_score,
 )
 from offline.evaluation.examination import examine, plan_outcomes
-from offline.evaluation.figures import MEANINGS, details, figures
-from offline.evaluation.outcomes import Outcomes, clip_rows, read_outcomes
-from offline.evaluation.page import comparison_page, evaluation_page
-from offline.evaluation.report import refuse_place, write_report, write_text
+from offline.evaluation.figures import MEANINGS, details, figures_of
+from offline.evaluation.report import (
+    comparison_page,
+    evaluation_page,
+    refuse_place,
+    write_report,
+    write_text,
+)
 from offline.evaluation.vocabularies import curve, vocabularies
-from offline.examples import scored
 from offline.options import add_training_options, plan_from
-from offline.splitting.leaks import row_name
+from offline.scoring.clip_predictions import Answered
+from offline.scoring.outcomes import Outcomes, clip_rows, read_outcomes
 
 _THRESHOLDS = tuple(percent / 100 for percent in range(30, 72, 2))
 
@@ -85,7 +90,7 @@ def evaluate_training(args: argparse.Namespace) -> dict[str, Any]:
         as_labelled = [replace(e, group=e.signer or e.group) for e in plan.examples]
         plan = replace(plan, examples=as_labelled)
 
-    def validate(plan: Plan) -> tuple[Validated, float, Outcomes]:
+    def validate(plan: TrainingPlan) -> tuple[Validated, float, Outcomes]:
         print(f"{args.cross_validate} folds, {len(plan.glosses)} glosses; {plan.settings}")
         validated = cross_validate(
             plan,
@@ -116,7 +121,7 @@ def evaluate_training(args: argparse.Namespace) -> dict[str, Any]:
     if validated.copies:
         report["copies"] = _copies(validated, outcomes)
     report["vocabulary"] = curve(
-        plan, sizes, report["scores"], lambda other: figures(validate(other)[2])
+        plan, sizes, report["scores"], lambda other: figures_of(validate(other)[2])
     )
     return report
 
@@ -157,7 +162,7 @@ def compare_two(args: argparse.Namespace) -> dict[str, Any]:
         ValueError: one can't be read or scored, or the clips differ.
     """
     a, b = args.compare
-    return compare(_read_or_score(a, args), _read_or_score(b, args), (a, b))
+    return compare_outcomes(_read_or_score(a, args), _read_or_score(b, args), (a, b))
 
 
 def _read_or_score(source: str, args: argparse.Namespace) -> Outcomes:
@@ -172,15 +177,15 @@ def _copies(validated: Validated, outcomes: Outcomes) -> dict[str, Any]:
     return {
         "pairs": [[row_name(a), row_name(b)] for a, b in pairs.values()],
         "clips": len(outcomes) - len(rest),
-        "scores_without": figures(outcomes.take(np.array(rest))) if rest else None,
+        "scores_without": figures_of(outcomes.take(np.array(rest))) if rest else None,
     }
 
 
 def _report(
-    outcomes: Outcomes, answers: Sequence[Answered], plan: Plan, temperature: float
+    outcomes: Outcomes, answers: Sequence[Answered], plan: TrainingPlan, temperature: float
 ) -> dict[str, Any]:
     report: dict[str, Any] = {
-        "scores": figures(outcomes),
+        "scores": figures_of(outcomes),
         "calibration": {"temperature": round(temperature, 4), "threshold": 0.5},
         **details(outcomes),
     }

@@ -42,10 +42,10 @@ from models.card import BACKGROUND, HEAD, NO_HEAD, spec_as_card, spec_from
 from models.classifier import Classifier
 from models.encoders import encoder_spec
 from models.recognizer import Recognizer
-from offline.checkpoint import load_checkpoint
 from offline.exporting.encoder_export import INT8_IF, PARTS, EncoderParts, export_encoder
 from offline.exporting.head_export import check_edge, edge_forms, parity, to_onnx
 from offline.exporting.head_forms import LITERT
+from offline.training.checkpoint import load_checkpoint
 
 _ONLY_HERE = ("glosses", "classes", "files", "format")  # what the bundle keeps elsewhere
 

@@ -27,13 +27,13 @@ from numpy.typing import NDArray
 
 from models.bundle import Bundle, open_bundle
 from models.schema import EncoderSpec
-from offline.checkpoint import Checkpoint, load_checkpoint
-from offline.evaluation.answers import by_windows, middle_rows
-from offline.examples import read_examples, read_spec, scored
-from offline.exporting.agreement import Agreement
+from offline.data.examples import read_examples, read_spec, scored
 from offline.exporting.encoder_export import answers_by_torch, compare_graphs, torch_encoder
 from offline.exporting.head_forms import FORMS, HeadAgreement, compare_head
+from offline.exporting.parity import Agreement
 from offline.exporting.real_clips import read_clips
+from offline.scoring.clip_predictions import by_windows, middle_rows
+from offline.training.checkpoint import Checkpoint, load_checkpoint
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -30,12 +30,12 @@ from models.bundle import Bundle, open_bundle
 from models.classifier import Classifier, softmax
 from models.fusion import fuse, log_probabilities
 from models.schema import Embedding
-from offline.evaluation.answers import middle_rows
-from offline.evaluation.scores import ranks, share_within
-from offline.examples import ORIGINAL, Example, read_examples
+from offline.data.examples import ORIGINAL, Example, read_examples
+from offline.data.labels import EXTRA, IDLE
+from offline.data.splits import grouped_folds
 from offline.exporting.fused_bundle import write_fused
-from offline.labels import EXTRA, IDLE
-from offline.splitting.splits import grouped_folds
+from offline.scoring.clip_predictions import middle_rows
+from offline.scoring.metrics import ranks, share_within
 
 _FOLDS = 5
 _MOST = 100.0  # a weight; the card allows no more
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         parts = [open_bundle(bundle) for bundle, _ in options.part]
         answers = read_answers(parts, [Path(index) for _, index in options.part])
-        weights, scores = learn(answers, options.score)
+        weights, scores = fit_fusion(answers, options.score)
         bundle = write_fused(options.out, options.name, parts, weights, scores)
     except (ValueError, OSError) as exc:
         print(f"offline.fuse: {exc}", file=sys.stderr)
@@ -141,7 +141,7 @@ def _said(part: Bundle, rows: Sequence[NDArray[np.float32]]) -> NDArray[np.float
     return np.concatenate([one.probabilities for one in said])
 
 
-def learn(answers: Answers, score: str | None) -> tuple[list[float], dict[str, Any]]:
+def fit_fusion(answers: Answers, score: str | None) -> tuple[list[float], dict[str, Any]]:
     """The weights (P,), and figures of clips that they were not learnt from.
 
     Raises:

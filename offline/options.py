@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from models.heads import HEADS
-from offline.evaluation.crossval import Plan
-from offline.examples import Example, common_glosses, read_spec
-from offline.splitting.copies import read_recordings
-from offline.training.recipe import TrainSettings
+from offline.data.duplicates import read_recordings
+from offline.data.examples import Example, common_glosses, read_spec
+from offline.evaluation.crossval import TrainingPlan
+from offline.training.config import TrainSettings
 
 _USUAL = TrainSettings()
 _SHARES = {  # settings from 0 to 1
@@ -24,14 +24,14 @@ _SHARES = {  # settings from 0 to 1
 }
 
 
-def plan_from(args: argparse.Namespace) -> Plan:
+def plan_from(args: argparse.Namespace) -> TrainingPlan:
     """The training that the options describe, with its examples read.
 
     Raises:
         ValueError: the index or an option does not allow it.
     """
     examples = without_cards(read_recordings(args.index), args)
-    return Plan(
+    return TrainingPlan(
         examples=examples,
         glosses=_chosen_glosses(args, examples),
         spec=read_spec(args.index),

@@ -23,9 +23,9 @@ from models.decoder import (
     clip_probabilities,
     sign_message,
 )
-from models.fused import open_recognizer
-from offline.reading import Reader, read_predictions, signs_of
-from offline.videos import VideoError
+from models.fusion import open_recognizer
+from offline.data.videos import VideoError
+from offline.scoring.video_predictions import VideoReader, read_predictions, signs_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def answer(
-    recognizer: Reader,
+    recognizer: VideoReader,
     path: str,
     settings: DecoderSettings,
     hop_s: float | None = None,

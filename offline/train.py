@@ -24,19 +24,18 @@ import numpy as np
 import torch
 
 from models.card import spec_as_card
-from models.heads import Committee
-from offline.checkpoint import save_checkpoint
-from offline.evaluation.answers import Answered, clip_logits
+from models.heads import HeadEnsemble
+from offline.data.examples import Example, vocabulary
+from offline.data.labels import IDLE
+from offline.data.splits import refuse_leaks
 from offline.evaluation.crossval import calibrate, fold_of_groups, split_fold, to_score
-from offline.evaluation.figures import figures
-from offline.evaluation.outcomes import outcomes_of
-from offline.examples import Example, vocabulary
-from offline.labels import IDLE
+from offline.evaluation.figures import figures_of
 from offline.options import add_training_options, named_groups, plan_from
-from offline.plots import draw_confusion, draw_loss
-from offline.progress import Progress
-from offline.splitting.leaks import refuse_leaks
-from offline.teaching.takes import background
+from offline.scoring.clip_predictions import Answered, clip_logits
+from offline.scoring.outcomes import outcomes_of
+from offline.scoring.takes import background
+from offline.training.checkpoint import save_checkpoint
+from offline.training.progress import Progress, draw_confusion, draw_loss
 from offline.training.selection import learn
 
 _FOLDS = 5
@@ -98,7 +97,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     )
     heads = [one.head for one in fitted]
     losses = [loss for one in fitted for loss in one.losses]
-    head = Committee(heads, len(glosses), words.classes).eval()
+    head = HeadEnsemble(heads, len(glosses), words.classes).eval()
     out = Path(args.out or f"models/gloss_classifier_{datetime.now(UTC):%Y%m%d-%H%M%S}.pt")
 
     answers = [
@@ -122,7 +121,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         metrics["chosen_from"] = [one.candidates for one in fitted]
     if known:
         outcomes = outcomes_of(known, glosses, spec, args.hop_s, calibration["temperature"])
-        metrics["kept_out"] = figures(outcomes)
+        metrics["kept_out"] = figures_of(outcomes)
     card = {
         "name": out.stem,
         "encoder": spec_as_card(spec),

@@ -16,10 +16,10 @@ import sys
 from collections.abc import Sequence
 
 from models.decoder import DecoderSettings
+from streaming.app import serve
 from streaming.flags import HelpFormatter
-from streaming.invitation import invitation
+from streaming.https import invitation
 from streaming.logs import FORMATS, log_to_stderr
-from streaming.service import serve
 from streaming.settings import (
     LoadSettings,
     RecognizerSettings,

@@ -4,7 +4,7 @@ sessions -> [batcher] -> schedule: which windows -> a device that is free -> ses
 
 Knows no model: a device is whatever answers a batch of clips. Each has one batch under way at a
 time; meanwhile the next gathers. No waiting time is added: a device that is free takes what
-`streaming.schedule` says of the windows that wait.
+`streaming.batching` says of the windows that wait.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from models.faults import Answer, DeviceLost, RecognitionError, Stuck
+from models.faults import DeviceLost, RecognitionError, Stuck, WindowResult
 from models.schema import Clip, Prediction
 from streaming.answering import Replaced
+from streaming.batching import next_batch
 from streaming.cost import CostModel
-from streaming.schedule import next_batch
 
 _FAILURES = 3  # batches failed in a row: the device is taken for broken
 _CHECK_S = 5.0  # how often a broken device is tried when no window tries it
@@ -28,12 +28,12 @@ _log = logging.getLogger(__name__)
 
 
 class Device(Protocol):
-    """Answers one batch at a time: `streaming.recognizer.RecognizerWorker`."""
+    """Answers one batch at a time: `streaming.runner.RecognizerWorker`."""
 
     @property
     def cost(self) -> CostModel: ...
 
-    async def recognise(self, clips: Sequence[Clip]) -> Sequence[Answer]: ...
+    async def recognise(self, clips: Sequence[Clip]) -> Sequence[WindowResult]: ...
     async def check(self) -> None: ...
     async def back(self) -> None: ...
     def forget(self, stream: str) -> None: ...
@@ -209,7 +209,7 @@ class Batcher:
         clips = [waiting.clip for waiting in batch]
         self.counts.sizes[len(batch)] = self.counts.sizes.get(len(batch), 0) + 1
         self._under_way.update(clip.stream for clip in clips)
-        answers: Sequence[Answer] = []
+        answers: Sequence[WindowResult] = []
 
         async def recognise() -> None:
             nonlocal answers
@@ -260,7 +260,7 @@ class Batcher:
         for stream in list(self._waiting):
             self._settle(self._waiting.pop(stream), self._out())
 
-    def _settle(self, waiting: _Waiting, end: Answer | Replaced | None) -> None:
+    def _settle(self, waiting: _Waiting, end: WindowResult | Replaced | None) -> None:
         """A window's end, counted, and told to whoever still waits for it; None: withdrawn."""
         counts = self.counts
         if end is None or waiting.answer.cancelled():

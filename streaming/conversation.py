@@ -11,12 +11,11 @@ from collections.abc import Callable
 
 from aiortc import RTCDataChannel
 
-from streaming import protocol
-from streaming.audience import PREDICTIONS, RESULTS, Audience
-from streaming.channel import Allowance, speak
-from streaming.outbox import Outbox
-from streaming.recognition import Recognition
+from streaming import messages
+from streaming.pipeline import Pipeline
 from streaming.settings import SessionSettings
+from streaming.subscribers import PREDICTIONS, RESULTS, Outbox, Subscribers
+from streaming.webrtc.data_channel import Allowance, speak
 
 _LAST_WORDS_S = 0.5  # for the messages that wait when a session ends
 
@@ -31,8 +30,8 @@ class Conversation:
     def __init__(
         self,
         tasks: asyncio.TaskGroup,
-        audience: Audience,
-        recognition: Recognition,
+        audience: Subscribers,
+        recognition: Pipeline,
         *,
         settings: SessionSettings,
         end: Callable[[str], None],
@@ -85,20 +84,20 @@ class Conversation:
         if len(data) > self._settings.message_bytes:
             return self._object("too-long", f"More than {self._settings.message_bytes} bytes.")
         try:
-            message = protocol.parse(data)
-        except protocol.ProtocolError as error:
+            message = messages.parse(data)
+        except messages.MessageError as error:
             return self._object(error.code, str(error))
         match message:
-            case protocol.Ping(t):
-                self._audience.reply(lambda: protocol.pong(t), slot="pong")
-            case protocol.SettingsChange():
+            case messages.Ping(t):
+                self._audience.reply(lambda: messages.pong(t), slot="pong")
+            case messages.SettingsChange():
                 self._recognition.change(message)
-            case protocol.BeginTake(id):
+            case messages.BeginTake(id):
                 self._recognition.begin_take(id)
-            case protocol.Clear():
+            case messages.Clear():
                 self._recognition.clear()
-            case protocol.Bye():
+            case messages.Bye():
                 self._end("bye")
 
     def _object(self, code: str, text: str) -> None:
-        self._audience.reply(lambda: protocol.error(code, text), slot=f"error {code}")
+        self._audience.reply(lambda: messages.error(code, text), slot=f"error {code}")

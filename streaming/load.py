@@ -10,15 +10,48 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import resource
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from streaming.batcher import Batcher
-from streaming.headroom import Load, Machine, fullness, room
-from streaming.pace import Pace
+from streaming.capacity import Load, Machine, Pace, fullness, room
 from streaming.settings import LoadSettings
-from streaming.usage import Usage
+
+# MERGED from streaming.usage: What this process uses of the machine.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """At one moment."""
+
+    cpu_s: float  # since the process began
+    loop_cpu_s: float  # of it, by the thread that asks: the event loop's
+    resident_bytes: float
+    threads: int
+
+    @classmethod
+    def now(cls) -> Usage:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return cls(
+            cpu_s=usage.ru_utime + usage.ru_stime,
+            loop_cpu_s=time.thread_time(),
+            resident_bytes=_resident_bytes(),
+            threads=threading.active_count(),
+        )
+
+
+def _resident_bytes() -> float:
+    """Now, where the system tells (Linux); the peak elsewhere."""
+    try:
+        with open("/proc/self/statm") as statm:
+            return int(statm.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+
 
 _BEAT_S = 0.05  # between two looks at how late the loop is
 _LOOK_S = 1.0  # between two looks at everything else
@@ -27,7 +60,7 @@ _LEFT_OUT = 5  # looks in a row, at most, that are of people coming in
 
 
 class MeasuredDevice(Protocol):
-    """`streaming.recognizer.RecognizerWorker`."""
+    """`streaming.runner.RecognizerWorker`."""
 
     busy_s: float  # time spent computing so far
 

@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from streaming.usage import Usage
+from streaming.load import Usage
 
 if TYPE_CHECKING:
     from streaming.server import Server

@@ -13,19 +13,18 @@ from aiohttp import web
 import web as page
 from models.decoder import DecoderSettings
 from streaming.admission import Admission
-from streaming.audience import TooManyListeners
 from streaming.batcher import Batcher
-from streaming.devices import Devices
-from streaming.ice import CandidateRules, ice_servers
 from streaming.load import LoadMeter
+from streaming.messages import encode
 from streaming.metrics import render
 from streaming.problems import GONE, Problem, problems
-from streaming.protocol import encode
-from streaming.sdp import Offer, OfferError, OfferLimits, check_offer, parse_trickle
+from streaming.runner import Runners
 from streaming.session import Session
 from streaming.settings import Settings
-from streaming.signs import SignStore
-from streaming.teaching import Teaching
+from streaming.subscribers import TooManySubscribers
+from streaming.taught_signs import SignStore, Teaching
+from streaming.webrtc.ice import CandidateRules, ice_servers
+from streaming.webrtc.offer import Offer, OfferError, OfferLimits, check_offer, parse_trickle
 
 _log = logging.getLogger(__name__)
 
@@ -42,13 +41,13 @@ _HEADERS = {
 
 
 class Server:
-    """Routes over a warm recogniser. Made by `streaming.service.serve`."""
+    """Routes over a warm recogniser. Made by `streaming.app.serve`."""
 
     def __init__(
         self,
         settings: Settings,
         *,
-        devices: Devices,
+        devices: Runners,
         batcher: Batcher,
         sessions: Admission,
         load: LoadMeter,
@@ -170,7 +169,7 @@ class Server:
                 await response.prepare(request)
                 while (message := await outbox.take()) is not None:
                     await response.write(f"data: {encode(message)}\n\n".encode())
-        except TooManyListeners as error:
+        except TooManySubscribers as error:
             raise Problem(429, str(error)) from error
         except ConnectionResetError:
             _log.debug("an event stream of session %s went away", session.id[:6])

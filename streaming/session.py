@@ -22,18 +22,17 @@ from numpy.typing import NDArray
 from models.bundle import Bundle
 from models.decoder import DecoderSettings
 from models.window import FrameSampler
-from streaming import protocol
+from streaming import messages
 from streaming.answering import Answering
-from streaming.audience import MAX_STREAMS, Audience
-from streaming.channel import GuardCounts, guard
 from streaming.conversation import Conversation
-from streaming.ice import rtc_ice_servers
-from streaming.outbox import Outbox
-from streaming.protocol import Message
-from streaming.receiver import BoundedPeerConnection
-from streaming.recognition import Recognition
-from streaming.sdp import Fragment, Offer, OfferError
+from streaming.messages import Message
+from streaming.pipeline import Pipeline
 from streaming.settings import SessionSettings
+from streaming.subscribers import MAX_STREAMS, Outbox, Subscribers
+from streaming.webrtc.data_channel import GuardCounts, guard
+from streaming.webrtc.ice import rtc_ice_servers
+from streaming.webrtc.offer import Fragment, Offer, OfferError
+from streaming.webrtc.peer import BoundedPeerConnection
 
 _log = logging.getLogger(__name__)
 
@@ -71,8 +70,8 @@ class Session:
         self._hop_s = hop_s
         self._bundle = bundle
         self._batcher = batcher
-        self._audience = Audience(self._hello, outbox=settings.outbox)
-        self._recognition = Recognition(
+        self._audience = Subscribers(self._hello, outbox=settings.outbox)
+        self._recognition = Pipeline(
             id,
             bundle=bundle,
             batcher=batcher,
@@ -184,11 +183,11 @@ class Session:
         await self._peer.add_fragment(fragment)
 
     async def teach(self, gloss: str, takes: NDArray[np.float32]) -> None:
-        """See `Recognition.teach`."""
+        """See `Pipeline.teach`."""
         self._recognition.teach(gloss, takes)
 
     async def forget(self, gloss: str) -> None:
-        """See `Recognition.forget`."""
+        """See `Pipeline.forget`."""
         self._recognition.forget(gloss)
 
     # What is told
@@ -196,7 +195,7 @@ class Session:
     def _stats(self, span_s: float) -> Message:
         counts = self._peer.counters
         frames, self._stats_frames = counts.decoded - self._stats_frames, counts.decoded
-        return protocol.stats(
+        return messages.stats(
             {
                 "frames_per_s": round(frames / span_s, 1),
                 "frames": counts.decoded,
@@ -216,7 +215,7 @@ class Session:
     def tell_stopping(self, grace_s: float) -> None:
         """The server is about to stop: say so, while there is time."""
         text = f"The server stops in {grace_s:g} seconds; reconnect to go on."
-        self._audience.tell(lambda: protocol.error("stopping", text))
+        self._audience.tell(lambda: messages.error("stopping", text))
 
     # Who listens
 
@@ -237,7 +236,7 @@ class Session:
             "silence_s": self._settings.silence_s,
             "top_k": 50,
         }
-        return protocol.hello(self.id, self._bundle, self._hop_s, limits)
+        return messages.hello(self.id, self._bundle, self._hop_s, limits)
 
     # For /metrics
 

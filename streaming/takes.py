@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.few_shot import unit
 from models.schema import Prediction
-from models.space import unit
 
 _READ_S = 0.5  # a take is read from the windows that end in the last so many seconds of it
 _WINDOWS = 32  # of them at most

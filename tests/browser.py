@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming.bench.browser import browser_page as browser_page
+from streaming.bench.chromium import browser_page as browser_page
 
 ROOT = Path(__file__).resolve().parent.parent
 CAMERA_FPS = 30  # Chromium's, whatever the file says

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 
-from streaming.bench.browser import find as find
+from streaming.bench.chromium import find as find
 
 
 def install() -> str | None:

@@ -13,7 +13,7 @@ from models.decoder import DecoderSettings, SignDecoder, clip_probabilities
 from models.recognizer import Recognizer
 from models.schema import Frame, Prediction, Sign
 from models.window import FrameSampler, windows
-from offline.videos import read_video
+from offline.data.videos import read_video
 
 HELD_OUT = Path(__file__).parent / "bundles" / "heldout"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from offline.edge import web_runtime
+from offline.exporting import web_runtime
 from tests.whole_way import way as way  # a fixture for all
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -53,7 +53,7 @@ def test_the_server_takes_files_from_web_and_no_code() -> None:
 
 def test_the_live_path_on_a_cpu_needs_neither_torch_nor_transformers() -> None:
     code = (
-        "import sys, streaming.service, models.classifier, models.recognizer; "
+        "import sys, streaming.app, models.classifier, models.recognizer; "
         "import models.landmarks.encoder, models.vjepa2.encoder; "
         "print(sorted({'torch', 'transformers'} & set(sys.modules)))"
     )
@@ -90,7 +90,7 @@ def test_openvino_does_not_call_home() -> None:
     code = (
         "import importlib.util, sys\n"
         "assert importlib.util.find_spec('openvino_telemetry'), 'it is not even here'\n"
-        "import models.landmarks.network\n"
+        "import models.landmarks.networks\n"
         "from openvino.tools.ovc import telemetry_utils\n"
         "print(telemetry_utils.tm.__name__)\n"
         "print([name for name in sys.modules if name.startswith('openvino_telemetry.')])\n"

@@ -23,13 +23,13 @@ from models.decoder import (
     clip_probabilities,
     sign_message,
 )
-from models.fused import open_recognizer
+from models.fusion import open_recognizer
 from models.schema import Prediction
-from offline.reading import signs_of
-from streaming.ice import gather_loopback
+from offline.scoring.video_predictions import signs_of
 from streaming.settings import RecognizerSettings
-from web import drawing, model_card, sources, video_file
-from web.engine import Engine
+from streaming.webrtc.ice import gather_loopback
+from web import drawing, sources, video_file
+from web.engine import DemoEngine
 from web.live import Live
 
 DRAW_S = 0.25  # between two drawings
@@ -45,16 +45,16 @@ HONEST = (
 
 
 @st.cache_resource(show_spinner="Opening the model …")
-def open_engine(model: str, device: str, loopback_ice: bool) -> Engine:
+def open_engine(model: str, device: str, loopback_ice: bool) -> DemoEngine:
     """The recogniser of all visitors."""
     if loopback_ice:
         gather_loopback()
     most = RecognizerSettings().max_new_frames
-    return Engine(lambda: open_recognizer(model, device, max_new_frames=most))
+    return DemoEngine(lambda: open_recognizer(model, device, max_new_frames=most))
 
 
 @st.cache_resource(show_spinner=False, scope="session", on_release=Live.close)
-def open_live(_engine: Engine) -> Live:
+def open_live(_engine: DemoEngine) -> Live:
     """This visitor's stream."""
     return _engine.open_live()
 
@@ -105,7 +105,7 @@ def page() -> None:
                 st.fragment(draw, run_every=every)(live, engine.bundle.encoder.window_s, pictures)
                 st.button("Clear the list", on_click=live.forget_signs)
     with st.expander("The model"):
-        st.markdown(model_card.markdown(engine.bundle.card, engine.bundle.glosses))
+        st.markdown(drawing.markdown(engine.bundle.card, engine.bundle.glosses))
 
 
 def options() -> argparse.Namespace:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.schema import Frame
-from streaming.protocol import Message
+from streaming.messages import Message
 
 HISTORY = 200  # signs; the oldest leaves first
 _SMALL = 4  # every fourth pixel of every fourth line is enough for a strip of pictures
@@ -23,8 +23,8 @@ _WORDS_S = 6.0  # how long a hint or an error stands
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """What there is to show at one moment. Messages are those of `streaming.protocol`."""
+class StreamState:
+    """What there is to show at one moment. Messages are those of `streaming.messages`."""
 
     signs: tuple[Message, ...]  # in the order of their beginning, the last word on each
     prediction: Message | None  # the newest; None while there is none
@@ -57,12 +57,12 @@ class Display:
         self._words = ""
         self._words_until_s = -math.inf
 
-    def look(self) -> Seen:
+    def look(self) -> StreamState:
         """What there is to show now."""
         with self._lock:
             said = self._prediction
             window = said["window"] if said else {"start_s": 0.0, "end_s": 0.0}
-            return Seen(
+            return StreamState(
                 signs=tuple(self._signs.values()),
                 prediction=said,
                 captured_s=self._captured_s,

@@ -1,6 +1,6 @@
 """The recogniser behind the demo: one for all its visitors, on an event loop of its own thread.
 
-    live streams, video files -> [engine]: `streaming.batcher` -> `streaming.recognizer`
+    live streams, video files -> [engine]: `streaming.batcher` -> `streaming.runner`
 
 Streamlit runs a page's script on threads that come and go, so nothing of the recognition lives
 there. A file's windows go through the same worker, one at a time, between those of the live ones.
@@ -19,14 +19,14 @@ from models.bundle import Bundle
 from models.faults import RecognitionError
 from models.schema import Clip, Prediction
 from streaming.batcher import Batcher
-from streaming.recognizer import RecognizerCore, RecognizerWorker
+from streaming.runner import RecognizerCore, Runner
 from streaming.settings import RecognizerSettings
 from web.live import Live
 
 T = TypeVar("T")
 
 
-class Engine:
+class DemoEngine:
     """Open and warm once made. Every method may be called from any thread but its own.
 
     Raises (when made): what `make` raises.
@@ -83,7 +83,7 @@ class Engine:
         try:
             settings = RecognizerSettings()
             async with (
-                RecognizerWorker(make, settings) as self._worker,
+                Runner(make, settings) as self._worker,
                 asyncio.TaskGroup() as self._tasks,
             ):
                 self._batcher = Batcher([self._worker], max_batch=settings.max_batch)

@@ -1,6 +1,6 @@
 """One stream of pictures being read for one visitor of the demo.
 
-camera's thread -> [live] -> engine's loop: `streaming.recognition` -> display -> the page's script
+camera's thread -> [live] -> engine's loop: `streaming.pipeline` -> display -> the page's script
 
 The recognition is the live server's own. Pictures come on the threads of whoever has a camera, and
 nobody waits for another: `show` hands a picture over and returns.
@@ -20,13 +20,12 @@ from models.decoder import DecoderSettings
 from models.picture import PictureScaler
 from models.schema import Frame
 from models.window import FrameSampler
-from streaming.audience import RESULTS, Audience
 from streaming.batcher import Batcher
-from streaming.media_clock import MediaClock
-from streaming.outbox import Outbox
-from streaming.protocol import SettingsChange
-from streaming.recognition import Recognition
+from streaming.messages import SettingsChange
+from streaming.pipeline import Pipeline
 from streaming.settings import SessionSettings
+from streaming.subscribers import RESULTS, Outbox, Subscribers
+from streaming.webrtc.video_decoder import MediaClock
 from web.display import Display
 
 _log = logging.getLogger(__name__)
@@ -37,7 +36,7 @@ _RATE = 90_000  # Hz, the clock of video payloads, which MediaClock reads
 class Live:
     """Made and run on the engine's loop; all else may be called from any thread.
 
-    Bounds: those of `Recognition`, of its outbox and of `Display`.
+    Bounds: those of `Pipeline`, of its outbox and of `Display`.
     """
 
     def __init__(self, stream: str, bundle: Bundle, batcher: Batcher) -> None:
@@ -46,9 +45,9 @@ class Live:
         self._loop = asyncio.get_running_loop()
         self._closed = asyncio.Event()
         self._gone = False
-        self._audience = Audience(lambda: {"type": "hello"}, outbox=settings.outbox)
+        self._audience = Subscribers(lambda: {"type": "hello"}, outbox=settings.outbox)
         self._outbox_bound = settings.outbox
-        self._recognition = Recognition(
+        self._recognition = Pipeline(
             stream,
             bundle=bundle,
             batcher=batcher,

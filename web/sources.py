@@ -7,9 +7,9 @@ import streamlit as st
 from streamlit_webrtc import WebRtcMode, webrtc_streamer
 
 from models.schema import Prediction
-from offline.videos import VideoError
+from offline.data.videos import VideoError
 from web import drawing, video_file
-from web.engine import Engine
+from web.engine import DemoEngine
 from web.live import Live
 from web.network_camera import NetworkCamera
 
@@ -17,7 +17,7 @@ _READER = "network camera"  # in the session's state
 _READ = "read"
 
 
-def camera(engine: Engine, live: Live, pictures: bool) -> bool:
+def camera(engine: DemoEngine, live: Live, pictures: bool) -> bool:
     """The visitor's own camera; True while it plays."""
 
     def show(picture: av.VideoFrame) -> av.VideoFrame:
@@ -75,7 +75,7 @@ def network_camera(live: Live) -> bool:
     return True
 
 
-def upload(engine: Engine) -> list[Prediction]:
+def upload(engine: DemoEngine) -> list[Prediction]:
     """What the recogniser says of the visitor's file; nothing while there is none."""
     sent = st.file_uploader(
         f"A video of one sign or a few, of at most {video_file.MAX_S:.0f} seconds",

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from models.schema import Prediction
-from offline.reading import Reader, read_predictions
-from offline.videos import VideoError
+from offline.data.videos import VideoError
+from offline.scoring.video_predictions import VideoReader, read_predictions
 
 MAX_MB = 50
 MAX_S = 60.0  # of video; what follows is not read
@@ -18,7 +18,7 @@ TYPES = ("mp4", "mov", "m4v", "webm", "mkv", "avi", "gif")
 
 
 def read_upload(
-    reader: Reader, name: str, content: bytes, progress: Callable[[float], None]
+    reader: VideoReader, name: str, content: bytes, progress: Callable[[float], None]
 ) -> list[Prediction]:
     """What `reader` says of the windows of the first `MAX_S` seconds.
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from models.bench.cases import PLANS, SIZES, Case, Plan, every
+from models.bench.cases import PLANS, SIZES, BenchPlan, Case, every
 from models.bench.engines import DTYPES, ENGINES
 from models.bench.measure import matmul_rate, measure
 from models.bench.report import Figures, machine, replaced, section
@@ -62,7 +62,7 @@ class Clock:
 
 
 def run(
-    plan: Plan, device: torch.device, rates: dict[str, float], clock: Clock, given: Any
+    plan: BenchPlan, device: torch.device, rates: dict[str, float], clock: Clock, given: Any
 ) -> dict[str, Any]:
     """Measure `plan` as far as the time allows. Returns the report; see `given.into`."""
     figures: list[Figures] = []

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from transformers import VJEPA2Config
 
 from models.vjepa2.graph import WAYS
-from models.vjepa2.video_transformer import Grid, Shape
+from models.vjepa2.model import Grid, Shape
 
 # Width, blocks, heads, MLP ratio, crop (px). L, H and g are published; B is V-JEPA 2.1's; S is what
 # a CPU can run.
@@ -75,7 +75,7 @@ def flops(shape: Shape, grid: Grid) -> float:
     return 2.0 * tokens * (tubelet * width + shape.depth * (linear + attention))
 
 
-Plan = Sequence[tuple[Case, Sequence[str]]]  # each with the engines that take turns in it
+BenchPlan = Sequence[tuple[Case, Sequence[str]]]  # each with the engines that take turns in it
 
 
 def every(
@@ -84,7 +84,7 @@ def every(
     dtypes: Iterable[str],
     batches: Iterable[int],
     engines: Sequence[str],
-) -> Plan:
+) -> BenchPlan:
     """All combinations, in the order given."""
     return [
         (Case(size=size, frames=count, batch=batch, dtype=dtype), engines)
@@ -98,7 +98,7 @@ def _bf16(size: str, frames: int, batch: int, *engines: str) -> tuple[Case, Sequ
 
 _BY_TORCH = ("transformers", "transformers-compiled", "lean", "lean-compiled", "pipeline")
 
-PLANS: Mapping[str, Plan] = {
+PLANS: Mapping[str, BenchPlan] = {
     "quick": every(["S"], [16], ["float32", "bfloat16"], [1], ["transformers", "lean"]),
     "cpu": [
         (Case(size="S", frames=16, batch=1, dtype="float32"), (*_BY_TORCH, *WAYS)),

@@ -23,18 +23,17 @@ from models.bench.cases import Case
 from models.bench.head import head_onnx
 from models.bundle import Bundle
 from models.classifier import Classifier
+from models.few_shot import EmbeddingSpace
 from models.heads import GlossClassifier
 from models.recognizer import Recognizer
 from models.schema import Clip, EncoderSpec, Frame
-from models.space import EmbeddingSpace
 from models.vjepa2.encoder import VJEPA2Encoder
-from models.vjepa2.graph import FLOAT32, WAYS, Candidate, has_bfloat16, open_graph
-from models.vjepa2.picture_encoder import PictureEncoder
+from models.vjepa2.graph import FLOAT32, WAYS, GraphVariant, has_bfloat16, open_graph
+from models.vjepa2.model import PictureEncoder, VideoTransformer
 from models.vjepa2.preprocess import resized_short_side
 from models.vjepa2.runs import CapturedRuns, Runs, compile_blocks
 from models.vjepa2.state_dicts import converted
 from models.vjepa2.torch_engine import TorchEngine
-from models.vjepa2.video_transformer import VideoTransformer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _GLOSSES = 300  # of WLASL300
@@ -191,14 +190,14 @@ def _graph(way: str) -> Callable[[Setup], Call]:
     """The maker of an exported graph's engine: clips one by one, as `GraphEngine` has them."""
 
     def make(setup: Setup) -> Call:
-        from models.vjepa2.graph_export import write_encoder, write_int8  # a GPU machine lacks onnx
+        from models.vjepa2.export import write_encoder, write_int8
         from models.vjepa2.rounding import rounded_weights
 
         if setup.device.type != "cpu":
             raise ValueError("exported graphs run on a CPU")
         if way.endswith("bfloat16") and not has_bfloat16():
             raise ValueError("this processor has no bfloat16, or OpenVINO is not installed")
-        graph = Candidate.of(way, Path(setup.folder.name))
+        graph = GraphVariant.of(way, Path(setup.folder.name))
         clips = list(setup.pictures.numpy())
         whole = graph.file.with_name(FLOAT32)
         if not graph.file.exists():

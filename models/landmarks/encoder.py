@@ -1,6 +1,6 @@
 """The landmark encoder: clips -> one row of hand and body landmarks a frame, on a CPU.
 
-For machines without a GPU. MediaPipe's networks (`mediapipe.py`) look at each frame of a stream
+For machines without a GPU. MediaPipe's networks (`networks.py`) look at each frame of a stream
 once; a `Track` per stream remembers where the signer was and what the last frames gave. What a row
 holds is in `layout.py`. Neither torch nor transformers is imported here.
 """
@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.landmarks import layout, mediapipe
-from models.landmarks.body import BodyFinder
-from models.landmarks.hands import HandFinder
+from models.landmarks import layout, networks
+from models.landmarks.detectors import BodyFinder, HandFinder
 from models.landmarks.rest import at_rest
 from models.landmarks.track import Track
 from models.schema import Clip, Embedding, EncoderSpec, Frame, Seen
@@ -24,7 +23,7 @@ from models.schema import Clip, Embedding, EncoderSpec, Frame, Seen
 KIND = "landmarks"
 SOURCE = "mediapipe"
 # The wheel, and the version of what we make of it: rows of another revision mean something else.
-REVISION = f"{mediapipe.VERSION}+rows1"
+REVISION = f"{networks.VERSION}+rows1"
 
 _JUMP_S = 1.0  # a gap in media time after which the signer is searched anew
 
@@ -78,7 +77,7 @@ class LandmarkEncoder:
         self._spec = spec
         self._max_new_frames = max_new_frames
         self._max_tracks = max_tracks
-        paths = mediapipe.fetch()
+        paths = networks.fetch()
         self._bodies = BodyFinder(paths, threads)
         self._hands = HandFinder(paths, threads)
         self._streams: OrderedDict[str, _Stream] = OrderedDict()

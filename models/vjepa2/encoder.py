@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from models.schema import Clip, Embedding, EncoderSpec, Features
 from models.vjepa2.engine import Engine, on_host
-from models.vjepa2.graph import Candidate, spare_cores
+from models.vjepa2.graph import GraphVariant, spare_cores
 from models.vjepa2.graph_engine import open_graph_engine
 
 _log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class VJEPA2Encoder:
         cls,
         spec: EncoderSpec,
         device: str = "auto",
-        graphs: Sequence[Candidate] = (),
+        graphs: Sequence[GraphVariant] = (),
         batch: int | None = None,
     ) -> VJEPA2Encoder:
         """The encoder that `spec` pins, on `device`; more: see `models.encoders.open_encoder`.
@@ -43,7 +43,7 @@ class VJEPA2Encoder:
             ValueError: it is not the one that `spec` pins, there is no such device, or a package is
                 missing.
         """
-        return cls(spec, open_engine(spec, device, graphs, batch))
+        return cls(spec, open_vjepa2_engine(spec, device, graphs, batch))
 
     @property
     def spec(self) -> EncoderSpec:
@@ -82,10 +82,10 @@ class VJEPA2Encoder:
         self._engine.close()
 
 
-def open_engine(
+def open_vjepa2_engine(
     spec: EncoderSpec,
     device: str,
-    graphs: Sequence[Candidate] = (),
+    graphs: Sequence[GraphVariant] = (),
     batch: int | None = None,
 ) -> Engine:
     """The engine that runs `spec` best on `device`. Imports only what that engine needs.

@@ -30,7 +30,7 @@ WAYS = (  # to run the files: a runtime and a precision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class GraphVariant:
     """A way to run one of the files."""
 
     runtime: str  # "openvino", "onnxruntime"
@@ -38,7 +38,7 @@ class Candidate:
     file: Path
 
     @classmethod
-    def of(cls, way: str, folder: Path) -> Candidate:
+    def of(cls, way: str, folder: Path) -> GraphVariant:
         """One of `WAYS` to run what is in `folder`."""
         runtime, precision = way.split("-")
         file = folder / (INT8 if precision == "int8" else FLOAT32)
@@ -85,7 +85,7 @@ def spare_cores() -> int:
     return max(1, (have or 1) - 1)
 
 
-def open_graph(candidate: Candidate, threads: int) -> Graph:
+def open_graph(candidate: GraphVariant, threads: int) -> Graph:
     """The graph in `candidate.file`, ready to run.
 
     Raises:
@@ -110,7 +110,7 @@ class _ForeignGraph(ValueError):
 
 
 class _OpenVino:
-    def __init__(self, candidate: Candidate, threads: int) -> None:
+    def __init__(self, candidate: GraphVariant, threads: int) -> None:
         import openvino as ov
 
         core = ov.Core()

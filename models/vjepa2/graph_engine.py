@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from models.schema import EncoderSpec
 from models.vjepa2.engine import Engine, Pictures
-from models.vjepa2.graph import Candidate, has_bfloat16, open_graph, runtimes, spare_cores
+from models.vjepa2.graph import GraphVariant, has_bfloat16, open_graph, runtimes, spare_cores
 from models.vjepa2.preprocess import crop_pictures, resized_short_side
 
 _BUDGET_S = 6.0  # once trying has taken so long, the best so far is it
@@ -47,7 +47,9 @@ class GraphEngine:
 
     device = "cpu"
 
-    def __init__(self, spec: EncoderSpec, candidate: Candidate, threads: int | None = None) -> None:
+    def __init__(
+        self, spec: EncoderSpec, candidate: GraphVariant, threads: int | None = None
+    ) -> None:
         """Open the graph; `threads`: how many it may have, None for all cores but one.
 
         Raises:
@@ -89,13 +91,13 @@ class GraphEngine:
         self._graph = None
 
 
-def open_graph_engine(spec: EncoderSpec, graphs: Sequence[Candidate]) -> Engine:
+def open_graph_engine(spec: EncoderSpec, graphs: Sequence[GraphVariant]) -> Engine:
     """The fastest engine here of those that `graphs` allow; the log says which, and the figures.
 
     Raises:
         ValueError: not one of them can be opened; the message names the first and says why.
     """
-    ways = candidates(graphs, runtimes(), has_bfloat16())
+    ways = usable_variants(graphs, runtimes(), has_bfloat16())
     noise = np.random.default_rng(0)
     side = spec.short_side
     clip = [noise.integers(0, 256, (side, side, 3), np.uint8) for _ in range(spec.frames)]
@@ -105,9 +107,9 @@ def open_graph_engine(spec: EncoderSpec, graphs: Sequence[Candidate]) -> Engine:
     return best
 
 
-def candidates(
-    graphs: Sequence[Candidate], installed: Collection[str], bfloat16: bool
-) -> list[Candidate]:
+def usable_variants(
+    graphs: Sequence[GraphVariant], installed: Collection[str], bfloat16: bool
+) -> list[GraphVariant]:
     """Those of `graphs` that may be the fastest here, the likeliest first.
 
     Where bfloat16 may be taken, float32 is not tried: the same file is 1.8 times as fast. The order
@@ -123,8 +125,8 @@ def candidates(
 
 
 def fastest(
-    ways: Sequence[Candidate],
-    open_engine: Callable[[Candidate], Engine],
+    ways: Sequence[GraphVariant],
+    open_engine: Callable[[GraphVariant], Engine],
     clips: Sequence[Pictures],
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[Engine, dict[str, float]]:

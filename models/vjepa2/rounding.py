@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.vjepa2.picture_encoder import PictureEncoder
+from models.vjepa2.model import PictureEncoder
 
 # Levels on either side of zero. 7 bits, not 8: sums of 8 overflow on processors without VNNI (AMD
 # before Zen 4), and what is lost is hardly seen.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.vjepa2.video_transformer import Shape, VideoTransformer, pairs_apart
+from models.vjepa2.model import Shape, VideoTransformer, pairs_apart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,12 +16,11 @@ from torch import Tensor
 
 from models.faults import DeviceLost, OutOfMemory
 from models.schema import EncoderSpec
+from models.vjepa2.checkpoint import load_weights
 from models.vjepa2.engine import Pictures
-from models.vjepa2.picture_encoder import PictureEncoder
+from models.vjepa2.model import PictureEncoder, VideoTransformer
 from models.vjepa2.runs import CapturedRuns, Runs
 from models.vjepa2.staging import Staging
-from models.vjepa2.video_transformer import VideoTransformer
-from models.vjepa2.weights import load_weights
 
 # Clips at once. A clip has 2048 tokens (16 frames, 256 px): more of them gain nothing.
 SIZES = {"cuda": (1, 2, 4, 8, 16), "cpu": (1, 2, 4, 8)}

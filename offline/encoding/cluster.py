@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from models.schema import Encoder
-from offline.encoding import pipeline, workers
-from offline.encoding.embedder import row_a_frame
+from offline.encoding import run
+from offline.encoding.embed import row_a_frame
 from offline.encoding.opening import Opening
-from offline.encoding.task import Finished, Outcome, Task, stored
+from offline.encoding.tasks import EncodeOutcome, EncodeTask, Finished, stored
 
 _LOCAL = "local"  # a cluster of this machine alone, on its loopback, for as long as the run takes
 _BLOCK = 8  # videos a Ray task looks at: each costs the driver milliseconds
@@ -76,8 +76,8 @@ class Cluster:
         self._ray.shutdown()
 
     def outcomes(
-        self, tasks: Sequence[Task], out: Path, opening: Opening, *, encoders: int | None
-    ) -> Iterator[Outcome]:
+        self, tasks: Sequence[EncodeTask], out: Path, opening: Opening, *, encoders: int | None
+    ) -> Iterator[EncodeOutcome]:
         """Work on `tasks`, in whatever order they end.
 
         Args:
@@ -105,10 +105,12 @@ class Cluster:
                 break
             block = 1  # so that one video that kills its worker takes no other with it
         for task in left.values():
-            yield Outcome(video=task.video, why_not="its worker died each time that it was tried")
+            yield EncodeOutcome(
+                video=task.video, why_not="its worker died each time that it was tried"
+            )
 
     def _round(
-        self, tasks: Sequence[Task], opening: Opening, encoders: int | None, block: int
+        self, tasks: Sequence[EncodeTask], opening: Opening, encoders: int | None, block: int
     ) -> Iterator[Finished | str]:
         data = self._ray.data.from_items(
             [{_COLUMN: pickle.dumps(task)} for task in tasks],
@@ -147,8 +149,8 @@ class Cluster:
 
 
 def _look(table: Any, opening: Opening) -> Any:
-    """Tasks in, what `pipeline.looked` says of each out."""
-    return _table([pipeline.looked(task, opening.spec) for task in _objects(table)])
+    """Tasks in, what `run.looked` says of each out."""
+    return _table([run.looked(task, opening.spec) for task in _objects(table)])
 
 
 class _Stage(ABC):
@@ -176,7 +178,7 @@ class _Whole(_Stage):
     """Tasks in, finished ones out."""
 
     def _finished(self, encoder: Encoder, objects: list[Any]) -> list[Finished]:
-        return [workers.encoded(encoder, task) for task in objects]
+        return [run.encoded_by_processes(encoder, task) for task in objects]
 
 
 class _Windows(_Stage):
@@ -185,7 +187,7 @@ class _Windows(_Stage):
     def _finished(self, encoder: Encoder, objects: list[Any]) -> list[Finished]:
         done = [one for one in objects if isinstance(one, Finished)]
         ready = [one for one in objects if not isinstance(one, Finished)]
-        return done + (pipeline.encoded(encoder, ready) if ready else [])
+        return done + (run.encoded_by_threads(encoder, ready) if ready else [])
 
 
 def _table(objects: Sequence[object]) -> Any:

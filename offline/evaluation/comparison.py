@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from offline.evaluation.figures import TOPS, resampled
-from offline.evaluation.outcomes import Outcomes
-from offline.evaluation.scores import Figure, class_share, intervals, mcnemar, share
+from offline.scoring.metrics import Figure, class_share, intervals, mcnemar, share
+from offline.scoring.outcomes import Outcomes
 
 _NAMED = 3  # clips that an error names
 
 
-def compare(a: Outcomes, b: Outcomes, names: tuple[str, str]) -> dict[str, Any]:
+def compare_outcomes(a: Outcomes, b: Outcomes, names: tuple[str, str]) -> dict[str, Any]:
     """The figures of both, the differences B - A with 95 % intervals, and McNemar's test.
 
     Raises:

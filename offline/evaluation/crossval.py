@@ -16,21 +16,20 @@ import torch
 from numpy.typing import NDArray
 
 from models.decoder import DecoderSettings, SignDecoder
-from models.heads import Committee
+from models.heads import HeadEnsemble
 from models.schema import EncoderSpec, Prediction
-from offline.evaluation.answers import Answered, clip_answer, clip_logits, predictions
-from offline.examples import ORIGINAL, Example, Vocabulary, scored, vocabulary
-from offline.labels import EXTRA, IDLE
-from offline.splitting.leaks import Pair, copied, refuse_leaks
-from offline.splitting.splits import grouped_folds
-from offline.training.recipe import TrainSettings
+from offline.data.examples import ORIGINAL, Example, Vocabulary, scored, vocabulary
+from offline.data.labels import EXTRA, IDLE
+from offline.data.splits import ExamplePair, copied, grouped_folds, refuse_leaks
+from offline.scoring.clip_predictions import Answered, clip_answer, clip_logits, predictions
+from offline.training.config import TrainSettings
 from offline.training.selection import learn
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class TrainingPlan:
     """Everything one fold needs to know."""
 
     examples: Sequence[Example]
@@ -75,11 +74,11 @@ class Validated:
     """What came of a cross-validation."""
 
     answers: list[Answered]  # captioned clips, other signs and nobody signing too
-    copies: list[Pair]  # recordings on both sides of a fold, where that was allowed
+    copies: list[ExamplePair]  # recordings on both sides of a fold, where that was allowed
 
 
 def cross_validate(
-    plan: Plan,
+    plan: TrainingPlan,
     folds: int,
     seed: int,
     *,
@@ -116,23 +115,23 @@ def in_workers(
 
 
 def train_head(
-    plan: Plan, train: Sequence[Example], glosses: tuple[str, ...]
-) -> tuple[Committee, Vocabulary]:
+    plan: TrainingPlan, train: Sequence[Example], glosses: tuple[str, ...]
+) -> tuple[HeadEnsemble, Vocabulary]:
     """A head for `glosses`, trained on `train` as the plan says, in evaluation mode."""
     torch.set_num_threads(plan.threads)
     words = vocabulary(train, glosses, plan.open_set)
     fitted = learn(train, words, plan.spec, plan.hop_s, plan.settings)
-    return Committee([one.head for one in fitted], len(glosses), words.classes).eval(), words
+    return HeadEnsemble([one.head for one in fitted], len(glosses), words.classes).eval(), words
 
 
 def _run_fold(
-    plan: Plan, train: Sequence[Example], test: Sequence[Example]
+    plan: TrainingPlan, train: Sequence[Example], test: Sequence[Example]
 ) -> list[NDArray[np.float32]]:
     head, _ = train_head(plan, train, plan.glosses)
     return [clip_logits(head, e.rows, plan.spec, plan.hop_s) for e in test]
 
 
-def calibrate(answers: Sequence[Answered], plan: Plan) -> float:
+def calibrate(answers: Sequence[Answered], plan: TrainingPlan) -> float:
     """The temperature at which the right glosses of whole clips are likeliest: 0.25 to 4.
 
     On clips whose signers the heads had not seen, by the clip's answer as it is served.
@@ -195,7 +194,7 @@ class _Live:
 
 
 def rejections(
-    answers: Sequence[Answered], plan: Plan, temperature: float, thresholds: Sequence[float]
+    answers: Sequence[Answered], plan: TrainingPlan, temperature: float, thresholds: Sequence[float]
 ) -> list[dict[str, Any]]:
     """How calm the answers are where nobody signs a known gloss, and how soon they come elsewhere.
 

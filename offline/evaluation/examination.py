@@ -12,22 +12,22 @@ from dataclasses import dataclass
 import torch
 from tqdm import tqdm
 
-from offline.checkpoint import Checkpoint, load_checkpoint
-from offline.evaluation.answers import Answered, clip_logits
-from offline.evaluation.crossval import Plan, to_score
+from offline.data.duplicates import read_recordings
+from offline.data.examples import ORIGINAL, Example, read_spec, scored
+from offline.evaluation.crossval import TrainingPlan, to_score
 from offline.evaluation.official import OfficialSplit, read_official
-from offline.evaluation.outcomes import Outcomes, outcomes_of
-from offline.examples import ORIGINAL, Example, read_spec, scored
 from offline.options import named_groups, without_cards
-from offline.splitting.copies import read_recordings
-from offline.training.recipe import TrainSettings
+from offline.scoring.clip_predictions import Answered, clip_logits
+from offline.scoring.outcomes import Outcomes, outcomes_of
+from offline.training.checkpoint import Checkpoint, load_checkpoint
+from offline.training.config import TrainSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examination:
     """What a head made of clips."""
 
-    plan: Plan  # its examples are the clips that were picked
+    plan: TrainingPlan  # its examples are the clips that were picked
     official: OfficialSplit | None
     answers: list[Answered]  # of an open set, for what is told live; else none, to save memory
     outcomes: Outcomes
@@ -65,7 +65,7 @@ def examine(model: str, args: argparse.Namespace) -> Examination:
     )
 
 
-def plan_outcomes(answers: Iterable[Answered], plan: Plan, temperature: float) -> Outcomes:
+def plan_outcomes(answers: Iterable[Answered], plan: TrainingPlan, temperature: float) -> Outcomes:
     """The outcomes of answers to those of a plan's clips that may be scored."""
     return outcomes_of(answers, plan.glosses, plan.spec, plan.hop_s, temperature)
 
@@ -86,12 +86,12 @@ def _chosen(args: argparse.Namespace) -> tuple[list[Example], OfficialSplit | No
     return chosen, official
 
 
-def _plan(args: argparse.Namespace, trained: Checkpoint, chosen: Sequence[Example]) -> Plan:
+def _plan(args: argparse.Namespace, trained: Checkpoint, chosen: Sequence[Example]) -> TrainingPlan:
     spec, card = read_spec(args.index), trained.card
     if spec.dim != card["encoder"]["dim"] or spec.kind != card["encoder"]["kind"]:
         raise ValueError(f"{args.index}: its encoder is not the one that the head was made for")
     torch.set_num_threads(args.threads)
-    return Plan(
+    return TrainingPlan(
         examples=chosen,
         glosses=tuple(card["glosses"]),
         spec=spec,
@@ -101,7 +101,9 @@ def _plan(args: argparse.Namespace, trained: Checkpoint, chosen: Sequence[Exampl
     )
 
 
-def _answers(trained: Checkpoint, plan: Plan, clips: Sequence[Example]) -> Iterator[Answered]:
+def _answers(
+    trained: Checkpoint, plan: TrainingPlan, clips: Sequence[Example]
+) -> Iterator[Answered]:
     for e in tqdm(clips, unit="clip", disable=None):
         logits = clip_logits(trained.head, e.rows, plan.spec, plan.hop_s)
         yield Answered(example=e, fold=0, logits=logits)

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from offline.evaluation.outcomes import Outcomes
-from offline.evaluation.scores import (
+from offline.scoring.metrics import (
     Figure,
     calibration_error,
     class_share,
@@ -22,6 +21,7 @@ from offline.evaluation.scores import (
     risk_coverage,
     share,
 )
+from offline.scoring.outcomes import Outcomes
 
 TOPS = (1, 3, 5, 10)
 MEANINGS = {
@@ -54,7 +54,7 @@ MEANINGS = {
 }
 
 
-def figures(outcomes: Outcomes) -> dict[str, Any]:
+def figures_of(outcomes: Outcomes) -> dict[str, Any]:
     """What a card and a report's `scores` tell of clips, by the whole clip's answer."""
     labels, rank = outcomes.labels, outcomes.ranks
     right = rank == 0

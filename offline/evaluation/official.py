@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from offline.evaluation.outcomes import Outcomes
-from offline.examples import Example
-from offline.labels import read_labels
+from offline.data.examples import Example
+from offline.data.labels import read_labels
+from offline.scoring.outcomes import Outcomes
 
 _NAMED = 5  # clips that an error names
 

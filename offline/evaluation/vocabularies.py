@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from offline.evaluation.crossval import Plan
+from offline.data.examples import Example, clips_of, common_glosses, scored
+from offline.evaluation.crossval import TrainingPlan
 from offline.evaluation.figures import TOPS
-from offline.examples import Example, clips_of, common_glosses, scored
 
 
 def vocabularies(text: str, examples: Sequence[Example]) -> list[tuple[str, ...]]:
@@ -45,10 +45,10 @@ def vocabularies(text: str, examples: Sequence[Example]) -> list[tuple[str, ...]
 
 
 def curve(
-    plan: Plan,
+    plan: TrainingPlan,
     sizes: Sequence[tuple[str, ...]],
     known: dict[str, Any],
-    judge: Callable[[Plan], dict[str, Any]],
+    judge: Callable[[TrainingPlan], dict[str, Any]],
 ) -> list[dict[str, Any]]:
     """One object a vocabulary: its size, the clips scored of its rarest gloss, and its figures.
 

@@ -17,12 +17,20 @@ from torch import nn
 
 from models.bundle import ENCODER, IN_BUNDLE
 from models.schema import EncoderSpec
-from models.vjepa2.graph import FLOAT32, INT8, WAYS, Candidate, has_bfloat16, runtimes, spare_cores
-from models.vjepa2.graph_export import write_encoder, write_int8
-from models.vjepa2.picture_encoder import PictureEncoder
+from models.vjepa2.checkpoint import load_weights
+from models.vjepa2.export import write_encoder, write_int8
+from models.vjepa2.graph import (
+    FLOAT32,
+    INT8,
+    WAYS,
+    GraphVariant,
+    has_bfloat16,
+    runtimes,
+    spare_cores,
+)
+from models.vjepa2.model import PictureEncoder
 from models.vjepa2.rounding import Rounded, rounded_weights
-from models.vjepa2.weights import load_weights
-from offline.exporting.agreement import Agreement, Logits, compare
+from offline.exporting.parity import Agreement, Logits, compare
 from offline.exporting.real_clips import read_clips
 
 PARTS = ("both", "graph", "weights")
@@ -120,7 +128,7 @@ def _graphs(
     layers = rounded_weights(encoder, calibrating) if wanted.int8 else []
     asked = answers_by_torch(encoder, clips)
     del encoder
-    ways = [Candidate.of(way, folder) for way in WAYS]
+    ways = [GraphVariant.of(way, folder) for way in WAYS]
     agreements = compare_graphs([way for way in ways if way.precision != "int8"], asked, head)
     if head is not None and not asked.real:
         print("no clips to compare answers on: give --calibrate INDEX.csv", flush=True)
@@ -135,13 +143,20 @@ def _graphs(
 
 
 def _int8(
-    layers: Sequence[Rounded], folder: Path, asked: Asked, head: nn.Module | None, *, anyway: bool
+    layers: Sequence[Rounded],
+    folder: Path,
+    asked: ReferenceAnswers,
+    head: nn.Module | None,
+    *,
+    anyway: bool,
 ) -> tuple[list[Path], list[Agreement]]:
     """The graph in 8 bits: the faster kind if it names the classes that torch names, or the other.
 
     No file where neither does. The figures are those of the kind that was tried last.
     """
-    ways = [way for way in (Candidate.of(way, folder) for way in WAYS) if way.precision == "int8"]
+    ways = [
+        way for way in (GraphVariant.of(way, folder) for way in WAYS) if way.precision == "int8"
+    ]
     for inputs in (True, False):
         files = write_int8(folder / FLOAT32, layers, folder / INT8, inputs=inputs)
         agreements = compare_graphs(ways, asked, head, anyway=anyway)
@@ -172,7 +187,7 @@ def torch_encoder(spec: EncoderSpec) -> PictureEncoder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class ReferenceAnswers:
     """Clips (T, H, W, C), and torch's features of them (N, S, D)."""
 
     clips: Sequence[NDArray[np.uint8]]
@@ -181,17 +196,23 @@ class Asked:
 
 
 @torch.inference_mode()
-def answers_by_torch(encoder: PictureEncoder, clips: Sequence[NDArray[np.uint8]]) -> Asked:
+def answers_by_torch(
+    encoder: PictureEncoder, clips: Sequence[NDArray[np.uint8]]
+) -> ReferenceAnswers:
     """What `encoder` says of `clips`; where there are none, of noise."""
     times, channels, crop, _ = encoder.model.video_size
     noise = np.random.default_rng(0).integers(0, 256, (times, crop, crop, channels), np.uint8)
     shown = clips or [noise]
     features = [encoder(torch.from_numpy(clip)[None]).numpy() for clip in shown]
-    return Asked(clips=shown, features=np.concatenate(features), real=bool(clips))
+    return ReferenceAnswers(clips=shown, features=np.concatenate(features), real=bool(clips))
 
 
 def compare_graphs(
-    ways: Sequence[Candidate], asked: Asked, head: nn.Module | None, *, anyway: bool = False
+    ways: Sequence[GraphVariant],
+    asked: ReferenceAnswers,
+    head: nn.Module | None,
+    *,
+    anyway: bool = False,
 ) -> list[Agreement]:
     """Those of `ways` that this machine has, held against torch; a line for each is printed.
 

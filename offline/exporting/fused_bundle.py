@@ -1,4 +1,4 @@
-"""Bundles and their weights -> one bundle that holds them all, as `models.fused` opens it.
+"""Bundles and their weights -> one bundle that holds them all, as `models.fusion` opens it.
 
 [fuse] -> folder with a bundle a part, and a card that names their encoders
 """

@@ -15,21 +15,21 @@ import torch
 from torch import nn
 
 from models.card import HEAD
-from models.heads import Answer
+from models.heads import HeadOutput
 from models.schema import EncoderSpec
-from models.vjepa2.graph_export import write_onnx
-from offline.edge import web_runtime
-from offline.edge.web_runtime import WebRuntimeError
+from models.vjepa2.export import write_onnx
+from offline.exporting import web_runtime
 from offline.exporting.head_forms import EDGE, LITERT, TOLERANCE, HeadAgreement, compare_head
+from offline.exporting.web_runtime import WebRuntimeError
 
 
 def to_onnx(head: nn.Module, dim: int) -> bytes:
-    """`head` as one ONNX file: features (B, T, dim), mask (B, T) -> the head's `Answer`."""
+    """`head` as one ONNX file: features (B, T, dim), mask (B, T) -> the head's `HeadOutput`."""
     features, mask = _sample(3, 9, dim, np.random.default_rng(0))
     with tempfile.TemporaryDirectory() as folder:
         inputs = {"features": features, "mask": mask}
         file = Path(folder) / HEAD
-        write_onnx(head, inputs, Answer._fields, {0: "B", 1: "T"}, file)
+        write_onnx(head, inputs, HeadOutput._fields, {0: "B", 1: "T"}, file)
         return file.read_bytes()
 
 
@@ -47,7 +47,7 @@ def parity(head: nn.Module, content: bytes, dim: int, steps: int) -> float:
         with torch.inference_mode():
             want = head(features, mask)
         given = {"features": features.numpy(), "mask": mask.numpy()}
-        got = session.run(list(Answer._fields), given)
+        got = session.run(list(HeadOutput._fields), given)
         for a, b in zip(got, want, strict=True):
             difference = float(np.abs(a - b.numpy()).max())
             if not difference <= TOLERANCE:
@@ -84,7 +84,7 @@ def edge_forms(
     Raises:
         ValueError: one can't be made or run, or answers otherwise than torch.
     """
-    from offline.edge.litert import to_litert
+    from offline.exporting.litert.convert import to_litert
 
     litert = to_litert(content, steps)
     features, mask = _sample(steps, steps, dim, np.random.default_rng(2))

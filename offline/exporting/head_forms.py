@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models.card import HEAD
-from offline.edge.web_runtime import run_head
-from offline.exporting.top_five import first_five_alike
+from offline.exporting.parity import first_five_alike
+from offline.exporting.web_runtime import run_head
 
 LITERT = "head.tflite"
 EDGE = ("litert", "onnxruntime-web")  # the forms that phones and pages run

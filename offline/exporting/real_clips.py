@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from models.schema import EncoderSpec
 from models.vjepa2.preprocess import crop_pictures
-from offline.encoding.embedder import middle_window
-from offline.videos import VideoError
+from offline.data.videos import VideoError
+from offline.encoding.embed import middle_window
 
 
 def read_clips(index: Path, spec: EncoderSpec, crop: int, count: int) -> list[NDArray[np.uint8]]:

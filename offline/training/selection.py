@@ -9,16 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import nn
 
+from models.heads import Head, last_layer
 from models.schema import EncoderSpec
-from offline.evaluation.answers import clip_answer, clip_logits
-from offline.examples import Example, Vocabulary, scored
-from offline.splitting.splits import grouped_folds
-from offline.training.lessons import lessons
-from offline.training.priors import even_out
-from offline.training.recipe import TrainSettings
-from offline.training.trainer import Fitted, Progress, Score, fit_heads
+from offline.data.examples import Example, Vocabulary, scored
+from offline.data.splits import grouped_folds
+from offline.scoring.clip_predictions import clip_answer, clip_logits
+from offline.training.batches import TrainClips, batches_of
+from offline.training.config import TrainSettings
+from offline.training.trainer import Fitted, OnProgress, Score, fit_heads
 
 _FOLDS = 5  # one of them is held back; of fewer signer groups, one group
 
@@ -31,7 +32,7 @@ def learn(
     settings: TrainSettings,
     *,
     resume: Path | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> list[Fitted]:
     """Heads trained on `train`; where there is a choice, on four fifths of its signer groups.
 
@@ -52,7 +53,7 @@ def learn(
             loss -= float(np.log(p[label] + 1e-9))
         return right / len(held), -loss / len(held)
 
-    clips = lessons(train, words, spec, settings)
+    clips = batches_of(train, words, spec, settings)
     fitted = fit_heads(
         clips,
         settings,
@@ -82,3 +83,24 @@ def hold_back(
     held = [e for e, fold in zip(fair, folds, strict=True) if fold == 0]
     away = {e.group for e in held}
     return [e for e in train if e.group not in away], held
+
+
+# MERGED from offline.training.priors: Takes back what a head learnt of how often each gloss was
+# shown to it: that is chance, no sign. lessons + a trained head -> [priors] -> a head to which
+# all glosses are alike beforehand A gloss with two clips beside one with thirty is drawn seldom
+# in training, and the head learns to say it seldom. Its share of the windows is taken out of its
+# logit: logit adjustment (Menon et al. 2021), with their tau of 1, so there is nothing to tune.
+# docs/training.md has what it gains.
+
+
+@torch.no_grad()
+def even_out(head: Head, clips: TrainClips, glosses: int) -> None:
+    """Let the first `glosses` classes of `head`, trained on `clips`, be alike beforehand.
+
+    What all of them had together stays, so that the other classes (other signs, no sign) weigh as
+    much as before. A gloss without a clip is left alone.
+    """
+    drawn = np.bincount(clips.labels, clips.weights, minlength=clips.classes)[:glosses]
+    there = np.flatnonzero(drawn)
+    shift = np.log(drawn[there].mean() / drawn[there])
+    last_layer(head).bias[torch.from_numpy(there)] += torch.from_numpy(shift).float()

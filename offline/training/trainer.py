@@ -8,10 +8,13 @@ The same seed gives the same head on the same machine, cut off and resumed or no
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
+import os
+import pickle
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -21,16 +24,15 @@ from torch import Tensor, nn
 
 from models.heads import Head, make_head
 from offline.training.augment import AugmentSettings
-from offline.training.lessons import Batch, Batches, TrainClips
-from offline.training.recipe import TrainSettings
-from offline.training.resume import Resume
+from offline.training.batches import Batch, Batches, TrainClips
+from offline.training.config import TrainSettings
 
 Score = tuple[float, float]  # what is better is larger
-Progress = Callable[[int, int, float], None]
+OnProgress = Callable[[int, int, float], None]
 
 
 @dataclass(slots=True, kw_only=True)
-class Candidate:
+class TrainingRun:
     """One learning rate with one weight decay: a head in training, and its averaged weights."""
 
     lr: float
@@ -75,7 +77,7 @@ def fit_heads(
     *,
     validate: Callable[[nn.Module], Score] | None = None,
     resume: Path | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> list[Fitted]:
     """`settings.heads` heads, alike but for their seeds; each keeps its state in a file."""
     return [
@@ -97,7 +99,7 @@ def fit(
     changes: AugmentSettings = AugmentSettings(),  # noqa: B008 - frozen
     validate: Callable[[nn.Module], Score] | None = None,
     resume: Resume | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Fitted:
     """Train a head for each learning rate and weight decay on the same batches; give the best.
 
@@ -162,7 +164,7 @@ def fit(
     )
 
 
-def _candidates(clips: TrainClips, settings: TrainSettings, batches: Batches) -> list[Candidate]:
+def _candidates(clips: TrainClips, settings: TrainSettings, batches: Batches) -> list[TrainingRun]:
     """Heads that start from the same weights."""
     torch.manual_seed(settings.seed)
     dim = clips.rows[0].shape[1]
@@ -175,7 +177,7 @@ def _candidates(clips: TrainClips, settings: TrainSettings, batches: Batches) ->
     for lr, decay in product(settings.lr, settings.weight_decay):
         its = copy.deepcopy(head).train()
         candidates.append(
-            Candidate(
+            TrainingRun(
                 lr=lr,
                 weight_decay=decay,
                 head=its,
@@ -186,7 +188,9 @@ def _candidates(clips: TrainClips, settings: TrainSettings, batches: Batches) ->
     return candidates
 
 
-def _learn(one: Candidate, batch: Batch, step: int, share: float, settings: TrainSettings) -> float:
+def _learn(
+    one: TrainingRun, batch: Batch, step: int, share: float, settings: TrainSettings
+) -> float:
     """One step of `one` at a share of its learning rate; the loss before it."""
     for group in one.optimizer.param_groups:
         group["lr"] = one.lr * share
@@ -205,7 +209,7 @@ def _learn(one: Candidate, batch: Batch, step: int, share: float, settings: Trai
     return float(loss.detach())
 
 
-def _judge(one: Candidate, validate: Callable[[nn.Module], Score], epoch: int) -> None:
+def _judge(one: TrainingRun, validate: Callable[[nn.Module], Score], epoch: int) -> None:
     average = one.average
     score = validate(average if _on_cpu(average) else copy.deepcopy(average).cpu())
     if one.score is None or score > tuple(one.score):
@@ -214,14 +218,14 @@ def _judge(one: Candidate, validate: Callable[[nn.Module], Score], epoch: int) -
 
 
 def _stale(
-    candidates: list[Candidate], step: int, epoch_steps: int, settings: TrainSettings
+    candidates: list[TrainingRun], step: int, epoch_steps: int, settings: TrainSettings
 ) -> bool:
     """True when no candidate got better for `settings.patience` epochs."""
     best = max(one.epoch for one in candidates)
     return settings.patience > 0 and step // epoch_steps - best >= settings.patience
 
 
-def _chosen(candidates: list[Candidate]) -> Head:
+def _chosen(candidates: list[TrainingRun]) -> Head:
     """The averaged weights that scored best; of those that score the same, the first."""
     best = max(candidates, key=lambda one: tuple(one.score or ()))
     if best.best is not None:
@@ -229,7 +233,7 @@ def _chosen(candidates: list[Candidate]) -> Head:
     return best.average.cpu()
 
 
-def _told(one: Candidate) -> dict[str, Any]:
+def _told(one: TrainingRun) -> dict[str, Any]:
     assert one.score is not None
     return {
         "lr": one.lr,
@@ -260,3 +264,56 @@ def decayed(head: nn.Module, decay: float) -> list[dict[str, object]]:
         {"params": matrices, "weight_decay": decay},
         {"params": others, "weight_decay": 0.0},
     ]
+
+
+# MERGED from offline.training.resume: The state of a training on disk, so that one that was cut
+# off goes on where it was. What goes on ends with the same weights, bit for bit, on the same CPU
+# with as many threads. The file is replaced whole: after kill -9 it is the one before or the one
+# after.
+
+
+class Resume:
+    """Keeps a training's state in `path`, every `every_s` seconds."""
+
+    def __init__(self, path: Path, every_s: float = 30.0) -> None:
+        self.path = path
+        self._every_s = every_s
+        self._written = time.monotonic()
+
+    def due(self) -> bool:
+        return time.monotonic() - self._written >= self._every_s
+
+    def write(self, clips: TrainClips, settings: TrainSettings, state: dict[str, Any]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = self.path.with_name(f".{self.path.name}.part")
+        torch.save({"of": _of(clips, settings), **state}, scratch)
+        os.replace(scratch, self.path)
+        self._written = time.monotonic()
+
+    def read(self, clips: TrainClips, settings: TrainSettings) -> dict[str, Any] | None:
+        """The state to go on from; None when there is none yet.
+
+        Raises:
+            ValueError: it is of another training, or no state at all.
+        """
+        if not self.path.exists():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+            other = state["of"] != _of(clips, settings)
+        except (OSError, KeyError, TypeError, RuntimeError, EOFError,
+                pickle.UnpicklingError) as exc:  # fmt: skip
+            raise ValueError(f"{self.path}: no state to resume from; delete it: {exc}") from exc
+        if other:
+            raise ValueError(
+                f"{self.path}: is the state of another training (options, index or torch differ): "
+                "delete it, or give another --resume"
+            )
+        return state
+
+
+def _of(clips: TrainClips, settings: TrainSettings) -> str:
+    """What makes a training another one."""
+    parts = (asdict(settings), clips.classes, clips.idle, clips.labels, clips.weights,
+             clips.frames, clips.fps, torch.__version__)  # fmt: skip
+    return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -20,14 +20,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from models.bundle import BundleError
-from streaming.bench.flags import Asked, asked_from
+from streaming.bench.flags import BenchRequest, asked_from
 from streaming.bench.page import publish
 from streaming.bench.run import measure
 from streaming.bench.soak import soak
 from streaming.bench.sweep import losses, sweep
 
 
-async def told(asked: Asked) -> dict[str, Any]:
+async def told(asked: BenchRequest) -> dict[str, Any]:
     """The report of what is asked for."""
     if asked.soak is not None:
         return await soak(asked.soak)

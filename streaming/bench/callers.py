@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import aiohttp
 
 from streaming.bench.children import hung_up, say
-from streaming.bench.peers import Peer, Task
-from streaming.ice import gather_loopback
+from streaming.bench.peers import Peer, PeerTask
+from streaming.webrtc.ice import gather_loopback
 
 _STAY_S = (0.5, 6.0)
 _AGAIN_S = (0.1, 1.0)
@@ -57,7 +57,7 @@ async def _place(
 ) -> None:
     """One caller after the other."""
     chance = random.Random(1000 * calls.seed + number)
-    task = Task(url=calls.url, peers=1, duration_s=0, recording=calls.recording)
+    task = PeerTask(url=calls.url, peers=1, duration_s=0, recording=calls.recording)
     while not end.done():
         peer = Peer(task, seed=0)
         try:

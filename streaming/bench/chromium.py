@@ -8,19 +8,22 @@ retransmission are in the figures, and a camera driver is not.
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Page
+from playwright.async_api import Page, async_playwright
 
 from streaming.bench import barcode
-from streaming.bench.browser import browser_page
 from streaming.bench.children import parent, say
-from streaming.bench.peers import CONNECT_S, SETTLE_S, Heard, Task, task_from
+from streaming.bench.peers import CONNECT_S, SETTLE_S, PeerLog, PeerTask, task_from
 
 _PICTURES = 4096  # numbers begin again then: after four minutes at 15 a second
 _FLAGS = (  # tabs that nobody looks at work on all the same
@@ -31,7 +34,7 @@ _FLAGS = (  # tabs that nobody looks at work on all the same
 _CALL = (Path(__file__).parent / "chromium.js").read_text(encoding="utf-8")
 
 
-async def work(task: Task) -> None:
+async def work(task: PeerTask) -> None:
     """Let the pages of a task call, talk for its time, and report."""
     with tempfile.TemporaryDirectory() as folder:
         async with browser_page(Path(folder), _FLAGS) as first, parent() as told_by:
@@ -49,7 +52,7 @@ async def work(task: Task) -> None:
             await told_by.read()
 
 
-async def _call(page: Page, task: Task) -> str | None:
+async def _call(page: Page, task: PeerTask) -> str | None:
     """Connect, and wait for the first prediction; what went wrong."""
     width, height = task.size
     codes = [barcode.code(number) for number in range(_PICTURES)]
@@ -63,10 +66,10 @@ async def _call(page: Page, task: Task) -> str | None:
     return error
 
 
-def _heard(told: dict[str, Any], error: str | None) -> Heard:
+def _heard(told: dict[str, Any], error: str | None) -> PeerLog:
     """A page's clock is the machine's wall clock; ours is its monotonic one."""
     ahead_s = time.time() - time.monotonic()
-    return Heard(
+    return PeerLog(
         session=told["session"],
         made_s=[ms / 1000 - ahead_s for ms in told["made_ms"]],
         pictures=_PICTURES,
@@ -77,3 +80,60 @@ def _heard(told: dict[str, Any], error: str | None) -> Heard:
 
 if __name__ == "__main__":
     asyncio.run(work(task_from(sys.argv)))
+
+# MERGED from streaming.bench.browser: A real Chromium, headless and alone: no network but this
+# machine, a new profile each time.
+
+_BROWSER_FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--allow-loopback-in-peer-connection",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+)
+
+
+def find() -> str | None:
+    """Path of a Chromium on this machine, Debian's or Playwright's; None when there is none."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        path = shutil.which(name)
+        if path:
+            return path
+    try:
+        from playwright.sync_api import sync_playwright
+
+        with sync_playwright() as playwright:
+            path = playwright.chromium.executable_path
+    except Exception:  # no driver, no browser: whatever the reason, there is none to be had
+        return None
+    return path if os.path.exists(path) else None
+
+
+@asynccontextmanager
+async def browser_page(
+    folder: Path,
+    flags: Sequence[str],
+    *,
+    size: tuple[int, int] = (1280, 860),
+    dark: bool = False,
+    scale: float = 1,
+) -> AsyncIterator[Page]:
+    """A page of a new Chromium with an empty profile in `folder`; closed at the end."""
+    async with async_playwright() as playwright:
+        context = await playwright.chromium.launch_persistent_context(
+            folder / "profile",
+            executable_path=find(),
+            headless=True,
+            args=[*_BROWSER_FLAGS, *flags],
+            viewport={"width": size[0], "height": size[1]},
+            color_scheme="dark" if dark else "light",
+            device_scale_factor=scale,
+        )
+        try:
+            yield context.pages[0] if context.pages else await context.new_page()
+        finally:
+            await context.close()

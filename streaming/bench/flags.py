@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from streaming.bench.settings import BenchSettings, Network
+from streaming.bench.settings import BenchSettings, NetworkConditions
 from streaming.bench.soak import SoakSettings
 from streaming.bench.sweep import Goal
 from streaming.flags import HelpFormatter
@@ -19,7 +19,7 @@ _NETWORK = ("loss", "rtt_ms", "jitter_ms", "rate_kbit", "seed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class BenchRequest:
     """What the flags ask for."""
 
     kind: str  # run, sweep, losses or soak
@@ -30,7 +30,7 @@ class Asked:
     only_json: bool
 
 
-def asked_from(argv: Sequence[str] | None) -> Asked:
+def asked_from(argv: Sequence[str] | None) -> BenchRequest:
     """What the flags ask for. A bad flag exits with status 2."""
     parser = _parser()
     given = vars(parser.parse_args(argv))
@@ -45,9 +45,9 @@ def asked_from(argv: Sequence[str] | None) -> Asked:
     try:
         _check(report, chosen.get("senders"))
         soak = {**_SOAKED, **{name: chosen[name] for name in _SOAKED if name in chosen}}
-        return Asked(
+        return BenchRequest(
             kind=kind,
-            bench=BenchSettings(**chosen, network=Network(**network)),
+            bench=BenchSettings(**chosen, network=NetworkConditions(**network)),
             goal=Goal(**goal),
             soak=None if soak_s is None else SoakSettings(duration_s=soak_s, **soak),
             report=report,

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from streaming.bench.settings import Network
+from streaming.bench.settings import NetworkConditions
 
 _PREFIX = "198.18"  # RFC 2544: for benchmarks, routed nowhere
 
@@ -36,7 +36,7 @@ class Namespace:
 
     @classmethod
     @asynccontextmanager
-    async def made(cls, network: Network) -> AsyncIterator[Namespace]:
+    async def made(cls, network: NetworkConditions) -> AsyncIterator[Namespace]:
         """Make one, and take it away.
 
         Raises:
@@ -54,7 +54,7 @@ class Namespace:
             # The interfaces go with the namespace that one of them is in.
             await _run(["ip", "netns", "delete", namespace.name])
 
-    def _commands(self, network: Network, there: str) -> Iterator[list[str]]:
+    def _commands(self, network: NetworkConditions, there: str) -> Iterator[list[str]]:
         outer, inner = (f"lg{os.getpid()}{end}" for end in "ab")
         veth = ["type", "veth", "peer", "name", inner, "netns", self.name]
         yield ["ip", "link", "add", outer, *veth]
@@ -68,7 +68,7 @@ class Namespace:
             yield ["tc", "-netns", self.name, "qdisc", "add", "dev", inner, *qdisc]
 
 
-def netem(network: Network) -> list[str]:
+def netem(network: NetworkConditions) -> list[str]:
     """The arguments that make one end of a network as bad as is asked."""
     words = ["netem"]
     if network.rtt_ms:

@@ -28,7 +28,7 @@ def publish(report: dict[str, Any], page: Path) -> None:
         put(page, "soak", _soak(report))
         plots.draw_soak(report["samples"], page.with_name("latency-soak.png"))
     else:
-        put(page, report["senders"], _run(report))
+        put(page, report["senders"], _run_of(report))
 
 
 def put(path: Path, name: str, lines: Sequence[str]) -> None:
@@ -134,7 +134,7 @@ def _soak(report: dict[str, Any]) -> list[str]:
     ]
 
 
-def _run(report: dict[str, Any]) -> list[str]:
+def _run_of(report: dict[str, Any]) -> list[str]:
     return [
         _measured(report),
         "",

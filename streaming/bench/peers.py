@@ -20,14 +20,13 @@ from typing import Any
 import aiohttp
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
-from streaming.audience import PREDICTIONS, RESULTS
 from streaming.bench import barcode
+from streaming.bench.camera import RecordedCamera, SyntheticCamera, clip_pictures
 from streaming.bench.children import parent, say
-from streaming.bench.link import worsen
-from streaming.bench.recording import RecordedCamera
-from streaming.bench.settings import Network
-from streaming.bench.synthetic import SyntheticCamera, clip_pictures
-from streaming.ice import gather_loopback
+from streaming.bench.network import worsen
+from streaming.bench.settings import NetworkConditions
+from streaming.subscribers import PREDICTIONS, RESULTS
+from streaming.webrtc.ice import gather_loopback
 
 CONNECT_S = 30.0  # to the first prediction
 _ASK_S = 15.0  # a server that is full is asked again for so long
@@ -36,7 +35,7 @@ _SEEDS = 8  # of a peer's links
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class PeerTask:
     """What a process of peers is to do."""
 
     url: str
@@ -46,7 +45,7 @@ class Task:
     size: tuple[int, int] = (640, 480)  # px, (width, height)
     clip: str | None = None  # a video file; None: a drawn picture
     recording: str | None = None  # sent as it is, instead of encoding anything
-    network: Network = field(default_factory=Network)
+    network: NetworkConditions = field(default_factory=NetworkConditions)
     seed: int = 0  # of the first peer
     loopback: bool = True  # call over 127.0.0.1 and nothing else
 
@@ -63,7 +62,7 @@ class Refused(Exception):
 
 
 @dataclass(slots=True, kw_only=True)
-class Heard:
+class PeerLog:
     """What one peer sent and was told."""
 
     session: str = ""
@@ -86,8 +85,8 @@ class Peer:
     Subclasses speak other servers' signalling: `_open`, `_answer` and `_hear` are theirs.
     """
 
-    def __init__(self, task: Task, seed: int) -> None:
-        self.heard = Heard()
+    def __init__(self, task: PeerTask, seed: int) -> None:
+        self.heard = PeerLog()
         self._url = task.url
         self._network = task.network
         self._seed = seed
@@ -137,7 +136,7 @@ class Peer:
 
     def vanish(self) -> None:
         """Fall silent, as a peer does whose network is gone: not a word gets out any more."""
-        worsen(self._connection, Network(loss=1 - 1e-12), self._seed)
+        worsen(self._connection, NetworkConditions(loss=1 - 1e-12), self._seed)
 
     async def hang_up(self) -> None:
         await self._connection.close()
@@ -168,14 +167,14 @@ class Peer:
             self.told(message["rtp_end"], message["latency_ms"])
 
 
-def _camera(task: Task) -> SyntheticCamera | RecordedCamera:
+def _camera(task: PeerTask) -> SyntheticCamera | RecordedCamera:
     if task.recording is not None:
         return RecordedCamera(task.recording)
     pictures = clip_pictures(task.clip, task.size) if task.clip else None
     return SyntheticCamera(fps=task.fps, size=task.size, pictures=pictures)
 
 
-async def work(task: Task, make: Callable[[Task, int], Peer] = Peer) -> None:
+async def work(task: PeerTask, make: Callable[[PeerTask, int], Peer] = Peer) -> None:
     """Let the peers of a task call, talk for its time, and report."""
     if task.loopback:
         gather_loopback()
@@ -195,11 +194,11 @@ async def work(task: Task, make: Callable[[Task, int], Peer] = Peer) -> None:
         await asyncio.gather(*(peer.hang_up() for peer in peers))
 
 
-def task_from(argv: list[str]) -> Task:
+def task_from(argv: list[str]) -> PeerTask:
     """The task that a process of peers was started with."""
     given = json.loads(argv[1])
-    network = Network(**given["network"])
-    return Task(**{**given, "size": tuple(given["size"]), "network": network})
+    network = NetworkConditions(**given["network"])
+    return PeerTask(**{**given, "size": tuple(given["size"]), "network": network})
 
 
 if __name__ == "__main__":

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 
 from models.bundle import Bundle
-from streaming.bench.peers import Heard
+from streaming.bench.peers import PeerLog
 from streaming.bench.settings import BenchSettings
 
 _WARM_S = 1.0  # of each run, left out: encoders find their bit rate
 _OLD_MS = 1000.0
 _MODEL = ("encode", "classify")  # stages
 
-Seen = Mapping[tuple[str, int], tuple[int | None, float]]
+ReceivedPrediction = Mapping[tuple[str, int], tuple[int | None, float]]
 # (stream, RTP timestamp of a window's newest frame) -> its number, when its last packet was read
 
 
@@ -33,7 +33,7 @@ class Run:
     server_cpu_s: float = 0.0
     rss_mb: tuple[float, float] = (0.0, 0.0)  # at its start and end
     began_s: float = 0.0  # monotonic
-    heard: list[Heard] = field(default_factory=list)
+    heard: list[PeerLog] = field(default_factory=list)
     sessions: list[dict[str, int]] = field(default_factory=list)  # see Session.numbers
     network_by: str = "none"  # who made it bad: netem, or the peers
     due: int = 0
@@ -46,7 +46,7 @@ class Run:
 
 
 def sum_up(
-    settings: BenchSettings, run: Run, seen: Seen, bundle: Bundle, device: str
+    settings: BenchSettings, run: Run, seen: ReceivedPrediction, bundle: Bundle, device: str
 ) -> dict[str, Any]:
     """The report of one run, with the fields that the project's contract names."""
     from_s, latencies, besides, times = run.began_s + _WARM_S, [], [], []

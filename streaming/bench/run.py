@@ -18,16 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from models.schema import EncoderSpec
+from streaming.app import serve
+from streaming.bench.camera import clip_pictures, drawn_pictures, record
 from streaming.bench.children import Child
 from streaming.bench.namespace import Namespace, NoNamespace
-from streaming.bench.peers import Heard, Task
-from streaming.bench.recording import record
+from streaming.bench.peers import PeerLog, PeerTask
 from streaming.bench.report import Run, sum_up
-from streaming.bench.settings import BenchSettings, Network
-from streaming.bench.synthetic import clip_pictures, drawn_pictures
-from streaming.bench.watched import Watched, open_model
+from streaming.bench.settings import BenchSettings, NetworkConditions
+from streaming.bench.standin import Watched, open_model
 from streaming.server import Server
-from streaming.service import serve
 from streaming.settings import RecognizerSettings, ServerSettings, SessionSettings, Settings
 
 _PEERS_A_PROCESS = {"recorded": 10, "live": 4, "chromium": 64}
@@ -59,7 +58,7 @@ def _as_the_page_asks(settings: BenchSettings, spec: EncoderSpec) -> BenchSettin
     return replace(settings, fps=settings.fps or spec.fps, size=settings.size or spec.camera_size)
 
 
-async def _namespace(network: Network, stack: AsyncExitStack) -> Namespace | None:
+async def _namespace(network: NetworkConditions, stack: AsyncExitStack) -> Namespace | None:
     """Another network on this machine, as bad as is asked; None: the peers make it bad."""
     if not network.bad:
         return None
@@ -107,7 +106,7 @@ async def _drive(settings: BenchSettings, server: Server, namespace: Namespace |
         counts = server.batcher.counts
         run.due, run.done, run.replaced = counts.due, counts.done, counts.replaced
         run.sessions = [session.numbers() for session in server.sessions]
-    run.heard = [Heard(**heard) for report in reports for heard in report["heard"]]
+    run.heard = [PeerLog(**heard) for report in reports for heard in report["heard"]]
     return run
 
 
@@ -125,11 +124,11 @@ def _record(settings: BenchSettings, path: Path) -> str:
 
 def _tasks(
     settings: BenchSettings, url: str, recording: str | None, namespace: Namespace | None
-) -> Iterator[Task]:
+) -> Iterator[PeerTask]:
     assert settings.fps is not None and settings.size is not None
     most = _PEERS_A_PROCESS[settings.sender]
     for start in range(0, settings.sessions, most):
-        yield Task(
+        yield PeerTask(
             url=url,
             peers=min(most, settings.sessions - start),
             duration_s=settings.duration_s,
@@ -137,7 +136,7 @@ def _tasks(
             size=settings.size,
             clip=settings.clip,
             recording=recording,
-            network=Network() if namespace else settings.network,
+            network=NetworkConditions() if namespace else settings.network,
             seed=_SESSIONS_MOST * settings.network.seed + start,
             loopback=namespace is None,
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Network:
+class NetworkConditions:
     """What is wrong with a network, the same in both directions. Nothing, unless it is said."""
 
     loss: float = 0.0  # share of the datagrams
@@ -42,7 +42,7 @@ class BenchSettings:
     fps: float | None = None  # None: what the page asks a camera for
     size: tuple[int, int] | None = None  # px, (width, height); None: what the page asks for
     senders: str | None = None  # None: recorded, or live where packets are lost
-    network: Network = field(default_factory=Network)
+    network: NetworkConditions = field(default_factory=NetworkConditions)
 
     def __post_init__(self) -> None:
         if not 1 <= self.sessions <= 256 or not 1 <= self.duration_s <= 3600:

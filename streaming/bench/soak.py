@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from streaming.bench.callers import Calls
+from streaming.bench.camera import drawn_pictures, record
 from streaming.bench.children import Child
 from streaming.bench.leaks import Vitals, borne_mb_per_h, findings, slope
-from streaming.bench.recording import record
 from streaming.bench.report import about
-from streaming.bench.synthetic import drawn_pictures
 
 _ROUNDS = 10  # at most, in a minute; longer soaks have longer rounds,
 _ROUNDS_LEAST = 5

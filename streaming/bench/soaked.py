@@ -13,16 +13,15 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
+from streaming.app import give_back, serve
 from streaming.bench.children import hung_up, say
 from streaming.bench.leaks import Vitals
-from streaming.bench.watched import open_model
-from streaming.heap import give_back
-from streaming.receiver import BoundedPeerConnection
+from streaming.bench.standin import open_model
 from streaming.server import Server
-from streaming.service import serve
 from streaming.session import Session
 from streaming.settings import ServerSettings, SessionSettings, Settings
-from streaming.video_decoder import VideoDecoder
+from streaming.webrtc.peer import BoundedPeerConnection
+from streaming.webrtc.video_decoder import VideoDecoder
 
 _EVERY_S = 1.0
 _SILENCE_S = 4.0  # of a session whose peer was killed

@@ -9,7 +9,7 @@ from typing import Any
 
 from streaming.bench.report import served
 from streaming.bench.run import measure
-from streaming.bench.settings import BenchSettings, Network
+from streaming.bench.settings import BenchSettings, NetworkConditions
 
 _MOST = 64  # sessions
 _LOSSES = (0.0, 0.02, 0.05)
@@ -74,7 +74,7 @@ async def losses(settings: BenchSettings, measure: Measure = measure) -> dict[st
     """The same run without loss and with two shares of it, at the same round trip."""
     told = []
     for loss in _LOSSES:
-        network = Network(
+        network = NetworkConditions(
             loss=loss,
             rtt_ms=settings.network.rtt_ms or _RTT_MS,
             jitter_ms=settings.network.jitter_ms,

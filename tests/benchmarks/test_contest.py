@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import table
 from benchmarks.__main__ import main, settings_from
-from benchmarks.contest import CONTENDERS, Outcome, ages, failures, median
+from benchmarks.contest import CONTENDERS, RivalOutcome, ages, failures, median
 
 
 def test_a_short_run_measures_ours_and_aiortc(
@@ -50,11 +50,14 @@ def test_answers_count_by_when_they_came_and_by_the_picture_that_they_are_of() -
 def test_a_failure_is_told_beside_the_figures_of_those_who_did_better() -> None:
     assert failures([None, None]) == ""
     assert failures([None, "HTTP 503", "HTTP 503"]) == "2 of 3 peers: HTTP 503"
-    good, better = Outcome(p50_ms=30, p95_ms=50, per_s=7), Outcome(p50_ms=20, p95_ms=40, per_s=9)
-    one = median([good, better, Outcome(failed="ended early")])
+    good, better = (
+        RivalOutcome(p50_ms=30, p95_ms=50, per_s=7),
+        RivalOutcome(p50_ms=20, p95_ms=40, per_s=9),
+    )
+    one = median([good, better, RivalOutcome(failed="ended early")])
     assert (one.p50_ms, one.p95_ms, one.per_s) == (25, 45, 7)
     assert one.failed == "ended early"
-    (row,) = table.lines({(4, "fastrtc"): Outcome(failed="a | b")}, "")[4:]
+    (row,) = table.lines({(4, "fastrtc"): RivalOutcome(failed="a | b")}, "")[4:]
     assert row == "| 4 | FastRTC handler | none | none | 0.0 | none | none | none | a / b |"
 
 

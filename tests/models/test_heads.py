@@ -11,11 +11,16 @@ import torch
 from ai_edge_litert.interpreter import Interpreter
 from torch import Tensor, nn
 
-from models.heads import Committee, GlossClassifier, LandmarkClassifier, make_head
+from models.heads import (
+    AttentiveProbe,
+    GlossClassifier,
+    HeadEnsemble,
+    LandmarkClassifier,
+    make_head,
+)
 from models.landmarks import layout
-from models.probe import AttentiveProbe
-from offline.edge.litert import to_litert
 from offline.exporting.head_export import to_onnx
+from offline.exporting.litert.convert import to_litert
 
 _CLASSES = 5
 
@@ -109,7 +114,7 @@ def test_the_seeds_head_has_the_layers_it_had() -> None:
 def test_a_committee_folds_all_further_classes_into_idle() -> None:
     head, rows, mask = _landmarks(), _rows(2, 9), torch.ones(2, 9, dtype=torch.bool)
     all_of_them = head(rows, mask)[0].softmax(1)
-    folded = Committee([head], glosses=2, classes=_CLASSES)(rows, mask)[0].softmax(1)
+    folded = HeadEnsemble([head], glosses=2, classes=_CLASSES)(rows, mask)[0].softmax(1)
     assert folded.shape == (2, 3)
     assert torch.allclose(folded[:, :2], all_of_them[:, :2], atol=1e-6)
     assert torch.allclose(folded[:, 2], all_of_them[:, 2:].sum(1), atol=1e-6)
@@ -121,14 +126,14 @@ def test_a_committee_puts_the_embeddings_of_its_heads_side_by_side() -> None:
         _rows(2, 9),
         torch.ones(2, 9, dtype=torch.bool),
     )
-    both = Committee(heads, _CLASSES, _CLASSES)(rows, mask).embedding
+    both = HeadEnsemble(heads, _CLASSES, _CLASSES)(rows, mask).embedding
     parts = torch.cat([head(rows, mask).embedding for head in heads], 1)
     assert torch.allclose(both, parts / 2**0.5, atol=1e-6)
 
 
 def test_a_committee_without_further_classes_has_no_idle() -> None:
     head, rows, mask = _gloss(), _rows(2, 9), torch.ones(2, 9, dtype=torch.bool)
-    logits, *_ = Committee([head, head], _CLASSES, _CLASSES)(rows, mask)
+    logits, *_ = HeadEnsemble([head, head], _CLASSES, _CLASSES)(rows, mask)
     assert torch.allclose(logits, head(rows, mask)[0], atol=1e-6)
 
 
@@ -167,7 +172,7 @@ def test_the_probe_learns_which_step_counts() -> None:
 @pytest.mark.timeout(300)  # torch's exporter takes 10 s of a core that is free
 @pytest.mark.parametrize("made", [_landmarks, _attentive])
 def test_onnx_answers_as_torch_does_for_any_batch_and_length(made: Callable[[], nn.Module]) -> None:
-    head = Committee([made()], glosses=3, classes=_CLASSES).eval()
+    head = HeadEnsemble([made()], glosses=3, classes=_CLASSES).eval()
     content = to_onnx(head, layout.DIM)
     session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
     for batch, steps in ((1, 32), (3, 7), (2, 1)):

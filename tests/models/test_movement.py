@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.movement import Movement
+from models.decoder import Movement
 from models.schema import Prediction
 
 

@@ -11,8 +11,8 @@ from models.card import spec_as_card
 from models.classifier import Classifier
 from models.recognizer import Recognizer
 from models.schema import Clip, Embedding, EncoderSpec, Frame
+from models.vjepa2.checkpoint import vjepa2_spec
 from models.vjepa2.encoder import VJEPA2Encoder
-from models.vjepa2.weights import vjepa2_spec
 from tests.models.bundles import small_card
 from tests.models.heads_onnx import mean_head
 from tests.models.npy import npy

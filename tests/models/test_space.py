@@ -9,7 +9,7 @@ import pytest
 
 from models.bundle import BundleError, open_bundle, write_bundle
 from models.classifier import Classifier
-from models.space import pooled
+from models.few_shot import pooled
 from tests.models.bundles import SPEC, small_card
 from tests.models.heads_onnx import mean_head
 from tests.models.npy import npy

@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from models.schema import EncoderSpec
+from models.vjepa2.checkpoint import load_weights
+from models.vjepa2.export import write_encoder, write_int8
 from models.vjepa2.graph import FLOAT32, INT8
-from models.vjepa2.graph_export import write_encoder, write_int8
-from models.vjepa2.picture_encoder import PictureEncoder
+from models.vjepa2.model import PictureEncoder
 from models.vjepa2.rounding import rounded_weights
-from models.vjepa2.weights import load_weights
 
 CROP = 32  # px, see `tests.models.tiny_vjepa2`
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from offline.encoding.standin import LOG
+from offline.encoding.opening import STANDIN_LOG
 from tests.offline.clips import write_clip
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +40,7 @@ def start(args: list[str], log: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "offline.encode", *args],
         cwd=ROOT,
-        env={**os.environ, LOG: str(log)},
+        env={**os.environ, STANDIN_LOG: str(log)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

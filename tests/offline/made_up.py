@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from offline.evaluation.outcomes import Outcomes
+from offline.scoring.outcomes import Outcomes
 
 
 def outcomes(

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.vjepa2.checkpoint import vjepa2_spec
 from models.vjepa2.encoder import VJEPA2Encoder
-from models.vjepa2.weights import vjepa2_spec
 from models.window import windows
+from offline.data.videos import read_video
 from offline.encode import main
-from offline.encoding.journal import alone
-from offline.encoding.standin import StandInEncoder
-from offline.videos import read_video
+from offline.encoding.opening import StandInEncoder
+from offline.encoding.tasks import alone
 from tests.models.tiny_vjepa2 import make_checkpoint
 from tests.offline.clips import write_clip
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from offline.data.index import npy_name, read_index
 from offline.encode import main
-from offline.encoding.journal import read_journal
-from offline.encoding.store import npy_name, read_index
+from offline.encoding.tasks import read_journal
 from tests.offline.encoded import VARIANTS, arguments, lines, made, make_videos, start
 
 CLIPS, KILLS = 40, 10

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from offline import evaluate, train
-from offline.evaluation.page import points
-from offline.splitting.fingerprints import write_fingerprints
+from offline.data.fingerprints import write_fingerprints
+from offline.evaluation.report import points
 from tests.offline.indexes import write_index
 
 _LANDMARKS = (

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from offline import train
-from offline.checkpoint import CheckpointError, load_checkpoint
+from offline.training.checkpoint import CheckpointError, load_checkpoint
 from tests.offline.indexes import GLOSSES, write_index
 
 _LANDMARKS = (

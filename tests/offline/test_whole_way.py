@@ -17,9 +17,9 @@ from models.recognizer import Recognizer
 from models.schema import Embedding
 from models.window import windows
 from offline import export, predict
-from offline.checkpoint import load_checkpoint
+from offline.data.videos import read_video
 from offline.exporting.head_export import parity, to_onnx
-from offline.videos import read_video
+from offline.training.checkpoint import load_checkpoint
 from tests.whole_way import coloured
 
 

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
+from streaming.app import serve
+from streaming.bench.standin import StandIn
 from streaming.server import Server
-from streaming.service import serve
-from streaming.standin import StandIn
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from models.faults import NotANumber, OutOfMemory
 from models.schema import Clip, Prediction
-from streaming.standin import StandIn
+from streaming.bench.standin import StandIn
 
 PATIENT_S = 30.0
 

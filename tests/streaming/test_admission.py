@@ -9,8 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from streaming.admission import Admission
-from streaming.door import Door
+from streaming.admission import Admission, AdmissionGate
 from streaming.problems import Problem
 from streaming.session import Session
 from streaming.settings import ServerSettings
@@ -69,7 +68,7 @@ class Entrance:
 async def entrance(**settings: Any) -> AsyncIterator[Entrance]:
     places = {"max_sessions": 30, "max_sessions_per_address": 30, "grace_s": 0.5, **settings}
     server = ServerSettings(**places)
-    door = Door(wait_s=server.wait_s, busy_s=asyncio.get_running_loop().time)
+    door = AdmissionGate(wait_s=server.wait_s, busy_s=asyncio.get_running_loop().time)
     async with asyncio.TaskGroup() as tasks:
         admission = Admission(server, tasks, door=door, batcher=Willing(), load=Willing())
         yield Entrance(admission)

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.faults import Answer, DeviceLost, NotANumber, RecognitionError, Stuck
+from models.faults import DeviceLost, NotANumber, RecognitionError, Stuck, WindowResult
 from models.schema import Clip, Prediction
 from streaming.answering import Replaced
 from streaming.batcher import Batcher
+from streaming.batching import PATIENCE_S
 from streaming.cost import CostModel
-from streaming.schedule import PATIENCE_S
 from tests.streaming.simulated import simulate
 
 Fault = Exception | None  # NotANumber: of the first clip of a batch alone
@@ -52,11 +52,11 @@ class Device:
         self.checks = 0
         self._faults = list(faults)
 
-    async def recognise(self, clips: Sequence[Clip]) -> list[Answer]:
+    async def recognise(self, clips: Sequence[Clip]) -> list[WindowResult]:
         self.batches.append(list(clips))
         await asyncio.sleep(self.cost(len(clips)))
         fault = self._faults.pop(0) if self._faults else None
-        answers: list[Answer] = [answer(one) for one in clips]
+        answers: list[WindowResult] = [answer(one) for one in clips]
         if isinstance(fault, NotANumber):
             answers[0] = fault
         elif fault is not None:
@@ -315,7 +315,7 @@ def test_stopping_cancels_what_waits_and_what_runs() -> None:
 
 def test_too_few_answers_fail_the_batch() -> None:
     class Short(Device):
-        async def recognise(self, clips: Sequence[Clip]) -> list[Answer]:
+        async def recognise(self, clips: Sequence[Clip]) -> list[WindowResult]:
             return []
 
     async def work() -> None:
@@ -348,7 +348,7 @@ class Witness(Device):
     under_way: set[str]
     wrong: list[Clip]
 
-    async def recognise(self, clips: Sequence[Clip]) -> list[Answer]:
+    async def recognise(self, clips: Sequence[Clip]) -> list[WindowResult]:
         streams = {one.stream for one in clips}
         self.wrong += [one for one in clips if one.end_s != self.newest[one.stream]]
         self.wrong += [one for one in clips if one.stream in self.under_way]

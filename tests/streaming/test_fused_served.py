@@ -13,7 +13,7 @@ from models.card import spec_as_card
 from models.landmarks.encoder import landmark_spec
 from offline.exporting.fused_bundle import write_fused
 from offline.predict import main as predict
-from streaming.service import serve
+from streaming.app import serve
 from streaming.settings import RecognizerSettings, ServerSettings, SessionSettings, Settings
 from tests.models.bundles import small_card
 from tests.models.heads_onnx import mean_head

@@ -11,10 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from models.landmarks.encoder import LandmarkEncoder, landmark_spec
-from models.landmarks.mediapipe import MediapipeError
+from models.landmarks.networks import MediapipeError
 from models.schema import Clip, Frame, Seen, Signer
 from models.window import FrameSampler
-from offline.videos import read_video
+from offline.data.videos import read_video
 from streaming.hints import OK, TOO_DARK, Hint, Hints
 
 Picture = NDArray[np.uint8]

@@ -12,9 +12,9 @@ import numpy as np
 from models.decoder import clip_probabilities
 from models.recognizer import Recognizer
 from models.schema import Frame, Prediction
-from offline.reading import held
-from offline.videos import read_video
-from streaming.service import serve
+from offline.data.videos import read_video
+from offline.scoring.video_predictions import held
+from streaming.app import serve
 from streaming.settings import RecognizerSettings, ServerSettings, SessionSettings, Settings
 from tests import clips
 from tests.streaming.caller import Camera, calling

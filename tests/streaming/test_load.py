@@ -12,16 +12,15 @@ import aiohttp
 import numpy as np
 import pytest
 
-from models.faults import Answer
+from models.faults import WindowResult
 from models.schema import Clip, Prediction
 from streaming.answering import Replaced
+from streaming.app import serve
 from streaming.batcher import Batcher
-from streaming.load import LoadMeter, decode_share
-from streaming.pace import Pace
-from streaming.service import serve
+from streaming.bench.standin import StandIn
+from streaming.capacity import Pace
+from streaming.load import LoadMeter, Usage, decode_share
 from streaming.settings import LoadSettings, ServerSettings, SessionSettings, Settings
-from streaming.standin import StandIn
-from streaming.usage import Usage
 from tests.streaming.caller import Caller, Camera, calling, problem
 from tests.streaming.simulated import SimulatedLoop, simulate
 from tests.streaming.test_batcher import Device, clip
@@ -37,7 +36,7 @@ class Busy(Device):
         super().__init__(each_s, each_s)
         self.busy_s = 0.0
 
-    async def recognise(self, clips: Sequence[Clip]) -> list[Answer]:
+    async def recognise(self, clips: Sequence[Clip]) -> list[WindowResult]:
         answers = await super().recognise(clips)
         self.busy_s += self.cost(len(clips))
         return answers

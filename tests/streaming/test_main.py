@@ -15,9 +15,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from streaming.service import serve
+from streaming.app import serve
+from streaming.bench.standin import StandIn
 from streaming.settings import ServerSettings, SessionSettings, Settings
-from streaming.standin import StandIn
 from tests.conftest import ROOT
 from tests.streaming.caller import calling
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming.pace import Pace
+from streaming.capacity import Pace
 
 TICK_S = 1 / 15
 

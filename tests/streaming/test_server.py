@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from models.faults import DeviceLost, RecognitionError, Stuck
+from streaming.app import serve
+from streaming.bench.standin import StandIn
 from streaming.server import Server
-from streaming.service import serve
 from streaming.session import Session
 from streaming.settings import (
     LoadSettings,
@@ -25,7 +26,6 @@ from streaming.settings import (
     SessionSettings,
     Settings,
 )
-from streaming.standin import StandIn
 from tests.streaming.caller import Caller, Camera, calling, problem
 from tests.streaming.faulty import Faulty, Hanging
 

@@ -10,9 +10,9 @@ from typing import Any
 import aiohttp
 
 from models.schema import Frame
-from streaming.service import serve
+from streaming.app import serve
+from streaming.bench.standin import StandIn
 from streaming.settings import ServerSettings, SessionSettings, Settings
-from streaming.standin import StandIn
 from tests.streaming.caller import calling
 
 SETTINGS = Settings(

@@ -9,9 +9,9 @@ import aiohttp
 import numpy as np
 import pytest
 
-from streaming.service import serve
+from streaming.app import serve
+from streaming.bench.standin import StandIn
 from streaming.settings import RecognizerSettings, ServerSettings, SessionSettings, Settings
-from streaming.standin import StandIn
 from tests.streaming.caller import Camera, calling
 
 SETTINGS = Settings(

@@ -9,9 +9,9 @@ from pathlib import Path
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
-from streaming.service import serve
+from streaming.app import serve
+from streaming.bench.standin import StandIn
 from streaming.settings import ServerSettings, SessionSettings, Settings
-from streaming.standin import StandIn
 from tests.browser import browser_page
 
 SETTINGS = Settings(

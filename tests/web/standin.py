@@ -7,8 +7,8 @@ import signal
 import sys
 
 from streaming.__main__ import settings_from
-from streaming.service import serve
-from streaming.standin import StandIn
+from streaming.app import serve
+from streaming.bench.standin import StandIn
 
 
 async def main() -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from playwright.async_api import FilePayload, Page, expect
 
+from models.few_shot import EmbeddingSpace
 from models.schema import Clip, Frame, Prediction
-from models.space import EmbeddingSpace
-from streaming.standin import StandIn, embedding
+from streaming.bench.standin import StandIn, embedding
 from streaming.takes import pack
 from tests.web.page import barriers, too_wide
 

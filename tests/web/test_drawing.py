@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.schema import Prediction
-from web import drawing, model_card
+from web import drawing
 from web.video_file import attention_over
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -88,5 +88,5 @@ def test_attention_of_a_file_lies_where_its_windows_looked() -> None:
 
 
 def test_a_card_may_leave_out_all_but_its_name() -> None:
-    said = model_card.markdown({"name": "mine_1"}, [])
+    said = drawing.markdown({"name": "mine_1"}, [])
     assert said == "**Signs it knows (0).** none yet.\n\n**Model.** mine\\_1."

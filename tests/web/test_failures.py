@@ -14,8 +14,8 @@ import aiohttp
 import pytest
 from playwright.async_api import Page, Route, expect
 
-from streaming.service import serve
-from streaming.standin import StandIn
+from streaming.app import serve
+from streaming.bench.standin import StandIn
 from tests.browser import browser_page, camera_flags
 from tests.streaming.caller import calling
 from tests.web.page import LIVE_MS, SETTINGS, is_live, opened, sign

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from models.schema import Clip, Prediction
-from streaming.standin import StandIn
+from streaming.bench.standin import StandIn
 from web.display import HISTORY, Display
-from web.engine import Engine
+from web.engine import DemoEngine
 from web.live import Live
 
 FPS = 30
@@ -56,8 +56,8 @@ def core() -> StandIn:
 
 
 @pytest.fixture
-def engine(core: StandIn) -> Iterator[Engine]:
-    engine = Engine(lambda: core)
+def engine(core: StandIn) -> Iterator[DemoEngine]:
+    engine = DemoEngine(lambda: core)
     yield engine
     engine.close()
     assert not [t for t in threading.enumerate() if t.name in ("engine", "recognizer")]
@@ -82,7 +82,7 @@ def _answered(live: Live) -> float:
     return float(said["window"]["end_s"]) if said else -1.0
 
 
-def test_a_stream_is_read_and_its_history_can_be_emptied(engine: Engine) -> None:
+def test_a_stream_is_read_and_its_history_can_be_emptied(engine: DemoEngine) -> None:
     live = engine.open_live()
     at = play(live, [128, 250, 128, 10, 128])
     until(lambda: told(live) == ["bright", "dark"])
@@ -97,7 +97,7 @@ def test_a_stream_is_read_and_its_history_can_be_emptied(engine: Engine) -> None
     until(lambda: told(live) == ["bright"])
 
 
-def test_a_sign_under_way_when_the_list_is_emptied_does_not_come_back(engine: Engine) -> None:
+def test_a_sign_under_way_when_the_list_is_emptied_does_not_come_back(engine: DemoEngine) -> None:
     live = engine.open_live()
     play(live, [128, 250])
     until(lambda: len(live.display.look().signs) == 1)
@@ -107,7 +107,7 @@ def test_a_sign_under_way_when_the_list_is_emptied_does_not_come_back(engine: En
     until(lambda: told(live) == ["dark"])
 
 
-def test_the_threshold_moves_while_a_stream_plays(engine: Engine) -> None:
+def test_the_threshold_moves_while_a_stream_plays(engine: DemoEngine) -> None:
     live = engine.open_live()
     live.set_threshold(0.95)  # the stand-in is never surer than 0.9
     at = play(live, [128, 250, 128])
@@ -118,7 +118,7 @@ def test_the_threshold_moves_while_a_stream_plays(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("core", [Held()])
-def test_frames_never_wait_for_the_recogniser(engine: Engine, core: Held) -> None:
+def test_frames_never_wait_for_the_recogniser(engine: DemoEngine, core: Held) -> None:
     live = engine.open_live()
     live.show(picture(0))
     assert core.entered.wait(PATIENT_S)
@@ -133,7 +133,7 @@ def test_frames_never_wait_for_the_recogniser(engine: Engine, core: Held) -> Non
     until(lambda: _answered(live) > 19)  # the newest window is next, not the oldest
 
 
-def test_a_closed_stream_says_so_and_the_others_go_on(engine: Engine) -> None:
+def test_a_closed_stream_says_so_and_the_others_go_on(engine: DemoEngine) -> None:
     gone, live = engine.open_live(), engine.open_live()
     assert gone.show(picture(0)) and live.show(picture(0))
     gone.close()
@@ -143,7 +143,7 @@ def test_a_closed_stream_says_so_and_the_others_go_on(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("core", [type("Broken", (StandIn,), {"recognise": lambda *_: 1 / 0})()])
-def test_what_the_recogniser_fails_at_is_said_in_words(engine: Engine) -> None:
+def test_what_the_recogniser_fails_at_is_said_in_words(engine: DemoEngine) -> None:
     live = engine.open_live()
     live.show(picture(0))
     until(lambda: "could not be read" in live.display.look().words)
@@ -154,10 +154,10 @@ def test_an_engine_whose_model_is_missing_says_so_at_once() -> None:
         raise OSError("no such bundle")
 
     with pytest.raises(OSError, match="no such bundle"):
-        Engine(make)
+        DemoEngine(make)
 
 
-def test_pictures_without_times_are_timed_by_their_arrival(engine: Engine) -> None:
+def test_pictures_without_times_are_timed_by_their_arrival(engine: DemoEngine) -> None:
     live = engine.open_live()
     began_s = time.monotonic()
     while _answered(live) < 0.3:

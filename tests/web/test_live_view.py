@@ -7,8 +7,8 @@ from pathlib import Path
 
 from playwright.async_api import expect
 
-from streaming.service import serve
-from streaming.standin import StandIn
+from streaming.app import serve
+from streaming.bench.standin import StandIn
 from tests.browser import camera_flags
 from tests.web.page import LIVE_MS, SETTINGS, is_live, opened, served, sign, too_wide
 

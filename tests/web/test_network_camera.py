@@ -14,12 +14,12 @@ import cv2
 import numpy as np
 import pytest
 
-from streaming.standin import StandIn
+from streaming.bench.standin import StandIn
 from tests.offline.clips import write_clip
 from tests.web.rtsp import rtsp_camera
 from tests.web.test_live import PATIENT_S, told, until
 from web import network_camera
-from web.engine import Engine
+from web.engine import DemoEngine
 from web.network_camera import NetworkCamera
 
 FPS = 30
@@ -105,7 +105,7 @@ def given_up(url: str) -> str:
 
 
 def test_a_camera_is_read_like_any_other() -> None:
-    engine = Engine(StandIn)
+    engine = DemoEngine(StandIn)
     try:
         live = engine.open_live()
         with served(levels(128, 250, 128, 10, 128)) as host:
@@ -120,7 +120,7 @@ def test_a_camera_is_read_like_any_other() -> None:
 
 
 def test_an_rtsp_camera_is_read() -> None:
-    engine = Engine(StandIn)
+    engine = DemoEngine(StandIn)
     try:
         live = engine.open_live()
         with rtsp_camera(128, 250, 128, 10, 128, 128) as url:

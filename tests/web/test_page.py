@@ -13,9 +13,9 @@ import pytest
 from playwright.async_api import expect
 
 from models.schema import Frame
+from streaming.app import serve
+from streaming.bench.standin import StandIn
 from streaming.server import Server
-from streaming.service import serve
-from streaming.standin import StandIn
 from tests.browser import (
     CAMERA_DENIED,
     NO_CAMERA,

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, Route, expect
 
-from models.lexicon import MAX_SIGNS
+from models.few_shot import MAX_SIGNS
 from models.schema import Frame
-from streaming.service import serve
+from streaming.app import serve
+from streaming.bench.standin import StandIn
 from streaming.settings import Settings
-from streaming.signs import SignStore
-from streaming.standin import StandIn
+from streaming.taught_signs import SignStore
 from tests.browser import browser_page, camera_flags
 from tests.web.page import LIVE_MS, SETTINGS, is_live, opened, served, sign
 from tests.web.taught import (

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from playwright.async_api import expect
 
-from streaming.service import serve
-from streaming.standin import embedding
+from streaming.app import serve
+from streaming.bench.standin import embedding
 from streaming.takes import pack
 from tests.browser import camera_flags
 from tests.web.page import LIVE_MS, SETTINGS, is_live, opened, served, sign

@@ -17,7 +17,7 @@ from models.bench.cases import PLANS, SIZES, Case, flops
 from models.bench.engines import ENGINES, Call, Setup
 from models.bench.measure import measure
 from models.bench.report import Figures, replaced, table
-from models.vjepa2.video_transformer import Shape, VideoTransformer
+from models.vjepa2.model import Shape, VideoTransformer
 
 ROOT = Path(__file__).resolve().parents[3]
 CPU = torch.device("cpu")

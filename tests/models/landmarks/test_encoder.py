@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.landmarks import layout
 from models.landmarks.encoder import LandmarkEncoder, landmark_spec
-from models.landmarks.mediapipe import MediapipeError
+from models.landmarks.networks import MediapipeError
 from models.schema import Clip, Frame, Seen
 from models.window import FrameSampler
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from models.landmarks.anchors import anchor_centres
+from models.landmarks.detectors import anchor_centres
 from models.landmarks.region import Region, spanning, turn_of
 
 

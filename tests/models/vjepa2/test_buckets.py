@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from models.vjepa2.buckets import Buckets
+from models.vjepa2.runs import Buckets
 
 
 def test_runs_that_cost_what_they_hold_leave_no_place_empty() -> None:

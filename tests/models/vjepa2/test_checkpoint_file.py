@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from models.encoders import encoder_spec, open_encoder
 from models.schema import Clip, Frame
-from models.vjepa2.checkpoint_file import read_file
+from models.vjepa2.checkpoint import load_weights, read_file, vjepa2_spec
 from models.vjepa2.preprocess import preprocess
-from models.vjepa2.weights import load_weights, vjepa2_spec
 from tests.models.vjepa2.reference import PUBLISHED, Weights, random_weights, tokens
 
 

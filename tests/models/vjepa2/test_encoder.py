@@ -13,12 +13,12 @@ from transformers import VJEPA2Model
 from models.encoders import open_encoder
 from models.schema import Clip, Frame
 from models.vjepa2 import encoder as vjepa2
-from models.vjepa2.encoder import VJEPA2Encoder, open_engine
+from models.vjepa2.checkpoint import vjepa2_spec
+from models.vjepa2.encoder import VJEPA2Encoder, open_vjepa2_engine
 from models.vjepa2.engine import on_host
-from models.vjepa2.graph import WAYS, Candidate, spare_cores
+from models.vjepa2.graph import WAYS, GraphVariant, spare_cores
 from models.vjepa2.preprocess import preprocess
 from models.vjepa2.torch_engine import TorchEngine
-from models.vjepa2.weights import vjepa2_spec
 from tests.models.tiny_graphs import make_graphs
 from tests.models.tiny_vjepa2 import make_checkpoint
 
@@ -29,10 +29,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def graphs(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Candidate]:
+def graphs(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> list[GraphVariant]:
     folder = tmp_path_factory.mktemp("graphs")
     make_graphs(folder, vjepa2_spec(str(checkpoint), frames=4), int8=False)
-    return [Candidate.of(way, folder) for way in WAYS if not way.endswith("int8")]
+    return [GraphVariant.of(way, folder) for way in WAYS if not way.endswith("int8")]
 
 
 def clip(seed: int, frames: int = 4) -> Clip:
@@ -125,16 +125,16 @@ def test_cut_weights(tmp_path: Path) -> None:
 
 
 def test_a_cpu_runs_the_graph_where_there_is_one(
-    checkpoint: Path, graphs: list[Candidate], monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path, graphs: list[GraphVariant], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = vjepa2_spec(str(checkpoint), frames=4)
-    want = open_engine(spec, "cpu")
+    want = open_vjepa2_engine(spec, "cpu")
     assert want.name == "torch float32"
     assert torch.get_num_threads() == spare_cores()  # media has the rest
     pictures = [frame.image for frame in clip(1).frames]
     monkeypatch.setattr(vjepa2, "has_gpu", lambda: False)
     for device in ("cpu", "auto"):
-        engine = open_engine(spec, device, graphs)
+        engine = open_vjepa2_engine(spec, device, graphs)
         assert "torch" not in engine.name and engine.device == "cpu"
         got, exact = (on_host(one.encode([pictures])) for one in (engine, want))
         np.testing.assert_allclose(got, exact, atol=0.2)
@@ -143,16 +143,16 @@ def test_a_cpu_runs_the_graph_where_there_is_one(
 @pytest.mark.skipif(torch.cuda.is_available(), reason="what happens where there is no GPU")
 def test_a_gpu_that_torch_can_not_use(
     checkpoint: Path,
-    graphs: list[Candidate],
+    graphs: list[GraphVariant],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     spec = vjepa2_spec(str(checkpoint), frames=4)
     monkeypatch.setattr(vjepa2, "has_gpu", lambda: True)
-    assert open_engine(spec, "auto", graphs).device == "cpu"
+    assert open_vjepa2_engine(spec, "auto", graphs).device == "cpu"
     assert "the GPU is not used: there is no cuda here" in caplog.text
     with pytest.raises(ValueError, match="cuda:0 runs the encoder's weights: there is no cuda:0"):
-        open_engine(spec, "cuda:0", graphs)
+        open_vjepa2_engine(spec, "cuda:0", graphs)
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "tpu", "mps"])

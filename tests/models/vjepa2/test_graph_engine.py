@@ -10,11 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from models.schema import EncoderSpec
+from models.vjepa2.checkpoint import vjepa2_spec
 from models.vjepa2.engine import Pictures, on_host
-from models.vjepa2.graph import FLOAT32, WAYS, Candidate, has_bfloat16, spare_cores
-from models.vjepa2.graph_engine import GraphEngine, candidates, fastest, open_graph_engine
+from models.vjepa2.graph import FLOAT32, WAYS, GraphVariant, has_bfloat16, spare_cores
+from models.vjepa2.graph_engine import GraphEngine, fastest, open_graph_engine, usable_variants
 from models.vjepa2.torch_engine import TorchEngine
-from models.vjepa2.weights import vjepa2_spec
 from tests.models.heads_onnx import mean_head
 from tests.models.tiny_graphs import make_graphs, pictures
 from tests.models.tiny_vjepa2 import make_checkpoint
@@ -52,7 +52,7 @@ def clip(seed: int, frames: int = 4) -> list[NDArray[np.uint8]]:
 def test_gives_what_torch_gives(
     spec: EncoderSpec, folder: Path, name: str, difference: float, cosine: float
 ) -> None:
-    engine = GraphEngine(spec, Candidate.of(name, folder), threads=1)
+    engine = GraphEngine(spec, GraphVariant.of(name, folder), threads=1)
     clips = [clip(seed) for seed in range(20, 24)]
     got, want = engine.encode(clips), on_host(TorchEngine.open(spec, "cpu").encode(clips))
     assert got.shape == want.shape == (4, 2, 32) and got.dtype == np.float32
@@ -66,7 +66,7 @@ def test_gives_what_torch_gives(
 def test_a_clip_is_the_same_alone_and_in_any_batch(
     spec: EncoderSpec, folder: Path, name: str
 ) -> None:
-    engine = GraphEngine(spec, Candidate.of(name, folder), threads=spare_cores())
+    engine = GraphEngine(spec, GraphVariant.of(name, folder), threads=spare_cores())
     clips = [clip(seed) for seed in range(5)]
     together = engine.encode(clips)
     for one, among in zip(clips, together, strict=True):
@@ -78,17 +78,17 @@ def test_a_clip_is_the_same_alone_and_in_any_batch(
 def test_tokens(spec: EncoderSpec, tmp_path: Path) -> None:
     tokens = replace(spec, kind="vjepa2-tokens")
     make_graphs(tmp_path, tokens, int8=False)
-    got = GraphEngine(tokens, Candidate.of("openvino-float32", tmp_path)).encode([clip(1)])
+    got = GraphEngine(tokens, GraphVariant.of("openvino-float32", tmp_path)).encode([clip(1)])
     assert got.shape == (1, 8, 32)  # 2 steps of 2 x 2 patches
     np.testing.assert_allclose(
         got, on_host(TorchEngine.open(tokens, "cpu").encode([clip(1)])), atol=1e-4
     )
     with pytest.raises(ValueError, match=r"gives features \(8, 32\), which is no vjepa2 of 4"):
-        GraphEngine(spec, Candidate.of("openvino-float32", tmp_path))
+        GraphEngine(spec, GraphVariant.of("openvino-float32", tmp_path))
 
 
 def test_clips_of_another_length_and_after_the_end(spec: EncoderSpec, folder: Path) -> None:
-    engine = GraphEngine(spec, Candidate.of("openvino-float32", folder))
+    engine = GraphEngine(spec, GraphVariant.of("openvino-float32", folder))
     with pytest.raises(ValueError, match="6 frames, not 4"):
         engine.encode([clip(1), clip(2, frames=6)])
     engine.close()
@@ -106,7 +106,7 @@ def test_the_graph_of_another_encoder(spec: EncoderSpec, folder: Path, name: str
         with pytest.raises(
             ValueError, match=r"float32\.onnx: takes pictures \(4, 32, 32, 3\)"
         ) as e:
-            GraphEngine(wrong, Candidate.of(name, folder))
+            GraphEngine(wrong, GraphVariant.of(name, folder))
         assert "\n" not in str(e.value)
 
 
@@ -127,40 +127,40 @@ def test_a_file_that_is_no_encoder(
     )
     says = "an encoder takes pictures" if content in ("head", "fixed") else "can't open it"
     with pytest.raises(ValueError, match=rf"float32\.onnx: .*{says}") as caught:
-        GraphEngine(spec, Candidate(runtime=runtime, precision="float32", file=file))
+        GraphEngine(spec, GraphVariant(runtime=runtime, precision="float32", file=file))
     assert "\n" not in str(caught.value)
 
 
-def names(ways: Sequence[Candidate]) -> list[str]:
+def names(ways: Sequence[GraphVariant]) -> list[str]:
     return [one.name for one in ways]
 
 
 def test_what_may_be_the_fastest() -> None:
-    all_ways = [Candidate.of(way, Path("b/encoder")) for way in WAYS]
+    all_ways = [GraphVariant.of(way, Path("b/encoder")) for way in WAYS]
     all_here = ("openvino", "onnxruntime")
-    assert names(candidates(all_ways, all_here, bfloat16=True)) == [
+    assert names(usable_variants(all_ways, all_here, bfloat16=True)) == [
         "openvino-int8",
         "openvino-bfloat16",
         "onnxruntime-int8",
     ]
-    assert names(candidates(all_ways, all_here, bfloat16=False)) == [
+    assert names(usable_variants(all_ways, all_here, bfloat16=False)) == [
         "openvino-int8",
         "openvino-float32",
         "onnxruntime-int8",
         "onnxruntime-float32",
     ]
     whole = [way for way in all_ways if way.precision != "int8"]
-    assert names(candidates(whole, all_here, bfloat16=True)) == ["openvino-bfloat16"]
+    assert names(usable_variants(whole, all_here, bfloat16=True)) == ["openvino-bfloat16"]
     exact = [way for way in whole if way.precision != "bfloat16"]  # a bundle that forbids it
-    assert names(candidates(exact, all_here, bfloat16=True)) == [
+    assert names(usable_variants(exact, all_here, bfloat16=True)) == [
         "openvino-float32",
         "onnxruntime-float32",
     ]
-    assert names(candidates(all_ways, ("onnxruntime",), bfloat16=True)) == [
+    assert names(usable_variants(all_ways, ("onnxruntime",), bfloat16=True)) == [
         "onnxruntime-int8",
         "onnxruntime-float32",
     ]
-    assert candidates(all_ways, (), bfloat16=True) == []
+    assert usable_variants(all_ways, (), bfloat16=True) == []
 
 
 class Timed:
@@ -186,14 +186,16 @@ def race(*seconds: float | None) -> tuple[str, dict[str, float], list[Timed]]:
     clock = [0.0]
     opened: list[Timed] = []
 
-    def open_engine(way: Candidate) -> Timed:
+    def open_engine(way: GraphVariant) -> Timed:
         took = seconds[int(way.precision)]
         if took is None:
             raise ValueError(f"{way.name} can't be opened")
         opened.append(Timed(clock, way.name, took))
         return opened[-1]
 
-    ways = [Candidate(runtime="r", precision=str(i), file=Path("x")) for i, _ in enumerate(seconds)]
+    ways = [
+        GraphVariant(runtime="r", precision=str(i), file=Path("x")) for i, _ in enumerate(seconds)
+    ]
     best, took = fastest(ways, open_engine, [clip(0)], clock=lambda: clock[0])
     assert [one.closed for one in opened] == [one.name != best.name for one in opened]
     return best.name, took, opened
@@ -224,7 +226,7 @@ def test_one_is_chosen_here_and_told(
     spec: EncoderSpec, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    engine = open_graph_engine(spec, [Candidate.of(way, folder) for way in WAYS])
+    engine = open_graph_engine(spec, [GraphVariant.of(way, folder) for way in WAYS])
     assert f"V-JEPA 2 runs by {engine.name}, " in caplog.text
     assert "openvino-int8 " in caplog.text
     assert has_bfloat16() == ("openvino-bfloat16" in caplog.text)

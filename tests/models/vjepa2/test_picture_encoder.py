@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.vjepa2.picture_encoder import PictureEncoder
+from models.vjepa2.model import PictureEncoder, Shape, VideoTransformer
 from models.vjepa2.preprocess import preprocess
-from models.vjepa2.video_transformer import Shape, VideoTransformer
 
 TINY = Shape(width=32, depth=2, heads=2, hidden=64, patch=8)
 

@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.vjepa2.picture_encoder import PictureEncoder
+from models.vjepa2.model import PictureEncoder, Shape, VideoTransformer
 from models.vjepa2.rounding import round_rows, rounded_weights
-from models.vjepa2.video_transformer import Shape, VideoTransformer
 
 
 def nearest(weight: Tensor) -> Tensor:

@@ -12,9 +12,8 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
 from models.vjepa2 import runs
-from models.vjepa2.picture_encoder import PictureEncoder
+from models.vjepa2.model import PictureEncoder, Shape, VideoTransformer
 from models.vjepa2.runs import CapturedRuns, Runs, compile_blocks
-from models.vjepa2.video_transformer import Shape, VideoTransformer
 
 CPU = torch.device("cpu")
 

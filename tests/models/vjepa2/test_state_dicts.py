@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 from transformers import VJEPA2Config, VJEPA2Model
 
+from models.vjepa2.model import Shape
 from models.vjepa2.state_dicts import converted
-from models.vjepa2.video_transformer import Shape
 from tests.models.vjepa2.reference import random_weights
 
 CONFIG = VJEPA2Config(

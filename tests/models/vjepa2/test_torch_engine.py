@@ -10,11 +10,11 @@ from torch import Tensor
 
 from models.faults import DeviceLost, OutOfMemory
 from models.vjepa2 import torch_engine
-from models.vjepa2.buckets import Buckets
 from models.vjepa2.engine import on_host
+from models.vjepa2.model import Shape, VideoTransformer
 from models.vjepa2.preprocess import crop_pictures
+from models.vjepa2.runs import Buckets
 from models.vjepa2.torch_engine import TorchEngine
-from models.vjepa2.video_transformer import Shape, VideoTransformer
 
 # What a clip's features may differ by between batches, of features of about unit size: products of
 # other sizes add up in another order.

@@ -17,9 +17,8 @@ import pytest
 
 from offline.encode import main
 from offline.encoding import cluster
-from offline.encoding.journal import JOURNAL
-from offline.encoding.opening import Opening
-from offline.encoding.standin import LOG, standin_spec
+from offline.encoding.opening import STANDIN_LOG, Opening, standin_spec
+from offline.encoding.tasks import JOURNAL
 from tests.offline.encoded import VARIANTS, arguments, lines, made, make_videos, start
 
 # All of 127/8 is the loopback; Ray would take 127.0.0.1 for the address of the network card.
@@ -31,7 +30,7 @@ CLIPS = 40
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the encoders of a cluster that starts from now on write what they encode."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv(LOG, str(tmp_path / "log"))
+    monkeypatch.setenv(STANDIN_LOG, str(tmp_path / "log"))
     return tmp_path / "log"
 
 

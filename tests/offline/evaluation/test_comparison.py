@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from offline.evaluation.comparison import compare
-from offline.evaluation.figures import figures
-from offline.evaluation.outcomes import clip_rows, read_outcomes
+from offline.evaluation.comparison import compare_outcomes
+from offline.evaluation.figures import figures_of
 from offline.evaluation.report import write_report
+from offline.scoring.outcomes import clip_rows, read_outcomes
 from tests.offline.made_up import outcomes
 
 _A = [i % 4 != 0 for i in range(80)]  # 60 of 80 right
@@ -21,12 +21,12 @@ _B = [i % 4 != 0 or i % 8 == 0 for i in range(80)]  # the same, and 10 more
 
 def test_pairing_finds_what_intervals_of_each_alone_do_not() -> None:
     a, b = outcomes(_A), outcomes(_B)
-    report = compare(a, b, ("a", "b"))
+    report = compare_outcomes(a, b, ("a", "b"))
     top1 = report["figures"]["top1"]
     assert (top1["a"], top1["b"], top1["difference"]) == (0.75, 0.875, 0.125)
     low, high = top1["difference_interval95"]
     assert 0 < low < 0.125 < high
-    assert figures(a)["top1_interval95"][1] > figures(b)["top1_interval95"][0]  # they overlap
+    assert figures_of(a)["top1_interval95"][1] > figures_of(b)["top1_interval95"][0]  # they overlap
     assert report["mcnemar"] == {
         "both_right": 60,
         "only_a_right": 0,
@@ -41,31 +41,31 @@ def test_pairing_finds_what_intervals_of_each_alone_do_not() -> None:
 def test_the_order_of_clips_makes_no_difference() -> None:
     a, b = outcomes(_A), outcomes(_B)
     shuffled = b.take(np.random.default_rng(0).permutation(len(b)))
-    assert compare(a, shuffled, ("a", "b")) == compare(a, b, ("a", "b"))
+    assert compare_outcomes(a, shuffled, ("a", "b")) == compare_outcomes(a, b, ("a", "b"))
 
 
 def test_one_signer_proves_little() -> None:
     """All that is better about B is one signer of four."""
     groups = [f"signer {i // 20}" for i in range(80)]
     b = [right or i < 20 for i, right in enumerate(_A)]
-    low, _ = compare(outcomes(_A, groups), outcomes(b, groups), ("a", "b"))["figures"]["top1"][
-        "difference_interval95"
-    ]
+    low, _ = compare_outcomes(outcomes(_A, groups), outcomes(b, groups), ("a", "b"))["figures"][
+        "top1"
+    ]["difference_interval95"]
     assert low == 0
 
 
 def test_other_clips_are_refused_and_counted() -> None:
     with pytest.raises(ValueError, match=r"3 only in a \(0, 1, 2\), 5 only in b \(80, 81, 82, …\)"):
-        compare(outcomes(_A), outcomes([True] * 82, first=3), ("a", "b"))
+        compare_outcomes(outcomes(_A), outcomes([True] * 82, first=3), ("a", "b"))
 
 
 def test_other_glosses_labels_or_signers_are_refused() -> None:
     a, b = outcomes(_A), outcomes(_B)
     more = replace(b, glosses=(*b.glosses, "new"))
     with pytest.raises(ValueError, match=r"7 glosses, b from 8; 1 are not in both \(new\)"):
-        compare(a, more, ("a", "b"))
+        compare_outcomes(a, more, ("a", "b"))
     with pytest.raises(ValueError, match=r"80 clips have another gloss or signer in b"):
-        compare(a, replace(b, groups=("someone",) * 80), ("a", "b"))
+        compare_outcomes(a, replace(b, groups=("someone",) * 80), ("a", "b"))
 
 
 def test_a_saved_report_gives_back_what_was_answered(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_saved_report_gives_back_what_was_answered(tmp_path: Path) -> None:
     write_report(path, {"glosses": a.glosses, "clips": clip_rows(a)})
     again = read_outcomes(path)
     assert clip_rows(again) == clip_rows(a)
-    assert compare(a, again, ("a", "b"))["mcnemar"]["p"] == 1.0
+    assert compare_outcomes(a, again, ("a", "b"))["mcnemar"]["p"] == 1.0
 
 
 @pytest.mark.parametrize(

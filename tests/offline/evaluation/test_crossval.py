@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from offline.data.examples import Example
 from offline.evaluation.crossval import split_fold
-from offline.examples import Example
 
 
 def _example(video_id: str, group: str, copy_of: str = "") -> Example:

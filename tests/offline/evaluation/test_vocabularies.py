@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from models.schema import EncoderSpec
-from offline.evaluation.crossval import Plan
+from offline.data.examples import Example
+from offline.evaluation.crossval import TrainingPlan
 from offline.evaluation.vocabularies import curve, vocabularies
-from offline.examples import Example
-from offline.training.recipe import TrainSettings
+from offline.training.config import TrainSettings
 
 
 def _examples() -> list[Example]:
@@ -64,14 +64,14 @@ def test_what_can_not_be_is_refused(text: str, says: str) -> None:
 def test_each_size_is_judged_once_and_the_known_one_not_again() -> None:
     judged = []
 
-    def judge(plan: Plan) -> dict[str, Any]:
+    def judge(plan: TrainingPlan) -> dict[str, Any]:
         judged.append(plan.glosses)
         return {"clips": 9, "top1": 0.5, "top1_interval95": [0.4, 0.6]}
 
     spec = EncoderSpec(
         kind="vjepa2", source="", revision="", dim=3, frames=16, fps=15.0, short_side=320
     )
-    plan = Plan(
+    plan = TrainingPlan(
         examples=_examples(),
         glosses=("c", "a", "b"),
         spec=spec,

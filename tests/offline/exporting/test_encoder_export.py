@@ -16,14 +16,14 @@ from onnx import numpy_helper
 
 from models.bundle import open_bundle
 from models.recognizer import Recognizer
-from models.vjepa2.graph import FLOAT32, INT8, Candidate, has_bfloat16, open_graph
-from models.vjepa2.weights import vjepa2_spec
+from models.vjepa2.checkpoint import vjepa2_spec
+from models.vjepa2.graph import FLOAT32, INT8, GraphVariant, has_bfloat16, open_graph
 from models.window import windows
 from offline import export
+from offline.data.videos import read_video
 from offline.exporting import encoder_export
-from offline.exporting.agreement import Agreement, compare
+from offline.exporting.parity import Agreement, compare
 from offline.exporting.real_clips import read_clips
-from offline.videos import read_video
 from tests.models.tiny_graphs import pictures
 from tests.models.tiny_vjepa2 import make_checkpoint
 from tests.whole_way import coloured
@@ -157,15 +157,17 @@ def test_a_graph_that_differs_from_torch_is_refused(quantised: Path, tmp_path: P
     largest = max(model.graph.initializer, key=lambda one: len(one.raw_data))
     values = numpy_helper.to_array(largest).copy()
     clip = pictures(1)
-    way = Candidate(runtime="openvino", precision="float32", file=quantised / "encoder" / FLOAT32)
+    way = GraphVariant(
+        runtime="openvino", precision="float32", file=quantised / "encoder" / FLOAT32
+    )
     want = open_graph(way, 1)(clip)[None]
     assert compare(way, [clip], want, None, 1).difference == 0
     largest.CopyFrom(numpy_helper.from_array(values * np.float32(1.01), largest.name))
     onnx.save(model, tmp_path / FLOAT32)
-    wrong = Candidate(runtime="openvino", precision="float32", file=tmp_path / FLOAT32)
+    wrong = GraphVariant(runtime="openvino", precision="float32", file=tmp_path / FLOAT32)
     with pytest.raises(ValueError, match="more than float32 explains, so nothing was written"):
         compare(wrong, [clip], want, None, 1)
-    other = Candidate(runtime="onnxruntime", precision="float32", file=way.file)
+    other = GraphVariant(runtime="onnxruntime", precision="float32", file=way.file)
     flipped = [clip, pictures(2)]
     says = np.eye(2, dtype=np.float32)
     answers = iter([says, says[::-1]])  # a head that says something else
@@ -177,7 +179,9 @@ def test_a_graph_that_differs_from_torch_is_refused(quantised: Path, tmp_path: P
 
 
 def test_near_ties_are_told_and_the_rest_is_not_taken(quantised: Path) -> None:
-    eighth = Candidate(runtime="onnxruntime", precision="int8", file=quantised / "encoder" / INT8)
+    eighth = GraphVariant(
+        runtime="onnxruntime", precision="int8", file=quantised / "encoder" / INT8
+    )
     clips = [pictures(1), pictures(2)]
     want = np.stack([open_graph(eighth, 1)(clip) for clip in clips])
     by_torch = np.array([[3, 2, 1], [3, 2.985, 1]], np.float32)

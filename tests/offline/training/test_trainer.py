@@ -15,13 +15,12 @@ import torch
 from torch import nn
 
 from models.schema import EncoderSpec
-from offline.examples import Vocabulary, read_examples
-from offline.training.lessons import TrainClips, lessons, pad
-from offline.training.recipe import TrainSettings
-from offline.training.resume import Resume
-from offline.training.rows import StoredRows
+from offline.data.examples import Vocabulary, read_examples
+from offline.data.index import StoredRows
+from offline.training.batches import TrainClips, batches_of, pad
+from offline.training.config import TrainSettings
 from offline.training.selection import hold_back
-from offline.training.trainer import Fitted, fit
+from offline.training.trainer import Fitted, Resume, fit
 from tests.offline.indexes import GLOSSES, write_index
 
 _SETTINGS = TrainSettings(head="attentive", batch=8, epochs=3, lr=(1e-3,), seed=5,
@@ -29,7 +28,7 @@ _SETTINGS = TrainSettings(head="attentive", batch=8, epochs=3, lr=(1e-3,), seed=
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from offline.training.resume import Resume
+from offline.training.trainer import Resume
 from offline.training.trainer import fit
 from tests.offline.training.test_trainer import _SETTINGS, clips
 def at(step, steps, loss):
@@ -148,7 +147,7 @@ def test_memory_does_not_grow_with_the_index(tmp_path: Path) -> None:
     tracemalloc.start()  # of NumPy's rows; torch's tensors are not counted
     try:
         examples = read_examples(tmp_path / "index.csv")
-        some = lessons(examples, Vocabulary(glosses=GLOSSES), spec, TrainSettings())
+        some = batches_of(examples, Vocabulary(glosses=GLOSSES), spec, TrainSettings())
         for i in range(len(some.rows)):
             assert some.rows[i].nbytes == 8 * 3200 * 4
         peak = tracemalloc.get_traced_memory()[1]

@@ -8,18 +8,20 @@ import sys
 import pytest
 
 from streaming.bench.namespace import Namespace, NoNamespace, netem
-from streaming.bench.settings import Network
+from streaming.bench.settings import NetworkConditions
 
 
 def test_netem_is_told_half_of_the_round_trip_for_each_end() -> None:
-    network = Network(loss=0.02, rtt_ms=50, jitter_ms=5, rate_kbit=800)
+    network = NetworkConditions(loss=0.02, rtt_ms=50, jitter_ms=5, rate_kbit=800)
     words = "netem delay 25ms 5ms loss random 2% rate 800kbit"
     assert " ".join(netem(network)) == words
-    assert netem(Network(loss=0.005)) == ["netem", "loss", "random", "0.5%"]
+    assert netem(NetworkConditions(loss=0.005)) == ["netem", "loss", "random", "0.5%"]
 
 
-@pytest.mark.parametrize("network", [Network(), Network(loss=0.02)])
-async def test_a_namespace_reaches_its_host_and_is_gone_afterwards(network: Network) -> None:
+@pytest.mark.parametrize("network", [NetworkConditions(), NetworkConditions(loss=0.02)])
+async def test_a_namespace_reaches_its_host_and_is_gone_afterwards(
+    network: NetworkConditions,
+) -> None:
     """Where the kernel has no netem, or we may not, the reason is one line."""
     try:
         async with Namespace.made(network) as namespace:

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import aiohttp
 
-from streaming.bench.peers import Peer, Refused, Task
-from streaming.bench.recording import record
-from streaming.bench.synthetic import drawn_pictures
-from streaming.service import serve
+from streaming.app import serve
+from streaming.bench.camera import drawn_pictures, record
+from streaming.bench.peers import Peer, PeerTask, Refused
+from streaming.bench.standin import StandIn
 from streaming.settings import ServerSettings, SessionSettings, Settings
-from streaming.standin import StandIn
 from tests.streaming.caller import calling
 from tests.streaming.simulated import simulate
 
@@ -26,7 +25,7 @@ async def test_a_peer_that_is_refused_asks_again_and_is_let_in(tmp_path: Path) -
     recording = tmp_path / "camera.ivf"
     record(recording, drawn_pictures((320, 240)), frames=30, fps=15)
     async with serve(SETTINGS, StandIn()) as server, aiohttp.ClientSession() as http:
-        peer = Peer(Task(url=server.url, peers=1, duration_s=0, recording=str(recording)), 0)
+        peer = Peer(PeerTask(url=server.url, peers=1, duration_s=0, recording=str(recording)), 0)
         async with calling(server.url, http) as first:
             await first.wait_for("prediction")
             call = asyncio.create_task(peer.call(http))

@@ -12,8 +12,8 @@ import pytest
 from aiortc.mediastreams import MediaStreamError
 
 from streaming.bench import barcode
-from streaming.bench.peers import Heard
-from streaming.bench.recording import RecordedCamera, record
+from streaming.bench.camera import RecordedCamera, record
+from streaming.bench.peers import PeerLog
 
 
 async def test_a_recording_is_sent_in_time_over_and_over(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ async def test_a_recording_is_sent_in_time_over_and_over(tmp_path: Path) -> None
 
 
 def test_a_number_that_came_again_is_the_newest_picture_before() -> None:
-    heard = Heard(made_s=[float(n) for n in range(20)], pictures=8)
+    heard = PeerLog(made_s=[float(n) for n in range(20)], pictures=8)
     assert heard.made(3, came_s=3.5) == 3
     assert heard.made(3, came_s=11.5) == 11
     assert heard.made(3, came_s=100.0) == 19

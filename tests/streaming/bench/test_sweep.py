@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from streaming.bench.settings import BenchSettings, Network
+from streaming.bench.settings import BenchSettings, NetworkConditions
 from streaming.bench.sweep import Goal, holds, losses, sweep
 
 
@@ -63,7 +63,7 @@ async def test_losses_share_a_round_trip_and_peers_that_answer() -> None:
         asked.append(settings)
         return _report(settings, 100.0, 10.0)
 
-    report = await losses(BenchSettings(network=Network(seed=3)), measure)
+    report = await losses(BenchSettings(network=NetworkConditions(seed=3)), measure)
     assert [one["loss"] for one in report["losses"]] == [0.0, 0.02, 0.05]
     assert {(one.network.rtt_ms, one.network.seed, one.sender) for one in asked} == {
         (50, 3, "live")

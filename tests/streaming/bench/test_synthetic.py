@@ -11,7 +11,7 @@ import pytest
 from aiortc.mediastreams import MediaStreamError
 
 from streaming.bench import barcode
-from streaming.bench.synthetic import SyntheticCamera, clip_pictures
+from streaming.bench.camera import SyntheticCamera, clip_pictures
 
 
 async def test_frames_come_at_their_rate_with_their_number() -> None:

@@ -1,0 +1,1 @@
+"""What there is to learn from: labels, videos, the index of embeddings, splits and duplicates."""

@@ -1,0 +1,200 @@
+"""What heads learn from: the rows that `offline.encode` stored, with gloss and signer group.
+
+    index.csv + .npy -> [examples] -> [trainer] / [crossval]
+
+`signer` is the group that must not straddle train and test. Two values have a meaning of their own:
+the gloss `idle` (nobody signs), and the split `extra` (learn from it, but never score it: say,
+because the word is written in the picture).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.card import spec_from
+from models.schema import EncoderSpec
+from offline.data.index import StoredRows
+from offline.data.labels import EXTRA, IDLE
+
+ORIGINAL = "original"
+ALONE = "video:"  # how the group of a video begins whose signer is not known
+
+_NEEDED = ("video_id", "gloss", "path_to_npy_file")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Example:
+    """One embedded video."""
+
+    video_id: str
+    video: str  # the file's name
+    gloss: str
+    group: str  # who must stay on one side; a video of unknown signer is a group of its own
+    split: str  # as labelled: train, val, test, extra or nothing
+    variant: str
+    stored: NDArray[np.floating] | StoredRows  # (T, D)
+    path: Path | None = None  # of the video, as `offline.encode` saw it
+    signer: str = ""  # as labelled; `offline.data.duplicates` joins signers to groups
+    copy_of: str = ""  # the first of the video ids that show its recording; nothing: one does
+    card: bool = False  # a title card or another scene stands between its pictures
+
+    @property
+    def recording(self) -> str:
+        """What it shares with its copies under other ids."""
+        return self.copy_of or self.video_id
+
+    @property
+    def rows(self) -> NDArray[np.float32]:
+        """(T, D) Read anew each time where they are on disk."""
+        return np.asarray(self.stored, np.float32)
+
+
+def read_examples(index: str | os.PathLike[str], variant: str | None = None) -> list[Example]:
+    """All examples of an `index.csv`, or those of one variant; paths in it are relative to it.
+
+    Each file is looked through once; its rows stay on disk, and become float32 when they are read.
+
+    Raises:
+        ValueError: a column, a file or a row of numbers is not as it should be.
+    """
+    file = Path(index)
+    try:
+        with file.open(newline="", encoding="utf-8") as stream:
+            table = list(csv.DictReader(stream))
+    except OSError as exc:
+        raise ValueError(f"{file}: can't be read: {exc.strerror}") from exc
+    if not table:
+        raise ValueError(f"{file}: lists no video")
+    for column in _NEEDED:
+        if column not in table[0]:
+            raise ValueError(f"{file}: has no column {column}")
+    if variant is not None:
+        table = [line for line in table if _variant(line) == variant]
+        if not table:
+            raise ValueError(f"{file}: lists no video in the variant {variant}")
+    examples = [_example(file, line) for line in table]
+    dims = {example.stored.shape[1] for example in examples}
+    if len(dims) > 1:
+        raise ValueError(f"{file}: rows of different encoders: {sorted(dims)} numbers a step")
+    return examples
+
+
+def _example(index: Path, line: dict[str, str]) -> Example:
+    video = (line.get("video") or "").strip()
+    signer = (line.get("signer") or "").strip() or f"{ALONE}{line['video_id']}"
+    return Example(
+        video_id=line["video_id"],
+        video=Path(video or line["video_id"]).name,
+        gloss=line["gloss"].strip(),
+        group=signer,
+        split=(line.get("split") or "").strip(),
+        variant=_variant(line),
+        stored=StoredRows.of(index.parent / line["path_to_npy_file"]),
+        path=Path(video) if video else None,
+        signer=signer,
+    )
+
+
+def _variant(line: dict[str, str]) -> str:
+    return (line.get("variant") or "").strip() or ORIGINAL
+
+
+def read_spec(index: str | os.PathLike[str]) -> EncoderSpec:
+    """The encoder behind an index, from the `encode_report.json` beside it.
+
+    Raises:
+        ValueError: the report is missing or does not say.
+    """
+    file = Path(index).parent / "encode_report.json"
+    try:
+        return spec_from(json.loads(file.read_text(encoding="utf-8"))["encoder"])
+    except (OSError, KeyError, TypeError, ValueError) as exc:
+        raise ValueError(f"{file}: does not tell which encoder made the index: {exc}") from exc
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vocabulary:
+    """Which class is what: the glosses to recognise first, then others that only help to learn.
+
+    others: glosses with few clips, told apart in training, so that fewer signs look alike.
+    unknown: one class for all further glosses. nothing: nobody signs. None: there is none.
+    """
+
+    glosses: tuple[str, ...]
+    others: tuple[str, ...] = ()
+    unknown: bool = False
+    nothing: bool = False
+
+    @property
+    def classes(self) -> int:
+        return len(self.glosses) + len(self.others) + self.unknown + self.nothing
+
+    @property
+    def idle(self) -> int | None:
+        return self.classes - 1 if self.nothing else None
+
+    def label(self, gloss: str) -> int | None:
+        """The class of a gloss; None when it is not to be learnt."""
+        if gloss == IDLE:
+            return self.idle
+        if gloss in self.glosses:
+            return self.glosses.index(gloss)
+        if gloss in self.others:
+            return len(self.glosses) + self.others.index(gloss)
+        return len(self.glosses) + len(self.others) if self.unknown else None
+
+
+def scored(examples: Sequence[Example]) -> list[Example]:
+    """The examples that may be scored: of the copies of a recording, the first."""
+    once: dict[tuple[str, str], Example] = {}
+    for example in filter(_may_be_scored, examples):
+        once.setdefault((example.recording, example.gloss), example)
+    return list(once.values())
+
+
+def _may_be_scored(example: Example) -> bool:
+    return example.gloss != IDLE and example.split != EXTRA and example.variant == ORIGINAL
+
+
+def clips_of(examples: Sequence[Example]) -> Counter[str]:
+    """How many clips there are of each gloss that may be scored.
+
+    Copies count here, so that what a head knows does not depend on what is found to be one.
+    """
+    return Counter(e.gloss for e in examples if _may_be_scored(e))
+
+
+def common_glosses(examples: Sequence[Example], clips: int) -> tuple[str, ...]:
+    """Glosses with at least so many clips, by `clips_of`, in alphabetical order.
+
+    Raises:
+        ValueError: there is none.
+    """
+    counts = clips_of(examples)
+    glosses = tuple(sorted(gloss for gloss, count in counts.items() if count >= clips))
+    if not glosses:
+        raise ValueError(f"no gloss has {clips} clips; lower --min-clips")
+    return glosses
+
+
+def vocabulary(train: Sequence[Example], glosses: Sequence[str], open_set: bool) -> Vocabulary:
+    """Classes to train on `train` with; an open set has other signs and 'nobody signs' too."""
+    if not open_set:
+        return Vocabulary(glosses=tuple(glosses))
+    counts = Counter(e.gloss for e in train if e.gloss != IDLE and e.variant == ORIGINAL)
+    rest = {gloss: count for gloss, count in counts.items() if gloss not in glosses}
+    return Vocabulary(
+        glosses=tuple(glosses),
+        others=tuple(sorted(gloss for gloss, count in rest.items() if count > 1)),
+        unknown=any(count == 1 for count in rest.values()),
+        nothing=True,
+    )

@@ -1,0 +1,1 @@
+"""An exported head as a LiteRT file for phones."""

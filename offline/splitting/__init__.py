@@ -1,1 +1,0 @@
-"""Which clips may not stand on both sides of a split, and the splits."""

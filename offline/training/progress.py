@@ -1,0 +1,82 @@
+"""Tells how a training is going, while it goes: steps and losses in, lines and events out."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+
+matplotlib.use("Agg")  # no display; before pyplot is imported
+from matplotlib import pyplot as plt
+
+
+class Progress:
+    """Tells of the loss: on a terminal twice a second, to TensorBoard each step."""
+
+    def __init__(self, tensorboard: str | None) -> None:
+        self._board = _board(tensorboard)
+        self._told = 0.0
+
+    def __call__(self, step: int, steps: int, loss: float) -> None:
+        if self._board is not None:
+            self._board.add_scalar("loss", loss, step)
+        if sys.stderr.isatty() and (time.monotonic() - self._told > 0.5 or step == steps):
+            self._told = time.monotonic()
+            end = "\n" if step == steps else ""
+            print(f"\rstep {step}/{steps}  loss {loss:.3f} ", end=end, file=sys.stderr, flush=True)
+
+
+def _board(folder: str | None) -> Any:
+    """TensorBoard's writer to `folder`; None without one."""
+    if folder is None:
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as exc:
+        raise ValueError("--tensorboard needs a package: pip install tensorboard") from exc
+    return SummaryWriter(folder)
+
+
+# MERGED from offline.plots: Pictures of a training: the loss, and which gloss is taken for which.
+
+
+_LARGEST = 30.0  # inches: room for the names of 100 glosses; of more, numbers stand at the axes
+
+
+def draw_loss(losses: Sequence[float], path: Path) -> None:
+    """The loss of each step, smoothed over 20 steps."""
+    width = min(20, len(losses))
+    smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
+    figure, axes = plt.subplots(figsize=(6, 4))
+    axes.plot(np.arange(len(smooth)) + width, smooth)
+    axes.set(xlabel="step", ylabel="loss")
+    figure.savefig(path, dpi=100, bbox_inches="tight")
+    plt.close(figure)
+
+
+def draw_confusion(
+    labels: NDArray[np.int64],
+    answers: NDArray[np.int64],
+    glosses: Sequence[str],
+    path: Path,
+) -> None:
+    """Counts of true gloss (a row) and answer (a column)."""
+    size = min(max(4.0, 0.3 * len(glosses)), _LARGEST)  # 2,000 names would take 14 GB to draw
+    figure, axes = plt.subplots(figsize=(size, size))
+    table = np.zeros((len(glosses), len(glosses)), np.int64)
+    np.add.at(table, (labels, answers), 1)
+    axes.imshow(table, cmap="Blues")
+    axes.set(xlabel="answer", ylabel="signed")
+    if size < _LARGEST:
+        ticks = range(len(glosses))
+        # A gloss may have a $ in it, and is no formula.
+        axes.set_xticks(ticks, glosses, rotation=90, parse_math=False)
+        axes.set_yticks(ticks, glosses, parse_math=False)
+    figure.savefig(path, dpi=100, bbox_inches="tight")
+    plt.close(figure)

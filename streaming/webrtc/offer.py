@@ -1,0 +1,366 @@
+"""Offers and answers as text: what may come in, checked before anything is built for it.
+
+Pure functions. An offer names codecs, keys and addresses; it is checked and cleaned here, so that
+no malformed or hostile text reaches a peer connection, and a person learns what is wrong.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from aiortc.codecs import CODECS, is_rtx
+from aiortc.rtcpeerconnection import find_common_codecs
+from aiortc.sdp import MediaDescription, SessionDescription
+
+from streaming.webrtc.ice import CandidateRules
+
+_UFRAG = re.compile(r"[A-Za-z0-9+/]{4,256}")
+_PASSWORD = re.compile(r"[A-Za-z0-9+/]{22,256}")
+_FINGERPRINT = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){31,63}")
+_HASHES = {"sha-256", "sha-384", "sha-512"}
+_MID = re.compile(r"[\x21-\x7e]{1,64}")
+_CANDIDATE = re.compile(
+    r"candidate:(\S{1,64}) (\d{1,3}) (\S{1,8}) (\d{1,10}) (\S{1,255}) (\d{1,5})"
+    r" typ (\w{1,8})(?: .*)?"
+)
+_PARSE_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    StopIteration,
+    TypeError,
+    ValueError,
+)
+
+
+class OfferError(ValueError):
+    """An offer, or a fragment of one, that is refused; says why in words for a person."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status  # HTTP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferLimits:
+    """How much an offer may hold. A browser's has about 250 lines and 10 candidates."""
+
+    max_bytes: int = 64 * 1024
+    max_lines: int = 1500
+    max_line: int = 2048  # characters
+    max_candidates: int = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A checked offer: one video to receive, perhaps a data channel."""
+
+    sdp: str  # cleaned: refused candidates are left out
+    video_mid: str
+    codecs: tuple[str, ...]  # that both sides know: "VP8", "H264", in the offer's order
+    data: bool  # has a data channel
+    audio: bool  # offers audio, which is answered inactive
+    ufrag: str  # of the ICE agent, to tell a restart
+    candidates: int  # that were kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrickleCandidate:
+    """One candidate that came after the offer."""
+
+    mid: str | None  # None: for the whole bundle
+    line: str  # "candidate:..."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fragment:
+    """A trickle fragment (RFC 8840) after checking."""
+
+    ufrag: str | None
+    candidates: tuple[TrickleCandidate, ...]
+    end: bool  # no more candidates follow
+
+
+_LIMITS = OfferLimits()
+_RULES = CandidateRules()
+
+
+def check_offer(text: str, limits: OfferLimits = _LIMITS, rules: CandidateRules = _RULES) -> Offer:
+    """Check and clean an offer.
+
+    Raises:
+        OfferError: 413 when it is too large, 400 for all else.
+    """
+    lines = _lines(text, limits)
+    if lines[0] != "v=0":
+        raise OfferError(400, "This is no SDP offer: it does not begin with 'v=0'.")
+    kept = _clean(lines, limits, rules)
+    description = _parse(kept)
+    sections = {kind: [m for m in description.media if m.kind == kind] for kind in _KINDS}
+    if any(media.kind not in _KINDS for media in description.media):
+        raise OfferError(400, "The offer may hold video, audio and application sections only.")
+    if not sections["video"]:
+        raise OfferError(
+            400, "The offer has no video. Add a camera track before the offer is made."
+        )
+    if any(len(found) > 1 for found in sections.values()):
+        raise OfferError(400, "The offer may hold one video, one audio and one data section only.")
+    _check_bundle(description)
+    for media in description.media:
+        _check_transport(media)
+    video = sections["video"][0]
+    codecs = _check_video(video)
+    if sections["audio"] and not find_common_codecs(
+        CODECS["audio"], sections["audio"][0].rtp.codecs
+    ):
+        raise OfferError(400, "The offer's audio has no codec known here. Leave audio out of it.")
+    if sections["application"]:
+        _check_data(sections["application"][0])
+    return Offer(
+        sdp="\r\n".join(kept) + "\r\n",
+        video_mid=video.rtp.muxId,
+        codecs=codecs,
+        data=bool(sections["application"]),
+        audio=bool(sections["audio"]),
+        ufrag=_ufrag(video),
+        candidates=sum(len(media.ice_candidates) for media in description.media),
+    )
+
+
+def parse_trickle(
+    text: str, limits: OfferLimits = _LIMITS, rules: CandidateRules = _RULES
+) -> Fragment:
+    """Check an `application/trickle-ice-sdpfrag` body; candidates not allowed are left out.
+
+    Raises:
+        OfferError: 413 when it is too large, 400 for all else.
+    """
+    ufrag: str | None = None
+    mid: str | None = None
+    end = False
+    seen = 0
+    candidates: list[TrickleCandidate] = []
+    for line in _lines(text, limits):
+        name, _, value = line.removeprefix("a=").partition(":")
+        if line.startswith("m="):
+            mid = None
+        elif not line.startswith("a="):
+            raise OfferError(400, "A trickle fragment has lines 'm=' and 'a=' only (RFC 8840).")
+        elif name == "mid":
+            if not _MID.fullmatch(value):
+                raise OfferError(400, "A media section's name (a=mid) is malformed.")
+            mid = value
+        elif name == "ice-ufrag":
+            if not _UFRAG.fullmatch(value):
+                raise OfferError(400, "The ICE name (a=ice-ufrag) is malformed.")
+            ufrag = value
+        elif name == "end-of-candidates":
+            end = True
+        elif name == "candidate":
+            seen += 1
+            if seen > limits.max_candidates:
+                raise OfferError(400, f"More than {limits.max_candidates} candidates.")
+            if _allowed(line[2:], rules):
+                candidates.append(TrickleCandidate(mid=mid, line=line[2:]))
+    return Fragment(ufrag=ufrag, candidates=tuple(candidates), end=end)
+
+
+_KINDS = ("video", "audio", "application")
+
+
+def _lines(text: str, limits: OfferLimits) -> list[str]:
+    """The lines of a body within its limits; at least one."""
+    if len(text) > limits.max_bytes or len(text.encode("utf-8", "replace")) > limits.max_bytes:
+        raise OfferError(413, f"The body is larger than {limits.max_bytes // 1024} KB.")
+    lines = text.replace("\r\n", "\n").rstrip("\n").split("\n")
+    if lines == [""]:
+        raise OfferError(400, "The body is empty.")
+    if len(lines) > limits.max_lines:
+        raise OfferError(400, f"More than {limits.max_lines} lines.")
+    for number, line in enumerate(lines, 1):
+        if len(line) > limits.max_line:
+            raise OfferError(400, f"Line {number} has more than {limits.max_line} characters.")
+        if not line.isascii() or not line.isprintable():
+            raise OfferError(400, f"Line {number} has characters other than printable ASCII.")
+    return lines
+
+
+def _clean(lines: Iterable[str], limits: OfferLimits, rules: CandidateRules) -> list[str]:
+    """Leave out candidates that may not be used, and empty lines."""
+    kept: list[str] = []
+    candidates = sections = 0
+    for line in lines:
+        if line.startswith("m="):
+            sections += 1
+            if sections > len(_KINDS):
+                raise OfferError(400, f"More than {len(_KINDS)} media sections.")
+        if line.startswith("a=candidate"):
+            candidates += 1
+            if candidates > limits.max_candidates:
+                raise OfferError(400, f"More than {limits.max_candidates} candidates.")
+            if not _allowed(line[2:], rules):
+                continue
+        if line:
+            kept.append(line)
+    return kept
+
+
+def _allowed(candidate: str, rules: CandidateRules) -> bool:
+    """Whether a candidate is one that ICE here can use, at an address that it may use.
+
+    Raises:
+        OfferError: it is malformed.
+    """
+    match = _CANDIDATE.fullmatch(candidate)
+    if match is None or not 0 <= int(match[6]) <= 65535:
+        raise OfferError(400, "A candidate is malformed.")
+    related = re.search(r" rport (\S+)", candidate)
+    if related is not None and not related[1].isdigit():
+        raise OfferError(400, "A candidate is malformed.")
+    component, transport, host, port, kind = match[2], match[3], match[5], match[6], match[7]
+    return (
+        component == "1"
+        and transport.lower() == "udp"
+        and int(port) > 0
+        and kind in ("host", "srflx", "relay")
+        and rules.allows(host)
+    )
+
+
+def _parse(lines: list[str]) -> SessionDescription:
+    try:
+        return SessionDescription.parse("\r\n".join(lines) + "\r\n")
+    except _PARSE_ERRORS as error:
+        raise OfferError(400, "The offer is not well-formed SDP.") from error
+
+
+def _check_bundle(description: SessionDescription) -> None:
+    mids = [media.rtp.muxId for media in description.media]
+    if not all(_MID.fullmatch(mid or "") for mid in mids) or len(set(mids)) != len(mids):
+        raise OfferError(400, "Every media section needs a name of its own (a=mid).")
+    bundles = [group for group in description.group if group.semantic == "BUNDLE"]
+    bundled = [str(item) for group in bundles[:1] for item in group.items]
+    if len(mids) > 1 and sorted(bundled) != sorted(mids):
+        raise OfferError(400, "All media sections must share one transport (a=group:BUNDLE).")
+    if bundled and any(mid not in mids for mid in bundled):
+        raise OfferError(400, "The bundle names a media section that is not there.")
+
+
+def _check_transport(media: MediaDescription) -> None:
+    if not _UFRAG.fullmatch(_ufrag(media)):
+        raise OfferError(400, "The ICE name (a=ice-ufrag) is missing or malformed.")
+    if media.ice is None or not _PASSWORD.fullmatch(media.ice.password or ""):
+        raise OfferError(400, "The ICE password (a=ice-pwd) is missing or malformed.")
+    if media.dtls is None:
+        raise OfferError(400, "The DTLS role (a=setup) is missing.")
+    prints = [f for f in media.dtls.fingerprints if f.algorithm.lower() in _HASHES]
+    if not prints or not all(_FINGERPRINT.fullmatch(f.value) for f in prints):
+        raise OfferError(400, "The DTLS fingerprint (a=fingerprint:sha-256 ...) is missing.")
+    if media.kind != "application":
+        if "SAVP" not in media.profile:
+            raise OfferError(400, f"Media must be encrypted (DTLS-SRTP), not {media.profile}.")
+        if not media.rtcp_mux:
+            raise OfferError(400, "RTP and RTCP must share a port (a=rtcp-mux).")
+        if media.direction is None:
+            raise OfferError(400, "A media section has no direction (a=sendonly).")
+
+
+def _ufrag(media: MediaDescription) -> str:
+    return (media.ice.usernameFragment if media.ice else None) or ""
+
+
+def _check_video(video: MediaDescription) -> tuple[str, ...]:
+    if video.port == 0 or video.direction not in ("sendonly", "sendrecv"):
+        raise OfferError(400, "The offer sends no video: its section is switched off or receives.")
+    try:
+        common = find_common_codecs(CODECS["video"], video.rtp.codecs)
+    except _PARSE_ERRORS as error:
+        raise OfferError(400, "The offer's video codecs are malformed.") from error
+    names = tuple(dict.fromkeys(codec.name for codec in common if not is_rtx(codec)))
+    if not names:
+        helpers = {"rtx", "red", "ulpfec", "flexfec-03"}
+        offered = {codec.name for codec in video.rtp.codecs if codec.name.lower() not in helpers}
+        raise OfferError(
+            400,
+            f"The offer's video codecs ({', '.join(sorted(offered)) or 'none'}) can't be decoded "
+            "here. Offer VP8, or H264 in its baseline profile (packetization-mode 1).",
+        )
+    return names
+
+
+def _check_data(data: MediaDescription) -> None:
+    if data.profile not in ("UDP/DTLS/SCTP", "TCP/DTLS/SCTP"):
+        raise OfferError(400, "The data channel must be UDP/DTLS/SCTP.")
+    if data.sctp_port is None or not 0 < data.sctp_port <= 65535:
+        raise OfferError(400, "The data channel's port (a=sctp-port) is missing or malformed.")
+
+
+# MERGED from streaming.answer: Our answer's text, completed: what video is asked for, and the end
+# of candidates.
+
+# Bits a pixel beyond which nothing is gained: VP8 at its finest, in real time, took 0.29 for clips
+# of signing at 426x320 and 15 a second, however much more it was allowed (docs/load.md).
+_BITS = 0.3
+_WIDEST = 16 / 9
+
+
+def finish_answer(sdp: str, *, short_side: int, fps: float) -> str:
+    """Complete our answer: what a sender's video should be like, and the end of candidates.
+
+    As many pixels (px of `short_side`, 16:9) and pictures a second as are looked at: `max-fs` and
+    `max-fr` (RFC 7741), which browsers built on Chromium ignore, and the bit rate that this takes,
+    which they keep to. Without a rate to start with, they begin near 280 kbit/s with a small
+    picture and take 20 s to grow.
+    """
+    long_side = math.ceil(short_side * _WIDEST)
+    bps = round(_BITS * short_side * long_side * fps)
+    blocks = math.ceil(short_side / 16) * math.ceil(long_side / 16)
+    rates = f"x-google-min-bitrate={bps // 3000};x-google-start-bitrate={2 * bps // 3000}"
+    formats = {"VP8": f"max-fr={math.ceil(fps)};max-fs={blocks};{rates}", "H264": rates}
+    sections: list[list[str]] = [[]]
+    for line in sdp.splitlines():
+        if line.startswith("m="):
+            sections.append([])
+        sections[-1].append(line)
+    for section in sections[1:]:
+        if section[0].startswith("m=video"):
+            section[:] = _limited(_with_formats(section, formats), bps)
+        has_candidates = any(line.startswith("a=candidate:") for line in section)
+        if has_candidates and "a=end-of-candidates" not in section:
+            section.append("a=end-of-candidates")
+    return "\r\n".join(line for section in sections for line in section) + "\r\n"
+
+
+def _limited(section: list[str], bps: int) -> list[str]:
+    """A media section that takes so many bits a second at most (RFC 3890)."""
+    head = [line for line in section if line[:2] in ("m=", "i=", "c=")]
+    rest = [line for line in section if line[:2] not in ("m=", "i=", "c=", "b=")]
+    return [*head, f"b=TIAS:{bps}", *rest]
+
+
+def _with_formats(section: list[str], formats: dict[str, str]) -> list[str]:
+    """A video section whose codecs carry these parameters as well, by their names."""
+    names = {
+        match[1]: match[2]
+        for line in section
+        if (match := re.match(r"a=rtpmap:(\d+) (\w+)/", line)) is not None and match[2] in formats
+    }
+    with_format = {
+        match[1] for line in section if (match := re.match(r"a=fmtp:(\d+) ", line)) is not None
+    }
+    result: list[str] = []
+    for line in section:
+        match = re.match(r"a=(rtpmap|fmtp):(\d+) ", line)
+        if match is None or match[2] not in names:
+            result.append(line)
+        elif match[1] == "fmtp":
+            result.append(f"{line};{formats[names[match[2]]]}")
+        else:
+            result.append(line)
+            if match[2] not in with_format:
+                result.append(f"a=fmtp:{match[2]} {formats[names[match[2]]]}")
+    return result

@@ -1,0 +1,202 @@
+"""The bounded receive path: RTP from aiortc's transport in, RGB frames out.
+
+aiortc's own path (its version 1.16) has three queues without a bound, holds each frame until the
+next one, and waits for lost packets without a limit in time. This room keeps aiortc's transports,
+bandwidth estimation, reports and retransmission, and puts three bounded parts in place of the rest:
+
+    socket -> [DatagramQueue] -> aiortc: SRTP, RTX -> [JitterBuffer] -> [VideoDecoder] -> Frame
+
+It relies on private names of aiortc and aioice; `check_aiortc` says so when an upgrade moves them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import aioice.ice
+from aiortc import (
+    RTCConfiguration,
+    RTCIceServer,
+    RTCPeerConnection,
+    RTCRtpReceiver,
+    RTCRtpTransceiver,
+    RTCSessionDescription,
+)
+from aiortc.exceptions import InvalidStateError, OperationError
+from aiortc.rate import RemoteBitrateEstimator
+from aiortc.rtcdtlstransport import RTCDtlsTransport, RtpRouter
+from aiortc.sdp import candidate_from_sdp
+
+from models.schema import Frame
+from streaming.webrtc.offer import Fragment, Offer, OfferError, finish_answer
+from streaming.webrtc.rtp_receiver import DatagramQueue, ReceiveCounters, ReceiveLimits, RtpReceiver
+
+
+class BoundedPeerConnection(RTCPeerConnection):
+    """A peer connection that answers one offer and receives its video within bounds.
+
+    Args:
+        on_frame: gets every converted frame, on the session's decoder thread.
+        wants: asked on that thread, once a decoded frame in order of media time (seconds), whether
+            to convert it.
+        short_side: px; frames are scaled down to it.
+        fps: frames a second that are of use; senders are asked for no more.
+        ice_servers: STUN and TURN servers; none are contacted unless given.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_frame: Callable[[Frame], None],
+        wants: Callable[[float], bool],
+        short_side: int,
+        fps: float,
+        ice_servers: Sequence[RTCIceServer] = (),
+        limits: ReceiveLimits | None = None,
+    ) -> None:
+        super().__init__(RTCConfiguration(iceServers=list(ice_servers)))
+        self._limits = limits or ReceiveLimits()
+        self._fps = fps
+        self._receive: dict[str, Any] = {
+            "on_frame": on_frame,
+            "wants": wants,
+            "short_side": short_side,
+            "limits": self._limits,
+        }
+        self._video: RtpReceiver | None = None
+        self._queues: list[DatagramQueue] = []
+        self._counters = ReceiveCounters(
+            max_datagrams=self._limits.max_datagrams,
+            max_packets=self._limits.jitter.max_packets,
+            max_bytes=self._limits.jitter.max_bytes,
+            max_queued=self._limits.decoder.max_queued,
+        )
+
+    @property
+    def counters(self) -> ReceiveCounters:
+        """The receive path in numbers, as of now."""
+        if self._video is not None:
+            self._video.count(self._counters)
+        self._counters.datagrams = sum(queue.qsize() for queue in self._queues)
+        self._counters.datagrams_dropped = sum(queue.dropped for queue in self._queues)
+        return self._counters
+
+    async def answer(self, offer: Offer) -> str:
+        """Take an offer, gather candidates, and give the answer's SDP.
+
+        Raises:
+            OfferError: aiortc can't take it.
+        """
+        try:
+            await self.setRemoteDescription(RTCSessionDescription(sdp=offer.sdp, type="offer"))
+            self._bound_queues()
+            await self.setLocalDescription(await self.createAnswer())
+        except (InvalidStateError, asyncio.CancelledError):
+            raise
+        except (OperationError, ValueError, AssertionError, LookupError, AttributeError) as error:
+            raise OfferError(400, f"The offer can't be answered: {error or 'malformed'}") from error
+        return finish_answer(
+            self.localDescription.sdp, short_side=self._receive["short_side"], fps=self._fps
+        )
+
+    async def add_fragment(self, fragment: Fragment) -> None:
+        """Add candidates that the peer sent after its offer.
+
+        Raises:
+            OfferError: a candidate names no media section of the offer.
+        """
+        mids = {transceiver.mid for transceiver in self.getTransceivers()}
+        if self.sctp is not None:
+            mids.add(self.sctp.mid)
+        for trickled in fragment.candidates:
+            if trickled.mid is not None and trickled.mid not in mids:
+                raise OfferError(400, f"No media section is called '{trickled.mid}'.")
+            candidate = candidate_from_sdp(trickled.line.removeprefix("candidate:"))
+            candidate.sdpMid = trickled.mid
+            candidate.sdpMLineIndex = 0 if trickled.mid is None else None
+            await self.addIceCandidate(candidate)
+        if fragment.end:
+            await self.addIceCandidate(None)
+
+    def _bound_queues(self) -> None:
+        """Put bounded queues behind the sockets, before there are any."""
+        transports = {transceiver.receiver.transport for transceiver in self.getTransceivers()}
+        if self.sctp is not None:
+            transports.add(self.sctp.transport)
+        for transport in transports:
+            queue = DatagramQueue(self._limits.max_datagrams, self._limits.max_wait_s)
+            transport.transport._connection._queue = queue
+            self._queues.append(queue)
+
+    def _RTCPeerConnection__createTransceiver(
+        self, direction: str, kind: str, sender_track: Any = None
+    ) -> RTCRtpTransceiver:
+        """aiortc's, with our receiver in the transceiver. Audio is not received at all."""
+        create = RTCPeerConnection._RTCPeerConnection__createTransceiver  # type: ignore[attr-defined]
+        transceiver: RTCRtpTransceiver = create(self, direction, kind, sender_track)
+        if kind != "video":
+            transceiver.direction = "inactive"
+            return transceiver
+        self._video = RtpReceiver(transceiver.receiver.transport, **self._receive)
+        self._video._set_rtcp_ssrc(transceiver.sender._ssrc)
+        setattr(transceiver, "_RTCRtpTransceiver__receiver", self._video)  # noqa: B010
+        return transceiver
+
+
+def check_aiortc() -> None:
+    """Make sure that this aiortc and aioice have what this room relies on.
+
+    Raises:
+        RuntimeError: they don't; the message says which versions do.
+    """
+    found = version("aiortc")
+    missing = [] if found.split(".")[:2] == ["1", "16"] else [f"version 1.16 (found {found})"]
+    for owner, name, parameters in _RELIED_ON:
+        function = getattr(owner, name, None)
+        if function is None:
+            missing.append(f"{owner.__name__}.{name}")
+        elif parameters is not None and list(inspect.signature(function).parameters) != parameters:
+            missing.append(f"{owner.__name__}.{name}({', '.join(parameters)})")
+    source = inspect.getsource(RTCRtpReceiver)
+    missing += [f"RTCRtpReceiver.__{name}" for name in _PRIVATE if f"self.__{name}" not in source]
+    if "self.__jitter_buffer.add(packet)" not in source:
+        missing.append("RTCRtpReceiver: pli_flag, frame = __jitter_buffer.add(packet)")
+    if "self._queue.put_nowait" not in inspect.getsource(aioice.ice.Connection):
+        missing.append("aioice.Connection._queue")
+    if missing:
+        raise RuntimeError(
+            "streaming.webrtc.peer is written for aiortc 1.16 and aioice 0.13, and misses "
+            + "; ".join(missing)
+            + ". Install the versions in constraints.txt."
+        )
+
+
+_PRIVATE = (
+    *("jitter_buffer", "nack_generator", "remote_bitrate_estimator"),
+    *("started", "codecs", "rtx_ssrc", "rtcp_task"),
+)
+_RELIED_ON: tuple[tuple[Any, str, list[str] | None], ...] = (
+    (RTCRtpReceiver, "_handle_rtp_packet", ["self", "packet", "arrival_time_ms"]),
+    (
+        RemoteBitrateEstimator,
+        "add",
+        ["self", "arrival_time_ms", "abs_send_time", "payload_size", "ssrc"],
+    ),
+    (RTCRtpReceiver, "_send_rtcp_nack", ["self", "media_ssrc", "lost"]),
+    (RTCRtpReceiver, "_send_rtcp_pli", ["self", "media_ssrc"]),
+    (RTCRtpReceiver, "_run_rtcp", ["self"]),
+    (RTCRtpReceiver, "_set_rtcp_ssrc", ["self", "ssrc"]),
+    (RTCRtpTransceiver, "receiver", None),
+    (RTCDtlsTransport, "_register_rtp_receiver", ["self", "receiver", "parameters"]),
+    (RtpRouter, "route_rtp", ["self", "packet"]),
+    (
+        RTCPeerConnection,
+        "_RTCPeerConnection__createTransceiver",
+        ["self", "direction", "kind", "sender_track"],
+    ),
+    (aioice.ice, "get_host_addresses", ["use_ipv4", "use_ipv6"]),
+)

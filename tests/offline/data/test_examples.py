@@ -1,0 +1,72 @@
+"""Examples: what an index may hold, and which class each clip is learnt as."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from offline.data.examples import common_glosses, read_examples, read_spec, scored, vocabulary
+from tests.offline.indexes import GLOSSES, write_index
+
+
+def test_reads_rows_with_gloss_and_signer(tmp_path: Path) -> None:
+    examples = read_examples(write_index(tmp_path, dtype=np.float16))
+    assert len(examples) == 31
+    assert examples[0].rows.dtype == np.float32
+    assert (examples[3].gloss, examples[3].group) == ("up", "signer 1")
+    assert read_spec(tmp_path / "index.csv").dim == 154
+
+
+def test_clips_of_unknown_signers_are_groups_of_their_own(tmp_path: Path) -> None:
+    index = write_index(tmp_path)
+    index.write_text(index.read_text().replace(",signer 0,", ",,"))
+    groups = {e.group for e in read_examples(index) if e.group.startswith("video:")}
+    assert len(groups) == 4
+
+
+def test_captions_and_idle_are_never_scored(tmp_path: Path) -> None:
+    examples = read_examples(write_index(tmp_path))
+    fair = scored(examples)
+    assert len(examples) - len(fair) == 3
+    assert not [e for e in fair if e.gloss == "idle" or e.split == "extra"]
+    assert common_glosses(examples, 4) == GLOSSES
+    with pytest.raises(ValueError, match="no gloss has 40 clips"):
+        common_glosses(examples, 40)
+
+
+def test_an_open_set_has_classes_for_what_is_not_to_be_recognised(tmp_path: Path) -> None:
+    words = vocabulary(read_examples(write_index(tmp_path)), GLOSSES, open_set=True)
+    assert words.glosses == GLOSSES
+    assert words.others == ("other 0",)  # the others were seen once only
+    assert [words.label(g) for g in ("up", "other 0", "other 2", "never seen", "idle")] == [
+        1, 2, 3, 3, 4,
+    ]  # fmt: skip
+    assert (words.classes, words.idle) == (5, 4)
+
+
+def test_a_closed_set_learns_nothing_else(tmp_path: Path) -> None:
+    words = vocabulary(read_examples(write_index(tmp_path)), GLOSSES, open_set=False)
+    assert [words.label(g) for g in ("down", "other 1", "idle")] == [0, None, None]
+    assert (words.classes, words.idle) == (2, None)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [("", "lists no video"), ("video_id,gloss\na,b\n", "path_to_npy_file")],
+)
+def test_an_index_that_is_none_is_refused(tmp_path: Path, content: str, says: str) -> None:
+    (tmp_path / "index.csv").write_text(content)
+    with pytest.raises(ValueError, match=says):
+        read_examples(tmp_path / "index.csv")
+
+
+@pytest.mark.parametrize(
+    "rows", [np.zeros((0, 4), np.float32), np.zeros((2, 2), int), np.full((2, 4), np.nan)]
+)
+def test_rows_that_are_no_numbers_are_refused(tmp_path: Path, rows: np.ndarray) -> None:
+    index = write_index(tmp_path)
+    np.save(tmp_path / "5.npy", rows)
+    with pytest.raises(ValueError, match=r"5\.npy"):
+        read_examples(index)

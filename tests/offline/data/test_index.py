@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from offline.data.index import (
+    Entry,
+    StoreError,
+    npy_name,
+    read_index,
+    read_rows,
+    write_index,
+    write_rows,
+)
+
+ROWS = np.arange(12, dtype=np.float32).reshape(4, 3)
+
+
+def entry(folder: Path, video_id: str = "a/1") -> Entry:
+    name = npy_name(video_id, "original")
+    return Entry(
+        video_id=video_id,
+        gloss='say "hello", twice',
+        path_to_npy_file=name,
+        video="/videos/a/1.mp4",
+        variant="original",
+        split="train",
+        signer="anna",
+        frames=4,
+        fps=15.0,
+        encoder="test",
+        checksum=write_rows(folder / name, ROWS),
+    )
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    one, two = entry(tmp_path), entry(tmp_path, "b")
+    write_index(tmp_path, [two, one])
+    index = read_index(tmp_path)
+    assert index == {("a/1", "original"): one, ("b", "original"): two}
+    assert next(iter(index))[0] == "a/1"
+    np.testing.assert_array_equal(read_rows(tmp_path, one), ROWS)
+    assert read_index(tmp_path / "none") == {}
+    assert not [p for p in tmp_path.rglob(".*")], "a scratch file is left"
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", None])
+def test_a_broken_file_is_told(tmp_path: Path, content: bytes | None) -> None:
+    one = entry(tmp_path)
+    file = tmp_path / one.path_to_npy_file
+    file.write_bytes(file.read_bytes()[:-1] if content is None else content)
+    with pytest.raises(StoreError, match=r"\.npy: SHA-256 differs"):
+        read_rows(tmp_path, one)
+    file.unlink()
+    with pytest.raises(StoreError, match="can't be read"):
+        read_rows(tmp_path, one)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        np.zeros((0, 3), np.float32),
+        np.zeros(3, np.float32),
+        np.zeros((2, 3), np.float64),
+        np.full((2, 3), np.nan, np.float32),
+    ],
+)
+def test_what_is_no_embedding_is_not_written(tmp_path: Path, rows: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="not an embedding"):
+        write_rows(tmp_path / "a.npy", rows)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_foreign_index(tmp_path: Path) -> None:
+    (tmp_path / "index.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(StoreError, match="its columns are not"):
+        read_index(tmp_path)
+    write_index(tmp_path, [replace(entry(tmp_path), frames=4)])
+    text = (tmp_path / "index.csv").read_text()
+    (tmp_path / "index.csv").write_text(text.replace(",4,15.0,", ",four,15.0,"))
+    with pytest.raises(StoreError, match="can't be read"):
+        read_index(tmp_path)
+
+
+def test_names_of_files_are_plain_and_differ() -> None:
+    ids = ["a", "a/1", "a_1", "../../etc/passwd", "ä", "ö", "x" * 300, "x" * 301, "a.b"]
+    names = [npy_name(video_id, "bw") for video_id in ids]
+    assert len(set(names)) == len(ids)
+    assert all(n.startswith("embeddings/") and ".." not in n and len(n) < 120 for n in names)

@@ -1,0 +1,42 @@
+"""Folds: no signer on both sides, and glosses spread evenly."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from offline.data.splits import grouped_folds
+
+_GLOSSES = ["a", "b", "c"] * 20
+_GROUPS = [f"signer {i // 4}" for i in range(60)]
+
+
+def test_a_group_is_tested_in_one_fold_only() -> None:
+    folds = grouped_folds(_GLOSSES, _GROUPS)
+    assert set(folds) == {0, 1, 2, 3, 4}
+    for group in set(_GROUPS):
+        assert len({f for f, g in zip(folds, _GROUPS, strict=True) if g == group}) == 1
+
+
+def test_every_fold_has_about_as_many_of_each_gloss() -> None:
+    folds = grouped_folds(_GLOSSES, _GROUPS)
+    counts = Counter(zip(folds, _GLOSSES, strict=True))
+    assert all(2 <= counts[fold, gloss] <= 6 for fold in range(5) for gloss in "abc")
+
+
+def test_the_same_seed_deals_the_same_folds() -> None:
+    assert grouped_folds(_GLOSSES, _GROUPS, seed=3) == grouped_folds(_GLOSSES, _GROUPS, seed=3)
+
+
+def test_a_group_larger_than_a_fold_stays_whole() -> None:
+    groups = ["large"] * 40 + [f"small {i}" for i in range(20)]
+    folds = grouped_folds(_GLOSSES, groups)
+    assert len(set(folds[:40])) == 1
+    assert set(folds) == {0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("groups", [["one"] * 60, ["too", "short"]])
+def test_what_can_not_be_split_is_refused(groups: list[str]) -> None:
+    with pytest.raises(ValueError, match="groups"):
+        grouped_folds(_GLOSSES, groups)

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.picture import PictureScaler
+from models.schema import Clip, Embedding, EncoderSpec
+from models.window import FrameSampler, windows
+from offline.data.labels import Labelled
+from offline.data.videos import VideoError, read_video
+from offline.encoding.embed import Embedded, look, row_a_frame, ticks, whole
+from offline.encoding.run import encoded_by_threads
+from offline.encoding.tasks import EncodeTask
+from tests.offline.clips import write_clip
+
+
+class GreyEncoder:
+    """Counts the streams' new pictures and gives the grey level of each frame, D = 2."""
+
+    def __init__(self, kind: str, frames: int = 4, fps: float = 10.0) -> None:
+        self.spec = EncoderSpec(
+            kind=kind, source="test", revision="1", dim=2, frames=frames, fps=fps, short_side=32
+        )
+        self.device = "cpu"
+        self.forgotten: list[str] = []
+        self.clips: list[Clip] = []
+
+    def encode(self, clips: Sequence[Clip]) -> list[Embedding]:
+        self.clips += clips
+        return [
+            Embedding(
+                features=np.array(
+                    [[f.image[-4:, -4:].mean(), np.ptp(f.image)] for f in clip.frames], np.float32
+                ),
+                start_s=clip.start_s,
+                end_s=clip.end_s,
+            )
+            for clip in clips
+        ]
+
+    def forget(self, stream: str) -> None:
+        self.forgotten.append(stream)
+
+    def close(self) -> None: ...
+
+
+def embed(encoder: GreyEncoder, path: Path, variants: Sequence[str]) -> Sequence[Embedded]:
+    if row_a_frame(encoder.spec):
+        return whole(encoder, path, variants)
+    task = EncodeTask(video=Labelled(video_id="a", path=path, gloss="x"), variants=tuple(variants))
+    [finished] = encoded_by_threads(encoder, [(task, look(path, encoder.spec, variants))])
+    return finished.embedded
+
+
+def test_a_row_a_tick_of_the_whole_video(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", 30, fps=30)  # every third frame stands for a tick
+    encoder = GreyEncoder("landmarks")
+    [done] = embed(encoder, path, ["original"])
+    assert done.rows.shape == (10, 2) and done.frames == 10
+    grey = 40 + 10 * (np.arange(0, 30, 3) % 20)
+    np.testing.assert_allclose(done.rows[:, 0], grey, atol=8)
+    assert len(encoder.forgotten) == 1
+
+
+def test_a_tick_without_a_frame_repeats_the_row_and_the_object(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mkv", [0.0, 0.1, 0.8, 0.9])
+    encoder = GreyEncoder("landmarks")
+    [done] = embed(encoder, path, ["bw"])
+    assert len(done.rows) == 10 and done.frames == 4
+    frames = [frame for clip in encoder.clips for frame in clip.frames]
+    assert len({id(f) for f in frames[1:8]}) == 1  # across chunks of 4, and changed only once
+    np.testing.assert_allclose(done.rows[1:8], done.rows[1:2].repeat(7, 0))
+
+
+def test_rows_are_those_of_the_live_windows(tmp_path: Path) -> None:
+    """The last tick of every live window is the row that the store has for it."""
+    path = write_clip(tmp_path / "a.mkv", [0.0, 0.04, 0.12, 0.5, 0.51, 0.58, 0.7, 0.9, 1.3])
+    encoder = GreyEncoder("landmarks")
+    [stored] = embed(encoder, path, ["original"])
+    cut = list(windows("s", read_video(path, 32), encoder.spec, 0.05))
+    for clip, features in zip(cut, encoder.encode(cut), strict=True):
+        last = FrameSampler(10.0).tick(clip.end_s)
+        steps = np.arange(last - 3, last + 1).clip(min=0)
+        np.testing.assert_array_equal(features.features, stored.rows[steps])
+
+
+@pytest.mark.parametrize(("count", "first"), [(10, 3), (4, 0), (2, 0)])
+def test_the_middle_window(tmp_path: Path, count: int, first: int) -> None:
+    path = write_clip(tmp_path / "a.mp4", count)
+    encoder = GreyEncoder("vjepa2")
+    original, grey = embed(encoder, path, ["original", "bw"])
+    assert original.rows.shape == (4, 2) and original.frames == min(4, count)
+    ticks = np.arange(first, first + 4) if count >= 4 else np.array([0, 0, 0, 1])
+    np.testing.assert_allclose(original.rows[:, 0], 40 + 10.0 * ticks, atol=8)
+    assert grey.rows[0, 1] < original.rows[0, 1]  # the red is gone
+    assert len(set(map(id, encoder.clips[1].frames))) == min(4, count)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.webm", "a.gif", "a.mov", "raw.h264"])
+def test_the_middle_by_told_times_is_the_middle_by_counting(tmp_path: Path, name: str) -> None:
+    codec = {".gif": "gif", ".webm": "libvpx"}.get(Path(name).suffix, "libx264")
+    times = [0.0, 0.1, 0.15, 0.2, 0.5, 0.55, 0.62, 0.9, 1.0, 1.1, 1.3, 1.35]
+    path = write_clip(tmp_path / name, times, codec=codec)
+    encoder = GreyEncoder("vjepa2")
+    shown = list(ticks(path, encoder.spec))
+    first = (len(shown) - 4) // 2
+    frames = look(path, encoder.spec, ["original"]).clips[0].frames
+    want = [frame.media_s for frame in shown[first : first + 4]]
+    assert [frame.media_s for frame in frames] == want
+
+
+def test_times_that_lie_do_not_lose_a_video(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_clip(tmp_path / "a.mp4", 10)
+    honest = look(path, GreyEncoder("vjepa2").spec, ["original"])
+    monkeypatch.setattr("offline.encoding.embed.told_times", lambda _: [0.0, 0.1, 9.0])
+    lied = look(path, GreyEncoder("vjepa2").spec, ["original"])
+    assert [f.media_s for f in lied.clips[0].frames] == [f.media_s for f in honest.clips[0].frames]
+
+
+def test_only_the_window_is_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_clip(tmp_path / "a.mp4", 40)
+    converted = []
+    rgb = PictureScaler.rgb
+
+    def counted(self: PictureScaler, *args: Any) -> Any:
+        converted.append(args)
+        return rgb(self, *args)
+
+    monkeypatch.setattr(PictureScaler, "rgb", counted)
+    look(path, GreyEncoder("vjepa2").spec, ["original"])
+    assert len(converted) == 4
+
+
+def test_variants_differ(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", 5)
+    encoder = GreyEncoder("landmarks")
+    embed(encoder, path, ["original", "gaussian", "bw"])
+    original, gaussian, bw = (
+        clip.frames[0].image.astype(int) for clip in encoder.clips if clip.start_s == 0
+    )
+    assert np.ptp(bw, axis=2).max() == 0
+    assert 0 < np.abs(original - gaussian).max()
+    assert original.shape == gaussian.shape == bw.shape
+
+
+def test_a_video_of_hours_is_refused(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mkv", [0.0, 0.1, 7200.0])
+    for kind in ("landmarks", "vjepa2"):
+        with pytest.raises(VideoError, match="longer than 600 s"):
+            embed(GreyEncoder(kind), path, ["original"])

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.schema import Encoder, EncoderSpec
+from offline.data.labels import Labelled
+from offline.encoding.opening import Opening
+from offline.encoding.run import outcomes_by_processes
+from offline.encoding.tasks import EncodeTask
+from tests.offline.clips import write_clip
+from tests.offline.encoding.test_embed import GreyEncoder
+
+DEADLY = "deadly.mp4"
+
+
+class DyingEncoder(GreyEncoder):
+    """As an encoder that the system kills when memory runs out."""
+
+    def forget(self, stream: str) -> None:
+        if DEADLY in stream:
+            os._exit(1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GreyOpening(Opening):
+    def open(self) -> Encoder:
+        return DyingEncoder("landmarks")
+
+
+def opening() -> Opening:
+    spec: EncoderSpec = GreyEncoder("landmarks").spec
+    return GreyOpening(spec=spec, device="cpu", batch=1)
+
+
+def tasks(folder: Path, names: list[str]) -> list[EncodeTask]:
+    videos = [Labelled(video_id=name, path=folder / name, gloss="a") for name in names]
+    return [EncodeTask(video=video, variants=("original",)) for video in videos]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_each_video_once(tmp_path: Path, workers: int) -> None:
+    names = [f"{number}.mp4" for number in range(6)]
+    for number, name in enumerate(names):
+        write_clip(tmp_path / name, 3 + number)
+    given = tasks(tmp_path, [*names, "lost.mp4"])
+    done = {
+        o.video.video_id: o
+        for o in outcomes_by_processes(given, tmp_path, opening(), workers=workers)
+    }
+    assert "no such file" in done.pop("lost.mp4").why_not
+    assert sorted(done) == names
+    for number, name in enumerate(names):
+        [entry] = done[name].entries
+        assert np.load(tmp_path / entry.path_to_npy_file).shape == (3 + number, 2)
+
+
+def test_a_worker_that_dies_is_told(tmp_path: Path) -> None:
+    write_clip(tmp_path / DEADLY, 3)
+    with pytest.raises(OSError, match="a worker died"):
+        list(outcomes_by_processes(tasks(tmp_path, [DEADLY] * 2), tmp_path, opening(), workers=2))

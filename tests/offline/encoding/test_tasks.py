@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.schema import EncoderSpec
+from offline.data.labels import Labelled
+from offline.encoding.embed import Embedded
+from offline.encoding.tasks import EncodeTask, Finished, backlog, bytes_needed, settle, stored
+
+VIT_G = EncoderSpec(
+    kind="vjepa2", source="g", revision="1", dim=1408, frames=16, fps=8.0, short_side=292
+)
+
+
+def labelled(name: str) -> Labelled:
+    return Labelled(video_id=name, path=Path(f"{name}.mp4"), gloss="a")
+
+
+def finished(name: str) -> Finished:
+    rows = np.full((8, 1408), len(name), np.float32)
+    embedded = Embedded(variant="original", rows=rows, frames=16)
+    return Finished(video=labelled(name), embedded=(embedded,))
+
+
+def test_what_is_whole_is_kept_whether_it_is_in_the_index_or_the_journal(tmp_path: Path) -> None:
+    entries = [stored(finished("a"), tmp_path, VIT_G).entries[0]]
+    settle(tmp_path, entries)
+    entries += stored(finished("b"), tmp_path, VIT_G).entries
+    broken = stored(finished("c"), tmp_path, VIT_G).entries[0]
+    (tmp_path / broken.path_to_npy_file).write_bytes(b"\x93NUMPY")
+    lost = stored(finished("d"), tmp_path, VIT_G).entries[0]
+    (tmp_path / lost.path_to_npy_file).unlink()
+
+    videos = [labelled(name) for name in "abcde"]
+    found = backlog(tmp_path, videos, ["original"], VIT_G)
+    assert list(found.kept.values()) == entries
+    assert [task.video.video_id for task in found.tasks] == ["c", "d", "e"]
+    assert ["SHA-256 differs" in found.corrupt[0], "can't be read" in found.corrupt[1]] == [
+        True
+    ] * 2
+
+
+def test_another_encoder_begins_anew(tmp_path: Path) -> None:
+    stored(finished("a"), tmp_path, VIT_G)
+    other = replace(VIT_G, revision="2")
+    assert not backlog(tmp_path, [labelled("a")], ["original"], other).kept
+
+
+def test_only_the_missing_variants_are_tasks(tmp_path: Path) -> None:
+    stored(finished("a"), tmp_path, VIT_G)
+    found = backlog(tmp_path, [labelled("a")], ["original", "bw"], VIT_G)
+    assert found.tasks == [EncodeTask(video=labelled("a"), variants=("bw",))]
+
+
+@pytest.mark.parametrize(
+    ("kind", "each"), [("vjepa2", 8 * 1408 * 4), ("vjepa2-tokens", 8 * 256 * 1408 * 2)]
+)
+def test_the_disk_that_is_needed(kind: str, each: int) -> None:
+    tasks = [EncodeTask(video=labelled("a"), variants=("original", "bw", "gaussian"))]
+    assert bytes_needed(tasks, replace(VIT_G, kind=kind)) == 3 * each

@@ -1,0 +1,107 @@
+"""Episodes on made-up embeddings, where it is plain what ought to come out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.landmarks import layout
+from models.schema import EncoderSpec
+from offline.data.examples import Example
+from offline.evaluation.crossval import TrainingPlan
+from offline.evaluation.few_shot import Crossing, EpisodeSettings, pool, score
+from offline.scoring.clip_predictions import WindowAnswers
+from offline.training.config import TrainSettings
+
+SPEC = EncoderSpec(
+    kind="landmarks",
+    source="made up",
+    revision="1",
+    dim=layout.DIM,
+    frames=4,
+    fps=10.0,
+    short_side=32,
+)
+NEW = ("ask", "bed", "cat")
+KNOWN = ("yes",)
+AXES = {gloss: axis for axis, gloss in enumerate((*NEW, *KNOWN, "idle"))}
+SETTINGS = EpisodeSettings(ways=3, takes=2, rounds=2)
+
+
+def _examples() -> list[Example]:
+    return [
+        Example(
+            video=f"{gloss}{group}{n}.mp4",
+            video_id=f"{gloss}{group}{n}",
+            gloss=gloss,
+            group=f"{gloss if gloss == 'idle' else ''}{group}",
+            split="",
+            variant="original",
+            stored=np.zeros((8, layout.DIM), np.float32),
+        )
+        for gloss in (*NEW, *KNOWN, "idle")
+        for group in ("anna", "ben", "carl")
+        for n in (0, 1)
+    ]
+
+
+def _towards(gloss: str) -> NDArray[np.float32]:
+    look = np.zeros(len(AXES), np.float32)
+    look[AXES[gloss]] = 1
+    return look
+
+
+def _crossing(examples: list[Example], said_of: dict[str, str]) -> Crossing:
+    """Clips look like what `said_of` says of their gloss, to the head and to the lexicon."""
+    said = {}
+    for example in examples:
+        look = said_of.get(example.gloss, example.gloss)
+        sure = np.array([5.0 if look == "yes" else -5.0, 0.0], np.float32)
+        said[example.video_id] = WindowAnswers(
+            ends=np.arange(8),
+            logits=np.tile(sure, (8, 1)),
+            embeddings=np.tile(_towards(look), (8, 1)),
+        )
+    return Crossing(
+        new=NEW,
+        known=KNOWN,
+        background=np.stack([_towards("yes"), _towards("idle")]),
+        takes={e.video_id: _towards(e.gloss) for e in examples if e.gloss in NEW},
+        said=said,
+    )
+
+
+def _plan(examples: list[Example]) -> TrainingPlan:
+    return TrainingPlan(
+        examples=examples,
+        glosses=KNOWN,
+        spec=SPEC,
+        hop_s=0.1,
+        open_set=True,
+        settings=TrainSettings(),
+    )
+
+
+def test_signs_that_look_like_their_takes_are_right_and_cost_nothing() -> None:
+    examples = _examples()
+    figures = score([_crossing(examples, {})], _plan(examples), SETTINGS)
+    for name in ("across_signers", "same_signer_group", "across_signers_among_all"):
+        assert (figures[name]["clips"], figures[name]["right"]) == (18, 1.0), name
+    assert figures["known_before"]["right"] == figures["known_after"]["right"] == 1.0
+    assert figures["false_signs_per_min_before"] == figures["false_signs_per_min_after"] == 0.0
+
+
+def test_signs_that_look_like_others_are_wrong_and_the_cost_shows() -> None:
+    examples = _examples()
+    confused = {"ask": "bed", "yes": "cat", "idle": "ask"}
+    figures = score([_crossing(examples, confused)], _plan(examples), SETTINGS)
+    assert figures["across_signers"]["right"] == pytest.approx(2 / 3, abs=1e-4)
+    assert figures["known_after"]["right"] == 0.0
+    assert figures["false_signs_per_min_before"] == 0.0
+    assert figures["false_signs_per_min_after"] > 0
+
+
+def test_glosses_without_a_clip_to_read_beside_the_takes_are_not_held_back() -> None:
+    examples = [e for e in _examples() if e.gloss != "cat" or e.video_id == "catanna0"]
+    assert pool(examples, takes=5) == ("ask", "bed", "yes")

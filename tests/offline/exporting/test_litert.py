@@ -1,0 +1,128 @@
+"""Heads and single operators as LiteRT files, held against ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from models.bundle import BUILTIN
+from models.landmarks import layout
+from offline.exporting.litert.convert import NotConvertible, to_litert
+
+_STEPS, _DIM = 4, 6
+
+
+def answers(head: bytes, steps: int, **given: NDArray[Any]) -> tuple[Any, Any]:
+    """What LiteRT and what ONNX Runtime give, each {name: array}."""
+    by_litert = Interpreter(model_content=to_litert(head, steps)).get_signature_runner()(**given)
+    session = ort.InferenceSession(head, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return by_litert, dict(zip(names, session.run(names, given), strict=True))
+
+
+def one_operator(kind: str, *constants: NDArray[Any], **attributes: Any) -> bytes:
+    """A head-like file of one node: `features` and constants in, `gives` out."""
+    names = [f"constant {number}" for number in range(len(constants))]
+    given = [numpy_helper.from_array(c, n) for c, n in zip(constants, names, strict=True)]
+    node = helper.make_node(kind, ["features", *names], ["gives"], **attributes)
+    takes = helper.make_tensor_value_info("features", TensorProto.FLOAT, ["B", "T", _DIM])
+    gives = helper.make_tensor_value_info("gives", TensorProto.FLOAT, None)
+    graph = helper.make_graph([node], kind, [takes], [gives], given)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def integers(*values: int) -> NDArray[np.int64]:
+    return np.array(values, np.int64)
+
+
+def test_the_built_in_head_answers_as_it_does_in_onnx() -> None:
+    head, draw = (BUILTIN / "head.onnx").read_bytes(), np.random.default_rng(0)
+    rows = draw.normal(size=(1, 32, layout.DIM)).astype(np.float32)
+    mask = np.arange(32)[None] < 25
+    got, want = answers(head, 32, features=rows, mask=mask)
+    assert set(got) == {"logits", "attention", "embedding"}
+    for name, wanted in want.items():
+        np.testing.assert_allclose(got[name], wanted, atol=1e-5)
+
+
+def test_the_seeds_head_too(way: Path) -> None:
+    head = (way / "bundle" / "head.onnx").read_bytes()
+    rows = np.random.default_rng(0).normal(size=(1, 3, 32)).astype(np.float32)
+    got, want = answers(head, 3, features=rows, mask=np.array([[True, True, False]]))
+    for name, wanted in want.items():
+        np.testing.assert_allclose(got[name], wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        one_operator("Softmax", axis=1),
+        one_operator("Softmax", axis=-1),
+        one_operator("ReduceL2", integers(2), keepdims=0),
+        one_operator("ReduceL2", integers(-1), keepdims=1),
+        one_operator("ReduceMean", integers(1), keepdims=0),
+        one_operator("ReduceSum", integers(0, 2), keepdims=1),
+        one_operator("ReduceSum", keepdims=0),
+        one_operator("ReduceLogSumExp", integers(-1), keepdims=1),
+        one_operator("LayerNormalization", np.arange(_DIM, dtype=np.float32), epsilon=0.1),
+        one_operator("Clip", np.array(-0.5, np.float32), np.array(0.5, np.float32)),
+        one_operator("Clip", np.array(0.1, np.float32)),
+        one_operator("Slice", integers(-3), integers(9), integers(2), integers(2)),
+        one_operator("Slice", integers(1, 0), integers(2, 3)),
+        one_operator("Pad", integers(0, 1, 0, 0, 0, 2)),
+        one_operator("Pow", np.array(2, np.float32)),
+        one_operator("Gather", integers(2, 0), axis=2),
+        one_operator("GatherND", integers(0, 1).reshape(1, 2)),
+        one_operator("Expand", integers(2, 1, _STEPS, _DIM)),
+        one_operator("MatMul", np.ones((_DIM, 2), np.float32)),
+        one_operator("Transpose", perm=[2, 0, 1]),
+    ],
+)
+def test_an_operator_does_the_same_in_both(head: bytes) -> None:
+    rows = np.random.default_rng(1).normal(size=(1, _STEPS, _DIM)).astype(np.float32)
+    got, want = answers(head, _STEPS, features=rows)
+    np.testing.assert_allclose(got["gives"], want["gives"], atol=1e-5)
+    assert got["gives"].shape == want["gives"].shape
+
+
+@pytest.mark.parametrize(
+    ("head", "says"),
+    [
+        (one_operator("Sin"), "the operator Sin is not"),
+        (one_operator("Gelu", approximate="tanh"), "approximate Gelu"),
+        (one_operator("Pow", np.array(3, np.float32)), "only squares"),
+        (one_operator("Pad", integers(0, 1, 0, 0, 0, 2), np.array(1, np.float32)), "by zeros"),
+        (one_operator("Pad", integers(0, 1, 0, 0, 0, 2), mode="edge"), "by zeros"),
+        (one_operator("ReduceLogSumExp", integers(2), keepdims=0), "without keepdims"),
+        (one_operator("GatherND", integers(0).reshape(1, 1), batch_dims=1), "batch_dims"),
+        (one_operator("LayerNormalization", np.ones((4, 6), np.float32), axis=1), "last axis"),
+        (
+            one_operator("Slice", integers(3), integers(0), integers(1), integers(-1)),
+            "run backwards",
+        ),
+    ],
+)
+def test_what_is_not_translated_is_refused(head: bytes, says: str) -> None:
+    with pytest.raises(NotConvertible, match=says):
+        to_litert(head, _STEPS)
+
+
+def test_weights_lie_where_every_runtime_may_read_them() -> None:
+    content = to_litert((BUILTIN / "head.onnx").read_bytes(), 32)
+    assert content[4:8] == b"TFL3"
+    model = schema.Model.GetRootAs(content)
+    buffers = [model.Buffers(number) for number in range(model.BuffersLength())]
+    field = 4  # of the first field, `data`, in a buffer's table
+    starts = [one._tab.Vector(one._tab.Offset(field)) for one in buffers if one.DataLength()]
+    assert len(starts) > 100
+    assert [start for start in starts if start % 16] == []

@@ -1,0 +1,155 @@
+"""The invitation: an address that others can open, its certificate, a code that can be read."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import ssl
+import sys
+from urllib.parse import urlsplit
+
+import aiohttp
+import cv2
+import numpy as np
+import pytest
+
+from streaming.app import serve
+from streaming.bench.standin import StandIn
+from streaming.https import drawn, invitation, own_addresses, room_url
+from streaming.settings import ServerSettings, Settings
+from tests.conftest import ROOT
+
+CELLS = {" ": (0, 0), "▄": (0, 1), "▀": (1, 0), "█": (1, 1)}  # upper, lower; 1 is black
+MODULE = 8  # px
+
+
+def read_code(printed: str) -> str:
+    """What a camera reads from the QR code among the lines of a terminal."""
+    lines = re.findall(r"\x1b\[38;5;16;48;5;231m([ ▄▀█]+)\x1b\[0m\r?\n", printed)
+    cells = np.array([[CELLS[cell] for cell in line] for line in lines])  # lines, columns, 2
+    modules = cells.transpose(0, 2, 1).reshape(-1, cells.shape[1])
+    picture = np.where(modules, 0, 255).astype(np.uint8).repeat(MODULE, 0).repeat(MODULE, 1)
+    text, _, _ = cv2.QRCodeDetector().detectAndDecode(picture)
+    return str(text)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://10.0.0.7:8080/",
+        "https://192.168.178.123:65535/#token=correct%20horse%20battery%20staple%20%26%20more",
+        "https://[fd00:1234:5678:9abc:def0:1234:5678:9abc]:8080/",
+    ],
+)
+def test_a_camera_reads_the_address(url: str) -> None:
+    assert read_code(drawn(url)) == url
+    assert max(map(len, re.sub(r"\x1b\[[\d;]*m", "", drawn(url)).splitlines())) <= 80
+
+
+def settings(host: str, *, token: str | None = None, secure: bool = True) -> ServerSettings:
+    return ServerSettings(host=host, tls_self_signed=secure, token=token)
+
+
+def test_the_token_travels_behind_the_hash() -> None:
+    asked = settings("192.168.1.5", token="a b&c#+/")
+    assert room_url("https://192.168.1.5:80", asked) == (
+        "https://192.168.1.5:80/#token=a%20b%26c%23%2B%2F"
+    )
+    assert room_url("https://[fd00::5]:80", settings("fd00::5")) == "https://[fd00::5]:80/"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1"])
+def test_nobody_is_invited_to_where_only_this_machine_can_go(host: str) -> None:
+    at = f"[{host}]" if ":" in host else host
+    assert invitation(f"https://{at}:80", settings(host)) is None
+
+
+def test_nobody_is_invited_without_a_camera() -> None:
+    assert invitation("http://10.0.0.7:80", settings("10.0.0.7", secure=False)) is None
+    assert invitation("https://10.0.0.7:80", settings("10.0.0.7")) is not None
+
+
+@pytest.mark.parametrize(("host", "version"), [("0.0.0.0", 4), ("::", 6)])
+async def test_the_certificate_is_for_every_address_of_this_machine(
+    host: str, version: int
+) -> None:
+    if version == 6 and not socket.has_dualstack_ipv6():
+        pytest.skip("no IPv6 here")
+    addresses = [str(address) for address in own_addresses(version)]
+    async with serve(
+        Settings(server=ServerSettings(host=host, port=0, tls_self_signed=True)), StandIn()
+    ) as server:
+        port = urlsplit(server.url).port
+        invited = room_url(server.url, server.settings.server)
+        assert urlsplit(invited or "").hostname == (addresses[0] if addresses else None)
+        loopback = "127.0.0.1" if version == 4 else "::1"
+        pem = await asyncio.to_thread(ssl.get_server_certificate, (loopback, port or 0))
+        trusting = ssl.create_default_context(cadata=pem)
+        async with aiohttp.ClientSession() as http:
+            for address in [*addresses, *(["127.0.0.1"] if version == 4 else [])]:
+                place = f"[{address}]" if ":" in address else address
+                async with http.get(f"https://{place}:{port}/", ssl=trusting) as response:
+                    assert response.status == 200
+
+
+async def printed(host: str, *, terminal: bool) -> tuple[str, str]:
+    """The address of the ready line, and what a server prints to stderr from start to SIGTERM."""
+    ours, theirs = os.openpty() if terminal else os.pipe()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "streaming", "--port", "0", "--host", host, "--tls-self-signed"),
+        *("--token", "open sesame"),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    reading = asyncio.create_task(asyncio.to_thread(everything, ours))
+    try:
+        assert process.stdout
+        async with asyncio.timeout(60):
+            line = (await process.stdout.readline()).decode()
+        process.send_signal(signal.SIGTERM)
+        rest = await process.stdout.read()
+        assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        said = await reading
+    ready = re.fullmatch(r"livegloss ready at (\S+) \(model .+, \d+ glosses, cpu\)\n", line)
+    assert ready and not rest, "stdout has the ready line and nothing else"
+    return ready[1], said
+
+
+def everything(descriptor: int) -> str:
+    """All that is written until the other end closes; a terminal then fails with EIO."""
+    with os.fdopen(descriptor, "rb", buffering=0) as stream:
+        parts = []
+        try:
+            while part := stream.read(4096):
+                parts.append(part)
+        except OSError:
+            pass
+    return b"".join(parts).decode()
+
+
+async def test_a_terminal_shows_the_way_for_a_phone() -> None:
+    addresses = own_addresses(4)
+    if not addresses:
+        pytest.skip("this machine has no address but its own")
+    url, said = await printed("0.0.0.0", terminal=True)
+    expected = f"https://{addresses[0]}:{urlsplit(url).port}/#token=open%20sesame"
+    assert read_code(said) == expected
+    assert f"{expected}\r\n" in said
+    assert "certificate" in said
+
+
+@pytest.mark.parametrize(("host", "terminal"), [("0.0.0.0", False), ("127.0.0.1", True)])
+async def test_logs_and_lone_machines_show_nothing(host: str, terminal: bool) -> None:
+    _, said = await printed(host, terminal=terminal)
+    assert "phone" not in said
+    assert "▀" not in said
+    assert "token" not in said

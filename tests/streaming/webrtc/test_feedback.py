@@ -1,0 +1,20 @@
+"""The bandwidth estimate is told in time, and no more often, however busy the path looks."""
+
+from __future__ import annotations
+
+import itertools
+
+from streaming.webrtc.rtp_receiver import PacedEstimator
+
+
+def test_an_overused_path_is_told_five_times_a_second_at_most() -> None:
+    estimator = PacedEstimator()
+    told_ms = []
+    for number in range(400):  # sent every 10 ms, each 5 ms later than the one before
+        arrival_ms = number * 15
+        send_time = round(number * 0.010 * (1 << 18)) & 0xFFFFFF
+        if estimator.add(arrival_ms, send_time, 1200, 1) is not None:
+            told_ms.append(arrival_ms)
+    assert 10 < len(told_ms) <= 1 + 400 * 15 / 200
+    steps = [later - before for before, later in itertools.pairwise(told_ms)]
+    assert min(steps) >= 200

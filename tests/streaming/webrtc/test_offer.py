@@ -1,0 +1,261 @@
+"""Offers of browsers pass; malformed, hostile and useless ones are refused with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streaming.webrtc.ice import CandidateRules
+from streaming.webrtc.offer import OfferError, OfferLimits, check_offer, parse_trickle
+
+FINGERPRINT = "sha-256 " + ":".join(["AB"] * 32)
+TRANSPORT = [
+    "a=ice-ufrag:Xk3f",
+    "a=ice-pwd:abcdefghijklmnopqrstuvwx",
+    f"a=fingerprint:{FINGERPRINT}",
+    "a=setup:actpass",
+]
+PUBLIC = "a=candidate:1 1 udp 2113937151 198.51.100.7 50000 typ host"
+VP8 = ["a=rtpmap:96 VP8/90000", "a=rtcp-fb:96 nack", "a=rtcp-fb:96 nack pli"]
+H264 = [
+    "a=rtpmap:96 H264/90000",
+    "a=fmtp:96 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f",
+]
+
+
+def video(codec: list[str] | None = None, direction: str = "sendonly", mid: str = "0") -> list[str]:
+    return [
+        "m=video 9 UDP/TLS/RTP/SAVPF 96",
+        "c=IN IP4 0.0.0.0",
+        f"a=mid:{mid}",
+        *TRANSPORT,
+        f"a={direction}",
+        "a=rtcp-mux",
+        *(VP8 if codec is None else codec),
+        "a=ssrc:1234 cname:x",
+    ]
+
+
+def data(mid: str = "1") -> list[str]:
+    return [
+        "m=application 9 UDP/DTLS/SCTP webrtc-datachannel",
+        "c=IN IP4 0.0.0.0",
+        f"a=mid:{mid}",
+        *TRANSPORT,
+        "a=sctp-port:5000",
+        "a=max-message-size:262144",
+    ]
+
+
+def audio(mid: str = "2") -> list[str]:
+    return [
+        "m=audio 9 UDP/TLS/RTP/SAVPF 111",
+        f"a=mid:{mid}",
+        *TRANSPORT,
+        "a=sendonly",
+        "a=rtcp-mux",
+        "a=rtpmap:111 opus/48000/2",
+    ]
+
+
+def offer(*sections: list[str], group: str | None = None) -> str:
+    mids = [line[6:] for section in sections for line in section if line.startswith("a=mid:")]
+    bundle = "a=group:BUNDLE " + " ".join(mids) if group is None else group
+    head = ["v=0", "o=- 1 2 IN IP4 127.0.0.1", "s=-", "t=0 0", bundle]
+    return "\r\n".join([*head, *(line for section in sections for line in section)]) + "\r\n"
+
+
+def test_a_browsers_offer_passes() -> None:
+    checked = check_offer(offer(video(), data()))
+    assert checked.video_mid == "0"
+    assert checked.codecs == ("VP8",)
+    assert checked.data and not checked.audio
+    assert checked.ufrag == "Xk3f"
+    assert checked.candidates == 0
+    assert check_offer(offer(video(H264))).codecs == ("H264",)
+    assert check_offer(offer(audio(), video())).audio
+    assert check_offer(offer(video(), data()).replace("\r\n", "\n")).data
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "empty"),
+        ("\r\n\r\n", "empty"),
+        ("hello", "no SDP"),
+        ('{"sdp": "v=0"}', "no SDP"),
+        ("v=0\r\n", "no video"),
+        (offer(video())[:300], "missing|well-formed"),
+        (offer(data()), "no video"),
+        (offer(video(), video(mid="1")), "one video"),
+        (offer(video(), data(), data("2")), "one data"),
+        (offer(video(), audio(), audio("3")), "one audio"),
+        (offer(*[video(mid=str(n)) for n in range(50)]), "More than 3"),
+        (offer(video(["a=rtpmap:96 VP9/90000"])), "VP9.*can't be decoded here.*VP8"),
+        (offer(video(["a=rtpmap:96 AV1/90000"])), "AV1.*can't be decoded"),
+        (offer(video([])), "none.*can't be decoded"),
+        (offer(video([H264[0], H264[1].replace("42e01f", "640c1f")])), "H264.*baseline"),
+        (offer(video([H264[0], H264[1].replace("42e01f", "zz")])), "H264|malformed"),
+        (offer(video(direction="recvonly")), "sends no video"),
+        (offer(video(direction="inactive")), "sends no video"),
+        (offer(video()).replace("m=video 9", "m=video 0"), "sends no video"),
+        (offer(video()).replace("a=sendonly\r\n", ""), "direction"),
+        (offer(video()).replace(f"a=fingerprint:{FINGERPRINT}\r\n", ""), "fingerprint"),
+        (offer(video()).replace("sha-256", "sha-1"), "fingerprint"),
+        (offer(video()).replace(":AB:AB", ":AB:XY", 1), "fingerprint"),
+        (offer(video()).replace("a=ice-ufrag:Xk3f\r\n", ""), "ice-ufrag"),
+        (offer(video()).replace("Xk3f", "X"), "ice-ufrag"),
+        (offer(video()).replace("Xk3f", "X k3f"), "ice-ufrag"),
+        (offer(video()).replace("a=ice-pwd:abcdefghijklmnopqrstuvwx\r\n", ""), "ice-pwd"),
+        (offer(video()).replace("a=setup:actpass\r\n", ""), "setup"),
+        (offer(video()).replace("actpass", "whatever"), "not well-formed"),
+        (offer(video()).replace("a=rtcp-mux\r\n", ""), "rtcp-mux"),
+        (offer(video()).replace("UDP/TLS/RTP/SAVPF", "RTP/AVP"), "encrypted"),
+        (offer(video(), data(), group="a=group:BUNDLE 0"), "BUNDLE"),
+        (offer(video(), data(), group="a=x"), "BUNDLE"),
+        (offer(video(), group="a=group:BUNDLE 0 9"), "bundle names"),
+        (offer(video(), data(mid="0")), "a=mid"),
+        (offer(video()).replace("a=mid:0\r\n", ""), "a=mid"),
+        (offer(video(), data()).replace("a=sctp-port:5000\r\n", ""), "sctp-port"),
+        (offer(video(), data()).replace("5000", "0"), "sctp-port"),
+        (offer(video(), data()).replace("UDP/DTLS/SCTP webrtc-datachannel", "DTLS/SCTP 5000"),
+         "UDP/DTLS/SCTP"),
+        (offer(video(), audio()).replace("opus/48000/2", "speex/16000"), "audio"),
+        (offer([*video(), "a=fmtp:97 x=1"]), "not well-formed"),
+        (offer([*video(), "a=extmap:x y"]), "not well-formed"),
+        (offer([*video(), "a=ssrc:"]), "not well-formed"),
+        (offer([*video(), "a=rtpmap:98"]), "not well-formed"),
+        (offer([*video(), "a=setup"]), "not well-formed"),
+        (offer(video()).replace("m=video 9", "m=video x"), "not well-formed"),
+        (offer(video()).replace("SAVPF 96", "SAVPF 72"), "not well-formed"),
+        (offer([*video(), "m=text 9 UDP/TLS/RTP/SAVPF 96", "a=mid:7"]), "sections only"),
+        (offer([*video(), "a=candidate:x"]), "candidate is malformed"),
+        (offer([*video(), PUBLIC + " rport x"]), "candidate is malformed"),
+        (offer([*video(), PUBLIC.replace("50000", "99999")]), "candidate is malformed"),
+        (offer([*video(), *[PUBLIC] * 65]), "More than 64 candidates"),
+        (offer([*video(), "a=x:" + "y" * 3000]), "more than 2048"),
+        (offer([*video(), *["a=x"] * 1500]), "More than 1500 lines"),
+        (offer([*video(), "a=\x00"]), "printable"),
+        (offer([*video(), "a=name:\u2028m=video"]), "printable"),
+        (offer([*video(), "a=x\x0bm=video"]), "printable"),
+    ],
+)  # fmt: skip
+def test_an_offer_that_cannot_work_is_refused_with_a_reason(text: str, reason: str) -> None:
+    with pytest.raises(OfferError, match=reason) as refused:
+        check_offer(text)
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize("filler", [PUBLIC + "\r\n", "a=\u00e9\r\n", "x"])
+def test_a_large_offer_is_refused_before_it_is_read(filler: str) -> None:
+    with pytest.raises(OfferError, match="64 KB") as refused:
+        check_offer(offer(video()) + filler * (900_000 // len(filler)))
+    assert refused.value.status == 413
+
+
+def test_the_limit_is_in_bytes() -> None:
+    with pytest.raises(OfferError) as refused:
+        check_offer("v=0\n" + "\u20ac" * 60, OfferLimits(max_bytes=100))
+    assert refused.value.status == 413
+
+
+@pytest.mark.parametrize(
+    ("candidate", "rules", "kept"),
+    [
+        (PUBLIC, CandidateRules(), True),
+        (PUBLIC.replace("198.51.100.7", "8.8.8.8"), CandidateRules(private=False), True),
+        (PUBLIC.replace("198.51.100.7", "192.168.1.4"), CandidateRules(), True),
+        (PUBLIC.replace("198.51.100.7", "192.168.1.4"), CandidateRules(private=False), False),
+        (PUBLIC.replace("198.51.100.7", "10.0.0.1"), CandidateRules(private=False), False),
+        (PUBLIC.replace("198.51.100.7", "fd00::1"), CandidateRules(private=False), False),
+        (PUBLIC.replace("198.51.100.7", "::ffff:10.0.0.1"), CandidateRules(private=False), False),
+        (PUBLIC.replace("198.51.100.7", "127.0.0.1"), CandidateRules(), False),
+        (PUBLIC.replace("198.51.100.7", "::ffff:127.0.0.1"), CandidateRules(), False),
+        (PUBLIC.replace("198.51.100.7", "127.0.0.1"), CandidateRules(loopback=True), True),
+        (PUBLIC.replace("198.51.100.7", "169.254.169.254"), CandidateRules(), False),
+        (PUBLIC.replace("198.51.100.7", "fe80::1"), CandidateRules(), False),
+        (PUBLIC.replace("198.51.100.7", "224.0.0.1"), CandidateRules(), False),
+        (PUBLIC.replace("198.51.100.7", "0.0.0.0"), CandidateRules(), False),
+        (PUBLIC.replace("198.51.100.7", "3b2c.local"), CandidateRules(loopback=True), False),
+        (PUBLIC.replace("198.51.100.7", "example.org"), CandidateRules(), False),
+        (PUBLIC.replace("udp", "tcp") + " tcptype active", CandidateRules(), False),
+        (PUBLIC.replace("1 1 udp", "1 2 udp"), CandidateRules(), False),
+        (PUBLIC.replace("typ host", "typ prflx"), CandidateRules(), False),
+        (PUBLIC.replace("50000", "0"), CandidateRules(), False),
+        (PUBLIC + " raddr 10.0.0.1 rport 9 generation 0", CandidateRules(), True),
+    ],
+)
+def test_only_addresses_that_the_rules_allow_are_kept(
+    candidate: str, rules: CandidateRules, kept: bool
+) -> None:
+    checked = check_offer(offer([*video(), candidate]), rules=rules)
+    assert checked.candidates == int(kept)
+    assert (candidate in checked.sdp) == kept
+    fragment = parse_trickle(f"a=mid:0\r\n{candidate}\r\n", rules=rules)
+    assert [c.line for c in fragment.candidates] == ([candidate[2:]] if kept else [])
+
+
+def test_a_trickle_fragment_names_the_section_and_the_end() -> None:
+    fragment = parse_trickle(
+        "a=ice-ufrag:Xk3f\r\na=ice-pwd:abcdefghijklmnopqrstuvwx\r\n"
+        f"m=video 9 RTP/AVP 0\r\na=mid:0\r\n{PUBLIC}\r\na=end-of-candidates\r\n"
+    )
+    assert fragment.ufrag == "Xk3f" and fragment.end
+    assert [(c.mid, c.line) for c in fragment.candidates] == [("0", PUBLIC[2:])]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("", 400),
+        ("v=0\r\n", 400),
+        ("a=candidate:nonsense\r\n", 400),
+        ("a=mid:\r\n", 400),
+        ("a=ice-ufrag:!\r\n", 400),
+        (f"{PUBLIC}\r\n" * 65, 400),
+        ("a=x\r\n" * 20_000, 413),
+    ],
+)
+def test_a_malformed_fragment_is_refused(body: str, status: int) -> None:
+    with pytest.raises(OfferError) as refused:
+        parse_trickle(body)
+    assert refused.value.status == status
+
+
+CHECKS: list[Callable[[str], object]] = [check_offer, parse_trickle]
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@given(text=st.text(max_size=400))
+def test_garbage_is_an_offer_error_or_fine_and_nothing_else(
+    check: Callable[[str], object], text: str
+) -> None:
+    try:
+        check(text)
+    except OfferError as error:
+        assert error.status in (400, 413)
+        assert str(error)
+
+
+@given(
+    cut=st.integers(0, 900),
+    place=st.integers(0, 900),
+    noise=st.text(
+        st.characters(codec="ascii", exclude_categories=["Cc"]) | st.just("\n"), max_size=40
+    ),
+    removed=st.integers(0, 30),
+)
+def test_a_damaged_offer_is_an_offer_error_or_fine_and_nothing_else(
+    cut: int, place: int, noise: str, removed: int
+) -> None:
+    text = offer([*video(), PUBLIC], data())
+    damaged = (text[:place] + noise + text[place + removed :])[: len(text) + len(noise) - cut]
+    try:
+        checked = check_offer(damaged)
+    except OfferError as error:
+        assert str(error)
+    else:
+        assert checked.codecs
