@@ -1,13 +1,25 @@
-"""Which clips test and which train, so that no signer stands on both sides."""
+"""Which clips test and which train, so that no signer and no recording stands on both sides.
+
+examples -> [splits] -> folds -> crossval, selection, fuse
+train and test examples -> [splits] -> refused if they share something -> train, evaluate
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
+import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
 
 from offline.data.examples import Example
+
+LABEL_HINT = "mend split or signer in the labels"
+COPY_HINT = "--copies leave-out: train without its copies"
+_NAMED = 5  # rows that an error names
+
+ExamplePair = tuple[Example, Example]  # one to train on, and one to test with
 
 
 def grouped_folds(
@@ -15,47 +27,25 @@ def grouped_folds(
 ) -> list[int]:
     """The fold in which each clip is tested: all clips of a group in one, glosses spread evenly.
 
-    Groups are dealt largest first, each to the fold where it evens out the glosses best.
-
     Raises:
         ValueError: there are fewer groups than folds, or lengths differ.
     """
     if len(glosses) != len(groups):
         raise ValueError(f"{len(glosses)} glosses, but {len(groups)} groups")
-    names = sorted(set(groups))
-    if folds < 2 or len(names) < folds:
-        raise ValueError(f"{len(names)} signer groups can't make {folds} folds")
-    classes = {gloss: i for i, gloss in enumerate(sorted(set(glosses)))}
-    counts: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(len(classes)))
-    for gloss, group in zip(glosses, groups, strict=True):
-        counts[group][classes[gloss]] += 1
-    order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
-    order.sort(key=lambda name: -counts[name].std())
-    total = np.maximum(sum(counts.values()), 1)
-    filled = np.zeros((folds, len(classes)))
-    fold_of: dict[str, int] = {}
-    for name in order:
-        costs = []
-        for fold in range(folds):
-            filled[fold] += counts[name]
-            costs.append(((filled / total).std(0).mean(), filled[fold].sum()))
-            filled[fold] -= counts[name]
-        best = min(range(folds), key=lambda fold: costs[fold])
-        fold_of[name] = best
-        filled[best] += counts[name]
-    return [fold_of[group] for group in groups]
-
-
-# MERGED from offline.splitting.leaks: Refuses what would make scores lie: a recording, or a
-# signer, on both sides of a split. examples, copies told -> folds or splits -> [leaks] -> train,
-# evaluate Three leaks are looked for: rows of one video (its variants), rows of one signer group,
-# and one recording under two ids, as `offline.data.duplicates` found them.
-
-LABEL_HINT = "mend split or signer in the labels"
-COPY_HINT = "--copies leave-out: train without its copies"
-_NAMED = 5  # rows that an error names
-
-ExamplePair = tuple[Example, Example]  # one to train on, and one to test with
+    if folds < 2 or len(set(groups)) < folds:
+        raise ValueError(f"{len(set(groups))} signer groups can't make {folds} folds")
+    # scikit-learn refuses glosses that all have fewer clips than there are folds. Each clip given
+    # several times over leaves the shares of glosses, and so the folds, as they are.
+    times = -(-folds // max(Counter(glosses).values()))
+    clips = np.repeat(np.arange(len(glosses)), times)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    fold_of = np.zeros(len(glosses), np.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of glosses with few clips: many have few
+        parts = list(splitter.split(clips, np.array(glosses)[clips], np.array(groups)[clips]))
+    for fold, (_, test) in enumerate(parts):
+        fold_of[clips[test]] = fold
+    return [int(fold) for fold in fold_of]
 
 
 def refuse_leaks(

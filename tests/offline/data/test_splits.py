@@ -36,6 +36,15 @@ def test_a_group_larger_than_a_fold_stays_whole() -> None:
     assert set(folds) == {0, 1, 2, 3, 4}
 
 
+def test_glosses_with_fewer_clips_than_folds_are_split_too() -> None:
+    assert sorted(grouped_folds(["a", "a", "b", "c"], ["ann", "ben", "cy", "dee"], 4)) == [
+        0,
+        1,
+        2,
+        3,
+    ]
+
+
 @pytest.mark.parametrize("groups", [["one"] * 60, ["too", "short"]])
 def test_what_can_not_be_split_is_refused(groups: list[str]) -> None:
     with pytest.raises(ValueError, match="groups"):
