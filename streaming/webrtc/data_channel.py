@@ -1,15 +1,16 @@
-"""The data channel's guarded edge: what a peer may do to us over SCTP, and how we speak to it.
+"""The data channels of one peer: a guarded SCTP transport in, messages out.
+
+    SCTP -> [guard] -> aiortc: channels -> conversation; outbox -> [speak] -> channel
 
 aiortc 1.16 hands an exception in its SCTP receive path to the DTLS loop, which ends the session:
-invalid UTF-8 or a channel opened twice is enough. It also takes in fragments without a bound, at a
-cost that grows with their square. `guard` puts a fence before both.
+invalid UTF-8 or a channel opened twice is enough. It also collects message fragments without a
+bound, at a cost that grows with the square of their number. `guard` prevents both.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from aiortc import RTCDataChannel, RTCSctpTransport
@@ -17,58 +18,47 @@ from aiortc.exceptions import InvalidStateError
 
 from streaming.messages import encode
 from streaming.subscribers import Outbox
+from streaming.webrtc.jitter_buffer import ReceiveCounters
 
 
-@dataclass(slots=True)
-class Allowance:
-    """A token bucket: `rate` units a second, `burst` at once; time is passed in, in seconds."""
+class TokenBucket:
+    """A rate limit: `rate` units a second, `burst` at once. Time is passed in."""
 
-    rate: float
-    burst: float
-    level: float = 0.0
-    at_s: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.level = self.burst
+    def __init__(self, rate: float, burst: float, now_s: float = 0.0) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._level = burst
+        self._at_s = now_s
 
     def spend(self, amount: float, now_s: float) -> bool:
-        """Take `amount` if it is there."""
-        self.level = min(self.burst, self.level + (now_s - self.at_s) * self.rate)
-        self.at_s = now_s
-        if amount > self.level:
+        """Take `amount` if it is there. Returns whether it was."""
+        self._level = min(self._burst, self._level + (now_s - self._at_s) * self._rate)
+        self._at_s = now_s
+        if amount > self._level:
             return False
-        self.level -= amount
+        self._level -= amount
         return True
 
 
-@dataclass(slots=True)
-class GuardCounts:
-    """What the fence kept out, for /metrics."""
-
-    packets_dropped: int = 0  # over the allowance; SCTP sends them again, more slowly
-    faults: int = 0  # malformed packets and messages
-
-
-def guard(sctp: RTCSctpTransport, *, bytes_per_s: float) -> GuardCounts:
+def guard(sctp: RTCSctpTransport, counters: ReceiveCounters, *, bytes_per_s: float) -> None:
     """Bound what a peer's SCTP costs, and keep its faults from ending the session.
 
-    Packets over the allowance are dropped before they are parsed, as a lossy network would.
+    Packets over the rate are dropped before they are parsed, as a lossy network would.
     """
-    counts = GuardCounts()
-    allowance = Allowance(bytes_per_s, 4 * bytes_per_s, at_s=time.monotonic())
+    bucket = TokenBucket(bytes_per_s, 4 * bytes_per_s, time.monotonic())
     inner: Any = sctp
     handle_data, receive = inner._handle_data, inner._receive
 
     async def guarded_handle_data(data: bytes) -> None:
-        if not allowance.spend(len(data), time.monotonic()):
-            counts.packets_dropped += 1
+        if not bucket.spend(len(data), time.monotonic()):
+            counters.channel_packets_dropped += 1
             return
         try:
             await handle_data(data)
         except ConnectionError:
             raise
-        except Exception:  # whatever the parser's assertions make of hostile bytes
-            counts.faults += 1
+        except Exception:  # such as an assertion of the parser about hostile bytes
+            counters.channel_faults += 1
 
     async def guarded_receive(stream_id: int, pp_id: int, data: bytes) -> None:
         try:
@@ -76,10 +66,9 @@ def guard(sctp: RTCSctpTransport, *, bytes_per_s: float) -> GuardCounts:
         except ConnectionError:
             raise
         except Exception:
-            counts.faults += 1
+            counters.channel_faults += 1
 
     inner._handle_data, inner._receive = guarded_handle_data, guarded_receive
-    return counts
 
 
 async def speak(channel: RTCDataChannel, outbox: Outbox, *, buffered_bytes: int) -> None:

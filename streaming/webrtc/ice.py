@@ -1,4 +1,7 @@
-"""Where media may come from and go to: ICE servers, the loopback option, candidate addresses."""
+"""ICE: which STUN and TURN servers to use, and which candidate addresses are allowed.
+
+settings -> [ice servers] -> peer connection, page; offers -> [candidate rules]
+"""
 
 from __future__ import annotations
 
@@ -18,16 +21,16 @@ from aiortc import RTCIceServer
 _URL = re.compile(
     r"(?:stun:[^\s?:]+(?::\d{1,5})?|turns?:[^\s?:]+(?::\d{1,5})?(?:\?transport=(?:udp|tcp))?)"
 )
-_CREDENTIAL_S = 12 * 3600  # how long a TURN credential holds: longer than any session
+_CREDENTIAL_S = 12 * 3600  # life of a TURN credential: longer than any session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateRules:
     """Which remote addresses the server may send to.
 
-    An offer names the addresses that the server then probes, so a public server must not let it
-    name machines of the server's own network. Names (`.local`: a second's wait each) never pass;
-    a peer behind one is found all the same by the probes that it sends.
+    The server sends probes to every address in an offer, so a public server must refuse addresses
+    of its own network. Host names are always refused (`.local` ones take a second each): the
+    probes of such a peer still find us, and we answer them.
     """
 
     private: bool = True  # 10/8, 192.168/16, fc00::/7 ...
@@ -54,11 +57,11 @@ class CandidateRules:
 def ice_servers(
     urls: Sequence[str], turn_secret: str | None, *, now_s: float | None = None
 ) -> list[dict[str, Any]]:
-    """STUN and TURN servers as a browser's RTCConfiguration takes them.
+    """STUN and TURN servers in the form of a browser's RTCConfiguration.
 
     Args:
         urls: stun:, turn: and turns: URLs.
-        turn_secret: the TURN servers' shared secret, from which time-limited credentials are made
+        turn_secret: the TURN servers' shared secret, for time-limited credentials
             (draft-uberti-behave-turn-rest; coturn's `use-auth-secret`).
         now_s: seconds since 1970; None: now.
 
@@ -84,14 +87,14 @@ def ice_servers(
 
 
 def rtc_ice_servers(urls: Sequence[str], turn_secret: str | None) -> list[RTCIceServer]:
-    """The same servers for aiortc. An empty list contacts none (None would contact Google's)."""
+    """The same servers for aiortc; of an empty list none (None would contact Google's)."""
     return [RTCIceServer(**server) for server in ice_servers(urls, turn_secret)]
 
 
 def gather_loopback() -> None:
-    """Make every later session of this process offer 127.0.0.1, and no other address.
+    """Make every later session of this process gather 127.0.0.1 and no other address.
 
-    For tests and benchmarks on one machine: aioice leaves the loopback address out.
+    For tests and benchmarks on one machine: aioice never gathers the loopback address.
     """
     aioice.ice.get_host_addresses = _loopback_only
 

@@ -1,13 +1,17 @@
-"""Packets of one video stream in, whole decodable frames out, each as soon as it is whole.
+"""RTP packets of one video stream in, whole decodable frames out, each as soon as it is complete.
 
-Replaces aiortc's jitter buffer, which holds a frame until the next one begins and waits for a lost
-packet as long as 512 others take. Here a frame leaves at its RTP marker; a hole is asked for again
-twice (NACK) and given up after `hole_s`; from then on frames are dropped, and a key frame is asked
-for, until one comes. Plain synchronous code: time is passed in.
+    RtpReceiver -> [jitter buffer] -> VideoDecoder
+
+It replaces aiortc's jitter buffer, which holds a frame until the next one begins and waits for a
+lost packet until 512 others have come. Here a frame leaves at its RTP marker. A missing packet is
+asked for twice (NACK) and given up after `wait_s`; from then on frames are dropped and a key frame
+is requested (PLI) until one comes. Plain synchronous code: time is passed in.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -20,77 +24,121 @@ _SEQUENCES = 1 << 16
 class JitterSettings(LossTrackerSettings):
     """Bounds in time, packets and bytes."""
 
-    key_s: float = 0.3  # between two requests for a key frame
+    key_interval_s: float = 0.3  # between two requests for a key frame
     max_packets: int = 1024
     max_bytes: int = 4 * 1024 * 1024
 
     def __post_init__(self) -> None:
         LossTrackerSettings.__post_init__(self)
-        if self.key_s <= 0:
+        if self.key_interval_s <= 0:
             raise ValueError(f"not usable times: {self}")
         if not 1 <= self.max_packets <= _SEQUENCES // 4 or self.max_bytes < 1:
             raise ValueError(f"not usable bounds: {self}")
 
 
 @dataclass(slots=True)
-class JitterCounts:
-    """What became of the packets and frames. `dropped` counts by reason."""
+class ReceiveCounters:
+    """What one peer sent and what became of it. Every stage of the receive path writes into it."""
 
-    frames: int = 0  # released
-    holes: int = 0  # packets given up
-    repaired: int = 0  # lost packets that came after all
-    nacks: int = 0  # packets asked for
-    plis: int = 0  # key frames asked for
-    late: int = 0  # packets of no use: duplicates, later than waited for, from far away
-    dropped: dict[str, int] = field(default_factory=dict)
+    packets: int = 0  # RTP
+    bytes: int = 0  # of their payloads
+    packet_faults: int = 0  # packets that could not be handled
+    late_packets: int = 0  # duplicates, packets of closed gaps, packets far from the stream
+    gaps: int = 0  # packets given up
+    gaps_repaired: int = 0  # packets that came late or again
+    nacks: int = 0  # packets asked for again
+    key_frames_asked: int = 0
+    frames_received: int = 0  # encoded frames, complete and decodable
+    frames_decoded: int = 0
+    frames_converted: int = 0
+    decoder_errors: int = 0
+    datagrams_dropped: int = 0
+    channel_packets_dropped: int = 0  # data channel traffic over its rate; SCTP sends it again
+    channel_faults: int = 0  # malformed packets and messages of the data channels
+    decoding_s: float = 0.0  # processor time of the decoder's thread
+    dropped: dict[str, int] = field(default_factory=dict)  # frames, by reason
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
-    def drop(self, reason: str) -> None:
-        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+    def drop(self, reason: str, frames: int = 1) -> None:
+        """Count dropped frames; the event loop and the decoder's thread both do."""
+        with self._lock:
+            self.dropped[reason] = self.dropped.get(reason, 0) + frames
+
+    def numbers(self) -> dict[str, int]:
+        """Every count but `dropped`, by name."""
+        values = ((one.name, getattr(self, one.name)) for one in dataclasses.fields(self))
+        return {name: value for name, value in values if isinstance(value, int)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaPacket:
+    """One RTP packet without its payload header."""
+
+    sequence: int  # 16 bits
+    rtp: int  # timestamp, 90 kHz, 32 bits
+    marker: bool  # last packet of its frame
+    codec: str  # "VP8" or "H264"
+    data: bytes  # empty: padding
+    starts: bool  # the payload itself shows that a frame begins here
+    arrival_s: float  # monotonic time at which it was read from the socket
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedFrame:
+    """One complete frame as the encoder made it."""
+
+    data: bytes
+    codec: str
+    rtp: int
+    key: bool
+    arrival_s: float  # of the packet that came last
 
 
 class JitterBuffer:
-    """Orders the packets of one stream and cuts them into frames.
+    """Puts the packets of one stream in order and joins them to frames.
 
     Overflow rule: past `max_packets` (waiting, or between the oldest awaited and the newest) or
-    `max_bytes`, all that waits is dropped and the stream goes on after the newest packet, at the
-    next key frame.
+    `max_bytes`, everything that waits is dropped, and the stream goes on after the newest packet,
+    at the next key frame.
     """
 
-    def __init__(self, settings: JitterSettings | None = None) -> None:
+    def __init__(
+        self, settings: JitterSettings | None = None, counters: ReceiveCounters | None = None
+    ) -> None:
         self.settings = settings or JitterSettings()
-        self.counts = JitterCounts()
+        self.counters = counters or ReceiveCounters()
         self.packets = 0  # waiting now
         self.bytes = 0  # waiting now
-        self.holes = LossTracker(self.settings)  # by unwrapped sequence number
+        self.losses = LossTracker(self.settings)
         self._waiting: dict[int, MediaPacket] = {}  # by unwrapped sequence number
         self._next: int | None = None  # the first packet that is not released yet
         self._highest = 0
-        self._clean = False  # what came before `_next` was the end of a frame
-        self._begun = False  # something was released or dropped: `_next` no longer moves back
-        self._stray: int | None = None  # where a sender that jumped would go on
+        self._clean = False  # the packet before `_next` was the end of a frame
+        self._begun = False  # a packet was released or dropped: `_next` no longer moves back
+        self._stray: int | None = None  # the next sequence number of a sender that jumped
         self._needs_key = True
         self._asks_key = False
         self._key_asked_s: float | None = None
 
     def add(self, packet: MediaPacket, now_s: float) -> list[EncodedFrame]:
-        """Take in one packet; the frames that are whole now, in order."""
-        sequence = self._place(packet.sequence)
+        """Take in one packet. Returns the frames that are complete now, in order."""
+        sequence = self._unwrap(packet.sequence)
         if sequence is None:
-            self.counts.late += 1
+            self.counters.late_packets += 1
             return []
         if self._next is None or sequence > self._highest:
-            self._notice_holes(sequence, now_s)
+            self._extend(sequence, now_s)
         elif sequence < self._next:
-            if self._begun:  # a duplicate, or later than it was waited for
-                self.counts.late += 1
-                self.holes.came_late(sequence, now_s)
+            if self._begun:  # a duplicate, or its gap was given up
+                self.counters.late_packets += 1
+                self.losses.arrived_late(sequence, now_s)
                 return []
-            self.holes.open(range(sequence + 1, self._next), now_s)
+            self.losses.open(range(sequence + 1, self._next), now_s)
             self._next = sequence
         elif sequence in self._waiting:
-            self.counts.late += 1
+            self.counters.late_packets += 1
             return []
-        self.counts.repaired += self.holes.fill(sequence, now_s)
+        self.counters.gaps_repaired += self.losses.repair(sequence, now_s)
         self._waiting[sequence] = packet
         self.packets += 1
         self.bytes += len(packet.data)
@@ -100,33 +148,34 @@ class JitterBuffer:
         return list(self._release(now_s))
 
     def poll(self, now_s: float) -> list[EncodedFrame]:
-        """Give up the holes that have waited long enough; the frames that this sets free."""
+        """Give up the gaps that have expired. Returns the frames that were held back by them."""
         frames: list[EncodedFrame] = []
-        while self._next is not None and (hole := self._first_hole()) is not None:
-            if now_s < self.holes.until_s(hole):
+        while self._next is not None and (gap := self._first_gap()) is not None:
+            if now_s < self.losses.expires_s(gap):
                 break
-            self._give_up(hole)
+            self._give_up(gap)
             frames.extend(self._release(now_s))
         return frames
 
     def nacks(self, now_s: float) -> list[int]:
         """The sequence numbers (16 bits) to ask for again at this moment."""
-        due = self.holes.ask(now_s)
-        self.counts.nacks += len(due)
+        due = self.losses.nacks(now_s)
+        self.counters.nacks += len(due)
         return sorted(sequence % _SEQUENCES for sequence in due)
 
     def asks_key(self, now_s: float) -> bool:
-        """True when a key frame should be asked for at this moment, at most every `key_s`."""
+        """Whether to ask for a key frame at this moment; True at most every `key_interval_s`."""
         if not self._asks_key:
             return False
-        if self._key_asked_s is not None and now_s < self._key_asked_s + self.settings.key_s:
+        interval_s = self.settings.key_interval_s
+        if self._key_asked_s is not None and now_s < self._key_asked_s + interval_s:
             return False
         self._key_asked_s = now_s
-        self.counts.plis += 1
+        self.counters.key_frames_asked += 1
         return True
 
     def require_key(self) -> None:
-        """What was released was lost on the way, or can't be decoded: go on at a key frame."""
+        """Released frames were lost later or can't be decoded: go on at a key frame."""
         self._needs_key = True
         self._asks_key = True
 
@@ -140,22 +189,22 @@ class JitterBuffer:
         self._needs_key = True
 
     def deadline_s(self) -> float | None:
-        """When `poll`, `nacks` or `asks_key` next have something to do; None: after a packet."""
+        """When `poll`, `nacks` or `asks_key` has work next; None: not before another packet."""
         if self._next is None:
             return None
-        times = list(self.holes.ask_at_s())
-        if (first := self._first_hole()) is not None:
-            times.append(self.holes.until_s(first))
+        times = list(self.losses.nack_times_s())
+        if (first := self._first_gap()) is not None:
+            times.append(self.losses.expires_s(first))
         if self._asks_key:
-            times.append((self._key_asked_s or 0.0) + self.settings.key_s)
+            times.append((self._key_asked_s or 0.0) + self.settings.key_interval_s)
         return min(times, default=None)
 
-    # Where a packet belongs
+    # The place of a packet in the stream
 
-    def _place(self, sequence: int) -> int | None:
+    def _unwrap(self, sequence: int) -> int | None:
         """Unwrap a sequence number; None for one far from the stream (RFC 3550, A.1).
 
-        A sender that jumped is followed when two packets in a row say so.
+        A sender that jumped is followed after two consecutive packets.
         """
         if self._next is None:
             return sequence + _SEQUENCES
@@ -167,30 +216,31 @@ class JitterBuffer:
             self._stray = (sequence + 1) % _SEQUENCES
             return None
         self._stray = None
-        self.counts.drop("jump")
+        self.counters.drop("jump")
         self.restart()
         self._asks_key = True
         return sequence + _SEQUENCES
 
-    def _notice_holes(self, sequence: int, now_s: float) -> None:
+    def _extend(self, sequence: int, now_s: float) -> None:
+        """Move the stream's end to `sequence`; packets that were skipped are missing."""
         if self._next is None:
             self._next = sequence
         else:
-            self.holes.open(range(self._highest + 1, sequence), now_s)
+            self.losses.open(range(self._highest + 1, sequence), now_s)
         self._highest = sequence
 
     # Frames
 
     def _release(self, now_s: float) -> Iterator[EncodedFrame]:
-        """Cut whole frames off the front."""
+        """Take complete frames off the front."""
         while (group := self._front()) is not None:
-            if not self._begun and not self._begins(group):
+            if not self._begun and not self._can_begin(group):
                 # The stream's first packets come out of order: one before these is on its way.
                 self._next = group.start - 1
-                self.holes.open([self._next], now_s)
+                self.losses.open([self._next], now_s)
                 return
             clean = self._clean
-            packets = [self._take(sequence) for sequence in group]
+            packets = [self._pop(sequence) for sequence in group]
             self._next = group.stop
             self._clean = True
             self._begun = True
@@ -207,7 +257,7 @@ class JitterBuffer:
                 self._refuse("no_key")
                 continue
             self._needs_key = self._asks_key = False
-            self.counts.frames += 1
+            self.counters.frames_received += 1
             yield EncodedFrame(
                 data=data,
                 codec=packets[0].codec,
@@ -217,7 +267,7 @@ class JitterBuffer:
             )
 
     def _front(self) -> range | None:
-        """The packets of the first frame when all of them are there."""
+        """The packets of the first frame; None while it is not complete."""
         if self._next is None or (first := self._waiting.get(self._next)) is None:
             return None
         sequence = self._next
@@ -229,36 +279,36 @@ class JitterBuffer:
                 return range(self._next, sequence)
         return None
 
-    def _begins(self, group: range) -> bool:
+    def _can_begin(self, group: range) -> bool:
         """Whether a stream can begin with these packets."""
         first = self._waiting[group.start]
         data = b"".join(self._waiting[sequence].data for sequence in group)
         return first.starts and is_key(first.codec, data)
 
     def _refuse(self, reason: str) -> None:
-        self.counts.drop(reason)
+        self.counters.drop(reason)
         self.require_key()
 
-    def _first_hole(self) -> int | None:
+    def _first_gap(self) -> int | None:
         assert self._next is not None
         sequence = self._next
         while sequence in self._waiting:
             sequence += 1
-        return sequence if sequence in self.holes else None
+        return sequence if sequence in self.losses else None
 
-    def _give_up(self, hole: int) -> None:
-        """Drop the hole and the packets before it: they belong to the frame it broke."""
+    def _give_up(self, gap: int) -> None:
+        """Drop the gap and the packets before it, which belong to the same frame."""
         assert self._next is not None
-        for sequence in range(self._next, hole):
-            self._take(sequence)
-        self.holes.give_up(hole)
-        self._next = hole + 1
+        for sequence in range(self._next, gap):
+            self._pop(sequence)
+        self.losses.give_up(gap)
+        self._next = gap + 1
         self._clean = False
         self._begun = True
-        self.counts.holes += 1
+        self.counters.gaps += 1
         self.require_key()
 
-    def _take(self, sequence: int) -> MediaPacket:
+    def _pop(self, sequence: int) -> MediaPacket:
         packet = self._waiting.pop(sequence)
         self.packets -= 1
         self.bytes -= len(packet.data)
@@ -276,42 +326,13 @@ class JitterBuffer:
         self._next = self._highest + 1
         self._clean = False
         self._begun = True
-        self.counts.drop("overflow")
-        self.require_key()
+        self._refuse("overflow")
 
     def _clear(self) -> None:
         self._waiting.clear()
-        self.holes.clear()
+        self.losses.clear()
         self.packets = 0
         self.bytes = 0
-
-
-# MERGED from streaming.packets: What travels between the rooms of the receive path: packets,
-# whole frames, and their marks.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MediaPacket:
-    """One RTP packet with its payload header taken off."""
-
-    sequence: int  # 16 bits
-    rtp: int  # timestamp, 90 kHz, 32 bits
-    marker: bool  # last packet of its frame
-    codec: str  # "VP8" or "H264"
-    data: bytes  # empty: padding
-    starts: bool  # the payload itself shows that a frame begins here
-    arrival_s: float  # monotonic time at which it was read from the socket
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncodedFrame:
-    """One whole frame as the encoder made it."""
-
-    data: bytes
-    codec: str
-    rtp: int
-    key: bool
-    arrival_s: float  # of the packet that came last
 
 
 def starts_frame(codec: str, payload: bytes, data: bytes) -> bool:
@@ -319,7 +340,8 @@ def starts_frame(codec: str, payload: bytes, data: bytes) -> bool:
 
     Args:
         codec: "VP8" or "H264".
-        payload: as it came; `data`: without its payload header (H.264: with start codes).
+        payload: as received.
+        data: without its payload header; of H.264 with start codes.
     """
     if codec == "VP8":  # RFC 7741, 4.2: start of partition 0
         return bool(payload) and payload[0] & 0x17 == 0x10
@@ -328,7 +350,7 @@ def starts_frame(codec: str, payload: bytes, data: bytes) -> bool:
 
 
 def is_key(codec: str, data: bytes) -> bool:
-    """Whether a frame can be decoded without any before it."""
+    """Whether a frame can be decoded without any frame before it."""
     if codec == "VP8":  # RFC 6386, 9.1
         return len(data) >= 10 and not data[0] & 1 and data[3:6] == b"\x9d\x01\x2a"
     position = data.find(b"\0\0\1")

@@ -1,7 +1,9 @@
-"""Offers and answers as text: what may come in, checked before anything is built for it.
+"""SDP offers and trickled candidates in, checked; the SDP answer out, completed with bit rates.
 
-Pure functions. An offer names codecs, keys and addresses; it is checked and cleaned here, so that
-no malformed or hostile text reaches a peer connection, and a person learns what is wrong.
+    HTTP body -> [check_offer] -> peer connection -> [finish_answer] -> HTTP response
+
+Pure functions. No malformed or hostile text reaches a peer connection, and an error tells a person
+what is wrong with the offer.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NewType
 
 from aiortc.codecs import CODECS, is_rtx
 from aiortc.rtcpeerconnection import find_common_codecs
@@ -21,6 +24,7 @@ _UFRAG = re.compile(r"[A-Za-z0-9+/]{4,256}")
 _PASSWORD = re.compile(r"[A-Za-z0-9+/]{22,256}")
 _FINGERPRINT = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){31,63}")
 _HASHES = {"sha-256", "sha-384", "sha-512"}
+_KINDS = ("video", "audio", "application")
 _MID = re.compile(r"[\x21-\x7e]{1,64}")
 _CANDIDATE = re.compile(
     r"candidate:(\S{1,64}) (\d{1,3}) (\S{1,8}) (\d{1,10}) (\S{1,255}) (\d{1,5})"
@@ -36,9 +40,22 @@ _PARSE_ERRORS = (
     ValueError,
 )
 
+# A browser's offer has about 250 lines and 10 candidates.
+_MAX_BYTES = 64 * 1024
+_MAX_LINES = 1500
+_MAX_LINE = 2048  # characters
+_MAX_CANDIDATES = 64
+
+# More bits a pixel bring nothing: VP8 at its best real-time quality used 0.29 for clips of signing
+# at 426x320 and 15 frames a second, however much more it was allowed (docs/load.md).
+_BITS_PER_PIXEL = 0.3
+_WIDEST = 16 / 9
+
+Offer = NewType("Offer", str)  # checked and cleaned SDP: one video, and perhaps a data channel
+
 
 class OfferError(ValueError):
-    """An offer, or a fragment of one, that is refused; says why in words for a person."""
+    """A refused offer or trickle fragment; its text tells a person why."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
@@ -46,31 +63,8 @@ class OfferError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OfferLimits:
-    """How much an offer may hold. A browser's has about 250 lines and 10 candidates."""
-
-    max_bytes: int = 64 * 1024
-    max_lines: int = 1500
-    max_line: int = 2048  # characters
-    max_candidates: int = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
-    """A checked offer: one video to receive, perhaps a data channel."""
-
-    sdp: str  # cleaned: refused candidates are left out
-    video_mid: str
-    codecs: tuple[str, ...]  # that both sides know: "VP8", "H264", in the offer's order
-    data: bool  # has a data channel
-    audio: bool  # offers audio, which is answered inactive
-    ufrag: str  # of the ICE agent, to tell a restart
-    candidates: int  # that were kept
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TrickleCandidate:
-    """One candidate that came after the offer."""
+    """One candidate that was sent after the offer."""
 
     mid: str | None  # None: for the whole bundle
     line: str  # "candidate:..."
@@ -80,26 +74,24 @@ class TrickleCandidate:
 class Fragment:
     """A trickle fragment (RFC 8840) after checking."""
 
-    ufrag: str | None
     candidates: tuple[TrickleCandidate, ...]
     end: bool  # no more candidates follow
 
 
-_LIMITS = OfferLimits()
 _RULES = CandidateRules()
 
 
-def check_offer(text: str, limits: OfferLimits = _LIMITS, rules: CandidateRules = _RULES) -> Offer:
-    """Check and clean an offer.
+def check_offer(text: str, rules: CandidateRules = _RULES) -> Offer:
+    """Check an offer, and leave out refused candidates.
 
     Raises:
-        OfferError: 413 when it is too large, 400 for all else.
+        OfferError: 413 when it is too large, 400 otherwise.
     """
-    lines = _lines(text, limits)
+    lines = _lines(text)
     if lines[0] != "v=0":
         raise OfferError(400, "This is no SDP offer: it does not begin with 'v=0'.")
-    kept = _clean(lines, limits, rules)
-    description = _parse(kept)
+    cleaned = _clean(lines, rules)
+    description = _parse(cleaned)
     sections = {kind: [m for m in description.media if m.kind == kind] for kind in _KINDS}
     if any(media.kind not in _KINDS for media in description.media):
         raise OfferError(400, "The offer may hold video, audio and application sections only.")
@@ -112,39 +104,27 @@ def check_offer(text: str, limits: OfferLimits = _LIMITS, rules: CandidateRules 
     _check_bundle(description)
     for media in description.media:
         _check_transport(media)
-    video = sections["video"][0]
-    codecs = _check_video(video)
+    _check_video(sections["video"][0])
     if sections["audio"] and not find_common_codecs(
         CODECS["audio"], sections["audio"][0].rtp.codecs
     ):
         raise OfferError(400, "The offer's audio has no codec known here. Leave audio out of it.")
     if sections["application"]:
         _check_data(sections["application"][0])
-    return Offer(
-        sdp="\r\n".join(kept) + "\r\n",
-        video_mid=video.rtp.muxId,
-        codecs=codecs,
-        data=bool(sections["application"]),
-        audio=bool(sections["audio"]),
-        ufrag=_ufrag(video),
-        candidates=sum(len(media.ice_candidates) for media in description.media),
-    )
+    return Offer("\r\n".join(cleaned) + "\r\n")
 
 
-def parse_trickle(
-    text: str, limits: OfferLimits = _LIMITS, rules: CandidateRules = _RULES
-) -> Fragment:
-    """Check an `application/trickle-ice-sdpfrag` body; candidates not allowed are left out.
+def parse_trickle(text: str, rules: CandidateRules = _RULES) -> Fragment:
+    """Check an `application/trickle-ice-sdpfrag` body; refused candidates are left out.
 
     Raises:
-        OfferError: 413 when it is too large, 400 for all else.
+        OfferError: 413 when it is too large, 400 otherwise.
     """
-    ufrag: str | None = None
     mid: str | None = None
     end = False
     seen = 0
     candidates: list[TrickleCandidate] = []
-    for line in _lines(text, limits):
+    for line in _lines(text):
         name, _, value = line.removeprefix("a=").partition(":")
         if line.startswith("m="):
             mid = None
@@ -157,40 +137,66 @@ def parse_trickle(
         elif name == "ice-ufrag":
             if not _UFRAG.fullmatch(value):
                 raise OfferError(400, "The ICE name (a=ice-ufrag) is malformed.")
-            ufrag = value
         elif name == "end-of-candidates":
             end = True
         elif name == "candidate":
             seen += 1
-            if seen > limits.max_candidates:
-                raise OfferError(400, f"More than {limits.max_candidates} candidates.")
+            if seen > _MAX_CANDIDATES:
+                raise OfferError(400, f"More than {_MAX_CANDIDATES} candidates.")
             if _allowed(line[2:], rules):
                 candidates.append(TrickleCandidate(mid=mid, line=line[2:]))
-    return Fragment(ufrag=ufrag, candidates=tuple(candidates), end=end)
+    return Fragment(candidates=tuple(candidates), end=end)
 
 
-_KINDS = ("video", "audio", "application")
+def finish_answer(sdp: str, *, short_side: int, fps: float) -> str:
+    """Complete our SDP answer: limits for the sender's video, and the end of candidates.
+
+    The video needs no more pixels (`short_side` px, 16:9) and frames a second than the encoder
+    reads. `max-fs` and `max-fr` (RFC 7741) say so, but browsers built on Chromium ignore them; they
+    keep to the bit rate that such a video takes. Without a start bit rate they begin near 280
+    kbit/s with a small picture and take 20 s to grow.
+    """
+    long_side = math.ceil(short_side * _WIDEST)
+    bps = round(_BITS_PER_PIXEL * short_side * long_side * fps)
+    blocks = math.ceil(short_side / 16) * math.ceil(long_side / 16)
+    rates = f"x-google-min-bitrate={bps // 3000};x-google-start-bitrate={2 * bps // 3000}"
+    formats = {"VP8": f"max-fr={math.ceil(fps)};max-fs={blocks};{rates}", "H264": rates}
+    sections: list[list[str]] = [[]]
+    for line in sdp.splitlines():
+        if line.startswith("m="):
+            sections.append([])
+        sections[-1].append(line)
+    for section in sections[1:]:
+        if section[0].startswith("m=video"):
+            section[:] = _limited(_with_formats(section, formats), bps)
+        has_candidates = any(line.startswith("a=candidate:") for line in section)
+        if has_candidates and "a=end-of-candidates" not in section:
+            section.append("a=end-of-candidates")
+    return "\r\n".join(line for section in sections for line in section) + "\r\n"
 
 
-def _lines(text: str, limits: OfferLimits) -> list[str]:
-    """The lines of a body within its limits; at least one."""
-    if len(text) > limits.max_bytes or len(text.encode("utf-8", "replace")) > limits.max_bytes:
-        raise OfferError(413, f"The body is larger than {limits.max_bytes // 1024} KB.")
+# The offer checked
+
+
+def _lines(text: str) -> list[str]:
+    """The lines of a body (at least one), whose size and characters are checked."""
+    if len(text) > _MAX_BYTES or len(text.encode("utf-8", "replace")) > _MAX_BYTES:
+        raise OfferError(413, f"The body is larger than {_MAX_BYTES // 1024} KB.")
     lines = text.replace("\r\n", "\n").rstrip("\n").split("\n")
     if lines == [""]:
         raise OfferError(400, "The body is empty.")
-    if len(lines) > limits.max_lines:
-        raise OfferError(400, f"More than {limits.max_lines} lines.")
+    if len(lines) > _MAX_LINES:
+        raise OfferError(400, f"More than {_MAX_LINES} lines.")
     for number, line in enumerate(lines, 1):
-        if len(line) > limits.max_line:
-            raise OfferError(400, f"Line {number} has more than {limits.max_line} characters.")
+        if len(line) > _MAX_LINE:
+            raise OfferError(400, f"Line {number} has more than {_MAX_LINE} characters.")
         if not line.isascii() or not line.isprintable():
             raise OfferError(400, f"Line {number} has characters other than printable ASCII.")
     return lines
 
 
-def _clean(lines: Iterable[str], limits: OfferLimits, rules: CandidateRules) -> list[str]:
-    """Leave out candidates that may not be used, and empty lines."""
+def _clean(lines: Iterable[str], rules: CandidateRules) -> list[str]:
+    """Leave out refused candidates and empty lines."""
     kept: list[str] = []
     candidates = sections = 0
     for line in lines:
@@ -200,8 +206,8 @@ def _clean(lines: Iterable[str], limits: OfferLimits, rules: CandidateRules) -> 
                 raise OfferError(400, f"More than {len(_KINDS)} media sections.")
         if line.startswith("a=candidate"):
             candidates += 1
-            if candidates > limits.max_candidates:
-                raise OfferError(400, f"More than {limits.max_candidates} candidates.")
+            if candidates > _MAX_CANDIDATES:
+                raise OfferError(400, f"More than {_MAX_CANDIDATES} candidates.")
             if not _allowed(line[2:], rules):
                 continue
         if line:
@@ -210,7 +216,7 @@ def _clean(lines: Iterable[str], limits: OfferLimits, rules: CandidateRules) -> 
 
 
 def _allowed(candidate: str, rules: CandidateRules) -> bool:
-    """Whether a candidate is one that ICE here can use, at an address that it may use.
+    """Whether aioice can use a candidate, and the rules allow its address.
 
     Raises:
         OfferError: it is malformed.
@@ -251,9 +257,9 @@ def _check_bundle(description: SessionDescription) -> None:
 
 
 def _check_transport(media: MediaDescription) -> None:
-    if not _UFRAG.fullmatch(_ufrag(media)):
+    if media.ice is None or not _UFRAG.fullmatch(media.ice.usernameFragment or ""):
         raise OfferError(400, "The ICE name (a=ice-ufrag) is missing or malformed.")
-    if media.ice is None or not _PASSWORD.fullmatch(media.ice.password or ""):
+    if not _PASSWORD.fullmatch(media.ice.password or ""):
         raise OfferError(400, "The ICE password (a=ice-pwd) is missing or malformed.")
     if media.dtls is None:
         raise OfferError(400, "The DTLS role (a=setup) is missing.")
@@ -269,19 +275,14 @@ def _check_transport(media: MediaDescription) -> None:
             raise OfferError(400, "A media section has no direction (a=sendonly).")
 
 
-def _ufrag(media: MediaDescription) -> str:
-    return (media.ice.usernameFragment if media.ice else None) or ""
-
-
-def _check_video(video: MediaDescription) -> tuple[str, ...]:
+def _check_video(video: MediaDescription) -> None:
     if video.port == 0 or video.direction not in ("sendonly", "sendrecv"):
         raise OfferError(400, "The offer sends no video: its section is switched off or receives.")
     try:
         common = find_common_codecs(CODECS["video"], video.rtp.codecs)
     except _PARSE_ERRORS as error:
         raise OfferError(400, "The offer's video codecs are malformed.") from error
-    names = tuple(dict.fromkeys(codec.name for codec in common if not is_rtx(codec)))
-    if not names:
+    if all(is_rtx(codec) for codec in common):
         helpers = {"rtx", "red", "ulpfec", "flexfec-03"}
         offered = {codec.name for codec in video.rtp.codecs if codec.name.lower() not in helpers}
         raise OfferError(
@@ -289,7 +290,6 @@ def _check_video(video: MediaDescription) -> tuple[str, ...]:
             f"The offer's video codecs ({', '.join(sorted(offered)) or 'none'}) can't be decoded "
             "here. Offer VP8, or H264 in its baseline profile (packetization-mode 1).",
         )
-    return names
 
 
 def _check_data(data: MediaDescription) -> None:
@@ -299,51 +299,18 @@ def _check_data(data: MediaDescription) -> None:
         raise OfferError(400, "The data channel's port (a=sctp-port) is missing or malformed.")
 
 
-# MERGED from streaming.answer: Our answer's text, completed: what video is asked for, and the end
-# of candidates.
-
-# Bits a pixel beyond which nothing is gained: VP8 at its finest, in real time, took 0.29 for clips
-# of signing at 426x320 and 15 a second, however much more it was allowed (docs/load.md).
-_BITS = 0.3
-_WIDEST = 16 / 9
-
-
-def finish_answer(sdp: str, *, short_side: int, fps: float) -> str:
-    """Complete our answer: what a sender's video should be like, and the end of candidates.
-
-    As many pixels (px of `short_side`, 16:9) and pictures a second as are looked at: `max-fs` and
-    `max-fr` (RFC 7741), which browsers built on Chromium ignore, and the bit rate that this takes,
-    which they keep to. Without a rate to start with, they begin near 280 kbit/s with a small
-    picture and take 20 s to grow.
-    """
-    long_side = math.ceil(short_side * _WIDEST)
-    bps = round(_BITS * short_side * long_side * fps)
-    blocks = math.ceil(short_side / 16) * math.ceil(long_side / 16)
-    rates = f"x-google-min-bitrate={bps // 3000};x-google-start-bitrate={2 * bps // 3000}"
-    formats = {"VP8": f"max-fr={math.ceil(fps)};max-fs={blocks};{rates}", "H264": rates}
-    sections: list[list[str]] = [[]]
-    for line in sdp.splitlines():
-        if line.startswith("m="):
-            sections.append([])
-        sections[-1].append(line)
-    for section in sections[1:]:
-        if section[0].startswith("m=video"):
-            section[:] = _limited(_with_formats(section, formats), bps)
-        has_candidates = any(line.startswith("a=candidate:") for line in section)
-        if has_candidates and "a=end-of-candidates" not in section:
-            section.append("a=end-of-candidates")
-    return "\r\n".join(line for section in sections for line in section) + "\r\n"
+# The SDP answer completed
 
 
 def _limited(section: list[str], bps: int) -> list[str]:
-    """A media section that takes so many bits a second at most (RFC 3890)."""
+    """A media section with a maximum bit rate (RFC 3890)."""
     head = [line for line in section if line[:2] in ("m=", "i=", "c=")]
     rest = [line for line in section if line[:2] not in ("m=", "i=", "c=", "b=")]
     return [*head, f"b=TIAS:{bps}", *rest]
 
 
 def _with_formats(section: list[str], formats: dict[str, str]) -> list[str]:
-    """A video section whose codecs carry these parameters as well, by their names."""
+    """A video section with these format parameters added, by codec name."""
     names = {
         match[1]: match[2]
         for line in section

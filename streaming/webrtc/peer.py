@@ -1,17 +1,17 @@
-"""The bounded receive path: RTP from aiortc's transport in, RGB frames out.
-
-aiortc's own path (its version 1.16) has three queues without a bound, holds each frame until the
-next one, and waits for lost packets without a limit in time. This room keeps aiortc's transports,
-bandwidth estimation, reports and retransmission, and puts three bounded parts in place of the rest:
+"""A peer connection with a bounded receive path: a checked SDP offer in, RGB frames out.
 
     socket -> [DatagramQueue] -> aiortc: SRTP, RTX -> [JitterBuffer] -> [VideoDecoder] -> Frame
 
-It relies on private names of aiortc and aioice; `check_aiortc` says so when an upgrade moves them.
+aiortc's own receive path (version 1.16) has three queues without a bound, holds each frame until
+the next one, and waits for lost packets without a time limit. This package keeps aiortc's
+transports, bandwidth estimation, reports and retransmission, and replaces the rest. It relies on
+private names of aiortc and aioice; `check_aiortc` fails when an upgrade changes them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -32,20 +32,22 @@ from aiortc.rtcdtlstransport import RTCDtlsTransport, RtpRouter
 from aiortc.sdp import candidate_from_sdp
 
 from models.schema import Frame
+from streaming.webrtc.data_channel import guard
+from streaming.webrtc.jitter_buffer import ReceiveCounters
 from streaming.webrtc.offer import Fragment, Offer, OfferError, finish_answer
-from streaming.webrtc.rtp_receiver import DatagramQueue, ReceiveCounters, ReceiveLimits, RtpReceiver
+from streaming.webrtc.rtp_receiver import DatagramQueue, ReceiveLimits, RtpReceiver
 
 
 class BoundedPeerConnection(RTCPeerConnection):
     """A peer connection that answers one offer and receives its video within bounds.
 
     Args:
-        on_frame: gets every converted frame, on the session's decoder thread.
-        wants: asked on that thread, once a decoded frame in order of media time (seconds), whether
-            to convert it.
+        on_frame: called with every converted frame, on the session's decoder thread.
+        wants: called on that thread with the media time (seconds) of every decoded frame, in
+            order: whether to convert it.
         short_side: px; frames are scaled down to it.
-        fps: frames a second that are of use; senders are asked for no more.
-        ice_servers: STUN and TURN servers; none are contacted unless given.
+        fps: frames a second that windows use; senders are asked for no more.
+        ice_servers: STUN and TURN servers to contact.
     """
 
     def __init__(
@@ -59,49 +61,47 @@ class BoundedPeerConnection(RTCPeerConnection):
         limits: ReceiveLimits | None = None,
     ) -> None:
         super().__init__(RTCConfiguration(iceServers=list(ice_servers)))
+        self.counters = ReceiveCounters()
         self._limits = limits or ReceiveLimits()
+        self._short_side = short_side
         self._fps = fps
-        self._receive: dict[str, Any] = {
-            "on_frame": on_frame,
-            "wants": wants,
-            "short_side": short_side,
-            "limits": self._limits,
-        }
+        self._make_receiver = functools.partial(
+            RtpReceiver,
+            on_frame=on_frame,
+            wants=wants,
+            short_side=short_side,
+            limits=self._limits,
+            counters=self.counters,
+        )
         self._video: RtpReceiver | None = None
         self._queues: list[DatagramQueue] = []
-        self._counters = ReceiveCounters(
-            max_datagrams=self._limits.max_datagrams,
-            max_packets=self._limits.jitter.max_packets,
-            max_bytes=self._limits.jitter.max_bytes,
-            max_queued=self._limits.decoder.max_queued,
-        )
 
-    @property
-    def counters(self) -> ReceiveCounters:
-        """The receive path in numbers, as of now."""
-        if self._video is not None:
-            self._video.count(self._counters)
-        self._counters.datagrams = sum(queue.qsize() for queue in self._queues)
-        self._counters.datagrams_dropped = sum(queue.dropped for queue in self._queues)
-        return self._counters
+    def buffers(self) -> dict[str, tuple[float, float]]:
+        """How full each buffer of the receive path is, and its bound, by name."""
+        video, limits = self._video, self._limits
+        return {
+            "socket_datagrams": (sum(q.qsize() for q in self._queues), limits.max_datagrams),
+            "jitter_packets": (video.jitter.packets if video else 0, limits.jitter.max_packets),
+            "jitter_bytes": (video.jitter.bytes if video else 0, limits.jitter.max_bytes),
+            "decoder_frames": (video.decoder.queued if video else 0, limits.decoder.max_queued),
+        }
 
     async def answer(self, offer: Offer) -> str:
-        """Take an offer, gather candidates, and give the answer's SDP.
+        """Accept a checked offer and gather candidates. Returns the SDP answer.
 
         Raises:
-            OfferError: aiortc can't take it.
+            OfferError: aiortc can't accept it.
         """
         try:
-            await self.setRemoteDescription(RTCSessionDescription(sdp=offer.sdp, type="offer"))
-            self._bound_queues()
+            await self.setRemoteDescription(RTCSessionDescription(sdp=offer, type="offer"))
+            self._bound_transports()
             await self.setLocalDescription(await self.createAnswer())
         except (InvalidStateError, asyncio.CancelledError):
             raise
         except (OperationError, ValueError, AssertionError, LookupError, AttributeError) as error:
             raise OfferError(400, f"The offer can't be answered: {error or 'malformed'}") from error
-        return finish_answer(
-            self.localDescription.sdp, short_side=self._receive["short_side"], fps=self._fps
-        )
+        sdp = self.localDescription.sdp
+        return finish_answer(sdp, short_side=self._short_side, fps=self._fps)
 
     async def add_fragment(self, fragment: Fragment) -> None:
         """Add candidates that the peer sent after its offer.
@@ -122,13 +122,16 @@ class BoundedPeerConnection(RTCPeerConnection):
         if fragment.end:
             await self.addIceCandidate(None)
 
-    def _bound_queues(self) -> None:
-        """Put bounded queues behind the sockets, before there are any."""
+    def _bound_transports(self) -> None:
+        """Guard the data channels and put bounded queues behind the sockets, before any opens."""
         transports = {transceiver.receiver.transport for transceiver in self.getTransceivers()}
         if self.sctp is not None:
             transports.add(self.sctp.transport)
+            guard(self.sctp, self.counters, bytes_per_s=self._limits.channel_bytes_per_s)
         for transport in transports:
-            queue = DatagramQueue(self._limits.max_datagrams, self._limits.max_wait_s)
+            queue = DatagramQueue(
+                self._limits.max_datagrams, self._limits.max_datagram_age_s, self.counters
+            )
             transport.transport._connection._queue = queue
             self._queues.append(queue)
 
@@ -141,17 +144,17 @@ class BoundedPeerConnection(RTCPeerConnection):
         if kind != "video":
             transceiver.direction = "inactive"
             return transceiver
-        self._video = RtpReceiver(transceiver.receiver.transport, **self._receive)
+        self._video = self._make_receiver(transceiver.receiver.transport)
         self._video._set_rtcp_ssrc(transceiver.sender._ssrc)
         setattr(transceiver, "_RTCRtpTransceiver__receiver", self._video)  # noqa: B010
         return transceiver
 
 
 def check_aiortc() -> None:
-    """Make sure that this aiortc and aioice have what this room relies on.
+    """Check that this aiortc and aioice have the private names that this package uses.
 
     Raises:
-        RuntimeError: they don't; the message says which versions do.
+        RuntimeError: they don't; the message names what is missing.
     """
     found = version("aiortc")
     missing = [] if found.split(".")[:2] == ["1", "16"] else [f"version 1.16 (found {found})"]

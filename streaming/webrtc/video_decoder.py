@@ -1,4 +1,6 @@
-"""Encoded frames in, pictures out: one decoder thread a session, with a bounded queue before it.
+"""Encoded frames in, RGB pictures with media times out: one decoder thread a session.
+
+    JitterBuffer -> [decoder thread, media clock] -> FrameRing
 
 Every frame must be decoded, since later ones build on it; that is cheap. Only the frames that a
 window will use are scaled down and converted to RGB.
@@ -13,54 +15,70 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import av
 
 from models.picture import PictureScaler
 from models.schema import Frame
-from streaming.webrtc.jitter_buffer import EncodedFrame
+from streaming.webrtc.jitter_buffer import EncodedFrame, ReceiveCounters
 
 _log = logging.getLogger(__name__)
 
 _CODECS = {"VP8": "vp8", "H264": "h264"}  # FFmpeg's own decoders: they check sizes before memory
-_SHUT_S = 2.0  # a decoder that takes longer to stop is left to die with the process
+_CLOSE_S = 2.0  # a thread that takes longer to stop is abandoned: it ends with the process
+RTP_HZ = 90_000  # of every video payload
+_RTP_WRAP = 1 << 32
+_JUMP_S = 30.0  # a longer step between two frames is a new clock, not a pause
+_STEP_S = 0.001  # least time between two frames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoDecoderSettings:
-    """Bounds of the queue before the thread, and of a picture."""
+    """Bounds of the queue before the thread, of a frame's age and of a picture's size."""
 
     max_queued: int = 30  # frames, about a second
     max_age_s: float = 0.25  # an older frame is decoded but not converted: newer ones wait
-    max_gap_s: float = 1.0  # but late is better than never: so long without a picture at most
+    max_pause_s: float = 1.0  # unless there was no picture for so long: late is better than never
     max_pixels: int = 1920 * 1200
 
 
-@dataclass(slots=True)
-class DecoderCounts:
-    """What became of the frames. `dropped` counts by reason."""
+class MediaClock:
+    """RTP timestamps in, media seconds out, for the frames of one stream in the order shown.
 
-    decoded: int = 0
-    converted: int = 0
-    errors: int = 0
-    busy_s: float = 0.0  # processor time of the thread
-    dropped: dict[str, int] = field(default_factory=dict)
+    A sender's clock starts anywhere, wraps after 13 hours, and jumps when the camera is switched.
+    The first frame is at 0 s. Where the timestamps step back or jump by more than 30 s, the clock
+    goes on by the time between the arrivals, so media time always grows.
+    """
 
-    def drop(self, reason: str, frames: int = 1) -> None:
-        self.dropped[reason] = self.dropped.get(reason, 0) + frames
+    def __init__(self) -> None:
+        self._rtp: int | None = None
+        self._media_s = 0.0
+        self._arrival_s = 0.0
+
+    def map(self, rtp: int, arrival_s: float) -> float:
+        """Media time in seconds of a frame with RTP timestamp `rtp`, read at `arrival_s`."""
+        if self._rtp is not None:
+            ticks = (rtp - self._rtp + _RTP_WRAP // 2) % _RTP_WRAP - _RTP_WRAP // 2
+            step_s = ticks / RTP_HZ
+            if not 0 < step_s <= _JUMP_S:
+                step_s = min(max(arrival_s - self._arrival_s, _STEP_S), _JUMP_S)
+            self._media_s += step_s
+        self._rtp = rtp
+        self._arrival_s = arrival_s
+        return self._media_s
 
 
 class VideoDecoder:
     """Decodes the frames of one session on a thread of its own.
 
-    Overflow rule: when `max_queued` frames wait, all of them are dropped and `on_loss` tells that a
-    key frame is needed; a decoder that fails tells the same and goes on.
+    Overflow rule: when `max_queued` frames wait, all of them are dropped and `on_loss` is called: a
+    key frame is needed. It is also called when a frame can't be decoded; the thread goes on.
 
     Args:
-        on_frame: gets each converted frame, on the thread. What it raises is logged and counted.
-        wants: asked once a picture, in order, on the thread, whether to convert it.
+        on_frame: called with each converted frame, on the thread. Its exceptions are logged.
+        wants: called with each media time, in order, on the thread: whether to convert the frame.
         on_loss: called on the event loop.
         short_side: px; larger pictures are scaled down, keeping their shape.
     """
@@ -73,9 +91,10 @@ class VideoDecoder:
         on_loss: Callable[[], None],
         short_side: int,
         settings: VideoDecoderSettings | None = None,
+        counters: ReceiveCounters | None = None,
     ) -> None:
         self.settings = settings or VideoDecoderSettings()
-        self.counts = DecoderCounts()
+        self.counters = counters or ReceiveCounters()
         self._on_frame = on_frame
         self._wants = wants
         self._on_loss = on_loss
@@ -83,7 +102,7 @@ class VideoDecoder:
         self._changed = threading.Condition()
         self._closing = False
         self._clock = MediaClock()
-        self._shown_s = -math.inf  # when a picture was last converted
+        self._converted_s = -math.inf  # when a picture was last converted
         self._scaler = PictureScaler(short_side)
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
@@ -105,7 +124,7 @@ class VideoDecoder:
                 return
             overflow = len(self._queue) >= self.settings.max_queued
             if overflow:
-                self.counts.drop("behind", len(self._queue) + 1)
+                self.counters.drop("behind", len(self._queue) + 1)
                 self._queue.clear()
             else:
                 self._queue.append(frame)
@@ -123,48 +142,48 @@ class VideoDecoder:
         if thread is None:
             return
         try:
-            async with asyncio.timeout(_SHUT_S):
+            async with asyncio.timeout(_CLOSE_S):
                 await self._ended.wait()
         except TimeoutError:
-            _log.warning("a video decoder did not stop within %.0f s", _SHUT_S)
+            _log.warning("a video decoder did not stop within %.0f s", _CLOSE_S)
             return
-        thread.join(0.1)  # it has said that it ends: this waits for its last instructions
+        thread.join(0.1)  # it is about to end: this waits for its last instructions
 
     # On the thread
 
     def _run(self) -> None:
         codec = ""
         decoder: Any = None
-        pending: dict[int, EncodedFrame] = {}  # what went into the decoder, by its place
-        place = 0
+        pending: dict[int, EncodedFrame] = {}  # frames in the decoder, by their pts
+        pts = 0
         while (frame := self._get()) is not None:
-            self.counts.busy_s = time.thread_time()
+            self.counters.decoding_s = time.thread_time()
             if not frame.data or (decoder is None and not frame.key):
-                self.counts.drop("no_key")
+                self.counters.drop("no_key")
                 continue
             try:
                 if frame.codec != codec:
                     codec, decoder = frame.codec, self._open(frame.codec)
                     pending.clear()
                 packet = av.Packet(frame.data)
-                packet.pts = place
-                pending[place] = frame
-                pending.pop(place - self.settings.max_queued, None)
-                place += 1
+                packet.pts = pts
+                pending[pts] = frame
+                pending.pop(pts - self.settings.max_queued, None)
+                pts += 1
                 for picture in decoder.decode(packet):
                     source = pending.pop(picture.pts, None)
                     if source is not None:
-                        self._show(picture, source)
+                        self._deliver(picture, source)
             except (av.FFmpegError, ValueError, MemoryError) as error:
-                self.counts.errors += 1
+                self.counters.decoder_errors += 1
                 codec, decoder = "", None  # the next key frame gets a new one
                 _log.info("a frame can't be decoded (%s): asking for a key frame", error)
-                self._tell(self._on_loss)
+                self._call_on_loop(self._on_loss)
             except Exception:
-                self.counts.errors += 1
-                _log.exception("the taker of frames failed")
+                self.counters.decoder_errors += 1
+                _log.exception("the receiver of frames failed")
         del decoder
-        self._tell(self._ended.set)
+        self._call_on_loop(self._ended.set)
 
     def _get(self) -> EncodedFrame | None:
         with self._changed:
@@ -174,23 +193,23 @@ class VideoDecoder:
 
     def _open(self, codec: str) -> Any:
         decoder: Any = av.CodecContext.create(_CODECS[codec], "r")
-        decoder.thread_count = 1  # a frame threaded decoder would hold frames back
+        decoder.thread_count = 1  # a decoder with frame threads would hold frames back
         decoder.options = {"max_pixels": str(self.settings.max_pixels), "flags": "low_delay"}
         return decoder
 
-    def _show(self, picture: Any, source: EncodedFrame) -> None:
-        self.counts.decoded += 1
+    def _deliver(self, picture: Any, source: EncodedFrame) -> None:
+        self.counters.frames_decoded += 1
         media_s = self._clock.map(source.rtp, source.arrival_s)
         now_s = time.monotonic()
         late = now_s - source.arrival_s > self.settings.max_age_s
-        if late and now_s - self._shown_s < self.settings.max_gap_s:
-            self.counts.drop("stale")
+        if late and now_s - self._converted_s < self.settings.max_pause_s:
+            self.counters.drop("stale")
             return
         if not self._wants(media_s):
             return
-        self._shown_s = now_s
+        self._converted_s = now_s
         image = self._scaler.rgb(picture)
-        self.counts.converted += 1
+        self.counters.frames_converted += 1
         self._on_frame(
             Frame(
                 image=image,
@@ -201,47 +220,8 @@ class VideoDecoder:
             )
         )
 
-    def _tell(self, callback: Callable[[], object]) -> None:
+    def _call_on_loop(self, callback: Callable[[], object]) -> None:
         try:
             self._loop.call_soon_threadsafe(callback)
         except RuntimeError:
             _log.debug("the event loop closed before a decoder's thread ended")
-
-
-# MERGED from streaming.media_clock: RTP timestamps in, media seconds out: unwrapped, and never
-# going back. A sender's clock is its own affair: it starts anywhere, wraps after 13 hours, and
-# jumps when the camera is switched. Windows and signs need seconds that only grow.
-
-_RATE = 90_000  # Hz, of every video payload
-_WRAP = 1 << 32
-_JUMP_S = 30.0  # a longer step between two frames is a new clock, not a pause
-_STEP_S = 0.001  # least time between two frames
-
-
-class MediaClock:
-    """Maps the frames of one stream, in the order in which they are shown.
-
-    The first frame is at 0 s. Where the timestamps step back or jump by more than 30 s, the clock
-    is anchored anew by what passed between arrivals, so `media_s` strictly increases.
-    """
-
-    def __init__(self) -> None:
-        self._rtp: int | None = None
-        self._media_s = 0.0
-        self._arrival_s = 0.0
-
-    def map(self, rtp: int, arrival_s: float) -> float:
-        """Media time in seconds of a frame with RTP timestamp `rtp`, read at `arrival_s`."""
-        if self._rtp is not None:
-            step_s = _signed(rtp - self._rtp, _WRAP) / _RATE
-            if not 0 < step_s <= _JUMP_S:
-                step_s = min(max(arrival_s - self._arrival_s, _STEP_S), _JUMP_S)
-            self._media_s += step_s
-        self._rtp = rtp
-        self._arrival_s = arrival_s
-        return self._media_s
-
-
-def _signed(difference: int, wrap: int) -> int:
-    """The difference of two numbers that wrap, nearest to zero."""
-    return (difference + wrap // 2) % wrap - wrap // 2

@@ -75,8 +75,8 @@ def test_a_frame_is_as_old_as_its_last_packet() -> None:
     assert feed(buffer, late)[0].arrival_s == 2.0
 
 
-def test_a_hole_is_asked_for_twice_then_given_up_and_a_key_frame_asked_for() -> None:
-    settings = JitterSettings(hole_s=0.18, retry_s=0.06, key_s=0.3)
+def test_a_gap_gets_two_nacks_then_is_given_up_and_a_key_frame_is_requested() -> None:
+    settings = JitterSettings(wait_s=0.18, nack_interval_s=0.06, key_interval_s=0.3)
     buffer = JitterBuffer(settings)
     frames = stream(20, first=100, keys=(0, 12))
     assert len(feed(buffer, frames[0])) == 1
@@ -97,26 +97,26 @@ def test_a_hole_is_asked_for_twice_then_given_up_and_a_key_frame_asked_for() -> 
     assert [frame.key for frame in feed(buffer, frames[12], 1.6)] == [True]
     assert not buffer.asks_key(3.0)
     assert len(feed(buffer, frames[13], 1.7)) == 1
-    assert buffer.counts.holes == 1
-    assert buffer.counts.plis == 2
-    assert buffer.counts.dropped == {"partial": 1, "no_key": 10}
+    assert buffer.counters.gaps == 1
+    assert buffer.counters.key_frames_asked == 2
+    assert buffer.counters.dropped == {"partial": 1, "no_key": 10}
 
 
-def test_a_repaired_hole_costs_no_frame() -> None:
+def test_a_repaired_gap_costs_no_frame() -> None:
     buffer = JitterBuffer()
     frames = stream(3)
     first = feed(buffer, [p for frame in frames for p in frame if p is not frames[1][1]], 1.0)
     assert len(first) == 1
     assert buffer.nacks(1.0) == [4]
     assert [frame.rtp for frame in buffer.add(frames[1][1], 1.04)] == [3000, 6000]
-    assert buffer.counts.repaired == 1
-    assert buffer.holes.rtt_s == pytest.approx(0.06 - 0.25 * 0.02)
+    assert buffer.counters.gaps_repaired == 1
+    assert buffer.losses.rtt_s == pytest.approx(0.06 - 0.25 * 0.02)
     assert buffer.poll(9.0) == []
     assert buffer.deadline_s() is None
 
 
-def test_a_far_peer_is_waited_for_longer_but_not_for_ever() -> None:
-    settings = JitterSettings(hole_s=0.18, max_hole_s=0.35, nacks=1)
+def test_gaps_of_a_far_peer_expire_later_but_within_the_maximum() -> None:
+    settings = JitterSettings(wait_s=0.18, max_wait_s=0.35, max_nacks=1)
     buffer = JitterBuffer(settings)
     frames = stream(60, packets=2)
     assert len(feed(buffer, frames[0])) == 1
@@ -128,15 +128,15 @@ def test_a_far_peer_is_waited_for_longer_but_not_for_ever() -> None:
         assert len(buffer.nacks(now_s)) == 1
         buffer.poll(now_s + 0.26)
         feed(buffer, [lost], now_s + 0.26)
-    assert buffer.holes.rtt_s == pytest.approx(0.26, abs=0.01)
-    assert buffer.counts.holes < 20  # the first were given up, the later ones were not
+    assert buffer.losses.rtt_s == pytest.approx(0.26, abs=0.01)
+    assert buffer.counters.gaps < 20  # the first were given up, the later ones were not
     now_s += 1.0
     feed(buffer, [frames[50][1]], now_s)
-    holes = buffer.counts.holes
+    gaps = buffer.counters.gaps
     buffer.poll(now_s + 0.3)
-    assert buffer.counts.holes == holes
+    assert buffer.counters.gaps == gaps
     buffer.poll(now_s + 0.34)
-    assert buffer.counts.holes == holes + 1
+    assert buffer.counters.gaps == gaps + 1
 
 
 def test_the_last_packet_of_a_frame_is_missed_when_the_next_frame_begins() -> None:
@@ -187,7 +187,7 @@ def test_an_overflow_drops_all_and_goes_on_at_a_key_frame(bound: dict[str, int])
     del packets[4]
     released = feed(buffer, packets)
     assert len(released) == 1
-    assert buffer.counts.dropped["overflow"] >= 1
+    assert buffer.counters.dropped["overflow"] >= 1
     assert buffer.packets <= buffer.settings.max_packets
     assert buffer.bytes <= buffer.settings.max_bytes
     buffer.poll(1.0)
@@ -261,7 +261,7 @@ def test_whatever_comes_the_bounds_hold_and_only_whole_decodable_frames_leave(
         assert buffer.packets <= settings.max_packets
         assert buffer.bytes <= settings.max_bytes
         deadline_s = buffer.deadline_s()
-        assert deadline_s is None or buffer.asks_key(now_s) or deadline_s > now_s - settings.hole_s
+        assert deadline_s is None or buffer.asks_key(now_s) or deadline_s > now_s - settings.wait_s
     numbers = [f.rtp // 3000 for f in released]
     assert numbers == sorted(set(numbers))
     assert all(f.data == whole[f.rtp] for f in released)
@@ -312,7 +312,7 @@ def test_key_frames_and_beginnings_of_both_codecs() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"hole_s": 0.0}, {"max_packets": 0}, {"max_packets": 40_000}, {"nacks": -1}]
+    "wrong", [{"wait_s": 0.0}, {"max_packets": 0}, {"max_packets": 40_000}, {"max_nacks": -1}]
 )
 def test_settings_that_cannot_work_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="not usable"):

@@ -1,15 +1,16 @@
-"""Offers of browsers pass; malformed, hostile and useless ones are refused with a reason."""
+"""SDP offers: a browser's passes, others are refused with a reason; the SDP answer completed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import pytest
+from aiortc.sdp import SessionDescription
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streaming.webrtc.ice import CandidateRules
-from streaming.webrtc.offer import OfferError, OfferLimits, check_offer, parse_trickle
+from streaming.webrtc.offer import OfferError, check_offer, finish_answer, parse_trickle
 
 FINGERPRINT = "sha-256 " + ":".join(["AB"] * 32)
 TRANSPORT = [
@@ -68,16 +69,17 @@ def offer(*sections: list[str], group: str | None = None) -> str:
     return "\r\n".join([*head, *(line for section in sections for line in section)]) + "\r\n"
 
 
-def test_a_browsers_offer_passes() -> None:
-    checked = check_offer(offer(video(), data()))
-    assert checked.video_mid == "0"
-    assert checked.codecs == ("VP8",)
-    assert checked.data and not checked.audio
-    assert checked.ufrag == "Xk3f"
-    assert checked.candidates == 0
-    assert check_offer(offer(video(H264))).codecs == ("H264",)
-    assert check_offer(offer(audio(), video())).audio
-    assert check_offer(offer(video(), data()).replace("\r\n", "\n")).data
+@pytest.mark.parametrize(
+    "text",
+    [
+        offer(video(), data()),
+        offer(video(H264)),
+        offer(audio(), video()),
+        offer(video(), data()).replace("\r\n", "\n"),
+    ],
+)
+def test_a_browsers_offer_passes_unchanged(text: str) -> None:
+    assert check_offer(text).splitlines() == text.splitlines()
 
 
 @pytest.mark.parametrize(
@@ -158,7 +160,7 @@ def test_a_large_offer_is_refused_before_it_is_read(filler: str) -> None:
 
 def test_the_limit_is_in_bytes() -> None:
     with pytest.raises(OfferError) as refused:
-        check_offer("v=0\n" + "\u20ac" * 60, OfferLimits(max_bytes=100))
+        check_offer("v=0\n" + "\u20ac" * 22_000)
     assert refused.value.status == 413
 
 
@@ -192,8 +194,8 @@ def test_only_addresses_that_the_rules_allow_are_kept(
     candidate: str, rules: CandidateRules, kept: bool
 ) -> None:
     checked = check_offer(offer([*video(), candidate]), rules=rules)
-    assert checked.candidates == int(kept)
-    assert (candidate in checked.sdp) == kept
+    assert checked.count("a=candidate") == int(kept)
+    assert (candidate in checked) == kept
     fragment = parse_trickle(f"a=mid:0\r\n{candidate}\r\n", rules=rules)
     assert [c.line for c in fragment.candidates] == ([candidate[2:]] if kept else [])
 
@@ -203,7 +205,7 @@ def test_a_trickle_fragment_names_the_section_and_the_end() -> None:
         "a=ice-ufrag:Xk3f\r\na=ice-pwd:abcdefghijklmnopqrstuvwx\r\n"
         f"m=video 9 RTP/AVP 0\r\na=mid:0\r\n{PUBLIC}\r\na=end-of-candidates\r\n"
     )
-    assert fragment.ufrag == "Xk3f" and fragment.end
+    assert fragment.end
     assert [(c.mid, c.line) for c in fragment.candidates] == [("0", PUBLIC[2:])]
 
 
@@ -258,4 +260,59 @@ def test_a_damaged_offer_is_an_offer_error_or_fine_and_nothing_else(
     except OfferError as error:
         assert str(error)
     else:
-        assert checked.codecs
+        assert SessionDescription.parse(checked).media
+
+
+ANSWER = """v=0
+o=- 1 1 IN IP4 0.0.0.0
+s=-
+t=0 0
+a=group:BUNDLE 0 1
+m=video 50000 UDP/TLS/RTP/SAVPF 96 97 98
+c=IN IP4 198.51.100.7
+a=recvonly
+a=mid:0
+a=rtpmap:96 VP8/90000
+a=rtpmap:97 rtx/90000
+a=fmtp:97 apt=96
+a=rtpmap:98 H264/90000
+a=fmtp:98 packetization-mode=1;profile-level-id=42e01f
+a=candidate:1 1 udp 2113937151 198.51.100.7 50000 typ host
+a=ice-ufrag:Xk3f
+a=ice-pwd:abcdefghijklmnopqrstuvwx
+m=application 9 UDP/DTLS/SCTP webrtc-datachannel
+a=mid:1
+a=sctp-port:5000
+a=ice-ufrag:Xk3f
+a=ice-pwd:abcdefghijklmnopqrstuvwx
+""".replace("\n", "\r\n")
+RATES = "x-google-min-bitrate=273;x-google-start-bitrate=546"
+LIMITS = f"max-fr=15;max-fs=720;{RATES}"  # 569x320: 36 x 20 blocks
+
+
+def test_the_sdp_answer_limits_the_video_to_what_is_used() -> None:
+    lines = finish_answer(ANSWER, short_side=320, fps=15).splitlines()
+    assert f"a=fmtp:96 {LIMITS}" in lines
+    assert f"a=fmtp:98 packetization-mode=1;profile-level-id=42e01f;{RATES}" in lines
+    assert "a=fmtp:97 apt=96" in lines
+    video = lines.index("m=video 50000 UDP/TLS/RTP/SAVPF 96 97 98")
+    assert lines[video + 1 : video + 3] == ["c=IN IP4 198.51.100.7", "b=TIAS:819360"]
+    assert sum(line.startswith("b=") for line in lines) == 1
+    parsed = SessionDescription.parse("\r\n".join(lines))
+    vp8, _, h264 = parsed.media[0].rtp.codecs
+    assert (vp8.parameters["max-fr"], vp8.parameters["max-fs"]) == (15, 720)
+    assert h264.parameters["profile-level-id"] == "42e01f"
+
+
+def test_a_larger_model_allows_more() -> None:
+    small = finish_answer(ANSWER, short_side=256, fps=8)
+    large = finish_answer(ANSWER, short_side=438, fps=15.5)
+    assert "max-fr=8;max-fs=464;" in small and "max-fr=16;max-fs=1372;" in large
+
+
+def test_candidates_end_once() -> None:
+    finished = finish_answer(ANSWER, short_side=320, fps=15)
+    again = finish_answer(finished, short_side=320, fps=15)
+    assert again.count("a=end-of-candidates") == again.count("b=TIAS") == 1
+    assert finished.index("a=end-of-candidates") < finished.index("m=application")
+    assert finished.endswith("\r\n")

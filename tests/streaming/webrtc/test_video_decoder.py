@@ -1,4 +1,4 @@
-"""The decoder's thread alone: overflow, age, hostile sizes, shapes."""
+"""The decoder thread: overflow, age, hostile sizes, shapes; RTP timestamps to media seconds."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models.schema import Frame
 from streaming.webrtc.jitter_buffer import EncodedFrame
-from streaming.webrtc.video_decoder import VideoDecoder, VideoDecoderSettings
+from streaming.webrtc.video_decoder import MediaClock, VideoDecoder, VideoDecoderSettings
 
 PATIENT_S = 60.0  # no frame is too old on a busy machine
 RED, GREEN = (220, 30, 30), (30, 200, 40)
@@ -52,7 +55,7 @@ def frame(data: bytes, number: int = 0, codec: str = "VP8") -> EncodedFrame:
     )
 
 
-class Taker:
+class Receiver:
     """Collects frames from the decoder's thread; `came` is set on the loop."""
 
     def __init__(self) -> None:
@@ -65,7 +68,7 @@ class Taker:
         self.frames.append(frame)
         self._loop.call_soon_threadsafe(self.came.set)
 
-    async def have(self, count: int) -> list[Frame]:
+    async def wait_for(self, count: int) -> list[Frame]:
         async with asyncio.timeout(10):
             while len(self.frames) < count:
                 self.came.clear()
@@ -79,18 +82,18 @@ async def decoding(
     short_side: int = 120,
     settings: VideoDecoderSettings | None = None,
     wants: Callable[[float], bool] = lambda media_s: True,
-) -> AsyncIterator[tuple[VideoDecoder, Taker]]:
-    taker = Taker()
+) -> AsyncIterator[tuple[VideoDecoder, Receiver]]:
+    receiver = Receiver()
     decoder = VideoDecoder(
-        on_frame=taker,
+        on_frame=receiver,
         wants=wants,
-        on_loss=taker.lost.set,
+        on_loss=receiver.lost.set,
         short_side=short_side,
         settings=settings or VideoDecoderSettings(max_age_s=PATIENT_S),
     )
     decoder.start()
     try:
-        yield decoder, taker
+        yield decoder, receiver
     finally:
         await decoder.close()
     assert not [t for t in threading.enumerate() if t.name == "video-decoder"]
@@ -103,10 +106,10 @@ async def decoding(
 async def test_pictures_keep_their_colours_and_shape(
     codec: str, size: tuple[int, int], shape: tuple[int, int]
 ) -> None:
-    async with decoding() as (decoder, taker):
+    async with decoding() as (decoder, receiver):
         for item in encoded([RED, GREEN], size, codec):
             decoder.put(item)
-        red, green = await taker.have(2)
+        red, green = await receiver.wait_for(2)
     assert red.image.shape == green.image.shape == (*shape, 3)
     assert np.abs(red.image.astype(int) - RED).max() < 12
     assert np.abs(green.image.astype(int) - GREEN).mean() < 12
@@ -115,7 +118,7 @@ async def test_pictures_keep_their_colours_and_shape(
     assert green.rtp == 3000
 
 
-async def test_a_queue_that_is_full_is_emptied_and_a_key_frame_asked_for() -> None:
+async def test_a_full_queue_is_emptied_and_a_key_frame_is_requested() -> None:
     entered, leave = threading.Event(), threading.Event()
 
     def hold(media_s: float) -> bool:
@@ -123,29 +126,29 @@ async def test_a_queue_that_is_full_is_emptied_and_a_key_frame_asked_for() -> No
         return leave.wait(10)
 
     settings = VideoDecoderSettings(max_queued=4, max_age_s=PATIENT_S)
-    async with decoding(settings=settings, wants=hold) as (decoder, taker):
+    async with decoding(settings=settings, wants=hold) as (decoder, receiver):
         items = encoded([RED] * 7)
         decoder.put(items[0])
         assert await asyncio.to_thread(entered.wait, 10)
         for item in items[1:5]:
             decoder.put(item)
-        assert decoder.queued == 4 and not taker.lost.is_set()
+        assert decoder.queued == 4 and not receiver.lost.is_set()
         decoder.put(items[5])
-        assert decoder.queued == 0 and taker.lost.is_set()
-        assert decoder.counts.dropped == {"behind": 5}
+        assert decoder.queued == 0 and receiver.lost.is_set()
+        assert decoder.counters.dropped == {"behind": 5}
         leave.set()
 
 
-async def test_a_frame_that_waited_too_long_is_not_converted_unless_none_would_be() -> None:
-    settings = VideoDecoderSettings(max_age_s=30.0, max_gap_s=60.0)
-    async with decoding(settings=settings) as (decoder, taker):
+async def test_an_old_frame_is_not_converted_unless_none_was_for_a_while() -> None:
+    settings = VideoDecoderSettings(max_age_s=30.0, max_pause_s=60.0)
+    async with decoding(settings=settings) as (decoder, receiver):
         for number, item in enumerate(encoded([RED, RED, GREEN])):
             late_s = 31.0 if number < 2 else 0.0
             decoder.put(dataclasses.replace(item, arrival_s=item.arrival_s - late_s))
-        first, second = await taker.have(2)
+        first, second = await receiver.wait_for(2)
     assert (first.rtp, second.rtp) == (0, 6000)
-    assert decoder.counts.decoded == 3
-    assert decoder.counts.dropped == {"stale": 1}
+    assert decoder.counters.frames_decoded == 3
+    assert decoder.counters.dropped == {"stale": 1}
 
 
 @pytest.mark.parametrize(
@@ -158,36 +161,36 @@ async def test_a_frame_that_waited_too_long_is_not_converted_unless_none_would_b
     ],
 )
 async def test_garbage_and_giant_pictures_are_errors_that_end_nothing(data: bytes) -> None:
-    async with decoding() as (decoder, taker):
+    async with decoding() as (decoder, receiver):
         decoder.put(frame(data))
         for item in encoded([GREEN]):
             decoder.put(item)
-        (shown,) = await taker.have(1)
+        (shown,) = await receiver.wait_for(1)
     assert np.abs(shown.image.astype(int) - GREEN).mean() < 12
-    assert decoder.counts.errors == (1 if data else 0)
-    assert taker.lost.is_set() == bool(data)
+    assert decoder.counters.decoder_errors == (1 if data else 0)
+    assert receiver.lost.is_set() == bool(data)
 
 
 async def test_a_picture_with_more_pixels_than_allowed_is_an_error() -> None:
     settings = VideoDecoderSettings(max_pixels=320 * 240, max_age_s=PATIENT_S)
-    async with decoding(settings=settings) as (decoder, taker):
+    async with decoding(settings=settings) as (decoder, receiver):
         for item in encoded([RED], (640, 480)) + encoded([GREEN], (320, 240)):
             decoder.put(item)
-        (shown,) = await taker.have(1)
+        (shown,) = await receiver.wait_for(1)
     assert np.abs(shown.image.astype(int) - GREEN).mean() < 12
-    assert decoder.counts.errors == 1
+    assert decoder.counters.decoder_errors == 1
 
 
 async def test_the_codec_may_change() -> None:
-    async with decoding() as (decoder, taker):
+    async with decoding() as (decoder, receiver):
         for item in encoded([RED]) + encoded([GREEN], codec="H264"):
             decoder.put(item)
-        red, green = await taker.have(2)
+        red, green = await receiver.wait_for(2)
     assert np.abs(red.image.astype(int) - RED).max() < 12
     assert np.abs(green.image.astype(int) - GREEN).mean() < 12
 
 
-async def test_nothing_is_taken_after_close_and_none_need_have_begun() -> None:
+async def test_frames_after_close_are_ignored_and_close_needs_no_start() -> None:
     decoder = VideoDecoder(
         on_frame=lambda frame: None, wants=lambda t: True, on_loss=lambda: None, short_side=120
     )
@@ -196,3 +199,30 @@ async def test_nothing_is_taken_after_close_and_none_need_have_begun() -> None:
     decoder.start()
     assert decoder.queued == 0
     assert not [t for t in threading.enumerate() if t.name == "video-decoder"]
+
+
+def test_media_time_starts_at_zero_and_counts_in_90_khz() -> None:
+    clock = MediaClock()
+    assert clock.map(1_000_000, 5.0) == 0.0
+    assert clock.map(1_090_000, 9.0) == pytest.approx(1.0)
+
+
+def test_media_time_goes_on_where_the_timestamp_wraps() -> None:
+    clock = MediaClock()
+    clock.map((1 << 32) - 3000, 0.0)
+    assert clock.map(3000, 0.1) == pytest.approx(6000 / 90_000)
+
+
+@pytest.mark.parametrize("jump", [-90_000 * 5, 90_000 * 60, 1 << 31])
+def test_after_a_jump_media_time_goes_on_by_the_time_between_arrivals(jump: int) -> None:
+    clock = MediaClock()
+    clock.map(1 << 31, 10.0)
+    assert clock.map(((1 << 31) + jump) % (1 << 32), 10.5) == pytest.approx(0.5)
+    assert clock.map(((1 << 31) + jump + 9000) % (1 << 32), 10.6) == pytest.approx(0.6)
+
+
+@given(st.lists(st.tuples(st.integers(0, (1 << 32) - 1), st.floats(0, 1e6))))
+def test_media_time_always_grows(frames: list[tuple[int, float]]) -> None:
+    clock = MediaClock()
+    times = [clock.map(rtp, arrival_s) for rtp, arrival_s in frames]
+    assert all(later > earlier for earlier, later in pairwise(times))
