@@ -15,7 +15,7 @@ from streaming import messages
 from streaming.pipeline import Pipeline
 from streaming.settings import SessionSettings
 from streaming.subscribers import PREDICTIONS, RESULTS, Outbox, Subscribers
-from streaming.webrtc.data_channel import Allowance, speak
+from streaming.webrtc.data_channel import TokenBucket, speak
 
 _LAST_WORDS_S = 0.5  # for the messages that wait when a session ends
 
@@ -42,7 +42,7 @@ class Conversation:
         self._recognition = recognition
         self._settings = settings
         self._end = end
-        self._allowance = Allowance(settings.messages_per_s, 2 * settings.messages_per_s)
+        self._allowance = TokenBucket(settings.messages_per_s, 2 * settings.messages_per_s)
         self._speakers: dict[str, asyncio.Task[None]] = {}  # by the channel's label
         self._over = False
 

@@ -24,13 +24,12 @@ from streaming.settings import Settings
 from streaming.subscribers import TooManySubscribers
 from streaming.taught_signs import SignStore, Teaching
 from streaming.webrtc.ice import CandidateRules, ice_servers
-from streaming.webrtc.offer import Offer, OfferError, OfferLimits, check_offer, parse_trickle
+from streaming.webrtc.offer import Offer, OfferError, check_offer, parse_trickle
 
 _log = logging.getLogger(__name__)
 
 _PAGE = Path(page.__file__).parent
 _PAGE_FILES = {".html", ".js", ".css", ".svg"}
-_OFFER_LIMITS = OfferLimits()
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; media-src 'self' blob:; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
@@ -108,7 +107,7 @@ class Server:
         address = request.remote or ""
         self.sessions.check(address)  # at once: reading hundreds of offers takes time too
         try:
-            offer = check_offer(await self._text(request), _OFFER_LIMITS, self._rules)
+            offer = check_offer(await self._text(request), self._rules)
         except OfferError as error:
             self.sessions.counts.refuse("offer")
             raise self._refused(error) from error
@@ -146,7 +145,7 @@ class Server:
         if request.headers.get("If-Match", session.etag) not in (session.etag, "*"):
             raise Problem(412, "If-Match does not name this session's ICE generation.")
         try:
-            fragment = parse_trickle(await self._text(request), _OFFER_LIMITS, self._rules)
+            fragment = parse_trickle(await self._text(request), self._rules)
             await session.add_fragment(fragment)
         except OfferError as error:
             raise self._refused(error) from error

@@ -29,10 +29,10 @@ from streaming.messages import Message
 from streaming.pipeline import Pipeline
 from streaming.settings import SessionSettings
 from streaming.subscribers import MAX_STREAMS, Outbox, Subscribers
-from streaming.webrtc.data_channel import GuardCounts, guard
 from streaming.webrtc.ice import rtc_ice_servers
 from streaming.webrtc.offer import Fragment, Offer, OfferError
 from streaming.webrtc.peer import BoundedPeerConnection
+from streaming.webrtc.rtp_receiver import ReceiveLimits
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +64,6 @@ class Session:
         self.answer: asyncio.Future[str] = loop.create_future()
         self.ended: asyncio.Future[None] = loop.create_future()
         self.end_reason = "fault"
-        self.guard = GuardCounts()
         self._offer = offer
         self._settings = settings
         self._hop_s = hop_s
@@ -94,6 +93,7 @@ class Session:
             wants=FrameSampler(bundle.encoder.fps).wants,
             short_side=bundle.encoder.short_side,
             fps=bundle.encoder.fps,
+            limits=ReceiveLimits(channel_bytes_per_s=settings.peer_bytes_per_s),
         )
 
     # Its life
@@ -150,8 +150,6 @@ class Session:
             self.answer.set_exception(OfferError(503, "No answer could be made in time."))
             self.end("offer")
             return
-        if self._peer.sctp is not None:
-            self.guard = guard(self._peer.sctp, bytes_per_s=self._settings.peer_bytes_per_s)
         self.answer.set_result(answer)
 
     def _check_connection(self) -> None:
@@ -194,14 +192,15 @@ class Session:
 
     def _stats(self, span_s: float) -> Message:
         counts = self._peer.counters
-        frames, self._stats_frames = counts.decoded - self._stats_frames, counts.decoded
+        decoded = counts.frames_decoded
+        frames, self._stats_frames = decoded - self._stats_frames, decoded
         return messages.stats(
             {
                 "frames_per_s": round(frames / span_s, 1),
-                "frames": counts.decoded,
+                "frames": decoded,
                 "dropped": self.frames_dropped,
                 "windows_replaced": self._recognition.windows_replaced,
-                "key_frames_asked": counts.plis,
+                "key_frames_asked": counts.key_frames_asked,
                 **self._pace(),
             }
         )
@@ -251,22 +250,10 @@ class Session:
 
     def numbers(self) -> dict[str, int]:
         """What has been counted since the session began."""
-        counts = self._peer.counters
         return {
-            "packets": counts.packets,
-            "bytes": counts.bytes,
-            "frames_received": counts.frames,
-            "frames_decoded": counts.decoded,
-            "frames_converted": counts.converted,
+            **self._peer.counters.numbers(),
             "frames_taken": self._recognition.frames,
             "frames_dropped": self.frames_dropped,
-            "holes": counts.holes,
-            "holes_repaired": counts.repaired,
-            "key_frames_asked": counts.plis,
-            "decoder_errors": counts.decoder_errors,
-            "datagrams_dropped": counts.datagrams_dropped,
-            "channel_packets_dropped": self.guard.packets_dropped,
-            "channel_faults": self.guard.faults,
             "predictions": self._recognition.predictions,
             "windows_replaced": self._recognition.windows_replaced,
             "signs": self._recognition.signs,
@@ -274,12 +261,8 @@ class Session:
 
     def buffers(self) -> dict[str, tuple[float, float]]:
         """How full each buffer is, and its bound, by name."""
-        counts = self._peer.counters
         return {
-            "socket_datagrams": (counts.datagrams, counts.max_datagrams),
-            "jitter_packets": (counts.buffered_packets, counts.max_packets),
-            "jitter_bytes": (counts.buffered_bytes, counts.max_bytes),
-            "decoder_frames": (counts.queued, counts.max_queued),
+            **self._peer.buffers(),
             **self._recognition.buffers(),
             "outbox_messages": (self._audience.fullest, self._settings.outbox),
             "event_streams": (len(self._audience), MAX_STREAMS + 2),

@@ -93,8 +93,8 @@ def sum_up(
             "old": old,  # told more than a second after its newest picture was made
         },
         "packets": {
-            "lost": run.total("holes") + run.total("holes_repaired"),
-            "repaired": run.total("holes_repaired"),
+            "lost": run.total("gaps") + run.total("gaps_repaired"),
+            "repaired": run.total("gaps_repaired"),
             "key_frames_asked": run.total("key_frames_asked"),
         },
         "longest_silence_ms": _silence([heard.results for heard in run.heard], from_s),

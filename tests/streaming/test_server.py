@@ -303,7 +303,7 @@ async def test_bytes_that_are_no_text_do_not_end_the_session(
         await caller.wait_for("prediction", seen + 5)
         (session,) = server.sessions
         assert isinstance(session, Session)
-        assert session.guard.faults == 1
+        assert session.numbers()["channel_faults"] == 1
 
 
 async def test_a_peer_that_vanishes_is_noticed(server: Server, http: aiohttp.ClientSession) -> None:
