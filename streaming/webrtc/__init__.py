@@ -1,1 +1,1 @@
-"""All that knows aiortc and aioice: SDP offers and datagrams in; RGB frames and messages out."""
+"""The only code that knows aiortc and aioice: SDP and datagrams in, RGB frames and messages out."""

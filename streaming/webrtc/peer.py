@@ -24,6 +24,7 @@ from aiortc import (
     RTCPeerConnection,
     RTCRtpReceiver,
     RTCRtpTransceiver,
+    RTCSctpTransport,
     RTCSessionDescription,
 )
 from aiortc.exceptions import InvalidStateError, OperationError
@@ -150,39 +151,13 @@ class BoundedPeerConnection(RTCPeerConnection):
         return transceiver
 
 
-def check_aiortc() -> None:
-    """Check that this aiortc and aioice have the private names that this package uses.
-
-    Raises:
-        RuntimeError: they don't; the message names what is missing.
-    """
-    found = version("aiortc")
-    missing = [] if found.split(".")[:2] == ["1", "16"] else [f"version 1.16 (found {found})"]
-    for owner, name, parameters in _RELIED_ON:
-        function = getattr(owner, name, None)
-        if function is None:
-            missing.append(f"{owner.__name__}.{name}")
-        elif parameters is not None and list(inspect.signature(function).parameters) != parameters:
-            missing.append(f"{owner.__name__}.{name}({', '.join(parameters)})")
-    source = inspect.getsource(RTCRtpReceiver)
-    missing += [f"RTCRtpReceiver.__{name}" for name in _PRIVATE if f"self.__{name}" not in source]
-    if "self.__jitter_buffer.add(packet)" not in source:
-        missing.append("RTCRtpReceiver: pli_flag, frame = __jitter_buffer.add(packet)")
-    if "self._queue.put_nowait" not in inspect.getsource(aioice.ice.Connection):
-        missing.append("aioice.Connection._queue")
-    if missing:
-        raise RuntimeError(
-            "streaming.webrtc.peer is written for aiortc 1.16 and aioice 0.13, and misses "
-            + "; ".join(missing)
-            + ". Install the versions in constraints.txt."
-        )
-
-
-_PRIVATE = (
+# Private names of aiortc and aioice that this package uses: attributes of RTCRtpReceiver, and methods
+# with their parameters.
+_ATTRIBUTES = (
     *("jitter_buffer", "nack_generator", "remote_bitrate_estimator"),
     *("started", "codecs", "rtx_ssrc", "rtcp_task"),
 )
-_RELIED_ON: tuple[tuple[Any, str, list[str] | None], ...] = (
+_METHODS: tuple[tuple[Any, str, list[str] | None], ...] = (
     (RTCRtpReceiver, "_handle_rtp_packet", ["self", "packet", "arrival_time_ms"]),
     (
         RemoteBitrateEstimator,
@@ -201,5 +176,37 @@ _RELIED_ON: tuple[tuple[Any, str, list[str] | None], ...] = (
         "_RTCPeerConnection__createTransceiver",
         ["self", "direction", "kind", "sender_track"],
     ),
+    (RTCSctpTransport, "_handle_data", ["self", "data"]),
+    (RTCSctpTransport, "_receive", ["self", "stream_id", "pp_id", "data"]),
     (aioice.ice, "get_host_addresses", ["use_ipv4", "use_ipv6"]),
 )
+
+
+def check_aiortc() -> None:
+    """Check that this aiortc and aioice have the private names that this package uses.
+
+    Raises:
+        RuntimeError: they don't; the message names what is missing.
+    """
+    found = version("aiortc")
+    missing = [] if found.split(".")[:2] == ["1", "16"] else [f"version 1.16 (found {found})"]
+    for owner, name, parameters in _METHODS:
+        function = getattr(owner, name, None)
+        if function is None:
+            missing.append(f"{owner.__name__}.{name}")
+        elif parameters is not None and list(inspect.signature(function).parameters) != parameters:
+            missing.append(f"{owner.__name__}.{name}({', '.join(parameters)})")
+    source = inspect.getsource(RTCRtpReceiver)
+    missing += [
+        f"RTCRtpReceiver.__{name}" for name in _ATTRIBUTES if f"self.__{name}" not in source
+    ]
+    if "self.__jitter_buffer.add(packet)" not in source:
+        missing.append("RTCRtpReceiver: pli_flag, frame = __jitter_buffer.add(packet)")
+    if "self._queue.put_nowait" not in inspect.getsource(aioice.ice.Connection):
+        missing.append("aioice.Connection._queue")
+    if missing:
+        raise RuntimeError(
+            "streaming.webrtc.peer is written for aiortc 1.16 and aioice 0.13, and misses "
+            + "; ".join(missing)
+            + ". Install the versions in constraints.txt."
+        )

@@ -181,7 +181,7 @@ class VideoDecoder:
                 self._call_on_loop(self._on_loss)
             except Exception:
                 self.counters.decoder_errors += 1
-                _log.exception("the receiver of frames failed")
+                _log.exception("a frame could not be converted or handed on")
         del decoder
         self._call_on_loop(self._ended.set)
 
