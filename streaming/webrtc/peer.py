@@ -151,9 +151,8 @@ class BoundedPeerConnection(RTCPeerConnection):
         return transceiver
 
 
-# Private names of aiortc and aioice that this package uses: attributes of RTCRtpReceiver, and methods
-# with their parameters.
-_ATTRIBUTES = (
+# Names that this package relies on: RTCRtpReceiver's attributes, and methods with parameters.
+_PRIVATE = (
     *("jitter_buffer", "nack_generator", "remote_bitrate_estimator"),
     *("started", "codecs", "rtx_ssrc", "rtcp_task"),
 )
@@ -197,9 +196,7 @@ def check_aiortc() -> None:
         elif parameters is not None and list(inspect.signature(function).parameters) != parameters:
             missing.append(f"{owner.__name__}.{name}({', '.join(parameters)})")
     source = inspect.getsource(RTCRtpReceiver)
-    missing += [
-        f"RTCRtpReceiver.__{name}" for name in _ATTRIBUTES if f"self.__{name}" not in source
-    ]
+    missing += [f"RTCRtpReceiver.__{name}" for name in _PRIVATE if f"self.__{name}" not in source]
     if "self.__jitter_buffer.add(packet)" not in source:
         missing.append("RTCRtpReceiver: pli_flag, frame = __jitter_buffer.add(packet)")
     if "self._queue.put_nowait" not in inspect.getsource(aioice.ice.Connection):
