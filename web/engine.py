@@ -1,9 +1,9 @@
-"""The recogniser behind the demo: one for all its visitors, on an event loop of its own thread.
+"""The demo's recogniser: one for all visitors, on an event loop in a thread of its own.
 
     live streams, video files -> [engine]: `streaming.batcher` -> `streaming.runner`
 
-Streamlit runs a page's script on threads that come and go, so nothing of the recognition lives
-there. A file's windows go through the same worker, one at a time, between those of the live ones.
+Streamlit runs a page's script on threads that come and go, so the recogniser has its own. Windows
+of files go to the same runner, one at a time, between those of the live streams.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class DemoEngine:
-    """Open and warm once made. Every method may be called from any thread but its own.
+    """Opens the recogniser and warms it up. Its methods are for every thread but its own.
 
     Raises (when made): what `make` raises.
     """
@@ -43,31 +43,26 @@ class DemoEngine:
 
     @property
     def bundle(self) -> Bundle:
-        return self._worker.bundle
-
-    @property
-    def device(self) -> str:
-        """Where it computes: "cpu", "cuda:0"."""
-        return self._worker.device
+        return self._runner.bundle
 
     def open_live(self) -> Live:
-        """A new stream, read until it is closed."""
+        """A new stream, recognised until it is closed."""
         return self._wait(self._open_live())
 
     def recognise(self, clips: Sequence[Clip]) -> list[Prediction]:
-        """Answer windows of a file. Waits for them; raises what the recogniser raises."""
-        answers = self._wait(self._worker.recognise(clips))
-        for answer in answers:
-            if isinstance(answer, RecognitionError):
-                raise answer
-        return [answer for answer in answers if isinstance(answer, Prediction)]
+        """Predictions for windows of a file. Blocks; raises the recogniser's errors."""
+        results = self._wait(self._runner.recognise(clips))
+        for result in results:
+            if isinstance(result, RecognitionError):
+                raise result
+        return [result for result in results if isinstance(result, Prediction)]
 
     def forget(self, stream: str) -> None:
         """Drop what the encoder keeps for a stream that ended."""
-        self._worker.forget(stream)
+        self._runner.forget(stream)
 
     def close(self) -> None:
-        """End every stream and let the recogniser go. A second call is fine."""
+        """End every stream and close the recogniser. A second call is fine."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join()
@@ -83,10 +78,10 @@ class DemoEngine:
         try:
             settings = RecognizerSettings()
             async with (
-                Runner(make, settings) as self._worker,
+                Runner(make, settings) as self._runner,
                 asyncio.TaskGroup() as self._tasks,
             ):
-                self._batcher = Batcher([self._worker], max_batch=settings.max_batch)
+                self._batcher = Batcher([self._runner], max_batch=settings.max_batch)
                 batches = self._tasks.create_task(self._batcher.run(), name="batcher")
                 self._streams: set[Live] = set()
                 self._opened.set_result(None)
@@ -103,12 +98,6 @@ class DemoEngine:
         stream = f"live {next(self._numbers)}"
         live = Live(stream, self.bundle, self._batcher)
         self._streams.add(live)
-        self._tasks.create_task(self._run_live(stream, live), name=stream)
+        task = self._tasks.create_task(live.run(), name=stream)
+        task.add_done_callback(lambda _: self._streams.discard(live))
         return live
-
-    async def _run_live(self, stream: str, live: Live) -> None:
-        try:
-            await live.run()
-        finally:
-            self._streams.discard(live)
-            self._worker.forget(stream)

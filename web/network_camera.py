@@ -1,9 +1,9 @@
-"""A camera in the network (RTSP or HTTP), read on a thread of its own: an address in, pictures out.
+"""A network camera (RTSP or HTTP), read on a thread of its own: an address in, pictures out.
 
     address -> [network camera] -> live
 
-The address is a visitor's: it names no file of this machine, and what it leads to may name none
-either. Each picture is handed over at once; what comes faster than it plays is held back.
+The address comes from a visitor: neither it nor what it leads to may name a file of this machine.
+Each picture is handed over at once; a file that arrives faster than it plays is slowed down.
 """
 
 from __future__ import annotations
@@ -16,41 +16,43 @@ from urllib.parse import SplitResult, urlsplit
 
 import av
 
-PROTOCOLS = ("rtsp", "rtsps", "http", "https")
-_ANSWER_S = 5.0  # to connect, and for each piece of video
-_TRIES = 5  # in a row to find a camera again that has worked
-_PAUSE_S = 1.0  # before the first of them; each further pause is longer by as much
-_AHEAD_S = 1.0  # a longer leap ahead is a new clock, not a file that comes quickly
+_PROTOCOLS = ("rtsp", "rtsps", "http", "https")
+_REPLY_S = 5.0  # to connect, and for each piece of video
+_TRIES = 5  # in a row to reconnect to a camera that has worked
+_PAUSE_S = 1.0  # before the first of them, twice as long before the second, and so on
+_AHEAD_S = 1.0  # a larger step in time is a new clock, not a file that arrives quickly
 _MAX_PIXELS = 3840 * 2160
 _OPTIONS = {
     "protocol_whitelist": "rtsp,rtsps,rtp,srtp,udp,tcp,tls,http,https,httpproxy,crypto",
-    "rtsp_transport": "tcp",  # gets through most walls, and loses nothing
+    "rtsp_transport": "tcp",  # passes most firewalls, and loses nothing
 }
-_NO_TIMES = ("mpjpeg", "mjpeg", "jpeg_pipe")  # what their pictures carry as time is made up
+_NO_TIMES = ("mpjpeg", "mjpeg", "jpeg_pipe")  # formats whose picture times are invented
 
 
 class NetworkCamera:
-    """Reads until `stop`, until `show` says False, or until the camera can't be had.
+    """Reads until `stop`, until `on_picture` returns False, or until the camera can't be reached.
 
-    One that never worked is given up at once, one that worked is looked for again. `words` says how
-    it stands; `reading` is False once it has ended.
+    A camera that never worked is given up at once; to one that worked it reconnects. `status` is a
+    sentence for the visitor; `reading` is False once it has ended.
 
     Args:
         url: rtsp, rtsps, http or https.
-        show: gets each `av.VideoFrame`, on the thread; False: no more are wanted.
-        pause: told when the pictures end.
+        on_picture: called with each `av.VideoFrame`, on the thread; False: no more are wanted.
+        on_pause: called when the pictures end.
 
     Raises:
-        ValueError: no such address can be a camera's; the text is for the visitor.
+        ValueError: the address can't be a camera's; the text is for the visitor.
     """
 
-    def __init__(self, url: str, show: Callable[[Any], bool], pause: Callable[[], None]) -> None:
+    def __init__(
+        self, url: str, on_picture: Callable[[Any], bool], on_pause: Callable[[], None]
+    ) -> None:
         self._url = url.strip()
         self._host = _check(self._url).hostname or ""
-        self._show = show
-        self._pause = pause
+        self._on_picture = on_picture
+        self._on_pause = on_pause
         self._stop = threading.Event()
-        self.words = f"Calling {self._host} …"
+        self.status = f"Connecting to {self._host} …"
         self._thread = threading.Thread(target=self._run, name="network-camera", daemon=True)
         self._thread.start()
 
@@ -59,9 +61,9 @@ class NetworkCamera:
         return self._thread.is_alive() and not self._stop.is_set()
 
     def stop(self) -> None:
-        """Hand over no more pictures. Its connection ends within seconds, unwaited for."""
+        """Hand over no more pictures. The connection ends within seconds; nobody waits for it."""
         self._stop.set()
-        self._pause()
+        self._on_pause()
 
     # On the thread
 
@@ -75,33 +77,33 @@ class NetworkCamera:
             if self._stop.is_set():
                 break
             if not worked or tries > _TRIES:
-                self.words = why
+                self.status = why
                 return
-            self.words = f"{why} Calling again …"
+            self.status = f"{why} Connecting again …"
             self._stop.wait(tries * _PAUSE_S)
 
     def _read(self) -> tuple[bool, str]:
-        """One call: whether a picture came, and why it ended."""
+        """Read one connection. Returns whether a picture came, and why it ended."""
         shown = False
         try:
             with av.open(
                 self._url,
                 options=_OPTIONS,
-                timeout=(_ANSWER_S, _ANSWER_S),
+                timeout=(_REPLY_S, _REPLY_S),
                 metadata_errors="ignore",
             ) as container:
                 for picture in self._pictures(container):
                     if self._stop.is_set():
                         break
-                    if not self._show(picture):
+                    if not self._on_picture(picture):
                         self._stop.set()
                         break
-                    shown, self.words = True, f"Reading {self._host}."
+                    shown, self.status = True, f"Reading {self._host}."
             why = f"The video from {self._host} has ended."
         except (av.FFmpegError, OSError, ValueError, IndexError, MemoryError) as error:
             why = self._why(error, shown)
         if shown and not self._stop.is_set():
-            self._pause()
+            self._on_pause()
         return shown, why
 
     def _pictures(self, container: Any) -> Iterator[Any]:
@@ -122,34 +124,34 @@ class NetworkCamera:
             yield picture
 
     def _why(self, error: Exception, shown: bool) -> str:
-        """The error in words. FFmpeg's own would show the address, and a password in it."""
+        """The error for the visitor. FFmpeg's text would show the address and its password."""
         match error:
             case _ if shown:
                 return f"{self._host} stopped sending."
             case av.HTTPUnauthorizedError() | av.HTTPForbiddenError():
-                return f"{self._host} asks who you are: write name:password@ before it."
+                return f"{self._host} asks for a login: write name:password@ before its name."
             case av.HTTPNotFoundError():
                 return f"{self._host} has no video at that address."
             case ConnectionRefusedError():
-                return f"Nothing at {self._host} takes calls. Is the port right?"
+                return f"{self._host} refuses the connection. Is the port right?"
             case TimeoutError() | av.ExitError():
-                return f"{self._host} did not answer within {_ANSWER_S:.0f} seconds."
+                return f"{self._host} did not answer within {_REPLY_S:.0f} seconds."
             case _:
                 return f"No video could be read from {self._host}. Is the address right?"
 
 
 def _check(url: str) -> SplitResult:
-    """The parts of an address that may be called.
+    """The parts of an address that may be a camera's.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it may not.
     """
     try:
         parts = urlsplit(url)
         port_is_fine = parts.port is None or parts.port > 0
     except ValueError:
         raise ValueError("That is no address. One looks like rtsp://camera.local/stream.") from None
-    if parts.scheme not in PROTOCOLS:
+    if parts.scheme not in _PROTOCOLS:
         raise ValueError("The address must begin with rtsp, rtsps, http or https.")
     if not parts.hostname or not port_is_fine or any(c <= " " or c == "\x7f" for c in url):
         raise ValueError("That is no address. One looks like rtsp://camera.local/stream.")

@@ -1,6 +1,12 @@
-"""Where the demo's pictures come from: widgets that feed the visitor's stream, or read a file."""
+"""The demo's widgets for its three sources: own camera, network camera, video file.
+
+[sources] -> the visitor's live stream; a file's bytes -> [sources] -> predictions
+"""
 
 from __future__ import annotations
+
+import tempfile
+from pathlib import Path
 
 import av
 import streamlit as st
@@ -8,35 +14,35 @@ from streamlit_webrtc import WebRtcMode, webrtc_streamer
 
 from models.schema import Prediction
 from offline.data.videos import VideoError
-from web import drawing, video_file
+from offline.scoring.video_predictions import read_predictions
+from web.drawing import plain
 from web.engine import DemoEngine
 from web.live import Live
 from web.network_camera import NetworkCamera
 
-_READER = "network camera"  # in the session's state
-_READ = "read"
+_MAX_MB = 50
+_MAX_S = 60.0  # of video; the rest of a file is not read
+_TYPES = ("mp4", "mov", "m4v", "webm", "mkv", "avi", "gif")
+_CAMERA, _FILE = "network camera", "file"  # keys of the session's state
 
 
-def camera(engine: DemoEngine, live: Live, pictures: bool) -> bool:
-    """The visitor's own camera; True while it plays."""
+def own_camera(engine: DemoEngine, live: Live, pictures: bool) -> bool:
+    """The camera of the visitor's computer. Returns True while it plays."""
 
-    def show(picture: av.VideoFrame) -> av.VideoFrame:
-        live.show(picture)
+    def on_picture(picture: av.VideoFrame) -> av.VideoFrame:
+        live.add_picture(picture)
         return picture
 
     width, height = engine.bundle.encoder.camera_size
-    video = {
-        "width": {"ideal": width},
-        "height": {"ideal": height},
-        "frameRate": {"ideal": engine.bundle.encoder.fps},
-    }
+    ideal = {"width": width, "height": height, "frameRate": engine.bundle.encoder.fps}
+    video = {name: {"ideal": value} for name, value in ideal.items()}
     hidden = {} if pictures else {"visibility": "hidden", "height": "1px"}
     context = webrtc_streamer(
         key="camera",
         mode=WebRtcMode.SENDRECV,  # the picture comes back: without it the component shows none
         rtc_configuration={"iceServers": []},  # no STUN server is contacted
         media_stream_constraints={"video": video, "audio": False},
-        video_frame_callback=show,
+        video_frame_callback=on_picture,
         on_video_ended=live.pause,
         video_html_attrs={
             "autoPlay": True,
@@ -54,65 +60,80 @@ def camera(engine: DemoEngine, live: Live, pictures: bool) -> bool:
 
 
 def network_camera(live: Live) -> bool:
-    """A camera in the network; True while it is read."""
+    """A camera in the network. Returns True while it is read."""
     with st.form("network-camera", border=False):
-        url = st.text_input(
-            "Address of the camera", placeholder="rtsp://name:password@camera/video"
-        )
-        called = st.form_submit_button("Read this camera")
-    if called:
-        hang_up()
+        example = "rtsp://name:password@camera/video"
+        url = st.text_input("Address of the camera", placeholder=example)
+        submitted = st.form_submit_button("Read this camera")
+    if submitted:
+        stop_network_camera()
         try:
-            st.session_state[_READER] = NetworkCamera(url, live.show, live.pause)
+            st.session_state[_CAMERA] = NetworkCamera(url, live.add_picture, live.pause)
         except ValueError as error:
-            st.error(drawing.plain(error))
-    reader = reading()
-    if reader is None:
-        st.markdown("This server calls the camera. The address stays here.")
+            st.error(plain(error))
+    camera = current_network_camera()
+    if camera is None:
+        st.markdown("This server connects to the camera. It gives the address to nobody else.")
         return False
-    if reader.reading:
-        st.button("Stop reading", on_click=hang_up)
+    if camera.reading:
+        st.button("Stop reading", on_click=stop_network_camera)
     return True
 
 
-def upload(engine: DemoEngine) -> list[Prediction]:
-    """What the recogniser says of the visitor's file; nothing while there is none."""
-    sent = st.file_uploader(
-        f"A video of one sign or a few, of at most {video_file.MAX_S:.0f} seconds",
-        type=video_file.TYPES,
-        max_upload_size=video_file.MAX_MB,
+def current_network_camera() -> NetworkCamera | None:
+    """The network camera that this visitor asked for."""
+    camera: NetworkCamera | None = st.session_state.get(_CAMERA)
+    return camera
+
+
+def stop_network_camera() -> None:
+    """Stop this visitor's network camera, if there is one."""
+    camera: NetworkCamera | None = st.session_state.pop(_CAMERA, None)
+    if camera is not None:
+        camera.stop()
+
+
+def video_file(engine: DemoEngine) -> list[Prediction]:
+    """The predictions for the visitor's file; empty while there is none."""
+    upload = st.file_uploader(
+        f"A video of one sign or a few, of at most {_MAX_S:.0f} seconds",
+        type=_TYPES,
+        max_upload_size=_MAX_MB,
         help="It is on this server's disk only while it is read.",
     )
-    if sent is None:
-        st.session_state.pop(_READ, None)
+    if upload is None:
+        st.session_state.pop(_FILE, None)
         return []
-    id, predictions = st.session_state.get(_READ, ("", []))
-    if id != sent.file_id:
-        st.session_state.pop(_READ, None)
-        bar = st.progress(0.0, "Looking at the video …")
-
-        def progress(seconds: float) -> None:
-            bar.progress(min(1.0, seconds / video_file.MAX_S), f"{seconds:.0f} seconds read …")
-
+    id, predictions = st.session_state.get(_FILE, ("", []))
+    if id != upload.file_id:
+        st.session_state.pop(_FILE, None)
         try:
-            predictions = video_file.read_upload(engine, sent.name, sent.getvalue(), progress)
+            predictions = _read(engine, upload.name, upload.getvalue())
         except VideoError as error:
-            st.error(drawing.plain(error))
+            st.error(plain(error))
             return []
-        finally:
-            bar.empty()
-        st.session_state[_READ] = (sent.file_id, predictions)
+        st.session_state[_FILE] = (upload.file_id, predictions)
     return list(predictions)
 
 
-def reading() -> NetworkCamera | None:
-    """The camera in the network that this visitor asked for."""
-    reader: NetworkCamera | None = st.session_state.get(_READER)
-    return reader
+def _read(engine: DemoEngine, name: str, content: bytes) -> list[Prediction]:
+    """The predictions for the windows of the first `_MAX_S` seconds, with a progress bar.
 
-
-def hang_up() -> None:
-    """Stop the camera in the network, if there is one."""
-    reader: NetworkCamera | None = st.session_state.pop(_READER, None)
-    if reader is not None:
-        reader.stop()
+    Raises:
+        VideoError: it can't be read; the text is for the visitor.
+    """
+    predictions: list[Prediction] = []
+    bar = st.progress(0.0, "Reading the video …")
+    with tempfile.TemporaryDirectory(prefix="livegloss-") as folder:
+        path = Path(folder) / "video"
+        path.write_bytes(content)
+        try:
+            for prediction in read_predictions(engine, path, until_s=_MAX_S):
+                predictions.append(prediction)
+                seconds = prediction.end_s
+                bar.progress(min(1.0, seconds / _MAX_S), f"{seconds:.0f} seconds read …")
+        except VideoError as error:
+            raise VideoError(str(error).replace(str(path), name)) from error
+        finally:
+            bar.empty()
+    return predictions

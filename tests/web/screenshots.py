@@ -9,16 +9,17 @@ signer stands in its place; the demo shows none at all (`?pictures=off`).
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 from playwright.async_api import expect
 
+from models.command_line import read_command_line
 from tests.browser import (
     ROOT,
     browser_page,
@@ -102,17 +103,20 @@ async def run(model: str, clips: Sequence[Path], out: Path) -> None:
         await take_demo(model, camera, out, len(clips))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    model: str = "builtin"  # a bundle's folder, or builtin
+    out: Path = ROOT / "docs"  # folder of the pictures
+    clips: tuple[Path, ...] = ()  # the camera's clips, in order; may be given again
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     data = Path(os.environ.get("LIVEGLOSS_DATA", DATA))
-    flags = argparse.ArgumentParser(description="Take the README's pictures of the page.")
-    flags.add_argument("--model", default="builtin")
-    flags.add_argument("--out", type=Path, default=ROOT / "docs")
-    flags.add_argument("--clips", type=Path, nargs="+", help="the camera's clips, in order")
-    given = flags.parse_args(argv)
+    settings = read_command_line(Settings, argv, prog="python -m tests.web.screenshots")
     glosses = ("hello", "school", "drink", "book", "water")
-    clips = given.clips or [sorted((data / "clips").glob(f"{name}-*.mp4"))[0] for name in glosses]
-    given.out.mkdir(parents=True, exist_ok=True)
-    asyncio.run(run(given.model, clips, given.out))
+    settings.out.mkdir(parents=True, exist_ok=True)
+    clips = settings.clips or [sorted((data / "clips").glob(f"{g}-*.mp4"))[0] for g in glosses]
+    asyncio.run(run(settings.model, clips, settings.out))
 
 
 if __name__ == "__main__":

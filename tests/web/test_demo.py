@@ -133,20 +133,20 @@ async def test_files_and_network_cameras(data_dir: Path, tmp_path: Path) -> None
         assert not await barriers(page), "in our parts or in Streamlit's"
         await page.get_by_text("The model", exact=True).click()
         card = page.get_by_test_id("stExpanderDetails")
-        for said in (GLOSS, "of 100", "medical", "Licence"):
-            await expect(card).to_contain_text(said, timeout=LATER_MS)
+        for text in (GLOSS, "of 100", "medical", "Licence"):
+            await expect(card).to_contain_text(text, timeout=LATER_MS)
 
         await page.get_by_text("Video file", exact=True).click()
         await page.locator('input[type="file"]').set_input_files(clip.path)
-        told = page.locator(f'.lg-history tr[data-gloss="{GLOSS}"]')
-        await expect(told).to_have_count(1, timeout=LATER_MS)
+        sign = page.locator(f'.lg-history tr[data-gloss="{GLOSS}"]')
+        await expect(sign).to_have_count(1, timeout=LATER_MS)
         likeliest = page.locator(".lg-bars li").first
         await expect(likeliest).to_have_attribute("data-gloss", GLOSS)
         assert not await barriers(page), "in our parts or in Streamlit's"
         slider = page.get_by_role("slider")
         await slider.focus()
         await slider.press("End")  # 95 %: surer than the model ever is of it
-        await expect(told).to_have_count(0)
+        await expect(sign).to_have_count(0)
         await page.locator('input[type="file"]').set_input_files(broken)
         alert = page.get_by_role("alert")
         await expect(alert).to_contain_text("broken.mp4: not a video file", timeout=LATER_MS)

@@ -1,4 +1,4 @@
-"""Cameras in the network, played by a real HTTP server on the loopback; and what is none."""
+"""Network cameras, played by a real HTTP server on the loopback, and addresses that are none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from streaming.bench.standin import StandIn
 from tests.offline.clips import write_clip
 from tests.web.rtsp import rtsp_camera
-from tests.web.test_live import PATIENT_S, told, until
+from tests.web.test_live import PATIENT_S, final_glosses, until
 from web import network_camera
 from web.engine import DemoEngine
 from web.network_camera import NetworkCamera
@@ -79,42 +79,42 @@ def answering(status: int, kind: str = "text/plain", body: bytes = b"") -> Serve
     return serve
 
 
-class Taker:
-    """Takes pictures and remembers when each came; after `enough` it wants no more."""
+class Pictures:
+    """Notes when each picture came; refuses more after `enough`."""
 
     def __init__(self, enough: int = 10**9) -> None:
-        self.came_s: list[float] = []
+        self.arrivals_s: list[float] = []
         self.pauses = 0
         self._enough = enough
 
-    def show(self, picture: Any) -> bool:
-        self.came_s.append(time.monotonic())
-        return len(self.came_s) < self._enough
+    def add(self, picture: Any) -> bool:
+        self.arrivals_s.append(time.monotonic())
+        return len(self.arrivals_s) < self._enough
 
     def pause(self) -> None:
         self.pauses += 1
 
 
 def given_up(url: str) -> str:
-    """What a camera at `url` says in the end, which must be without a single picture."""
-    taker = Taker()
-    camera = NetworkCamera(url, taker.show, taker.pause)
+    """The last status of a camera at `url` that must not give a single picture."""
+    pictures = Pictures()
+    camera = NetworkCamera(url, pictures.add, pictures.pause)
     until(lambda: not camera.reading)
-    assert taker.came_s == []
-    return camera.words
+    assert pictures.arrivals_s == []
+    return camera.status
 
 
-def test_a_camera_is_read_like_any_other() -> None:
+def test_an_http_camera_is_read() -> None:
     engine = DemoEngine(StandIn)
     try:
         live = engine.open_live()
         with served(levels(128, 250, 128, 10, 128)) as host:
-            camera = NetworkCamera(f"http://{host}/video", live.show, live.pause)
-            until(lambda: told(live) == ["bright", "dark"])
-            assert camera.reading and camera.words == "Reading 127.0.0.1."
+            camera = NetworkCamera(f"http://{host}/video", live.add_picture, live.pause)
+            until(lambda: final_glosses(live) == ["bright", "dark"])
+            assert camera.reading and camera.status == "Reading 127.0.0.1."
             camera.stop()
             assert not camera.reading
-        assert live.display.look().prediction is None
+        assert live.display.state().prediction is None
     finally:
         engine.close()
 
@@ -124,15 +124,15 @@ def test_an_rtsp_camera_is_read() -> None:
     try:
         live = engine.open_live()
         with rtsp_camera(128, 250, 128, 10, 128, 128) as url:
-            camera = NetworkCamera(url, live.show, live.pause)
-            until(lambda: told(live) == ["bright", "dark"])
-            assert camera.words == "Reading 127.0.0.1."
+            camera = NetworkCamera(url, live.add_picture, live.pause)
+            until(lambda: final_glosses(live) == ["bright", "dark"])
+            assert camera.status == "Reading 127.0.0.1."
             camera.stop()
     finally:
         engine.close()
 
 
-def test_a_camera_that_stops_is_called_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_camera_that_stops_is_reconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network_camera, "_PAUSE_S", 0.05)
     calls = []
 
@@ -140,42 +140,42 @@ def test_a_camera_that_stops_is_called_again(monkeypatch: pytest.MonkeyPatch) ->
         calls.append(request.path)
         levels(128)(request)
 
-    taker = Taker()
+    pictures = Pictures()
     with served(serve) as host:
-        camera = NetworkCamera(f"http://{host}/video", taker.show, taker.pause)
-        until(lambda: len(calls) == 2 and len(taker.came_s) > FPS)
+        camera = NetworkCamera(f"http://{host}/video", pictures.add, pictures.pause)
+        until(lambda: len(calls) == 2 and len(pictures.arrivals_s) > FPS)
     until(lambda: not camera.reading)  # the server is gone: it is given up in the end
-    assert taker.pauses >= 2
-    assert camera.words == "Nothing at 127.0.0.1 takes calls. Is the port right?"
+    assert pictures.pauses >= 2
+    assert camera.status == "127.0.0.1 refuses the connection. Is the port right?"
 
 
 def test_a_file_that_comes_at_once_is_shown_at_its_own_pace(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 30, fps=30)
-    taker = Taker(enough=30)
+    pictures = Pictures(enough=30)
     with served(answering(200, "video/x-matroska", clip.read_bytes())) as host:
-        camera = NetworkCamera(f"http://{host}/a.mkv", taker.show, taker.pause)
+        camera = NetworkCamera(f"http://{host}/a.mkv", pictures.add, pictures.pause)
         until(lambda: not camera.reading)
-    assert len(taker.came_s) == 30
-    assert taker.came_s[-1] - taker.came_s[0] > 0.8  # of 29/30 s
+    assert len(pictures.arrivals_s) == 30
+    assert pictures.arrivals_s[-1] - pictures.arrivals_s[0] > 0.8  # of 29/30 s
 
 
 @pytest.mark.parametrize(
     ("serve", "words"),
     [
-        (answering(401), "asks who you are"),
+        (answering(401), "asks for a login"),
         (answering(404), "has no video at that address"),
         (answering(200, "text/html", b"<h1>A camera's settings</h1>"), "No video could be read"),
     ],
 )
-def test_what_is_wrong_is_said_in_words_without_the_password(serve: Serve, words: str) -> None:
+def test_an_error_is_a_sentence_without_the_password(serve: Serve, words: str) -> None:
     with served(serve) as host:
-        said = given_up(f"http://ada:secret@{host}/video")
-    assert words in said
-    assert "secret" not in said and "ada" not in said
+        status = given_up(f"http://ada:secret@{host}/video")
+    assert words in status
+    assert "secret" not in status and "ada" not in status
 
 
-def test_one_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network_camera, "_ANSWER_S", 0.5)
+def test_a_camera_that_never_replies_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network_camera, "_REPLY_S", 0.5)
     leave = threading.Event()
 
     def serve(request: BaseHTTPRequestHandler) -> None:
@@ -206,8 +206,8 @@ def test_a_playlist_does_not_lead_to_files_of_this_machine(tmp_path: Path) -> No
         "http://a b/",
     ],
 )
-def test_what_is_no_cameras_address_is_refused(url: str) -> None:
-    taker = Taker()
+def test_an_address_that_is_no_cameras_is_refused(url: str) -> None:
+    pictures = Pictures()
     with pytest.raises(ValueError, match="address") as caught:
-        NetworkCamera(url, taker.show, taker.pause)
+        NetworkCamera(url, pictures.add, pictures.pause)
     assert str(caught.value).endswith(".")
