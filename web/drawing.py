@@ -84,16 +84,15 @@ def file_attention(predictions: Sequence[Prediction], moments: int) -> list[floa
     Windows without a sign count little. Times before the video, where a window repeats its first
     picture, are left out.
     """
-    end_s = max(max(prediction.end_s for prediction in predictions), 1e-3)
+    span = 0.0, max(max(prediction.end_s for prediction in predictions), 1e-3)
     weights, shares = np.zeros(moments), np.zeros(moments)
     for prediction in predictions:
         steps = len(prediction.attention)
         times_s = np.linspace(prediction.start_s, prediction.end_s, steps, endpoint=False)
-        inside = times_s >= 0
-        at = (times_s[inside] / end_s * moments).astype(int).clip(max=moments - 1)
         share = 1 - prediction.idle + 1e-3
-        np.add.at(weights, at, share * steps * prediction.attention[inside])
-        np.add.at(shares, at, share)
+        counted = share * steps * prediction.attention
+        weights += np.histogram(times_s, moments, span, weights=counted)[0]
+        shares += share * np.histogram(times_s, moments, span)[0]
     return list((weights / np.maximum(shares, 1e-9)).tolist())
 
 

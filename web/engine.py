@@ -11,9 +11,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, TypeVar
 
 from models.bundle import Bundle
 from models.faults import RecognitionError
@@ -22,8 +21,6 @@ from streaming.batcher import Batcher
 from streaming.runner import RecognizerCore, Runner
 from streaming.settings import RecognizerSettings
 from web.live import Live
-
-T = TypeVar("T")
 
 
 class DemoEngine:
@@ -47,11 +44,12 @@ class DemoEngine:
 
     def open_live(self) -> Live:
         """A new stream, recognised until it is closed."""
-        return self._wait(self._open_live())
+        return asyncio.run_coroutine_threadsafe(self._open_live(), self._loop).result()
 
     def recognise(self, clips: Sequence[Clip]) -> list[Prediction]:
         """Predictions for windows of a file. Blocks; raises the recogniser's errors."""
-        results = self._wait(self._runner.recognise(clips))
+        work = self._runner.recognise(clips)
+        results = asyncio.run_coroutine_threadsafe(work, self._loop).result()
         for result in results:
             if isinstance(result, RecognitionError):
                 raise result
@@ -66,9 +64,6 @@ class DemoEngine:
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join()
-
-    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     # On the loop
 

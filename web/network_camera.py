@@ -68,15 +68,13 @@ class NetworkCamera:
     # On the thread
 
     def _run(self) -> None:
-        tries = 0
-        worked = False
+        tries = _TRIES  # a camera that never worked is given up at once
         while not self._stop.is_set():
             shown, why = self._read()
-            worked = worked or shown
             tries = 1 if shown else tries + 1
             if self._stop.is_set():
-                break
-            if not worked or tries > _TRIES:
+                return
+            if tries > _TRIES:
                 self.status = why
                 return
             self.status = f"{why} Connecting again …"
