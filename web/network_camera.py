@@ -91,9 +91,7 @@ class NetworkCamera:
                 metadata_errors="ignore",
             ) as container:
                 for picture in self._pictures(container):
-                    if self._stop.is_set():
-                        break
-                    if not self._on_picture(picture):
+                    if self._stop.is_set() or not self._on_picture(picture):
                         self._stop.set()
                         break
                     shown, self.status = True, f"Reading {self._host}."
