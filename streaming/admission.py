@@ -1,6 +1,6 @@
-"""Who is in, who is coming, how many there may be, and the draining at the end.
+"""Admits callers as sessions: how many, how fast, and how they end when the server stops.
 
-offer -> [admission] -> door -> session
+offer -> [admission]: a free place, then a turn at the gate -> session
 """
 
 from __future__ import annotations
@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
 
+from streaming.batcher import Batcher
+from streaming.load import LoadMeter
 from streaming.problems import Problem
 from streaming.session import Session
 from streaming.settings import ServerSettings
@@ -23,38 +25,25 @@ class AdmissionCounts:
     """Since the start, for /metrics."""
 
     admitted: int = 0
-    refused: dict[str, int] = field(default_factory=dict)  # reason -> how many
-    ended: dict[str, int] = field(default_factory=dict)  # reason -> how many
-
-    def refuse(self, reason: str) -> None:
-        self.refused[reason] = self.refused.get(reason, 0) + 1
-
-    def end(self, reason: str) -> None:
-        self.ended[reason] = self.ended.get(reason, 0) + 1
-
-
-class Serving(Protocol):
-    """Something that every session needs."""
-
-    @property
-    def trouble(self) -> str | None:
-        """Why it serves no further session now, in words; None while it does."""
-        ...
+    refused: Counter[str] = field(default_factory=Counter)  # by reason
+    ended: Counter[str] = field(default_factory=Counter)  # by reason
 
 
 class Admission:
-    """The sessions alive, each a task of `tasks`, and the callers who wait for their turn to begin
-    one. Together at most `max_sessions`, fewer an address, and none that
-    `batcher` can't serve or `load` has no headroom for."""
+    """The sessions alive, each a task of `tasks`, and the callers who wait for their turn.
+
+    Bounds: `max_sessions` places for both together, `max_sessions_per_address` for one address.
+    Nobody is admitted while the batcher has trouble, or the load leaves no time for another.
+    """
 
     def __init__(
         self,
         settings: ServerSettings,
         tasks: asyncio.TaskGroup,
         *,
-        door: AdmissionGate,
-        batcher: Serving,
-        load: Serving,
+        gate: AdmissionGate,
+        batcher: Batcher,
+        load: LoadMeter,
     ) -> None:
         self.counts = AdmissionCounts()
         self.draining = False
@@ -62,8 +51,8 @@ class Admission:
         self._tasks = tasks
         self._batcher = batcher
         self._load = load
-        self._door = door
-        self._coming: list[str] = []  # their addresses
+        self._gate = gate
+        self._coming: list[str] = []  # addresses of the callers who wait
         self._sessions: dict[str, Session] = {}
 
     def __len__(self) -> int:
@@ -74,13 +63,18 @@ class Admission:
 
     @property
     def coming(self) -> int:
-        """Callers who have a place, and wait for their turn to begin."""
+        """Callers who have a place and wait for their turn."""
         return len(self._coming)
 
     @property
+    def taken(self) -> int:
+        """Places taken."""
+        return len(self._sessions) + len(self._coming)
+
+    @property
     def retry_after_s(self) -> int:
-        """When those who are turned away may ask again: to each another time, so that those who
-        came together don't come together again."""
+        """When a refused caller may ask again. Random, so that those who came together do not
+        come together again."""
         least = self._settings.retry_after_s
         return random.randint(least, least + least // 2)
 
@@ -88,21 +82,21 @@ class Admission:
         return self._sessions.get(id)
 
     def not_ready(self) -> str | None:
-        """Why no session would be taken now, in words; None when one would."""
+        """Why no session would be admitted now, as a sentence; None when one would."""
         _, why = self._refusal()
         return why
 
     def _refusal(self) -> tuple[str, str | None]:
-        """Why no session would be taken now: for /metrics, and in words; None when one would."""
+        """Why no session would be admitted now: the reason for /metrics, and a sentence or None."""
         reason, why = self._trouble()
         if why is not None:
             return reason, why
-        if len(self) + self.coming >= self._settings.max_sessions:
+        if self.taken >= self._settings.max_sessions:
             return "full", f"All {self._settings.max_sessions} places are taken; try again soon."
-        return "busy", self._load.trouble
+        return "busy", self._load.trouble(self.taken)
 
     def _trouble(self) -> tuple[str, str | None]:
-        """The same, but for those who have a place already."""
+        """The same, for callers who already have a place."""
         if self.draining:
             return "draining", "The server is stopping. It may be back soon."
         trouble = self._batcher.trouble
@@ -110,9 +104,9 @@ class Admission:
 
     @asynccontextmanager
     async def admitted(self, address: str, make: Callable[[], Session]) -> AsyncIterator[Session]:
-        """The session that `make` gives for a caller, in its turn, which the block is.
+        """Wait for the caller's turn; the session that `make` returns is set up in the block.
 
-        Whoever there is no place for is told at once. The session is run until it ends.
+        Without a free place the caller is refused at once. The session runs until it ends.
 
         Raises:
             Problem: 503 or 429, with Retry-After; or what `make` raises.
@@ -120,7 +114,7 @@ class Admission:
         self.check(address)
         self._coming.append(address)
         try:
-            turn = await self._door.turn()
+            turn = await self._gate.turn()
         except WaitedTooLong:
             raise self._refused("late", "Too many came at once; try again soon.") from None
         finally:
@@ -132,7 +126,7 @@ class Admission:
             session = make()
             self._sessions[session.id] = session
             self.counts.admitted += 1
-            self._tasks.create_task(self._keep(session), name=f"session {session.id[:6]}")
+            self._tasks.create_task(self._run(session), name=f"session {session.id[:6]}")
             yield session
 
     def check(self, address: str) -> None:
@@ -144,28 +138,28 @@ class Admission:
         reason, why = self._refusal()
         if why is not None:
             raise self._refused(reason, why)
-        theirs = sum(session.address == address for session in self)
-        theirs += self._coming.count(address)
-        if theirs >= self._settings.max_sessions_per_address:
-            text = f"Your address has as many pages live as it may ({theirs}). Close one."
+        most = self._settings.max_sessions_per_address
+        count = sum(session.address == address for session in self) + self._coming.count(address)
+        if most is not None and count >= most:
+            text = f"Your address has as many pages live as it may ({count}). Close one."
             raise self._refused("address", text, status=429)
 
     def _refused(self, reason: str, why: str, *, status: int = 503) -> Problem:
-        self.counts.refuse(reason)
+        self.counts.refused[reason] += 1
         return Problem(status, why, Retry_After=str(self.retry_after_s))
 
-    async def _keep(self, session: Session) -> None:
+    async def _run(self, session: Session) -> None:
         try:
             await session.run()
         finally:
             del self._sessions[session.id]
-            self.counts.end(session.end_reason)
+            self.counts.ended[session.end_reason] += 1
 
     async def drain(self) -> None:
-        """Take no more sessions, tell those there are, wait out the grace, end the rest."""
+        """Admit nobody, warn the sessions, wait for `grace_s`, then end those that are left."""
         self.draining = True
         for session in self:
-            session.tell_stopping(self._settings.grace_s)
+            session.warn_stopping(self._settings.grace_s)
         ends = [session.ended for session in self]
         if ends:
             await asyncio.wait(ends, timeout=self._settings.grace_s)
@@ -173,13 +167,8 @@ class Admission:
             session.end("stopping")
 
 
-# MERGED from streaming.door: How fast callers come in: offers are answered one after another, as
-# they came. admission: who has a place -> [door] -> session To set a session up keeps the event
-# loop as busy as three seconds of its video do (docs/load.md). Many at once make those wait who
-# are in; one at a time, with pauses, hardly do.
-
-_PAUSE_FACTOR = 3.0  # after a turn, times what the loop did in it
-_LONGEST_TURN_S = 0.25  # a turn and its pause; what takes longer waits for the network
+_PAUSE_FACTOR = 3.0  # length of the pause after a turn, times what the loop did in it
+_LONGEST_TURN_S = 0.25  # a turn and its pause; a longer turn waits for the network
 
 
 class WaitedTooLong(Exception):
@@ -187,14 +176,16 @@ class WaitedTooLong(Exception):
 
 
 class AdmissionGate:
-    """Whoever has a place awaits its `turn`, and is set up in it.
+    """Lets one caller at a time through, first come, first served, with pauses.
 
-    After a turn the gate stays shut for `_PAUSE_FACTOR` times as long as the loop was busy in it,
-    but for `_LONGEST_TURN_S` in all at most. So SDP answers take a quarter of a loop's time, and
-    when those peers connect, which takes somewhat more, something is left to those who are in.
+    Setting a session up keeps the event loop as busy as three seconds of its video do
+    (docs/load.md): many at once would delay the sessions that are alive. After a turn the gate
+    stays shut for `_PAUSE_FACTOR` times as long as the loop was busy in it, but turn and pause take
+    `_LONGEST_TURN_S` at most. So SDP answers take a quarter of the loop's time. Then those peers
+    connect, which takes somewhat more; the rest is for the sessions that are alive.
 
-    Bounds: nobody waits longer than `wait_s`; how many wait is bounded by admission, which gives
-    no more places than there are. `busy_s`: how long the loop has been busy.
+    Bounds: nobody waits longer than `wait_s`; admission bounds how many wait. `busy_s` tells how
+    long the loop has been busy.
     """
 
     def __init__(self, *, wait_s: float, busy_s: Callable[[], float] = time.thread_time) -> None:
@@ -203,7 +194,7 @@ class AdmissionGate:
         self._turns = asyncio.Semaphore(1)  # first come, first served
 
     async def turn(self) -> AbstractContextManager[None]:
-        """Comes back when it is the caller's turn, which lasts until what it gives is left.
+        """Wait for the caller's turn. It lasts until the returned context is left.
 
         Raises:
             WaitedTooLong: it did not come in time.

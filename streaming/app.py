@@ -1,9 +1,9 @@
-"""Everything that lives as long as the server: begun in order, ended in reverse.
+"""Everything that lives as long as the server: started in order, ended in reverse.
 
-port -> recogniser's devices -> batcher -> load -> admission -> server
+    port -> recogniser's devices -> batcher -> load -> admission -> server
 
 `serve()` owns the recogniser's threads, the batcher's task, and one TaskGroup in which every
-session runs. Leaving it drains: sessions are told, get their grace period, and are closed.
+session runs. Leaving it drains: sessions are warned, get their grace period, and are closed.
 """
 
 from __future__ import annotations
@@ -18,18 +18,21 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from aiohttp import web
 
 from models.bundle import Bundle
-from models.decoder import DecoderSettings
-from models.schema import EncoderSpec
 from streaming.admission import Admission, AdmissionGate
 from streaming.batcher import Batcher
 from streaming.capacity import Pace
 from streaming.https import ssl_context
 from streaming.load import LoadMeter
-from streaming.runner import RecognizerCore, Runners, makes_of
+from streaming.runner import RecognizerCore, open_runners, recognizer_makers
 from streaming.server import Server
 from streaming.settings import ServerSettings, Settings
 from streaming.webrtc.ice import gather_loopback, ice_servers
 from streaming.webrtc.peer import check_aiortc
+
+_log = logging.getLogger(__name__)
+
+_M_ARENA_MAX = -8  # malloc.h of glibc
+_HEAPS = 2
 
 
 @asynccontextmanager
@@ -42,63 +45,44 @@ async def serve(settings: Settings, *recognizers: RecognizerCore) -> AsyncIterat
         BundleError, ValueError, OSError: before anything is served; the message says what to do.
     """
     check_aiortc()
-    few_arenas()
-    ice_servers(settings.session.ice_servers, settings.session.turn_secret)  # or it can't be used
+    limit_heaps()
+    ice_servers(settings.session.ice_servers, settings.session.turn_secret)  # raises if unusable
     if settings.session.loopback_ice:
         gather_loopback()
     tls = ssl_context(settings.server)
 
     async with AsyncExitStack() as stack:
-        # The port first: a taken one is told at once, not after the model was loaded.
+        # The port first: a port that is taken is an error at once, not after the model was loaded.
         listener = stack.enter_context(_bind(settings.server))
-        makes = [lambda one=one: one for one in recognizers] or await makes_of(settings.recognizer)
-        devices = await stack.enter_async_context(Runners(makes, settings.recognizer))
-        batcher = Batcher(list(devices), max_batch=settings.recognizer.max_batch)
-        decoder, hop_s = _reading(settings, devices.bundle)
+        makers = [lambda core=core: core for core in recognizers] or await recognizer_makers(
+            settings.recognizer
+        )
+        runners = await stack.enter_async_context(open_runners(makers, settings.recognizer))
+        batcher = Batcher(runners, max_batch=settings.recognizer.max_batch)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(tasks.create_task(batcher.run(), name="batcher").cancel)
         load = LoadMeter(
-            settings.load,
-            batcher=batcher,
-            devices=list(devices),
-            sessions=lambda: iter(sessions),
-            coming=lambda: sessions.coming,
-            most_sessions=settings.server.max_sessions,
-            pace=_pace(settings, devices.spec, hop_s),
+            settings.load, batcher=batcher, devices=runners, pace=_pace(settings, runners[0].bundle)
         )
-        stack.callback(tasks.create_task(load.run(), name="load").cancel)
-        door = AdmissionGate(wait_s=settings.server.wait_s)
-        sessions = Admission(settings.server, tasks, door=door, batcher=batcher, load=load)
-        server = Server(
-            settings,
-            devices=devices,
-            batcher=batcher,
-            sessions=sessions,
-            load=load,
-            decoder=decoder,
-            hop_s=hop_s,
-        )
+        gate = AdmissionGate(wait_s=settings.server.wait_s)
+        sessions = Admission(settings.server, tasks, gate=gate, batcher=batcher, load=load)
+        stack.callback(tasks.create_task(load.run(sessions), name="load").cancel)
+        server = Server(settings, runners=runners, batcher=batcher, sessions=sessions, load=load)
         runner = web.AppRunner(
             server.app(), access_log=None, shutdown_timeout=settings.server.grace_s
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.SockSite(runner, listener, ssl_context=tls).start()
-        server.url = _url(listener, settings)
-        stack.push_async_callback(server.sessions.drain)
+        server.url = _url(listener, settings.server)
+        stack.push_async_callback(sessions.drain)
         yield server
 
 
-def _reading(settings: Settings, bundle: Bundle) -> tuple[DecoderSettings, float]:
-    """How a session reads predictions, and its hop: as the settings say, or else the bundle."""
-    decoder = settings.decoder or DecoderSettings(threshold=bundle.threshold)
-    return decoder, settings.session.hop_s or bundle.hop_s
-
-
-def _pace(settings: Settings, spec: EncoderSpec, hop_s: float) -> Pace:
-    """The hop of all sessions; two windows overlap by half of one at least."""
-    longest_s = min(settings.load.longest_hop_s, spec.window_s / 2)
-    return Pace(hop_s, longest_s, 1 / spec.fps)
+def _pace(settings: Settings, bundle: Bundle) -> Pace:
+    """The hop of all sessions. Two windows overlap by at least half of one."""
+    longest_s = min(settings.load.longest_hop_s, bundle.encoder.window_s / 2)
+    return Pace(settings.session.hop_s or bundle.hop_s, longest_s, 1 / bundle.encoder.fps)
 
 
 def _bind(settings: ServerSettings) -> socket.socket:
@@ -115,43 +99,35 @@ def _bind(settings: ServerSettings) -> socket.socket:
         raise OSError(error.errno, f"can't listen on {where}: {error.strerror or error}") from error
 
 
-def _url(listener: socket.socket, settings: Settings) -> str:
-    """The address that a person on this machine, or in this room, can open."""
+def _url(listener: socket.socket, settings: ServerSettings) -> str:
+    """The address that a person on this machine, or in its network, can open."""
     host, port = listener.getsockname()[:2]
     if host in ("0.0.0.0", "::"):
         host = socket.gethostname()
     elif ":" in host:
         host = f"[{host}]"
-    secure = settings.server.tls_cert or settings.server.tls_self_signed
-    return f"{'https' if secure else 'http'}://{host}:{port}"
+    scheme = "https" if settings.tls_cert or settings.tls_self_signed else "http"
+    return f"{scheme}://{host}:{port}"
 
 
-# MERGED from streaming.heap: The C library's heaps: few of them, so that what sessions held is
-# found again by the next.
-
-_log = logging.getLogger(__name__)
-
-_M_ARENA_MAX = -8  # malloc.h of glibc
-_ARENAS = 2
-
-
-def few_arenas() -> None:
-    """Keep the C library from making a heap a thread; where it has no such setting, nothing.
+def limit_heaps() -> None:
+    """Keep the C library from making a heap (arena) a thread, where it has such a setting.
 
     Each session's decoder runs on a thread of its own, glibc gives threads up to eight heaps a
     core, and a heap that is hardly used any more keeps its pages. Measured after 127 sessions, four
-    at once, with nobody there: 20 MB more than before, with two arenas 2 MB, and 27 MB less in all.
+    at once, when all had ended: 20 MB more than before them; with two heaps 2 MB, and 27 MB less in
+    all.
     """
-    _call("mallopt", _M_ARENA_MAX, _ARENAS)
+    _call_libc("mallopt", _M_ARENA_MAX, _HEAPS)
 
 
-def give_back() -> None:
-    """Give the pages back that nothing lies in, so that what is held can be told."""
-    _call("malloc_trim", 0)
+def trim_heaps() -> None:
+    """Return the heaps' free pages to the system, so that the memory in use can be measured."""
+    _call_libc("malloc_trim", 0)
 
 
-def _call(name: str, *arguments: int) -> None:
+def _call_libc(name: str, *arguments: int) -> None:
     try:
         getattr(ctypes.CDLL(None), name)(*arguments)
-    except (OSError, AttributeError, TypeError):  # TypeError: Windows knows no CDLL(None)
+    except (OSError, AttributeError, TypeError):  # TypeError: Windows has no CDLL(None)
         _log.debug("this C library has no %s", name)

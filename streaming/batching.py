@@ -1,24 +1,25 @@
 """Which of the waiting windows make the next batch: a pure decision, with the time passed in.
 
-deadlines that wait, now, what a batch costs -> [schedule] -> the windows that leave now
+    deadlines of the waiting windows, now, the cost of a batch -> [batching] -> the next batch
 
-Windows cost the same each, so what matters is their deadlines. Those that are kept by one device,
-from now on and with what waits now, are as many as any order and any batches could keep: if some k
-can be kept, the k latest can; they may leave by deadline, in batches of neighbours; and
-`latest_starts` tries all of those. The first batch is then one that still keeps them all, and of
-these the one after which all windows have waited the least in sum. A batch whose windows cost a
-device as much together as one by one is therefore not made: the first would wait for the last.
+All windows cost the same, so only their deadlines matter. How many deadlines can one device keep,
+from now on and with the windows that wait now? If some k windows can be on time, the k with the
+latest deadlines can; and they can leave in the order of their deadlines, in batches of neighbours.
+`latest_starts` tries all of those. Of the first batches after which all k can still be on time, the
+one is taken after which all windows together wait the least. A batch that takes as long as its
+windows one by one is therefore not made: the first window would wait for the last.
 
-What can't be kept any more goes behind what can. That may not last: a window that is late by
-`PATIENCE_S` ends it, and all leave by deadline until it has. With newer windows coming this is no
-optimum (no rule is, without knowing what comes): in tests/streaming/test_schedule.py it keeps 96 %
-of what one who knew would keep, where taking all that wait keeps 86 %.
+Windows that can't be on time any more leave after those that can. That may not go on: once a window
+is late by `PATIENCE_S`, all leave in the order of their deadlines until it has left. As newer
+windows keep coming, this is no optimum (no rule is, without knowing what comes): in
+tests/streaming/test_batching.py it keeps 96 % of the deadlines that one who knew would keep, and
+taking all windows that wait keeps 86 %.
 
-A free device never waits for company. With n windows here and the next one expected in t seconds,
-all n + 1 would have waited less for it in sum only if (n + 1) * (t + cost(n + 1) - cost(n)) <
+A free device never waits for more windows. With n windows here and the next one expected in t
+seconds, all n + 1 together would have waited less only if (n + 1) * (t + cost(n + 1) - cost(n)) <
 cost(1): the next window would have to cost less than half of the first even if it came at once.
-Hands and faces on a CPU are looked for window by window, and a V-JEPA 2 fills a GPU with one
-window; neither has such a fixed part.
+Landmarks are detected window by window on a CPU, and V-JEPA 2 fills a GPU with one window; neither
+has such a fixed part.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-PATIENCE_S = 0.3  # as long again as a window may take in the first place
+PATIENCE_S = 0.3  # as long again as the goal for a window's prediction
 
 
 def next_batch(
     deadlines_s: Sequence[float], now_s: float, cost: Callable[[int], float], max_batch: int
 ) -> list[int]:
-    """Indices into `deadlines_s` of the windows to answer now: at least one of those that wait.
+    """Indices into `deadlines_s` of the windows to run now: at least one if any waits.
 
-    `cost` gives the seconds of a batch by its size, and never less for a larger one.
+    `cost` returns the seconds of a batch by its size, and never less for a larger one.
     """
     count = len(deadlines_s)
     costs = [cost(size) for size in range(1, min(max_batch, count) + 1)]
@@ -55,7 +56,7 @@ def next_batch(
 
 
 def latest_starts(by_deadline: Sequence[float], costs: Sequence[float]) -> list[float]:
-    """Until when a device may start on the windows from the i-th on and keep all their deadlines.
+    """The latest times to start on the windows from the i-th on and keep all their deadlines.
 
     One longer than `by_deadline`, which is sorted; costs[m - 1] is what m windows take.
     """
@@ -70,7 +71,7 @@ def latest_starts(by_deadline: Sequence[float], costs: Sequence[float]) -> list[
 
 
 def least_waits(count: int, costs: Sequence[float]) -> list[float]:
-    """The seconds that n windows wait in sum at the least, for n from 0 to `count`."""
+    """The least total of seconds that n windows wait, for n from 0 to `count`."""
     waits = [0.0]
     for n in range(1, count + 1):
         sizes = range(1, min(len(costs), n) + 1)

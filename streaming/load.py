@@ -1,8 +1,8 @@
-"""How busy the machine is, measured while it serves: the edge around `headroom` and `pace`.
+"""Measures how busy the machine is while it serves: the edge around `streaming.capacity`.
 
-devices, event loop, decoder threads -> [load] -> admission, the batcher's `added_hop_s`, /metrics
+    devices, event loop, decoder threads -> [load] -> admission, the hop of all sessions, /metrics
 
-Nothing is asked of the operating system but what our own threads and processes use.
+Reads nothing of the operating system but the processor time of this process.
 """
 
 from __future__ import annotations
@@ -10,70 +10,60 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-import resource
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from streaming.batcher import Batcher
-from streaming.capacity import Load, Machine, Pace, fullness, room
+from streaming.capacity import Load, Machine, Pace, free_sessions, fullness
 from streaming.settings import LoadSettings
 
-# MERGED from streaming.usage: What this process uses of the machine.
+_BEAT_S = 0.05  # between two measurements of how late the loop is
+_MEASURE_S = 1.0  # between two measurements of everything else
+_TAU_S = 3.0  # time constant of the means
+_SKIP = 5  # measurements in a row, at most, that are skipped because sessions begin
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """At one moment."""
+@dataclass(frozen=True, slots=True)
+class ProcessorTime:
+    """Seconds since the process began."""
 
-    cpu_s: float  # since the process began
-    loop_cpu_s: float  # of it, by the thread that asks: the event loop's
-    resident_bytes: float
-    threads: int
+    process_s: float
+    loop_s: float  # of it, by the event loop's thread
 
     @classmethod
-    def now(cls) -> Usage:
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        return cls(
-            cpu_s=usage.ru_utime + usage.ru_stime,
-            loop_cpu_s=time.thread_time(),
-            resident_bytes=_resident_bytes(),
-            threads=threading.active_count(),
-        )
-
-
-def _resident_bytes() -> float:
-    """Now, where the system tells (Linux); the peak elsewhere."""
-    try:
-        with open("/proc/self/statm") as statm:
-            return int(statm.read().split()[1]) * resource.getpagesize()
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
-
-
-_BEAT_S = 0.05  # between two looks at how late the loop is
-_LOOK_S = 1.0  # between two looks at everything else
-_TAU_S = 3.0  # time constant of the means
-_LEFT_OUT = 5  # looks in a row, at most, that are of people coming in
+    def now(cls) -> ProcessorTime:
+        """Called on the event loop's thread."""
+        return cls(time.process_time(), time.thread_time())
 
 
 class MeasuredDevice(Protocol):
-    """`streaming.runner.RecognizerWorker`."""
+    """`streaming.runner.Runner`."""
 
     busy_s: float  # time spent computing so far
 
 
 class MeasuredSession(Protocol):
-    """A session alive: `streaming.session.Session`."""
+    """`streaming.session.Session`."""
 
     id: str
 
     @property
     def decoding_s(self) -> float:
-        """Processor time of its decoder's thread so far."""
+        """Processor time of its decoder's thread so far; 0 before the first picture."""
         ...
+
+
+class MeasuredSessions(Protocol):
+    """`streaming.admission.Admission`."""
+
+    @property
+    def taken(self) -> int:
+        """Places taken: sessions alive, and those that will soon begin."""
+        ...
+
+    def __iter__(self) -> Iterator[MeasuredSession]: ...
 
 
 @dataclass(slots=True)
@@ -82,26 +72,26 @@ class _Totals:
 
     at_s: float
     devices_s: float
-    usage: Usage
+    processor: ProcessorTime
     alive: frozenset[str]  # sessions
     decoding_s: dict[str, float]  # by session, of those that send video
 
-    def come_since(self, before: _Totals) -> bool:
-        """Whether anyone, or anyone's first picture, has come since a moment before."""
+    def begun_since(self, before: _Totals) -> bool:
+        """Whether a session, or a session's video, has begun since a moment before."""
         return not (
             self.alive <= before.alive and self.decoding_s.keys() <= before.decoding_s.keys()
         )
 
 
 class LoadMeter:
-    """`run` measures for as long as the server serves, and sets what the batcher asks of streams.
+    """`run` measures as long as the server serves, and sets the hop of all sessions, `pace`.
 
-    `load` is what it found, `full` how full that makes the machine by name, 1 being full, and
-    `room` how many more sessions would fit.
+    `load` is what it measured. The methods take the number of sessions, those that will soon begin
+    among them.
 
-    To be set up takes a session far more than to be there, and is soon over: a second in which
-    somebody came in says nothing about what those who are in will take, and is left out. After
-    `_LEFT_OUT` of them in a row, coming and going is a load as any other.
+    Setting a session up costs far more than serving it, and is soon over: a second in which a
+    session began says nothing about the costs of those that go on, and is skipped. After `_SKIP`
+    such seconds in a row, beginning is a load like any other.
     """
 
     def __init__(
@@ -110,46 +100,38 @@ class LoadMeter:
         *,
         batcher: Batcher,
         devices: Sequence[MeasuredDevice],
-        sessions: Callable[[], Iterator[MeasuredSession]],
-        coming: Callable[[], int],
-        most_sessions: int,
         pace: Pace,
-        usage: Callable[[], Usage] = Usage.now,
+        processor_time: Callable[[], ProcessorTime] = ProcessorTime.now,
     ) -> None:
         self.load = Load()
         self.pace = pace
         self._settings = settings
         self._batcher = batcher
         self._devices = devices
-        self._sessions = sessions
-        self._coming = coming
-        self._usage = usage
-        self._most_sessions = most_sessions
+        self._processor_time = processor_time
         self._cores = float(_cores())
-        self._lag_s = 0.0  # the mean since the last look
+        self._lag_s = 0.0  # the mean since the last measurement
         self._beats = 0
-        self._left_out = 0  # looks in a row
+        self._skipped = 0  # measurements in a row
 
-    @property
-    def full(self) -> dict[str, float]:
+    def fullness(self, sessions: int) -> dict[str, float]:
         """How full the machine is at the present hop, by what may run out; 1 is full."""
         hop_s = self.pace.hop_s
-        count = self._count()
-        return dict(fullness(self._machine(), self._settings, self.load, count, hop_s, hop_s))
+        return dict(fullness(self._machine(), self._settings, self.load, sessions, hop_s, hop_s))
 
-    @property
-    def room(self) -> int:
-        """How many more sessions would fit."""
-        return self._room(max(0, self._most_sessions - self._count()))[0]
+    def free_sessions(self, sessions: int, most: int) -> int:
+        """How many more sessions fit, `most` at most."""
+        return self._free_sessions(sessions, most)[0]
 
-    @property
-    def trouble(self) -> str | None:
-        """Why no further session would fit now, in words; None while one would."""
-        return self._room(1)[1]
+    def trouble(self, sessions: int) -> str | None:
+        """Why no further session fits now, as a sentence for people; None while one does."""
+        return self._free_sessions(sessions, 1)[1]
 
-    def _room(self, most: int) -> tuple[int, str | None]:
-        count, (now_s, longest_s) = self._count(), (self.pace.hop_s, self.pace.longest_s)
-        return room(self._machine(), self._settings, self.load, count, now_s, longest_s, most)
+    def _free_sessions(self, sessions: int, most: int) -> tuple[int, str | None]:
+        now_s, longest_s = self.pace.hop_s, self.pace.longest_s
+        return free_sessions(
+            self._machine(), self._settings, self.load, sessions, now_s, longest_s, most
+        )
 
     def _machine(self) -> Machine:
         return Machine(
@@ -158,40 +140,35 @@ class LoadMeter:
             cores=self._cores,
         )
 
-    def _count(self) -> int:
-        """Sessions, those among them that will soon begin."""
-        return sum(1 for _ in self._sessions()) + self._coming()
-
-    async def run(self) -> None:
+    async def run(self, sessions: MeasuredSessions) -> None:
         """Measure until cancelled."""
         loop = asyncio.get_running_loop()
-        before = self._totals()
+        before = self._totals(sessions)
         while True:
             due_s = loop.time() + _BEAT_S
             await asyncio.sleep(_BEAT_S)
             self._beats += 1
             self._lag_s += (max(0.0, loop.time() - due_s) - self._lag_s) / self._beats
-            if loop.time() - before.at_s >= _LOOK_S:
-                now = self._totals()
-                self._look(before, now)
+            if loop.time() - before.at_s >= _MEASURE_S:
+                now = self._totals(sessions)
+                self._measure(before, now)
+                self.pace.update(max(self.fullness(sessions.taken).values()), now.at_s)
                 before = now
 
-    def _look(self, before: _Totals, now: _Totals) -> None:
-        """Take what happened between two moments into the means, and keep pace with it."""
-        self._left_out = self._left_out + 1 if now.come_since(before) else 0
-        if not 1 <= self._left_out <= _LEFT_OUT:
-            span_s = now.at_s - before.at_s
-            self.load = _nearer(self.load, self._seen(before, now), 1 - math.exp(-span_s / _TAU_S))
+    def _measure(self, before: _Totals, now: _Totals) -> None:
+        """Take what happened between two moments into the means."""
+        self._skipped = self._skipped + 1 if now.begun_since(before) else 0
+        if not 1 <= self._skipped <= _SKIP:
+            weight = 1 - math.exp(-(now.at_s - before.at_s) / _TAU_S)
+            self.load = _nearer(self.load, self._between(before, now), weight)
         self._lag_s, self._beats = 0.0, 0
-        self.pace.update(max(self.full.values()), now.at_s)
-        self._batcher.added_hop_s = self.pace.added_s
 
-    def _seen(self, before: _Totals, now: _Totals) -> Load:
-        """What happened between two moments."""
+    def _between(self, before: _Totals, now: _Totals) -> Load:
+        """The load between two moments."""
         span_s = now.at_s - before.at_s
         decoding_s = sum(s - before.decoding_s.get(id, 0.0) for id, s in now.decoding_s.items())
-        loop_s = now.usage.loop_cpu_s - before.usage.loop_cpu_s
-        others_s = now.usage.cpu_s - before.usage.cpu_s - loop_s - decoding_s
+        loop_s = now.processor.loop_s - before.processor.loop_s
+        others_s = now.processor.process_s - before.processor.process_s - loop_s - decoding_s
         return Load(
             sessions=len(now.decoding_s),
             recogniser=(now.devices_s - before.devices_s) / span_s / len(self._devices),
@@ -201,34 +178,35 @@ class LoadMeter:
             loop_lag_s=self._lag_s,
         )
 
-    def _totals(self) -> _Totals:
+    def _totals(self, sessions: MeasuredSessions) -> _Totals:
         return _Totals(
             at_s=asyncio.get_running_loop().time(),
-            devices_s=sum(one.busy_s for one in self._devices),
-            usage=self._usage(),
-            alive=frozenset(one.id for one in self._sessions()),
-            decoding_s={one.id: s for one in self._sessions() if (s := one.decoding_s)},
+            devices_s=sum(device.busy_s for device in self._devices),
+            processor=self._processor_time(),
+            alive=frozenset(session.id for session in sessions),
+            decoding_s={session.id: s for session in sessions if (s := session.decoding_s)},
         )
 
 
 def decode_share(loop: float, decoders: float, others: float, cores: float) -> float:
-    """How much of what receiving and decoding can have of the processor they take; 1 is all.
+    """The share of the available processor time that receiving and decoding use; 1 is all.
 
-    All of it in cores: what the event loop's thread takes, the decoders' threads, and the
-    others, which are the recogniser's. The loop can't have more than one core. To all of it
-    together the recogniser leaves the rest, and half in any case, being one thread among several.
+    All in cores: the event loop's thread, the decoders' threads, and the others, which are the
+    recogniser's. The loop can use one core at most. Loop and decoders together can use what the
+    recogniser leaves, and half of the machine in any case: the recogniser is one thread among
+    several.
     """
     left = max(cores / 2, cores - others)
     return max(loop, (loop + decoders) / left)
 
 
-def _nearer(mean: Load, seen: Load, weight: float) -> Load:
-    return replace(
-        mean,
-        **{
-            name: getattr(mean, name) + weight * (getattr(seen, name) - getattr(mean, name))
-            for name in ("sessions", "recogniser", "decode", "loop_lag_s")
-        },
+def _nearer(mean: Load, new: Load, weight: float) -> Load:
+    """`mean`, moved towards `new` by `weight`."""
+    return Load(
+        sessions=mean.sessions + weight * (new.sessions - mean.sessions),
+        recogniser=mean.recogniser + weight * (new.recogniser - mean.recogniser),
+        decode=mean.decode + weight * (new.decode - mean.decode),
+        loop_lag_s=mean.loop_lag_s + weight * (new.loop_lag_s - mean.loop_lag_s),
     )
 
 

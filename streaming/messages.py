@@ -1,36 +1,38 @@
-"""Messages <-> JSON: what goes over the data channel `results` and its server-sent twin.
+"""Messages <-> JSON: what the data channels `results` and `predictions` and the event stream carry.
 
-One JSON object a message, told apart by `type`. No I/O here: dictionaries out, validated client
-messages in. Field by field in the project's contract; version 1. Beyond the contract:
+    page -> text -> [parse] -> ClientMessage -> session
+    pipeline, session -> ServerMessage -> [encode] -> text -> page
 
-* `prediction` has `seen` where the encoder can tell where the signer was in the window's newest
-  picture: null (nobody), or {`head`: BOX, `shoulders`, `elbows`, `wrists`: [[x, y], [x, y]] (left,
-  right), `hands`: [BOX or null, BOX or null]}. A BOX is [left, top, right, bottom]; all are
-  fractions of the picture, not mirrored. What lies outside is guessed, one picture away at most.
-* `stats` has `hop_s`, the seconds from one window to the next now, and `added_hop_s`, how much of
-  that is due to the load on the server: 0 as a rule. They also come as soon as that has changed.
-* `hint` stands until another comes; its code `ok` says that the last one is over. `edge` (left,
-  top, right, bottom or null) is the picture's edge at which something is cut off.
+One JSON object a message, its kind in `type`. Version 1; field by field in the project's contract.
+Beyond the contract:
+
+* `prediction` has `seen` if the encoder can locate the signer in the window's newest picture: null
+  (nobody), or {`head`: BOX, `shoulders`, `elbows`, `wrists`: [[x, y], [x, y]] (left, right),
+  `hands`: [BOX or null, BOX or null]}. A BOX is [left, top, right, bottom]. All are fractions of
+  the picture, not mirrored. What lies outside is guessed, at most one picture away.
+* `stats` has `hop_s`, the seconds between windows now, and `added_hop_s`, the part of it that is
+  due to the server's load: usually 0. They are also sent as soon as they change.
+* `hint` holds until another comes; the code `ok` says that the last one is over. `edge` (left,
+  top, right, bottom or null) is the edge of the picture at which something is cut off.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
 from models.bundle import Bundle
 from models.decoder import candidate_messages, candidates, sign_message
-from models.schema import Prediction, Sign, Signer
-from streaming.hints import Hint
-from streaming.takes import Take, pack
+from models.schema import Prediction, Seen, Sign
 
 PROTOCOL_VERSION = 1
-_TAKE_ID = 40  # characters
+MAX_TOP_K = 50
 
-Message = dict[str, Any]
+Message = dict[str, Any]  # a message as a JSON object
 
 
 class MessageError(ValueError):
@@ -41,51 +43,48 @@ class MessageError(ValueError):
         self.code = code
 
 
-@dataclass(frozen=True, slots=True)
-class SettingsChange:
+class ClientMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type"):
+    """What a page sends."""
+
+
+class SettingsChange(ClientMessage, frozen=True, tag="settings"):
     """The page moved a slider. None: leave as it is."""
 
-    threshold: float | None = None
-    top_k: int | None = None
+    threshold: Annotated[float, Meta(ge=0.01, le=1)] | None = None
+    # A whole number; 3.0 is one in JSON, too.
+    top_k: Annotated[float, Meta(ge=1, le=MAX_TOP_K, multiple_of=1)] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Clear:
+class TakeStart(ClientMessage, frozen=True, tag="take"):
+    """The signer begins a sign that is to be taught. `id` is the page's name for the recording."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=40)]
+
+
+class Clear(ClientMessage, frozen=True, tag="clear"):
     """Close the sign under way and start over."""
 
 
-@dataclass(frozen=True, slots=True)
-class BeginTake:
-    """The signer begins a sign that is to be taught."""
+class Ping(ClientMessage, frozen=True, tag="ping"):
+    """Send a `pong` with the same `t`, a time on the page's clock, at once."""
 
-    id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ping:
-    """Answer at once with the same `t`; it is on the page's clock."""
-
-    t: float
+    t: Annotated[float, Meta(ge=-1e18, le=1e18)]
 
 
-@dataclass(frozen=True, slots=True)
-class Bye:
+class Bye(ClientMessage, frozen=True, tag="bye"):
     """The page is leaving."""
 
 
-ClientMessage = SettingsChange | BeginTake | Clear | Ping | Bye
-
-
-def encode(message: Message) -> str:
-    """Compact JSON. NaN and infinity never leave the house: they raise ValueError."""
-    return json.dumps(message, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+_CLIENT_KINDS: dict[str, type[ClientMessage]] = {
+    str(kind.__struct_config__.tag): kind for kind in (SettingsChange, TakeStart, Clear, Ping, Bye)
+}
 
 
 def parse(data: str | bytes) -> ClientMessage:
-    """Read a client's message, strictly: unknown types and fields are errors.
+    """Read a client's message, strictly: unknown kinds and fields are errors.
 
     Raises:
-        MessageError: with a code and a sentence for the person who wrote the client.
+        MessageError: with a code, and a sentence for the person who wrote the client.
     """
     if isinstance(data, bytes):
         raise MessageError("not-text", "messages are text, one JSON object each")
@@ -95,76 +94,126 @@ def parse(data: str | bytes) -> ClientMessage:
         raise MessageError("not-json", "the message is not JSON") from None
     if not isinstance(message, dict):
         raise MessageError("not-object", "a message is a JSON object with a field 'type'")
-    kind = message.pop("type", None)
-    match kind:
-        case "settings":
-            change = SettingsChange(
-                threshold=_number(message, "threshold", 0.01, 1.0),
-                top_k=_whole(message, "top_k", 1, 50),
-            )
-            _nothing_left(message)
-            return change
-        case "take":
-            id = message.pop("id", None)
-            if not isinstance(id, str) or not 1 <= len(id) <= _TAKE_ID:
-                raise MessageError("bad-field", f"take needs an id of 1 to {_TAKE_ID} characters")
-            _nothing_left(message)
-            return BeginTake(id)
-        case "ping":
-            t = _number(message, "t", -1e18, 1e18)
-            if t is None:
-                raise MessageError("bad-field", "ping needs a number 't'")
-            _nothing_left(message)
-            return Ping(t)
-        case "clear":
-            _nothing_left(message)
-            return Clear()
-        case "bye":
-            _nothing_left(message)
-            return Bye()
-    raise MessageError("unknown-type", "type is one of settings, take, clear, ping, bye")
+    tag = message.get("type")
+    kind = _CLIENT_KINDS.get(tag) if isinstance(tag, str) else None
+    if kind is None:
+        raise MessageError("unknown-type", f"type is one of {', '.join(_CLIENT_KINDS)}")
+    unknown = message.keys() - {"type", *kind.__struct_fields__}
+    if unknown:
+        raise MessageError("unknown-field", f"unknown field '{min(unknown)[:40]}'")
+    try:
+        return msgspec.convert(message, kind)
+    except msgspec.ValidationError as error:
+        raise MessageError("bad-field", f"{tag}: {error}") from None
 
 
-def _number(message: dict[str, Any], name: str, low: float, high: float) -> float | None:
-    value = message.pop(name, None)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise MessageError("bad-field", f"{name} is a number from {low:g} to {high:g}")
-    return float(value)
+class ServerMessage(msgspec.Struct, frozen=True, tag_field="type"):
+    """What the server sends."""
 
 
-def _whole(message: dict[str, Any], name: str, low: int, high: int) -> int | None:
-    value = _number(message, name, low, high)
-    if value is not None and not value.is_integer():
-        raise MessageError("bad-field", f"{name} is a whole number")
-    return None if value is None else int(value)
+class Hello(ServerMessage, frozen=True, tag="hello"):
+    """The first message on a connection: the model and the limits."""
+
+    protocol: int
+    session: str
+    model: dict[str, Any]
+    limits: dict[str, float]
 
 
-def _nothing_left(message: dict[str, Any]) -> None:
-    if message:
-        raise MessageError("unknown-field", f"unknown field '{sorted(message)[0][:40]}'")
+class PredictionMessage(ServerMessage, frozen=True, tag="prediction"):
+    """What the model says of one window."""
+
+    seq: int
+    top: list[dict[str, Any]]  # {gloss, p}, likeliest first
+    idle: float
+    attention: list[float]
+    window: dict[str, float]  # start_s, end_s: media time
+    rtp_end: int  # RTP timestamp of the newest frame
+    latency_ms: dict[str, float]  # total, and one entry a stage
+    dropped: dict[str, int]  # frames, windows
+    seen: dict[str, Any] | UnsetType | None = UNSET
 
 
-def hello(session: str, bundle: Bundle, hop_s: float, limits: Mapping[str, float]) -> Message:
-    return {
-        "type": "hello",
-        "protocol": PROTOCOL_VERSION,
-        "session": session,
-        "model": {
-            "name": bundle.name,
-            "encoder": bundle.encoder.kind,
-            "glosses": list(bundle.glosses),
-            "space": bundle.space.id,
-            "window_s": round(bundle.encoder.window_s, 3),
-            "hop_s": round(hop_s, 3),
-        },
-        "limits": dict(limits),
+class SignMessage(ServerMessage, frozen=True, tag="sign"):
+    """A sign; a later message with the same `id` replaces it until `final`."""
+
+    id: int
+    gloss: str
+    p: float
+    alternatives: list[dict[str, Any]]
+    start_s: float
+    end_s: float
+    final: bool
+
+
+class TakeMessage(ServerMessage, frozen=True, tag="take"):
+    """A recorded take of a sign."""
+
+    id: str  # the page's name for it
+    space: str  # id of the embedding space
+    embedding: str  # base64 of little-endian float16, unit length
+    start_s: float  # media time
+    end_s: float
+
+
+class Hint(ServerMessage, frozen=True, tag="hint"):
+    """A code for programs, a text for people, and the picture's edge at which something is cut."""
+
+    code: str
+    text: str
+    edge: str | None = None  # left, top, right, bottom; the picture's, not mirrored
+
+
+class Stats(ServerMessage, frozen=True, tag="stats"):
+    """Counts and rates of the session."""
+
+    frames_per_s: float
+    frames: int
+    dropped: int
+    windows_replaced: int
+    key_frames_asked: int
+    hop_s: float
+    added_hop_s: float
+
+
+class Pong(ServerMessage, frozen=True, tag="pong"):
+    """The `t` of a `ping`."""
+
+    t: float
+
+
+class ErrorMessage(ServerMessage, frozen=True, tag="error"):
+    """Something went wrong: a code for programs, a sentence for people."""
+
+    code: str
+    message: str
+
+
+def to_json(message: ServerMessage) -> Message:
+    """The message as a JSON object."""
+    json_object: Message = msgspec.to_builtins(message, enc_hook=float)  # NumPy's floats
+    return json_object
+
+
+def encode(message: ServerMessage) -> str:
+    """Compact JSON. Raises ValueError for NaN and infinity, which JSON does not know."""
+    return json.dumps(to_json(message), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def hello(session: str, bundle: Bundle, hop_s: float, limits: Mapping[str, float]) -> Hello:
+    model = {
+        "name": bundle.name,
+        "encoder": bundle.encoder.kind,
+        "glosses": list(bundle.glosses),
+        "space": bundle.space.id,
+        "window_s": round(bundle.encoder.window_s, 3),
+        "hop_s": round(hop_s, 3),
     }
+    return Hello(PROTOCOL_VERSION, session, model, dict(limits))
 
 
-def prediction(
-    said: Prediction,
+def prediction_message(
+    prediction: Prediction,
     glosses: Sequence[str],
     *,
     seq: int,
@@ -172,24 +221,25 @@ def prediction(
     rtp_end: int,
     latency_ms: Mapping[str, float],
     dropped: Mapping[str, int],
-) -> Message:
-    message = {
-        "type": "prediction",
-        "seq": seq,
-        "top": candidate_messages(candidates(glosses, said.probabilities, top_k)),
-        "idle": round(said.idle, 4),
-        "attention": [round(float(weight), 4) for weight in said.attention],
-        "window": {"start_s": round(said.start_s, 3), "end_s": round(said.end_s, 3)},
-        "rtp_end": rtp_end,
-        "latency_ms": {stage: round(ms, 1) for stage, ms in latency_ms.items()},
-        "dropped": dict(dropped),
-    }
-    if said.seen is not None:
-        message["seen"] = None if said.seen.signer is None else _signer(said.seen.signer)
-    return message
+) -> PredictionMessage:
+    seen = prediction.seen
+    return PredictionMessage(
+        seq=seq,
+        top=candidate_messages(candidates(glosses, prediction.probabilities, top_k)),
+        idle=round(prediction.idle, 4),
+        attention=[round(float(weight), 4) for weight in prediction.attention],
+        window={"start_s": round(prediction.start_s, 3), "end_s": round(prediction.end_s, 3)},
+        rtp_end=rtp_end,
+        latency_ms={stage: round(ms, 1) for stage, ms in latency_ms.items()},
+        dropped=dict(dropped),
+        seen=UNSET if seen is None else _seen(seen),
+    )
 
 
-def _signer(signer: Signer) -> Message:
+def _seen(seen: Seen) -> Message | None:
+    signer = seen.signer
+    if signer is None:
+        return None
     return {
         "head": _near(signer.head),
         "shoulders": [_near(point) for point in signer.shoulders],
@@ -200,35 +250,12 @@ def _signer(signer: Signer) -> Message:
 
 
 def _near(fractions: Iterable[float]) -> list[float]:
+    """Fractions of the picture, at most one picture away from it."""
     return [round(min(max(fraction, -1.0), 2.0), 3) for fraction in fractions]
 
 
-def sign(said: Sign) -> Message:
-    return sign_message(said)
-
-
-def take(recorded: Take, space: str) -> Message:
-    return {
-        "type": "take",
-        "id": recorded.id,
-        "space": space,
-        "embedding": pack(recorded.embedding),
-        "start_s": round(recorded.start_s, 3),
-        "end_s": round(recorded.end_s, 3),
-    }
-
-
-def hint(said: Hint) -> Message:
-    return {"type": "hint", "code": said.code, "text": said.text, "edge": said.edge}
-
-
-def stats(numbers: Mapping[str, float]) -> Message:
-    return {"type": "stats", **{k: v for k, v in numbers.items() if math.isfinite(v)}}
-
-
-def pong(t: float) -> Message:
-    return {"type": "pong", "t": t}
-
-
-def error(code: str, text: str) -> Message:
-    return {"type": "error", "code": code, "message": text}
+def to_sign_message(sign: Sign) -> SignMessage:
+    """The message of `models.decoder`, which `offline.predict` lists, too."""
+    fields = sign_message(sign)
+    del fields["type"]
+    return SignMessage(**fields)

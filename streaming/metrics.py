@@ -1,33 +1,44 @@
-"""The server's numbers in Prometheus' text format: every buffer with its bound beside it."""
+"""The server's numbers in Prometheus' text format: every buffer with its bound beside it.
+
+admission, load, batcher, devices -> [metrics] -> `GET /metrics`
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
-from streaming.load import Usage
-
-if TYPE_CHECKING:
-    from streaming.server import Server
+from streaming.admission import Admission
+from streaming.batcher import Batcher
+from streaming.load import LoadMeter
+from streaming.runner import Runner
 
 _SIZES = (1, 2, 4, 8, 16)  # of batches whose cost is shown
 
 
-def render(server: Server) -> tuple[bytes, str]:
-    """The page's body and content type, read from live objects at this moment."""
-    registry = CollectorRegistry()
-    registry.register(_Reading(server))
-    return generate_latest(registry), CONTENT_TYPE_LATEST
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ServerMetrics(Collector):
+    """Reads the parts of the server at the moment when somebody asks."""
 
+    max_sessions: int
+    sessions: Admission
+    load: LoadMeter
+    batcher: Batcher
+    runners: Sequence[Runner]
 
-class _Reading(Collector):
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    def render(self) -> bytes:
+        """The page's body, of type `CONTENT_TYPE_LATEST`."""
+        registry = CollectorRegistry()
+        registry.register(self)
+        ProcessCollector(registry=registry)  # process_cpu_seconds_total and the like
+        return generate_latest(registry)
 
     def collect(self) -> Iterator[Metric]:
         yield from self._admission()
@@ -35,42 +46,33 @@ class _Reading(Collector):
         yield from self._batcher()
         yield from self._sessions()
         yield from self._buffers()
-        usage = Usage.now()
-        yield _gauge("livegloss_threads", "Threads alive", usage.threads)
-        yield _counter("livegloss_cpu_seconds", "Processor time", usage.cpu_s)
-        yield _gauge("livegloss_resident_bytes", "Memory in use", usage.resident_bytes)
+        yield _gauge("livegloss_threads", "Threads alive", threading.active_count())
 
     def _admission(self) -> Iterator[Metric]:
-        server = self._server
-        ready = server.sessions.not_ready() is None
-        yield _gauge("livegloss_ready", "1 when a session would be taken", ready)
-        limit = server.settings.server.max_sessions
-        yield _gauge("livegloss_sessions", "Sessions alive", len(server.sessions))
-        yield _gauge("livegloss_sessions_limit", "Sessions at most", limit)
-        counts = server.sessions.counts
+        ready = self.sessions.not_ready() is None
+        yield _gauge("livegloss_ready", "1 if a new session would be accepted", ready)
+        yield _gauge("livegloss_sessions", "Sessions alive", len(self.sessions))
+        yield _gauge("livegloss_sessions_limit", "Sessions at most", self.max_sessions)
+        counts = self.sessions.counts
         yield _counter("livegloss_sessions_admitted", "Sessions begun", counts.admitted)
-        yield _by("livegloss_sessions_refused", "Offers refused", "reason", counts.refused)
-        yield _by("livegloss_sessions_ended", "Sessions ended", "reason", counts.ended)
+        yield _counters("livegloss_sessions_refused", "Offers refused", "reason", counts.refused)
+        yield _counters("livegloss_sessions_ended", "Sessions ended", "reason", counts.ended)
 
     def _load(self) -> Iterator[Metric]:
-        meter = self._server.load
-        shares = GaugeMetricFamily(
-            "livegloss_share", "Mean share in use of what there is", labels=["of"]
-        )
-        shares.add_metric(["recogniser"], meter.load.recogniser)
-        shares.add_metric(["decode"], meter.load.decode)
-        yield shares
-        lag = "How late the event loop comes to what is due, mean"
-        yield _gauge("livegloss_loop_lag_seconds", lag, meter.load.loop_lag_s)
-        full = GaugeMetricFamily("livegloss_full", "1: as full as is allowed", labels=["of"])
-        for name, share in meter.full.items():
-            full.add_metric([name], share)
-        yield full
-        yield _gauge("livegloss_sessions_headroom", "Sessions that would be taken", meter.room)
-        yield _gauge("livegloss_hop_seconds", "Between windows of a session", meter.pace.hop_s)
+        load, taken = self.load.load, self.sessions.taken
+        shares = {"recogniser": load.recogniser, "decode": load.decode}
+        yield _gauges("livegloss_share", "Mean share in use, 1 is all", "of", shares)
+        lag = "How late the event loop runs what is due, mean"
+        yield _gauge("livegloss_loop_lag_seconds", lag, load.loop_lag_s)
+        full = self.load.fullness(taken)
+        yield _gauges("livegloss_full", "1: as full as is allowed", "of", full)
+        free = self.load.free_sessions(taken, max(0, self.max_sessions - taken))
+        yield _gauge("livegloss_sessions_headroom", "Further sessions that would fit", free)
+        hop_s = self.load.pace.hop_s
+        yield _gauge("livegloss_hop_seconds", "Between two windows of a session", hop_s)
 
     def _batcher(self) -> Iterator[Metric]:
-        counts = self._server.batcher.counts
+        counts = self.batcher.counts
         windows = {
             "due": counts.due,
             "done": counts.done,
@@ -78,60 +80,41 @@ class _Reading(Collector):
             "failed": counts.failed,
             "withdrawn": counts.withdrawn,
         }
-        yield _by("livegloss_windows", "Windows by what became of them", "outcome", windows)
-        yield _by("livegloss_failures", "Windows failed, by why", "kind", counts.failures)
+        yield _counters("livegloss_windows", "Windows by outcome", "outcome", windows)
+        yield _counters("livegloss_failures", "Failed windows by cause", "kind", counts.failures)
         sizes = {str(size): count for size, count in sorted(counts.sizes.items())}
-        yield _by("livegloss_batches", "Batches by size", "size", sizes)
-        serving = self._server.batcher.in_service
+        yield _counters("livegloss_batches", "Batches by size", "size", sizes)
+        serving = self.batcher.in_service
         yield _gauge("livegloss_devices_in_service", "Devices that get batches", serving)
-        busy = CounterMetricFamily(
-            "livegloss_recognizer_seconds", "Time spent recognising", labels=["device"]
-        )
+        busy = {runner.device: runner.busy_s for runner in self.runners}
+        yield _counters("livegloss_recognizer_seconds", "Time spent computing", "device", busy)
         cost = GaugeMetricFamily(
-            "livegloss_batch_cost_seconds",
-            "What a batch is thought to take",
-            labels=["device", "size"],
+            "livegloss_batch_cost_seconds", "Expected time of a batch", labels=["device", "size"]
         )
-        for worker in self._server.devices:
-            busy.add_metric([worker.device], worker.busy_s)
+        for runner in self.runners:
             for size in _SIZES:
-                cost.add_metric([worker.device, str(size)], worker.cost(size))
-        yield busy
+                cost.add_metric([runner.device, str(size)], runner.cost(size))
         yield cost
 
     def _sessions(self) -> Iterator[Metric]:
         """Sums over the sessions alive now: gauges, because a session takes its share with it."""
-        sums: dict[str, int] = {}
-        for session in self._server.sessions:
-            for name, value in session.numbers().items():
-                sums[name] = sums.get(name, 0) + value
-        family = GaugeMetricFamily(
-            "livegloss_live_total", "Counts of the sessions alive", labels=["what"]
-        )
-        for name, value in sums.items():
-            family.add_metric([name], value)
-        yield family
+        sums: Counter[str] = Counter()
+        for session in self.sessions:
+            sums.update(session.numbers())
+        yield _gauges("livegloss_live_total", "Counts of the sessions alive", "what", sums)
 
     def _buffers(self) -> Iterator[Metric]:
-        held = GaugeMetricFamily(
-            "livegloss_buffer", "What a buffer holds, the fullest session's", labels=["buffer"]
-        )
-        bound = GaugeMetricFamily(
-            "livegloss_buffer_bound", "What it may hold at most", labels=["buffer"]
-        )
-        places = self._server.settings.server.max_sessions
         fullest: dict[str, tuple[float, float]] = {
-            "waiting_offers": (self._server.sessions.coming, places),
-            "waiting_windows": (len(self._server.batcher), places),
+            "waiting_offers": (self.sessions.coming, self.max_sessions),
+            "waiting_windows": (len(self.batcher), self.max_sessions),
         }
-        for session in self._server.sessions:
+        for session in self.sessions:
             for name, (level, limit) in session.buffers().items():
                 fullest[name] = (max(level, fullest.get(name, (0, 0))[0]), limit)
-        for name, (level, limit) in fullest.items():
-            held.add_metric([name], level)
-            bound.add_metric([name], limit)
-        yield held
-        yield bound
+        held = {name: level for name, (level, _) in fullest.items()}
+        yield _gauges("livegloss_buffer", "Content of the fullest session's", "buffer", held)
+        bounds = {name: limit for name, (_, limit) in fullest.items()}
+        yield _gauges("livegloss_buffer_bound", "Bound of a buffer", "buffer", bounds)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
@@ -142,7 +125,14 @@ def _counter(name: str, text: str, value: float) -> Metric:
     return CounterMetricFamily(name, text, value=value)
 
 
-def _by(name: str, text: str, label: str, values: dict[str, int]) -> Metric:
+def _gauges(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
+
+
+def _counters(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
     family = CounterMetricFamily(name, text, labels=[label])
     for key, value in values.items():
         family.add_metric([key], value)

@@ -1,6 +1,6 @@
-"""One session's way from frames to signs: it cuts windows, asks for answers, tells what they say.
+"""One session's pipeline from frames to signs.
 
-ring -> [windows] -> batcher -> [results] -> audience
+ring -> [windows] -> batcher -> [predictions] -> subscribers
 """
 
 from __future__ import annotations
@@ -21,21 +21,29 @@ from models.decoder import DecoderSettings, SignDecoder
 from models.few_shot import FewShotClassifier
 from models.schema import Clip, Frame, Prediction, Sign
 from models.window import WindowCutter
-from streaming import messages
-from streaming.answering import Answering, Replaced
-from streaming.hints import Hint, Hints
-from streaming.messages import Message
+from streaming.batcher import Batcher, Replaced
+from streaming.capacity import Pace
+from streaming.hints import Hints
+from streaming.messages import (
+    ErrorMessage,
+    Hint,
+    PredictionMessage,
+    SettingsChange,
+    TakeMessage,
+    prediction_message,
+    to_sign_message,
+)
 from streaming.ring import FrameRing
 from streaming.settings import SessionSettings
 from streaming.subscribers import Subscribers
-from streaming.takes import NoTake, TakeRecorder
+from streaming.takes import TakeError, TakeRecorder
 
-_UNREPORTED = 8  # answers that wait for the loop; the oldest leaves first
+_UNSENT = 8  # predictions that wait for the loop; the oldest leaves first
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    """A window that came back, with what is needed to say how long it took."""
+class _Result:
+    """The prediction of one window, and when it was made."""
 
     prediction: Prediction
     newest: Frame
@@ -44,10 +52,12 @@ class _Answer:
 
 
 class Pipeline:
-    """Two tasks, `windows` and `results`, both owned and run by the session.
+    """Two tasks, `windows` and `predictions`, both owned and run by the session.
+
+    `dropped_before` returns how many frames were dropped before the ring.
 
     Bounds: the ring and the window (a window's frames each), one waiting window in the batcher,
-    `_UNREPORTED` answers.
+    `_UNSENT` predictions.
     """
 
     def __init__(
@@ -55,177 +65,181 @@ class Pipeline:
         stream: str,
         *,
         bundle: Bundle,
-        batcher: Answering,
-        audience: Subscribers,
+        ring: FrameRing,
+        batcher: Batcher,
+        subscribers: Subscribers,
         settings: SessionSettings,
-        decoder: DecoderSettings,
-        hop_s: float,
-        frames_dropped: Callable[[], int],
+        pace: Pace,
+        dropped_before: Callable[[], int],
     ) -> None:
-        self.ring = FrameRing(bundle.encoder.frames)
         self.frames = 0  # taken from the ring
         self.frames_s = time.monotonic()  # when frames were last taken
-        self.predictions = 0
+        self.predicted = 0  # predictions
         self.windows_replaced = 0
         self.signs = 0
         self._stream = stream
-        self._frames_dropped = frames_dropped  # the session's count, in and before the ring
-        self._lexicon = FewShotClassifier(bundle.glosses, bundle.space)
-        self._takes = TakeRecorder(bundle.encoder.window_s)
-        self._newest_s = 0.0  # media time
+        self._ring = ring
         self._batcher = batcher
-        self._audience = audience
+        self._subscribers = subscribers
+        self._pace = pace
+        self._dropped_before = dropped_before
         self._goal_s = settings.goal_s
         self._top_k = settings.top_k
-        self._decoder = SignDecoder(bundle.glosses, decoder)
-        self._cutter = WindowCutter(stream, bundle.encoder, hop_s)
-        self._hop_s = hop_s
+        threshold = settings.threshold or bundle.threshold
+        self._decoder = SignDecoder(bundle.glosses, DecoderSettings(threshold=threshold))
+        self._few_shot = FewShotClassifier(bundle.glosses, bundle.space)
+        self._takes = TakeRecorder(bundle.encoder.window_s, bundle.space.id)
+        self._newest_s = 0.0  # media time
+        self._cutter = WindowCutter(stream, bundle.encoder, pace.base_s)
         self._window_frames = bundle.encoder.frames
         self._hints = Hints()
-        self._answers: deque[_Answer] = deque(maxlen=_UNREPORTED)
-        self._answered = asyncio.Event()
+        self._results: deque[_Result] = deque(maxlen=_UNSENT)
+        self._results_came = asyncio.Event()
+
+    @property
+    def frames_dropped(self) -> int:
+        """Before the ring and in it."""
+        return self._dropped_before() + self._ring.dropped
 
     async def windows(self) -> None:
-        """Cut a window each time one is due, and ask for its answer."""
+        """Cut a window each time one is due, and ask for its prediction."""
         loop = asyncio.get_running_loop()
         while True:
-            frames = await self.ring.take()
+            frames = await self._ring.take()
             self.frames += len(frames)
             self.frames_s = time.monotonic()
             for frame in frames:
                 self._cutter.push(frame)
                 self._newest_s = frame.media_s
-            self._cutter.hop_s = self._hop_s + self._batcher.added_hop_s
+            self._cutter.hop_s = self._pace.base_s + self._pace.added_s
             if self._cutter.due():
                 clip = self._cutter.cut()
-                answer = self._batcher.submit(clip, loop.time() + self._goal_s)
-                answer.add_done_callback(functools.partial(self._hand_over, clip, self.frames_s))
+                future = self._batcher.submit(clip, loop.time() + self._goal_s)
+                future.add_done_callback(functools.partial(self._receive, clip, self.frames_s))
 
-    async def results(self) -> None:
-        """Tell each answer, and the signs that it makes."""
+    async def predictions(self) -> None:
+        """Send each prediction, and the signs, hints and takes that come of it."""
         while True:
-            await self._answered.wait()
-            self._answered.clear()
-            while self._answers:
-                answer = self._answers.popleft()
-                self.predictions += 1
-                said = self._lexicon.read(answer.prediction)
-                tell = functools.partial(
-                    self._prediction, self.predictions, answer, said, self._lexicon.glosses
+            await self._results_came.wait()
+            self._results_came.clear()
+            while self._results:
+                result = self._results.popleft()
+                self.predicted += 1
+                prediction = self._few_shot.read(result.prediction)
+                build = functools.partial(
+                    self._message, self.predicted, result, prediction, self._few_shot.glosses
                 )
-                self._audience.predict(tell)
-                self._tell_hint(self._hints.look(answer.newest, said.seen))
-                self._tell_signs(self._decoder.update(said))
-                self._tell_take(said)
+                self._subscribers.send_prediction(build)
+                self._send_hint(self._hints.update(result.newest, prediction.seen))
+                self._send_signs(self._decoder.update(prediction))
+                self._send_take(prediction)
 
-    def change(self, settings: messages.SettingsChange) -> None:
-        """The page's wishes, from the next answer on."""
+    def change(self, settings: SettingsChange) -> None:
+        """Apply the page's settings from the next prediction on."""
         if settings.threshold is not None:
             self._decoder.settings = dataclasses.replace(
                 self._decoder.settings, threshold=settings.threshold
             )
-        self._top_k = settings.top_k or self._top_k
+        if settings.top_k is not None:
+            self._top_k = int(settings.top_k)
 
-    def begin_take(self, id: str) -> None:
-        """Record a take of a sign from now on, for as long as a window lasts."""
-        self._takes.begin(id, self._newest_s)
+    def start_take(self, id: str) -> None:
+        """Record a take of a sign from now on, for the length of a window."""
+        self._takes.start(id, self._newest_s)
 
     def teach(self, gloss: str, takes: NDArray[np.float32]) -> None:
-        """Know `gloss` by `takes` (n, E) from the next answer on.
+        """Recognise `gloss` by `takes` (n, E) from the next prediction on.
 
         Raises:
-            LexiconError: it can't be learnt; nothing has changed.
+            FewShotError: it can't be learnt; nothing has changed.
         """
-        self._lexicon.teach(gloss, takes)
-        self._tell_signs(self._decoder.know(self._lexicon.glosses))
+        self._few_shot.teach(gloss, takes)
+        self._send_signs(self._decoder.know(self._few_shot.glosses))
 
     def forget(self, gloss: str) -> None:
-        """Know a taught sign no more.
+        """Recognise a taught sign no more.
 
         Raises:
             KeyError: it was not taught.
         """
-        self._lexicon.forget(gloss)
-        self._tell_signs(self._decoder.know(self._lexicon.glosses))
+        self._few_shot.forget(gloss)
+        self._send_signs(self._decoder.know(self._few_shot.glosses))
 
     def clear(self) -> None:
         """Close the sign under way and start over."""
-        self._tell_signs(self._decoder.flush())
+        self._send_signs(self._decoder.flush())
 
     def close(self) -> None:
-        """Let go of the frames, of the window that waits, and of what is kept for those to come.
+        """Drop the frames, the waiting window, and the encoder's state of this stream.
 
-        At once: aiortc's connections are cycles, which hold what hangs on them until Python looks
-        for cycles. Sessions that followed each other held 7 MB each for half a minute.
+        At once: aiortc's connections are reference cycles, which hold everything that they refer to
+        until Python looks for cycles. Sessions that followed each other held 7 MB each for half a
+        minute.
         """
-        self.ring.close()
+        self._ring.close()
         self._cutter.clear()
-        self._answers.clear()
+        self._results.clear()
         self._batcher.forget(self._stream)
 
     def buffers(self) -> dict[str, tuple[float, float]]:
         """How full each buffer is, and its bound, by name."""
         return {
-            "ring_frames": (len(self.ring), self.ring.capacity),
+            "ring_frames": (len(self._ring), self._ring.capacity),
             "window_frames": (len(self._cutter), self._window_frames),
-            "unreported_answers": (len(self._answers), _UNREPORTED),
+            "unsent_predictions": (len(self._results), _UNSENT),
         }
 
-    def _hand_over(self, clip: Clip, cut_s: float, answer: asyncio.Future[Prediction]) -> None:
-        if answer.cancelled():
+    def _receive(self, clip: Clip, cut_s: float, future: asyncio.Future[Prediction]) -> None:
+        if future.cancelled():
             return
-        error = answer.exception()
+        error = future.exception()
         if isinstance(error, Replaced):
             self.windows_replaced += 1
         elif error is not None:
-            text = str(error)  # a RecognitionError's: a sentence for the signer
-            self._audience.tell(lambda: messages.error("recogniser", text), slot="recogniser error")
+            message = ErrorMessage("recogniser", str(error))  # a RecognitionError: for the signer
+            self._subscribers.send(lambda: message, slot="recogniser error")
         else:
-            self._answers.append(_Answer(answer.result(), clip.frames[-1], cut_s, time.monotonic()))
-            self._answered.set()
+            result = _Result(future.result(), clip.frames[-1], cut_s, time.monotonic())
+            self._results.append(result)
+            self._results_came.set()
 
-    def _tell_hint(self, hint: Hint | None) -> None:
+    def _send_hint(self, hint: Hint | None) -> None:
         if hint is not None:
-            self._audience.tell(lambda: messages.hint(hint), slot="hint")
+            self._subscribers.send(lambda: hint, slot="hint")
 
-    def _tell_take(self, said: Prediction) -> None:
+    def _send_take(self, prediction: Prediction) -> None:
+        message: TakeMessage | ErrorMessage | None
         try:
-            take = self._takes.hear(said)
-        except NoTake as error:
-            text = str(error)
-            self._audience.reply(lambda: messages.error("take", text), slot="take")
-        else:
-            if take is not None:
-                space = self._lexicon.space.id
-                self._audience.reply(lambda: messages.take(take, space), slot="take")
+            message = self._takes.update(prediction)
+        except TakeError as error:
+            message = ErrorMessage("take", str(error))
+        if message is not None:
+            self._subscribers.send_page(lambda: message, slot="take")
 
-    def _tell_signs(self, signs: Iterable[Sign]) -> None:
+    def _send_signs(self, signs: Iterable[Sign]) -> None:
         for sign in signs:
             self.signs += sign.final
-            self._audience.tell(functools.partial(messages.sign, sign), slot=f"sign {sign.id}")
+            self._subscribers.send(functools.partial(to_sign_message, sign), slot=f"sign {sign.id}")
 
-    def _prediction(
-        self, seq: int, answer: _Answer, said: Prediction, glosses: tuple[str, ...]
-    ) -> Message:
-        newest = answer.newest
+    def _message(
+        self, seq: int, result: _Result, prediction: Prediction, glosses: tuple[str, ...]
+    ) -> PredictionMessage:
+        newest = result.newest
         now_s = time.monotonic()
         seconds = {
             "total": now_s - newest.arrival_s,
             "decode": newest.decoded_s - newest.arrival_s,
-            "window": answer.cut_s - newest.decoded_s,
-            "queue": answer.done_s - answer.cut_s - sum(said.stages_s.values()),
-            **said.stages_s,
-            "send": now_s - answer.done_s,
+            "window": result.cut_s - newest.decoded_s,
+            "queue": result.done_s - result.cut_s - sum(prediction.stages_s.values()),
+            **prediction.stages_s,
+            "send": now_s - result.done_s,
         }
-        return messages.prediction(
-            said,
+        return prediction_message(
+            prediction,
             glosses,
             seq=seq,
             top_k=self._top_k,
             rtp_end=newest.rtp,
             latency_ms={stage: 1000 * max(0.0, s) for stage, s in seconds.items()},
-            dropped={
-                "frames": self._frames_dropped(),
-                "windows": self.windows_replaced,
-            },
+            dropped={"frames": self.frames_dropped, "windows": self.windows_replaced},
         )

@@ -1,4 +1,4 @@
-"""Errors as `application/problem+json` (RFC 9457): what went wrong, in words for a person."""
+"""Errors as `application/problem+json` (RFC 9457): what went wrong, as a sentence for a person."""
 
 from __future__ import annotations
 
@@ -11,27 +11,25 @@ from aiohttp import web
 _log = logging.getLogger(__name__)
 
 _TITLES = {
-    400: "The request can't be understood",
-    401: "A token is needed",
-    404: "There is no such thing here",
-    405: "That method is not for this address",
-    406: "That form is not available",
+    400: "The request is malformed",
+    401: "This server requires a token",
+    404: "Not found",
+    405: "This address does not accept that method",
+    406: "Not available in that format",
     408: "The request took too long",
-    409: "That belongs to another model",
-    412: "It has changed since",
+    409: "This belongs to another model",
+    412: "It was changed meanwhile",
     413: "The request is too large",
-    415: "The content type is not the right one",
-    422: "That can't be done with this session",
-    429: "Too many",
+    415: "The content type is wrong",
+    422: "This session can't do that",
+    429: "Too many requests or sessions",
     500: "The server failed",
-    503: "No room for another session now",
+    503: "No free place for another session now",
 }
-
-GONE = "The session has ended, or never was."
 
 
 class Problem(Exception):
-    """An answer other than success; becomes a problem+json response."""
+    """A response other than success; becomes a problem+json response."""
 
     def __init__(self, status: int, detail: str, **headers: str) -> None:
         super().__init__(detail)
@@ -58,7 +56,7 @@ class Problem(Exception):
 async def problems(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Turn every failure of a handler into a problem, and tell nothing of our insides."""
+    """Turn every failure of a handler into a problem, without details of the server."""
     try:
         return await handler(request)
     except Problem as problem:
@@ -69,5 +67,5 @@ async def problems(
         allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         return Problem(error.status, error.reason, **allowed).response()
     except Exception:
-        _log.exception("failed to answer %s %s", request.method, request.rel_url.path)
-        return Problem(500, "The fault is logged on the server; try again.").response()
+        _log.exception("%s %s failed", request.method, request.rel_url.path)
+        return Problem(500, "The error is in the server's log; try again.").response()

@@ -1,7 +1,9 @@
-"""The bounded ring between a decoder thread and the event loop: newest frames win.
+"""The bounded ring between a decoder thread and the event loop: the newest frames are kept.
 
-The decoder thread pushes, one task of the loop takes. What the loop did not take in time is
-dropped, oldest first, and counted: a slow loop sees fewer frames, never older ones.
+    decoder thread -> [ring] -> the pipeline's task `windows`
+
+Frames that the loop did not take in time are dropped, oldest first, and counted: a slow loop gets
+fewer frames, never older ones.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ class FrameRing:
                 self._frames.popleft()
                 self.dropped += 1
             self._frames.append(frame)
-            if len(self._frames) == 1:  # the taker may be asleep
+            if len(self._frames) == 1:  # the taker may wait
                 self._loop.call_soon_threadsafe(self._filled.set)
 
     async def take(self) -> list[Frame]:
@@ -55,7 +57,7 @@ class FrameRing:
         return frames
 
     def close(self) -> None:
-        """Let go of the frames; later pushes are ignored, so that the loop may close."""
+        """Drop the frames and ignore later pushes, so that the loop may close."""
         with self._lock:
             self._closed = True
             self._frames.clear()

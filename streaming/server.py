@@ -1,4 +1,7 @@
-"""The HTTP side: signalling, admission, events, health, metrics, the page."""
+"""The HTTP routes: signalling, events, taught signs, health, metrics, the page.
+
+request -> [server] -> admission, a session -> response
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,23 @@ import asyncio
 import hmac
 import logging
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
 
 import web as page
-from models.decoder import DecoderSettings
 from streaming.admission import Admission
 from streaming.batcher import Batcher
 from streaming.load import LoadMeter
-from streaming.messages import encode
-from streaming.metrics import render
-from streaming.problems import GONE, Problem, problems
-from streaming.runner import Runners
+from streaming.metrics import ServerMetrics
+from streaming.problems import Problem, problems
+from streaming.runner import Runner
 from streaming.session import Session
 from streaming.settings import Settings
 from streaming.subscribers import TooManySubscribers
-from streaming.taught_signs import SignStore, Teaching
+from streaming.taught_signs import SignRoutes
 from streaming.webrtc.ice import CandidateRules, ice_servers
 from streaming.webrtc.offer import Offer, OfferError, check_offer, parse_trickle
 
@@ -46,34 +49,35 @@ class Server:
         self,
         settings: Settings,
         *,
-        devices: Runners,
+        runners: Sequence[Runner],
         batcher: Batcher,
         sessions: Admission,
         load: LoadMeter,
-        decoder: DecoderSettings,
-        hop_s: float,
     ) -> None:
         self.settings = settings
-        self.devices = devices
+        self.bundle = runners[0].bundle
+        self.device = ", ".join(runner.device for runner in runners)
         self.batcher = batcher
         self.sessions = sessions
         self.load = load
-        bundle = devices.bundle
-        self._decoder = decoder
-        self._hop_s = hop_s
+        self.url = ""
         # A public server does not let an offer make it send STUN into private networks.
         self._rules = CandidateRules(
-            private=settings.session.private_ice, loopback=settings.session.loopback_ice
+            private=not settings.session.public, loopback=settings.session.loopback_ice
         )
-        store = settings.server.signs
-        self._teaching = Teaching(
-            bundle.space,
-            SignStore(Path(store), bundle.space) if store else None,
-            body_bytes=settings.server.body_bytes,
+        self._numbers = ServerMetrics(
+            max_sessions=settings.server.max_sessions,
+            sessions=sessions,
+            load=load,
+            batcher=batcher,
+            runners=runners,
+        )
+        self._signs = SignRoutes(
+            self.bundle.space,
+            settings.server,
             authorise=self._authorise,
             session_of=self._session,
         )
-        self.url = ""
 
     def app(self) -> web.Application:
         app = web.Application(
@@ -88,7 +92,7 @@ class Server:
                 web.patch("/whip/{id}", self._trickle),
                 web.delete("/whip/{id}", self._delete),
                 web.get("/whip/{id}/events", self._events),
-                *self._teaching.routes(),
+                *self._signs.routes(),
                 web.get("/api/model", self._model),
                 web.get("/api/ice", self._ice),
                 web.get("/healthz", self._healthz),
@@ -105,17 +109,17 @@ class Server:
         if request.content_type != "application/sdp":
             raise Problem(415, "Send the offer as application/sdp.")
         address = request.remote or ""
-        self.sessions.check(address)  # at once: reading hundreds of offers takes time too
+        self.sessions.check(address)  # first: checking hundreds of offers takes time, too
         try:
             offer = check_offer(await self._text(request), self._rules)
         except OfferError as error:
-            self.sessions.counts.refuse("offer")
+            self.sessions.counts.refused["offer"] += 1
             raise self._refused(error) from error
 
         def make() -> Session:
             if request.transport is None:
-                self.sessions.counts.refuse("gone")
-                raise Problem(408, "Nobody waits for an answer any more.")
+                self.sessions.counts.refused["gone"] += 1
+                raise Problem(408, "The caller closed the connection before the SDP answer.")
             return self._new_session(address, offer)
 
         async with self.sessions.admitted(address, make) as session:
@@ -133,7 +137,7 @@ class Server:
         )
 
     def _refused(self, error: OfferError) -> Problem:
-        """What is told of an offer or a fragment that is refused; of a 503, when to ask again."""
+        """The response to a refused offer or fragment; a 503 says when to ask again."""
         later = {"Retry_After": str(self.sessions.retry_after_s)} if error.status == 503 else {}
         return Problem(error.status, str(error), **later)
 
@@ -164,30 +168,31 @@ class Server:
             headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
         )
         try:
-            async with session.listen() as outbox:
+            with session.event_stream() as outbox:
                 await response.prepare(request)
-                while (message := await outbox.take()) is not None:
-                    await response.write(f"data: {encode(message)}\n\n".encode())
+                while (text := await outbox.take_text()) is not None:
+                    await response.write(f"data: {text}\n\n".encode())
         except TooManySubscribers as error:
             raise Problem(429, str(error)) from error
         except ConnectionResetError:
-            _log.debug("an event stream of session %s went away", session.id[:6])
+            _log.debug("a client closed an event stream of session %s", session.id[:6])
         return response
 
-    # What there is to know
+    # The model, the server's state, the page
 
     async def _model(self, request: web.Request) -> web.Response:
-        bundle = self.devices.bundle
+        bundle = self.bundle
         width, height = bundle.encoder.camera_size
         camera = {"width": width, "height": height, "frame_rate": bundle.encoder.fps}
-        about = {
+        model = {
             **bundle.card,
             "glosses": list(bundle.glosses),
             "camera": camera,
-            "threshold": self._decoder.threshold,  # until a session changes its own
-            "signs": self._teaching.about(),
+            # until a session changes its own
+            "threshold": self.settings.session.threshold or bundle.threshold,
+            "signs": self._signs.limits(),
         }
-        return web.json_response(about)
+        return web.json_response(model)
 
     async def _ice(self, request: web.Request) -> web.Response:
         self._authorise(request)
@@ -205,16 +210,16 @@ class Server:
         return web.json_response({"status": "ready"})
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        body, content_type = render(self)
-        return web.Response(body=body, headers={"Content-Type": content_type})
+        headers = {"Content-Type": CONTENT_TYPE_LATEST}
+        return web.Response(body=self._numbers.render(), headers=headers)
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
         path = _PAGE / request.match_info.get("name", "index.html")
         if path.parent != _PAGE or path.suffix not in _PAGE_FILES or not path.is_file():
-            raise Problem(404, "There is no such file.")
+            raise Problem(404, "The page has no such file.")
         return web.FileResponse(path, headers={"Cache-Control": "no-cache"})
 
-    # Small things that several routes share
+    # Shared by several routes
 
     def _new_session(self, address: str, offer: Offer) -> Session:
         return Session(
@@ -222,16 +227,15 @@ class Server:
             address=address,
             offer=offer,
             settings=self.settings.session,
-            decoder=self._decoder,
-            hop_s=self._hop_s,
-            bundle=self.devices.bundle,
+            bundle=self.bundle,
             batcher=self.batcher,
+            pace=self.load.pace,
         )
 
     def _session(self, request: web.Request) -> Session:
         session = self.sessions.get(request.match_info["id"])
         if session is None:
-            raise Problem(404, GONE)
+            raise Problem(404, "The session has ended, or never existed. Send a new offer.")
         return session
 
     def _authorise(self, request: web.Request) -> None:

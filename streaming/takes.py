@@ -1,6 +1,8 @@
-"""A take on its way: from the moment the signer is told to begin to what the page gets of it.
+"""Records takes: one sign shown to the camera, as an embedding to teach the sign with.
 
-predictions -> [takes] -> protocol. Plain synchronous code; media time comes with the predictions.
+    predictions -> [takes] -> the message `take`
+
+Plain synchronous code; media time comes with the predictions.
 """
 
 from __future__ import annotations
@@ -8,70 +10,62 @@ from __future__ import annotations
 import base64
 import binascii
 from collections import deque
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.few_shot import unit
 from models.schema import Prediction
+from streaming.messages import TakeMessage
 
-_READ_S = 0.5  # a take is read from the windows that end in the last so many seconds of it
-_WINDOWS = 32  # of them at most
+_AVERAGED_S = 0.5  # a take is the mean of the windows that end in its last so many seconds
+_MAX_WINDOWS = 32  # of them
 
 
-class NoTake(Exception):
+class TakeError(Exception):
     """Nothing usable was recorded; the text says why."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Take:
-    """What one recording gave."""
-
-    id: str  # the page's own name for it
-    embedding: NDArray[np.float32]  # (E,), unit length
-    start_s: float  # media time
-    end_s: float
-
-
 class TakeRecorder:
-    """Records one take at a time, a window long; beginning another drops the one under way."""
+    """Records one take at a time, a window long; starting another drops the one under way."""
 
-    def __init__(self, window_s: float) -> None:
+    def __init__(self, window_s: float, space: str) -> None:
         self._window_s = window_s
+        self._space = space  # id of the embedding space
         self._id: str | None = None
         self._start_s = 0.0
-        self._heard: deque[NDArray[np.float32]] = deque(maxlen=_WINDOWS)
+        self._embeddings: deque[NDArray[np.float32]] = deque(maxlen=_MAX_WINDOWS)
 
-    def begin(self, id: str, now_s: float) -> None:
+    def start(self, id: str, now_s: float) -> None:
         """The sign begins about now, in media time."""
         self._id, self._start_s = id, now_s
-        self._heard.clear()
+        self._embeddings.clear()
 
-    def hear(self, said: Prediction) -> Take | None:
-        """The take, once `said` completes it.
+    def update(self, prediction: Prediction) -> TakeMessage | None:
+        """The take, once `prediction` completes it.
 
         Raises:
-            NoTake: it can't be completed any more; the next one can begin.
+            TakeError: it can't be completed any more; the next one can start.
         """
         if self._id is None:
             return None
         end_s = self._start_s + self._window_s
-        if said.end_s < self._start_s - self._window_s or said.end_s > end_s + self._window_s:
+        if not self._start_s - self._window_s <= prediction.end_s <= end_s + self._window_s:
             self._id = None
-            raise NoTake("The video stopped during the take. Record it again.")
-        if said.embedding is not None and said.end_s >= end_s - _READ_S:
-            self._heard.append(said.embedding)
-        if said.end_s < end_s:
+            raise TakeError("The video stopped during the take. Record it again.")
+        if prediction.embedding is not None and prediction.end_s >= end_s - _AVERAGED_S:
+            self._embeddings.append(prediction.embedding)
+        if prediction.end_s < end_s:
             return None
-        take_id, self._id = self._id, None
-        if not self._heard:
-            raise NoTake("This model gives nothing to remember a sign by.")
-        return Take(
-            id=take_id,
-            embedding=unit(np.mean(self._heard, axis=0)),
-            start_s=self._start_s,
-            end_s=said.end_s,
+        id, self._id = self._id, None
+        if not self._embeddings:
+            raise TakeError("This model has no embeddings, so it can't learn new signs.")
+        return TakeMessage(
+            id=id,
+            space=self._space,
+            embedding=pack(unit(np.mean(self._embeddings, axis=0))),
+            start_s=round(self._start_s, 3),
+            end_s=round(prediction.end_s, 3),
         )
 
 

@@ -1,10 +1,11 @@
-"""The routes by which signs are taught: to one session, and to the folder that may keep them.
+"""Taught signs: the routes by which they come in, and the folder that may keep them.
 
-PUT, DELETE /whip/{id}/signs/{gloss}    a session knows the sign from its next answer on
-GET /api/signs, PUT, DELETE /api/signs/{gloss}    kept on the server, where it was asked to
+    PUT, DELETE /whip/{id}/signs/{gloss}    one session knows the sign from its next prediction on
+    GET /api/signs, PUT, DELETE /api/signs/{gloss}    kept on the server, if it was started with it
 
-Those who write to the folder say with If-Match, or If-None-Match: *, what they saw of the sign, so
-that two pages do not undo each other's work.
+A sign is taught by `{"space": id, "takes": [base64, …]}`, see `streaming.takes`. Those who write to
+the folder say with If-Match, or If-None-Match: *, which version of the sign they change, so that
+two pages do not undo each other's work.
 """
 
 from __future__ import annotations
@@ -12,13 +13,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from aiohttp import web
 from numpy.typing import NDArray
@@ -33,26 +33,27 @@ from models.few_shot import (
     check_name,
     check_takes,
 )
+from models.files import replacing
 from streaming.problems import Problem
 from streaming.session import Session
+from streaming.settings import ServerSettings
 from streaming.takes import pack, unpack
 
 
-class Teaching:
+class SignRoutes:
     """`authorise` and `session_of` are the server's: they raise `Problem`."""
 
     def __init__(
         self,
         space: EmbeddingSpace,
-        store: SignStore | None,
+        settings: ServerSettings,
         *,
-        body_bytes: int,
         authorise: Callable[[web.Request], None],
         session_of: Callable[[web.Request], Session],
     ) -> None:
         self._space = space
-        self._store = store
-        self._body_bytes = body_bytes
+        self._store = SignStore(Path(settings.signs), space) if settings.signs else None
+        self._body_bytes = settings.body_bytes
         self._authorise = authorise
         self._session_of = session_of
 
@@ -60,13 +61,13 @@ class Teaching:
         return [
             web.put("/whip/{id}/signs/{gloss}", self._teach),
             web.delete("/whip/{id}/signs/{gloss}", self._forget),
-            web.get("/api/signs", self._kept),
-            web.put("/api/signs/{gloss}", self._keep),
-            web.delete("/api/signs/{gloss}", self._drop),
+            web.get("/api/signs", self._list),
+            web.put("/api/signs/{gloss}", self._put),
+            web.delete("/api/signs/{gloss}", self._delete),
         ]
 
-    def about(self) -> dict[str, Any]:
-        """What `GET /api/model` says of it."""
+    def limits(self) -> dict[str, Any]:
+        """What `GET /api/model` says of taught signs."""
         return {
             "space": self._space.id,
             "dim": self._space.dim,
@@ -79,34 +80,34 @@ class Teaching:
         self._authorise(request)
         session = self._session_of(request)
         body = await request.read()
-        with _told():
-            await session.teach(request.match_info["gloss"], parse_takes(body, self._space))
+        with _problems():
+            session.pipeline.teach(request.match_info["gloss"], parse_takes(body, self._space))
         return web.Response(status=204)
 
     async def _forget(self, request: web.Request) -> web.Response:
         self._authorise(request)
-        with _told():
-            await self._session_of(request).forget(request.match_info["gloss"])
+        with _problems():
+            self._session_of(request).pipeline.forget(request.match_info["gloss"])
         return web.Response(status=204)
 
-    async def _kept(self, request: web.Request) -> web.Response:
-        store = self._open(request)
+    async def _list(self, request: web.Request) -> web.Response:
+        store = self._authorised_store(request)
         return web.json_response(store.all(), headers={"Cache-Control": "no-store"})
 
-    async def _keep(self, request: web.Request) -> web.Response:
-        store = self._open(request)
+    async def _put(self, request: web.Request) -> web.Response:
+        store = self._authorised_store(request)
         body, gloss = await request.read(), request.match_info["gloss"]
-        with _told():
-            etag = await store.put(gloss, parse_takes(body, self._space), _seen(request))
+        with _problems():
+            etag = await store.put(gloss, parse_takes(body, self._space), _expected_tag(request))
         return web.Response(status=204, headers={"ETag": etag})
 
-    async def _drop(self, request: web.Request) -> web.Response:
-        store = self._open(request)
-        with _told():
-            await store.delete(request.match_info["gloss"], _seen(request))
+    async def _delete(self, request: web.Request) -> web.Response:
+        store = self._authorised_store(request)
+        with _problems():
+            await store.delete(request.match_info["gloss"], _expected_tag(request))
         return web.Response(status=204)
 
-    def _open(self, request: web.Request) -> SignStore:
+    def _authorised_store(self, request: web.Request) -> SignStore:
         self._authorise(request)
         if self._store is None:
             raise Problem(404, "This server keeps no signs: start it with --signs and --token.")
@@ -114,8 +115,8 @@ class Teaching:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """What goes wrong with a sign, as a problem."""
+def _problems() -> Iterator[None]:
+    """Turn the errors of a sign into problems."""
     try:
         yield
     except SpaceMismatch as error:
@@ -130,8 +131,8 @@ def _told() -> Iterator[None]:
         raise Problem(404, "No sign of that name was taught.") from error
 
 
-def _seen(request: web.Request) -> str | None:
-    """What the writer saw of a sign: its tag, "" for nothing; None where it does not say."""
+def _expected_tag(request: web.Request) -> str | None:
+    """The tag of the version that the writer changes, "" for none; None if it does not say."""
     if "If-None-Match" in request.headers:
         return ""
     return request.headers.get("If-Match")
@@ -142,43 +143,47 @@ def _sentence(error: Exception) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-# MERGED from streaming.signs: Taught signs on their way in: what a request says of one, and the
-# folder where they may be kept. A sign is taught by `{"space": id, "takes": [base64, …]}`, see
-# `streaming.takes`.
+class _Takes(msgspec.Struct, forbid_unknown_fields=True):
+    """The takes of one sign, as a request sends them."""
+
+    space: str
+    takes: list[str]
+
+
+class _SignFile(msgspec.Struct):
+    """The takes of all signs, by gloss, as they lie in the folder."""
+
+    space: str
+    signs: dict[str, list[str]]
 
 
 def most_takes(space: EmbeddingSpace, body_bytes: int) -> int:
-    """How many takes of one sign fit a request of `body_bytes`."""
+    """How many takes of one sign fit into a request of `body_bytes`."""
     each = (2 * space.dim + 2) // 3 * 4 + len('"",')
     return max(1, min(MAX_TAKES, (body_bytes - 256) // each))
 
 
 def parse_takes(body: bytes, space: EmbeddingSpace) -> NDArray[np.float32]:
-    """(n, E) The takes that a request brings.
+    """(n, E) The takes of a request.
 
     Raises:
         SpaceMismatch: they were recorded with another model.
         FewShotError: the body is something else.
     """
     try:
-        message = json.loads(body)
-    except (ValueError, RecursionError):
-        raise FewShotError("the body is not JSON") from None
-    return _takes_in(message, space)
+        sent = msgspec.json.decode(body, type=_Takes)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise FewShotError(f'send {{"space": …, "takes": […]}} and nothing else: {error}') from None
+    return _rows(sent.space, sent.takes, space)
 
 
-def _takes_in(message: object, space: EmbeddingSpace) -> NDArray[np.float32]:
-    if not isinstance(message, dict) or message.keys() != {"space", "takes"}:
-        raise FewShotError('send {"space": …, "takes": […]} and nothing else')
-    if message["space"] != space.id:
+def _rows(takes_space: str, takes: list[str], space: EmbeddingSpace) -> NDArray[np.float32]:
+    if takes_space != space.id:
         raise SpaceMismatch("these takes were recorded with another model: teach the sign again")
-    takes = message["takes"]
-    if not isinstance(takes, list) or not 1 <= len(takes) <= MAX_TAKES:
+    if not 1 <= len(takes) <= MAX_TAKES:
         raise FewShotError(f"a sign is taught by 1 to {MAX_TAKES} takes")
-    if not all(isinstance(one, str) for one in takes):
-        raise FewShotError("a take is text: base64")
     try:
-        rows = np.stack([unpack(one, space.dim) for one in takes])
+        rows = np.stack([unpack(take, space.dim) for take in takes])
     except ValueError as error:
         raise FewShotError(str(error)) from None
     check_takes(rows)
@@ -186,20 +191,20 @@ def _takes_in(message: object, space: EmbeddingSpace) -> NDArray[np.float32]:
 
 
 class SignChanged(Exception):
-    """A sign is no longer as its writer last saw it. Nothing has changed by this."""
+    """A sign is not the version that its writer expected. Nothing has been written."""
 
 
 class SignStore:
     """Taught signs in a folder: one JSON file for each embedding space.
 
-    Several pages may write: a writer who gives `seen`, the tag of the sign as it saw it last ("" of
-    a sign that was not there), changes that and nothing newer.
+    Several pages may write: `expected` is the tag of the version that the writer changes ("" for a
+    sign that was not there); another version is left as it is.
 
-    Bound: `MAX_SIGNS` signs. A file appears whole or not at all.
+    Bound: `MAX_SIGNS` signs.
     """
 
     def __init__(self, folder: Path, space: EmbeddingSpace) -> None:
-        """Open the folder; it is made where there is none.
+        """Open the folder; it is created if necessary.
 
         Raises:
             OSError: it can't be written to.
@@ -208,53 +213,53 @@ class SignStore:
         folder.mkdir(parents=True, exist_ok=True)
         self._space = space
         self._file = folder / f"{space.id}.json"
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._signs = self._read()
-        self._write(self._signs)  # a folder that can't be written to is told at the start
+        self._write(self._signs)  # so that a folder that can't be written to is an error now
 
     def all(self) -> dict[str, Any]:
-        """As `GET /api/signs` answers."""
+        """The body of `GET /api/signs`."""
         signs = [
             {"gloss": gloss, "takes": takes, "etag": _tag(takes)}
             for gloss, takes in self._signs.items()
         ]
         return {"space": self._space.id, "signs": signs}
 
-    async def put(self, gloss: str, takes: NDArray[np.float32], seen: str | None = None) -> str:
-        """Keep a sign by `takes` (n, E), in the place of an older one of the name. Returns its tag.
+    async def put(self, gloss: str, takes: NDArray[np.float32], expected: str | None = None) -> str:
+        """Keep a sign by `takes` (n, E), replacing an older one of the name. Returns its tag.
 
         Raises:
             FewShotError: the name can't be used.
             FewShotFull: there are `MAX_SIGNS` already.
-            SignChanged: it is not as `seen` says.
+            SignChanged: it is not the expected version.
             OSError: it could not be written; what was kept before still is.
         """
         check_name(gloss)
         packed = [pack(take) for take in takes]
-        async with self._turn:
-            self._check(gloss, seen)
+        async with self._lock:
+            self._check(gloss, expected)
             if gloss not in self._signs and len(self._signs) >= MAX_SIGNS:
                 raise FewShotFull(f"{MAX_SIGNS} signs are kept already: delete one first")
             await self._keep({**self._signs, gloss: packed})
         return _tag(packed)
 
-    async def delete(self, gloss: str, seen: str | None = None) -> None:
+    async def delete(self, gloss: str, expected: str | None = None) -> None:
         """Keep a sign no longer.
 
         Raises:
             KeyError: it was not kept.
-            SignChanged: it is not as `seen` says.
+            SignChanged: it is not the expected version.
             OSError: the file could not be written; the sign is still kept.
         """
-        async with self._turn:
+        async with self._lock:
             if gloss not in self._signs:
                 raise KeyError(gloss)
-            self._check(gloss, seen)
+            self._check(gloss, expected)
             await self._keep({name: t for name, t in self._signs.items() if name != gloss})
 
-    def _check(self, gloss: str, seen: str | None) -> None:
+    def _check(self, gloss: str, expected: str | None) -> None:
         takes = self._signs.get(gloss)
-        if seen is not None and seen != (_tag(takes) if takes else ""):
+        if expected is not None and expected != (_tag(takes) if takes else ""):
             raise SignChanged(gloss)
 
     async def _keep(self, signs: dict[str, list[str]]) -> None:
@@ -263,29 +268,20 @@ class SignStore:
 
     def _write(self, signs: dict[str, list[str]]) -> None:
         text = json.dumps({"space": self._space.id, "signs": signs}, ensure_ascii=False)
-        handle, name = tempfile.mkstemp(prefix=".signs-", dir=self._file.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, self._file)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with replacing(self._file) as file:
+            file.write(text.encode())
 
     def _read(self) -> dict[str, list[str]]:
         if not self._file.exists():
             return {}
         try:
-            kept = json.loads(self._file.read_text(encoding="utf-8"))
-            signs: dict[str, list[str]] = kept["signs"]
-            for gloss, takes in signs.items():
+            kept = msgspec.json.decode(self._file.read_bytes(), type=_SignFile)
+            for gloss, takes in kept.signs.items():
                 check_name(gloss)
-                _takes_in({"space": kept["space"], "takes": takes}, self._space)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{self._file}: no taught signs of ours: {error}") from error
-        return signs
+                _rows(kept.space, takes, self._space)
+        except ValueError as error:
+            raise ValueError(f"{self._file} is no file of taught signs: {error}") from error
+        return kept.signs
 
 
 def _tag(takes: list[str]) -> str:

@@ -1,6 +1,6 @@
 """The data channels of one peer: a guarded SCTP transport in, messages out.
 
-    SCTP -> [guard] -> aiortc: channels -> conversation; outbox -> [speak] -> channel
+    SCTP -> [guard] -> aiortc: channels -> session; outbox -> [send_texts] -> channel
 
 aiortc 1.16 hands an exception in its SCTP receive path to the DTLS loop, which ends the session:
 invalid UTF-8 or a channel opened twice is enough. It also collects message fragments without a
@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiortc import RTCDataChannel, RTCSctpTransport
 from aiortc.exceptions import InvalidStateError
 
-from streaming.messages import encode
-from streaming.subscribers import Outbox
 from streaming.webrtc.jitter_buffer import ReceiveCounters
 
 
@@ -71,11 +70,16 @@ def guard(sctp: RTCSctpTransport, counters: ReceiveCounters, *, bytes_per_s: flo
     inner._handle_data, inner._receive = guarded_handle_data, guarded_receive
 
 
-async def speak(channel: RTCDataChannel, outbox: Outbox, *, buffered_bytes: int) -> None:
-    """Send what the outbox holds until the channel or the outbox closes.
+async def send_texts(
+    channel: RTCDataChannel,
+    next_text: Callable[[], Awaitable[str | None]],
+    *,
+    buffered_bytes: int,
+) -> None:
+    """Send each text that `next_text` returns, until it returns None or the channel closes.
 
-    While more than `buffered_bytes` wait in the channel nothing is taken out of the outbox, where
-    newer messages replace older ones.
+    While more than `buffered_bytes` wait in the channel, `next_text` is not called: its owner may
+    replace older texts by newer ones.
     """
     drained = asyncio.Event()
     channel.bufferedAmountLowThreshold = buffered_bytes // 2
@@ -86,10 +90,10 @@ async def speak(channel: RTCDataChannel, outbox: Outbox, *, buffered_bytes: int)
             drained.clear()
             await drained.wait()
             continue
-        message = await outbox.take()
-        if message is None:
+        text = await next_text()
+        if text is None:
             return
         try:
-            channel.send(encode(message))
-        except InvalidStateError:  # closed while there was nothing to say
+            channel.send(text)
+        except InvalidStateError:  # closed while there was nothing to send
             return

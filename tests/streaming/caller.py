@@ -1,4 +1,4 @@
-"""A caller for the tests: a real aiortc peer that sends video and listens to what comes back."""
+"""A caller for the tests: a real aiortc peer that sends video and keeps the messages that come."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Camera(MediaStreamTrack):
 
 
 class Caller:
-    """One peer of a server at `url`: `messages` holds all that its data channel said."""
+    """One peer of a server at `url`: `messages` holds all that came on its data channel."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -64,9 +64,9 @@ class Caller:
         self.location = ""
         self.connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self.channel = self.connection.createDataChannel("results")
-        self.channel.on("message", self._hear)
+        self.channel.on("message", self._receive)
 
-    def _hear(self, data: str) -> None:
+    def _receive(self, data: str) -> None:
         self.messages.append(json.loads(data))
         self._came.set()
 
@@ -78,7 +78,7 @@ class Caller:
     async def call(
         self, http: aiohttp.ClientSession, camera: MediaStreamTrack | None = None
     ) -> None:
-        """Connect. Raises AssertionError when the server does not answer 201."""
+        """Connect. Raises AssertionError when the status is not 201."""
         headers = {"Content-Type": "application/sdp"}
         sdp = await self.offer(camera)
         async with http.post(f"{self.url}/whip", data=sdp, headers=headers) as response:
@@ -100,7 +100,11 @@ class Caller:
                 await self._came.wait()
         return self.of(kind)
 
-    def say(self, **message: Any) -> None:
+    async def wait_for_more(self, kind: str, count: int = 1) -> list[dict[str, Any]]:
+        """The messages of a kind, once `count` have come from now on."""
+        return await self.wait_for(kind, len(self.of(kind)) + count)
+
+    def send(self, **message: Any) -> None:
         self.channel.send(json.dumps(message))
 
     async def close(self) -> None:
@@ -121,7 +125,7 @@ async def calling(
 
 
 async def problem(response: aiohttp.ClientResponse) -> dict[str, Any]:
-    """The body of an answer that is a problem."""
+    """The body of a response that is a problem."""
     assert response.content_type == "application/problem+json"
     body: dict[str, Any] = json.loads(await response.text())
     assert body["status"] == response.status

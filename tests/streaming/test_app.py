@@ -13,9 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 _THREADS = """
 import ctypes, sys, threading
-from streaming.app import few_arenas
+from streaming.app import limit_heaps
 if sys.argv[1] == "few":
-    few_arenas()
+    limit_heaps()
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 together = threading.Barrier(12)

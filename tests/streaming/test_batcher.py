@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from models.faults import DeviceLost, NotANumber, RecognitionError, Stuck, WindowResult
 from models.schema import Clip, Prediction
-from streaming.answering import Replaced
-from streaming.batcher import Batcher
+from streaming.batcher import Batcher, Replaced
 from streaming.batching import PATIENCE_S
 from streaming.cost import CostModel
 from tests.streaming.simulated import simulate
@@ -137,7 +136,7 @@ def test_a_newer_window_replaces_the_waiting_one_and_keeps_its_place() -> None:
     simulate(work())
 
 
-def test_a_stream_s_windows_are_answered_in_order_by_two_devices() -> None:
+def test_two_devices_keep_the_order_of_a_stream_s_windows() -> None:
     async def work() -> None:
         slow, fast = Device(first_s=5.0), Device(first_s=1.0)
         async with running(slow, fast) as batcher:
@@ -163,12 +162,12 @@ def test_two_free_devices_share_what_waits() -> None:
     simulate(work())
 
 
-def test_a_failed_batch_is_told_to_its_sessions_and_the_next_one_works() -> None:
+def test_a_failed_batch_fails_its_windows_and_the_next_one_works() -> None:
     async def work() -> None:
         async with running(Device(faults=[ValueError("internals")])) as batcher:
-            with pytest.raises(RecognitionError) as told:
+            with pytest.raises(RecognitionError) as raised:
                 await batcher.submit(clip("a"), 10.0)
-            assert "internals" not in str(told.value)
+            assert "internals" not in str(raised.value)
             assert (await batcher.submit(clip("a"), 10.0)).stream == "a"
         counts = batcher.counts
         assert (counts.done, counts.failed, counts.due) == (1, 1, 2)
@@ -177,7 +176,7 @@ def test_a_failed_batch_is_told_to_its_sessions_and_the_next_one_works() -> None
     simulate(work())
 
 
-def test_a_clip_without_a_number_fails_alone() -> None:
+def test_a_clip_that_is_not_a_number_fails_alone() -> None:
     async def work() -> None:
         async with running(Device(faults=[NotANumber()])) as batcher:
             bad, good = (batcher.submit(clip(name), 10.0) for name in "ab")
@@ -189,7 +188,7 @@ def test_a_clip_without_a_number_fails_alone() -> None:
     simulate(work())
 
 
-def test_a_broken_device_is_told_of_and_tried_while_nobody_calls() -> None:
+def test_a_broken_device_is_trouble_and_is_checked_while_nobody_calls() -> None:
     async def work() -> None:
         fault = RuntimeError("fault")
         device = Device(faults=[fault] * 4)
@@ -239,7 +238,7 @@ def test_a_lost_device_is_out_and_the_other_goes_on() -> None:
     simulate(work())
 
 
-def test_without_the_last_device_what_waits_and_what_comes_fails_at_once() -> None:
+def test_without_a_device_all_windows_fail_at_once() -> None:
     async def work() -> None:
         async with running(Device(faults=[DeviceLost()])) as batcher:
             first = batcher.submit(clip("a"), 10.0)
@@ -301,7 +300,7 @@ def test_a_session_that_left_in_mid_batch_disturbs_nobody() -> None:
     simulate(work())
 
 
-def test_stopping_cancels_what_waits_and_what_runs() -> None:
+def test_stopping_cancels_waiting_and_running_windows() -> None:
     async def work() -> None:
         async with running(Device()) as batcher:
             under_way = batcher.submit(clip("a"), 10.0)
@@ -313,7 +312,7 @@ def test_stopping_cancels_what_waits_and_what_runs() -> None:
     simulate(work())
 
 
-def test_too_few_answers_fail_the_batch() -> None:
+def test_too_few_predictions_fail_the_batch() -> None:
     class Short(Device):
         async def recognise(self, clips: Sequence[Clip]) -> list[WindowResult]:
             return []
@@ -360,7 +359,7 @@ class Witness(Device):
 
 
 @given(STEPS, st.lists(FAULTS, min_size=1, max_size=2), st.integers(1, 3), st.floats(0, 1))
-def test_every_window_ends_and_none_is_read_that_is_not_the_newest(
+def test_every_window_ends_and_only_the_newest_are_recognised(
     steps: list[tuple[float, str, str]], faults: list[list[Fault]], max_batch: int, more_s: float
 ) -> None:
     async def work() -> None:
@@ -371,11 +370,11 @@ def test_every_window_ends_and_none_is_read_that_is_not_the_newest(
             device.newest, device.under_way, device.wrong = newest, under_way, []
         last: dict[str, asyncio.Future[Prediction]] = {}
         ends: list[asyncio.Future[Prediction]] = []
-        told: dict[str, list[float]] = {stream: [] for stream in STREAMS}
+        predicted: dict[str, list[float]] = {stream: [] for stream in STREAMS}
 
-        def hear(end: asyncio.Future[Prediction]) -> None:
+        def receive(end: asyncio.Future[Prediction]) -> None:
             if not end.cancelled() and end.exception() is None:
-                told[end.result().stream].append(end.result().end_s)
+                predicted[end.result().stream].append(end.result().end_s)
 
         async with running(*devices, max_batch=max_batch) as batcher:
             for number, (gap_s, stream, act) in enumerate(steps):
@@ -384,7 +383,7 @@ def test_every_window_ends_and_none_is_read_that_is_not_the_newest(
                     newest[stream] = number
                     now_s = asyncio.get_running_loop().time()
                     last[stream] = batcher.submit(clip(stream, number), now_s + 2.0)
-                    last[stream].add_done_callback(hear)
+                    last[stream].add_done_callback(receive)
                     ends.append(last[stream])
                 elif act == "withdraw":
                     batcher.withdraw(stream)
@@ -401,7 +400,7 @@ def test_every_window_ends_and_none_is_read_that_is_not_the_newest(
         assert sum(isinstance(result, RecognitionError) for result in results) == counts.failed
         assert sum(counts.failures.values()) == counts.failed
         assert not [device.wrong for device in devices if device.wrong]
-        for ends_s in told.values():
+        for ends_s in predicted.values():
             assert ends_s == sorted(ends_s)
 
     simulate(work())
@@ -426,7 +425,7 @@ def test_no_stream_starves_whatever_the_load(
         loop = asyncio.get_running_loop()
         since: list[float] = []  # the first window since the last answer: one while one waits
 
-        def hear(end: asyncio.Future[Prediction]) -> None:
+        def receive(end: asyncio.Future[Prediction]) -> None:
             if not end.cancelled() and end.exception() is None:
                 asked = [at for at in since if at <= end.result().end_s]
                 waits_s.append(loop.time() - asked[0])
@@ -434,7 +433,7 @@ def test_no_stream_starves_whatever_the_load(
 
         while loop.time() < 10.0:
             since.append(loop.time())
-            batcher.submit(clip(name, loop.time()), loop.time() + goal_s).add_done_callback(hear)
+            batcher.submit(clip(name, loop.time()), loop.time() + goal_s).add_done_callback(receive)
             await asyncio.sleep(hop_s)
         if since:
             waits_s.append(loop.time() - since[0])

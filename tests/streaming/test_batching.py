@@ -76,15 +76,15 @@ def test_a_batch_is_only_as_large_as_keeps_the_earliest_deadline() -> None:
     assert next_batch([d * MS for d in (22, 13, 50)], 0.0, costs, 3) == [1, 0]
 
 
-def test_what_costs_as_much_together_as_apart_goes_one_by_one() -> None:
+def test_windows_that_gain_nothing_together_leave_one_by_one() -> None:
     assert next_batch([0.9, 0.8, 0.7], 0.0, priced([20, 40, 60]), 3) == [2]
 
 
-def test_what_costs_no_more_together_goes_together() -> None:
+def test_windows_that_cost_no_more_together_leave_together() -> None:
     assert sorted(next_batch([0.9, 0.8, 0.7], 0.0, priced([20, 20, 20]), 3)) == [0, 1, 2]
 
 
-def test_what_can_not_be_kept_goes_behind_until_it_is_too_late_for_patience() -> None:
+def test_late_windows_leave_last_until_patience_ends() -> None:
     costs = priced([20, 40])
     assert next_batch([-0.010, 0.030], 0.0, costs, 2) == [1]
     assert next_batch([-0.010 - PATIENCE_S, 0.030], 0.0, costs, 2) == [0]
@@ -118,7 +118,7 @@ def kept_by(rule: Rule, arrivals: Arrivals, costs_ms: Sequence[int]) -> int:
     return kept
 
 
-def kept_by_a_seer(arrivals: Arrivals, costs_ms: Sequence[int]) -> int:
+def kept_with_foresight(arrivals: Arrivals, costs_ms: Sequence[int]) -> int:
     """The most that can be kept when one knows what will come, and may wait for it."""
 
     @cache
@@ -136,17 +136,18 @@ def kept_by_a_seer(arrivals: Arrivals, costs_ms: Sequence[int]) -> int:
     return best(frozenset(range(len(arrivals))), 0)
 
 
-def test_as_windows_come_nearly_as_many_are_kept_as_a_seer_would_keep() -> None:
+def test_nearly_as_many_deadlines_are_kept_as_with_knowledge_of_the_future() -> None:
     """Seeded: about as much work as the device can do, fixed parts from nothing to all. Of 400
-    draws a seer kept 2110 windows, this rule 2019, and 1807 were kept by taking all that wait."""
+    draws one who knew what comes kept 2110 windows, this rule 2019, and taking all that wait kept
+    1807."""
     dice = random.Random(1)
-    ours = plain = seer = 0
+    ours = plain = best = 0
     for _ in range(100):
         fixed, each = dice.randint(0, 60), dice.randint(0, 60)
         costs_ms = [fixed + each * size + 1 for size in range(1, 5)]
         arrivals = [(at, at + 150) for at in (dice.randint(0, 300) for _ in range(6))]
         ours += kept_by(next_batch, arrivals, costs_ms)
         plain += kept_by(all_by_deadline, arrivals, costs_ms)
-        seer += kept_by_a_seer(arrivals, costs_ms)
+        best += kept_with_foresight(arrivals, costs_ms)
     assert ours >= 1.05 * plain
-    assert ours >= 0.94 * seer
+    assert ours >= 0.94 * best

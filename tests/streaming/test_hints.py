@@ -1,4 +1,4 @@
-"""Hints on real clips that are cropped, scaled and darkened: told once, and over when mended."""
+"""Hints on real clips that are cropped, scaled and darkened: sent once, and over when solved."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from models.landmarks.networks import MediapipeError
 from models.schema import Clip, Frame, Seen, Signer
 from models.window import FrameSampler
 from offline.data.videos import read_video
-from streaming.hints import OK, TOO_DARK, Hint, Hints
+from streaming.hints import OK, TOO_DARK, Hints
+from streaming.messages import Hint
 
 Picture = NDArray[np.uint8]
 FPS = 10.0  # looks a second: the built-in model's windows
@@ -46,15 +47,18 @@ def seen_in(encoder: LandmarkEncoder, frame: Frame) -> Seen:
     return embedding.seen
 
 
-def told(encoder: LandmarkEncoder, pictures: Sequence[Picture]) -> list[tuple[float, Hint]]:
-    """What is told of the pictures, and when."""
+def sent(
+    pictures: Sequence[Picture], encoder: LandmarkEncoder | None = None
+) -> list[tuple[float, Hint]]:
+    """The hints for the pictures, and when. Without an encoder nobody can locate the signer."""
     hints, found = Hints(), []
     for n, picture in enumerate(pictures):
         frame = Frame(image=np.ascontiguousarray(picture), media_s=n / FPS)
-        hint = hints.look(frame, seen_in(encoder, frame))
+        hint = hints.update(frame, seen_in(encoder, frame) if encoder else None)
         if hint is not None:
             found.append((n / FPS, hint))
-    encoder.forget("hints")
+    if encoder:
+        encoder.forget("hints")
     return found
 
 
@@ -123,7 +127,7 @@ def empty(picture: Picture, signer: Signer, unit: float) -> Picture:
         (empty, "no-signer", None),
     ],
 )
-def test_trouble_is_told_once_and_over_when_mended(
+def test_a_problem_is_sent_once_and_over_when_solved(
     encoder: LandmarkEncoder, pictures: list[Picture], change: Change, code: str, edge: str | None
 ) -> None:
     signer = seen_in(encoder, Frame(image=pictures[0], media_s=0.0)).signer
@@ -132,14 +136,14 @@ def test_trouble_is_told_once_and_over_when_mended(
     unit = abs(signer.shoulders[0][0] - signer.shoulders[1][0]) * pictures[0].shape[1]
     fine = played(pictures, 4)
     bad = [change(picture, signer, unit) for picture in played(pictures, 4)]
-    found = told(encoder, [*bad, *fine])
+    found = sent([*bad, *fine], encoder)
     assert [(hint.code, hint.edge) for _, hint in found] == [(code, edge), ("ok", None)]
     assert 1.8 <= found[0][0] <= 3
     assert 4.9 <= found[1][0] <= 5.5
 
 
 def test_a_fine_picture_needs_no_hint(encoder: LandmarkEncoder, pictures: list[Picture]) -> None:
-    assert told(encoder, played(pictures, 8)) == []
+    assert sent(played(pictures, 8), encoder) == []
 
 
 def test_hands_may_rest_below_the_edge(encoder: LandmarkEncoder, pictures: list[Picture]) -> None:
@@ -148,7 +152,7 @@ def test_hands_may_rest_below_the_edge(encoder: LandmarkEncoder, pictures: list[
     assert signer is not None and min(y for _, y in signer.wrists) > 0.95
     elbow = min(y for _, y in signer.elbows)
     cut = pictures[0][: round(elbow * len(pictures[0]))]  # neither hand nor forearm
-    assert told(encoder, [cut] * 80) == []
+    assert sent([cut] * 80, encoder) == []
 
 
 SIGNER = Signer(
@@ -187,42 +191,35 @@ def test_a_hand_in_use_outside_the_picture(wrist: tuple[float, float], edge: str
     found = [
         hint
         for n in range(40)
-        if (hint := hints.look(Frame(image=GREY, media_s=n / FPS), wrists(wrist)))
+        if (hint := hints.update(Frame(image=GREY, media_s=n / FPS), wrists(wrist)))
     ]
     assert [(hint.code, hint.edge) for hint in found] == ([("hands-out", edge)] if edge else [])
 
 
-def levels(means: Sequence[int]) -> list[tuple[float, Hint]]:
-    """What is told of grey pictures by an encoder that can't tell where the signer is."""
-    hints, found = Hints(), []
-    for n, level in enumerate(means):
-        image = np.full((48, 64, 3), level, np.uint8)
-        hint = hints.look(Frame(image=image, media_s=n / FPS), None)
-        if hint is not None:
-            found.append((n / FPS, hint))
-    return found
+def grey(levels: Sequence[int]) -> list[Picture]:
+    return [np.full((48, 64, 3), level, np.uint8) for level in levels]
 
 
-def test_a_dark_room_is_told_once() -> None:
-    assert levels([10] * 130) == [(1.9, TOO_DARK)]
+def test_a_dark_room_is_sent_once() -> None:
+    assert sent(grey([10] * 130)) == [(1.9, TOO_DARK)]
 
 
 def test_light_ends_it() -> None:
-    assert levels([10] * 20 + [90] * 30) == [(1.9, TOO_DARK), (2.9, OK)]
+    assert sent(grey([10] * 20 + [90] * 30)) == [(1.9, TOO_DARK), (2.9, OK)]
 
 
 def test_a_lit_room_needs_no_hint() -> None:
-    assert levels([90] * 200) == []
+    assert sent(grey([90] * 200)) == []
 
 
-def test_a_hand_before_the_lens_is_no_dark_room() -> None:
-    assert levels(([10] * 10 + [90] * 15) * 5) == []
+def test_a_hand_on_the_lens_is_no_dark_room() -> None:
+    assert sent(grey(([10] * 10 + [90] * 15) * 5)) == []
 
 
 def test_a_clock_set_back_or_that_jumps_is_followed() -> None:
     hints = Hints()
     image = np.zeros((48, 64, 3), np.uint8)
     times = [100.0, 1.0, *(20 + n / FPS for n in range(30))]
-    found = [hint for s in times if (hint := hints.look(Frame(image=image, media_s=s), None))]
+    found = [hint for s in times if (hint := hints.update(Frame(image=image, media_s=s), None))]
     assert found == [TOO_DARK]
-    assert hints.look(Frame(image=image + 90, media_s=2.0), None) is None
+    assert hints.update(Frame(image=image + 90, media_s=2.0), None) is None

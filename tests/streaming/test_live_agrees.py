@@ -1,4 +1,4 @@
-"""No skew between file and camera: the live path says of a clip what `offline.predict` says."""
+"""No skew between file and camera: the live path and `offline.predict` agree about a clip."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def from_message(message: dict[str, Any], glosses: tuple[str, ...]) -> Predictio
 def offline(chosen: list[clips.LabelledClip]) -> list[np.ndarray[Any, Any]]:
     recognizer = Recognizer.open(clips.HELD_OUT, "cpu")
     try:
-        answers = []
+        expected = []
         for clip in chosen:
             frames = held(clips.frames_of(clip.path, recognizer), _BEFORE_S, _AFTER_S)
-            answers.append(clip_probabilities(clips.predictions(recognizer, frames)))
-        return answers
+            expected.append(clip_probabilities(clips.predictions(recognizer, frames)))
+        return expected
     finally:
         recognizer.close()
 
@@ -70,16 +70,16 @@ async def test_the_live_path_agrees_with_the_file(data_dir: Path) -> None:
         recognizer=RecognizerSettings(model=str(clips.HELD_OUT), device="cpu"),
     )
     async with serve(settings) as server, aiohttp.ClientSession() as http:
-        glosses = server.devices.bundle.glosses
-        for clip, answer in zip(chosen, expected, strict=True):
+        glosses = server.bundle.glosses
+        for clip, expected_p in zip(chosen, expected, strict=True):
             frames = list(read_video(clip.path, 480))
             length_s = _BEFORE_S + frames[-1].media_s + _AFTER_S
             async with calling(server.url, http, Camera(playing(frames))) as caller:
-                said = await caller.wait_for("prediction")
-                while said[-1]["window"]["end_s"] < length_s:
-                    said = await caller.wait_for("prediction", len(said) + 1)
-            live = clip_probabilities([from_message(one, glosses) for one in said])
-            same += int(live.argmax() == answer.argmax())
-            gaps.append(float(np.abs(live - answer).max()))
+                predictions = await caller.wait_for("prediction")
+                while predictions[-1]["window"]["end_s"] < length_s:
+                    predictions = await caller.wait_for("prediction", len(predictions) + 1)
+            live = clip_probabilities([from_message(one, glosses) for one in predictions])
+            same += int(live.argmax() == expected_p.argmax())
+            gaps.append(float(np.abs(live - expected_p).max()))
     assert same >= len(chosen) - 1, gaps
     assert float(np.median(gaps)) <= 0.15, gaps

@@ -14,12 +14,11 @@ import pytest
 
 from models.faults import WindowResult
 from models.schema import Clip, Prediction
-from streaming.answering import Replaced
 from streaming.app import serve
-from streaming.batcher import Batcher
+from streaming.batcher import Batcher, Replaced
 from streaming.bench.standin import StandIn
 from streaming.capacity import Pace
-from streaming.load import LoadMeter, Usage, decode_share
+from streaming.load import LoadMeter, ProcessorTime, decode_share
 from streaming.settings import LoadSettings, ServerSettings, SessionSettings, Settings
 from tests.streaming.caller import Caller, Camera, calling, problem
 from tests.streaming.simulated import SimulatedLoop, simulate
@@ -30,7 +29,7 @@ SDP = {"Content-Type": "application/sdp"}
 
 
 class Busy(Device):
-    """A device to which every window is as dear as the first."""
+    """A device to which every window costs as much as the first."""
 
     def __init__(self, each_s: float) -> None:
         super().__init__(each_s, each_s)
@@ -42,80 +41,78 @@ class Busy(Device):
         return answers
 
 
-class Signer:
-    """Asks for an answer every hop, for as long as it lives."""
+class SimulatedSession:
+    """Submits a window every hop, as long as it lives."""
 
-    def __init__(self, id: str, batcher: Batcher) -> None:
+    def __init__(self, id: str, batcher: Batcher, pace: Pace) -> None:
         self.id = id
         self.decoding_s = 0.0
-        self.waited: list[tuple[float, float]] = []  # (when it was answered, how long that took)
+        self.waited: list[tuple[float, float]] = []  # (when its prediction came, after how long)
         self.replaced: list[float] = []
         self._batcher = batcher
+        self._pace = pace
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             cut_s = loop.time()
             self.decoding_s += 0.001
-            answer = self._batcher.submit(clip(self.id, cut_s), cut_s + 0.3)
-            answer.add_done_callback(functools.partial(self._hear, cut_s))
-            await asyncio.sleep(HOP_S + TICK_S / 2 + self._batcher.added_hop_s)
+            future = self._batcher.submit(clip(self.id, cut_s), cut_s + 0.3)
+            future.add_done_callback(functools.partial(self._receive, cut_s))
+            await asyncio.sleep(HOP_S + TICK_S / 2 + self._pace.added_s)
 
-    def _hear(self, cut_s: float, answer: asyncio.Future[Prediction]) -> None:
-        if answer.cancelled():
+    def _receive(self, cut_s: float, future: asyncio.Future[Prediction]) -> None:
+        if future.cancelled():
             return
         now_s = asyncio.get_running_loop().time()
-        if isinstance(answer.exception(), Replaced):
+        if isinstance(future.exception(), Replaced):
             self.replaced.append(now_s)
         else:
             self.waited.append((now_s, now_s - cut_s))
 
 
-class Receiving:
-    """What receiving sessions' video takes."""
+class SimulatedServer:
+    """A batcher, its meter, and the sessions that were admitted."""
 
-    usage = Usage(cpu_s=0.0, loop_cpu_s=0.0, resident_bytes=0.0, threads=1)
-
-    def spend(self, s: float) -> None:
-        spent_s = self.usage.loop_cpu_s + s
-        self.usage = replace(self.usage, cpu_s=spent_s, loop_cpu_s=spent_s)
-
-
-class House:
-    """A batcher, its meter, and whoever was let in."""
+    taken = property(lambda self: len(self.sessions))
 
     def __init__(self, device: Busy, tasks: asyncio.TaskGroup) -> None:
-        self.receiving = Receiving()
         self.batcher = Batcher([device], max_batch=16)
-        self.signers: list[Signer] = []
+        self.sessions: list[SimulatedSession] = []
+        self.loop_s = 0.0  # processor time of the loop
         self.meter = LoadMeter(
             LoadSettings(longest_hop_s=LONGEST_S),
             batcher=self.batcher,
             devices=[device],
-            sessions=lambda: iter(self.signers),
-            coming=lambda: 0,
-            most_sessions=100,
             pace=Pace(HOP_S, LONGEST_S, TICK_S),
-            usage=lambda: self.receiving.usage,
+            processor_time=lambda: ProcessorTime(self.loop_s, self.loop_s),
         )
         self._tasks = tasks
         self._running: list[asyncio.Task[None]] = []
-        self._start(self.batcher.run(), self.meter.run())
+        self._start(self.batcher.run(), self.meter.run(self))
+
+    def __iter__(self) -> Iterator[SimulatedSession]:
+        return iter(self.sessions)
+
+    @property
+    def trouble(self) -> str | None:
+        return self.meter.trouble(len(self.sessions))
 
     def _start(self, *work: object) -> None:
         self._running += [self._tasks.create_task(one) for one in work]  # type: ignore[arg-type]
 
-    def knock(self) -> bool:
-        """Whether another signer was let in."""
-        if self.meter.trouble is not None:
+    def admit(self) -> bool:
+        """Whether another session was admitted."""
+        if self.trouble is not None:
             return False
-        self.signers.append(Signer(f"{len(self.signers)}", self.batcher))
-        self._start(self.signers[-1].run())
+        number = str(len(self.sessions))
+        self.sessions.append(SimulatedSession(number, self.batcher, self.meter.pace))
+        self._start(self.sessions[-1].run())
         return True
 
     def waited_ms(self, from_s: float, until_s: float) -> float:
         """95th percentile."""
-        waited = [s for one in self.signers for at, s in one.waited if from_s <= at < until_s]
+        waited = [s for one in self.sessions for at, s in one.waited if from_s <= at < until_s]
         return float(1000 * np.percentile(waited, 95))
 
     def close(self) -> None:
@@ -124,9 +121,9 @@ class House:
 
 
 @asynccontextmanager
-async def house(each_s: float) -> AsyncIterator[House]:
+async def simulated(each_s: float) -> AsyncIterator[SimulatedServer]:
     async with asyncio.TaskGroup() as tasks:
-        one = House(Busy(each_s), tasks)
+        one = SimulatedServer(Busy(each_s), tasks)
         yield one
         one.close()
 
@@ -134,100 +131,102 @@ async def house(each_s: float) -> AsyncIterator[House]:
 def test_past_capacity_callers_are_refused_and_the_admitted_keep_their_latency() -> None:
     async def work() -> None:
         loop = asyncio.get_running_loop()
-        async with house(each_s=0.03) as one:
+        async with simulated(each_s=0.03) as one:
             hops = []
-            while one.knock():
+            while one.admit():
                 await asyncio.sleep(4.0)
                 hops.append(one.meter.pace.hop_s)
             assert hops == sorted(hops) and hops[0] == pytest.approx(2 * TICK_S)
-            assert len(one.signers) == 12  # of 30 ms in each of the longest hops, to 0.8 of it
+            assert len(one.sessions) == 12  # of 30 ms in each of the longest hops, to 0.8 of it
             await asyncio.sleep(10.0)
             assert one.meter.load.recogniser < 0.85
             full_s = loop.time()
             await asyncio.sleep(30.0)
             over_s = loop.time()
             while loop.time() < over_s + 30.0:
-                assert not one.knock()
+                assert not one.admit()
                 await asyncio.sleep(0.25)
             at_capacity, past_it = one.waited_ms(full_s, over_s), one.waited_ms(over_s, 1e9)
             assert past_it <= 1.05 * at_capacity < 300
-            assert not [at for signer in one.signers for at in signer.replaced if at > full_s]
+            assert not [at for session in one.sessions for at in session.replaced if at > full_s]
 
     simulate(work())
 
 
 def test_the_hop_comes_back_when_they_leave() -> None:
     async def work() -> None:
-        async with house(each_s=0.06) as one:
+        async with simulated(each_s=0.06) as one:
             for _ in range(6):
-                assert one.knock()
+                assert one.admit()
                 await asyncio.sleep(4.0)
             assert one.meter.pace.hop_s == one.meter.pace.longest_s
-            assert one.batcher.added_hop_s == pytest.approx(5 * TICK_S)
+            assert one.meter.pace.added_s == pytest.approx(5 * TICK_S)
             for task in one._running[3:]:
                 task.cancel()
-            del one.signers[1:]
+            del one.sessions[1:]
             await asyncio.sleep(40.0)
-            assert one.batcher.added_hop_s == 0 and one.meter.trouble is None
+            assert one.meter.pace.added_s == 0 and one.trouble is None
 
     simulate(work())
 
 
-def test_a_burst_is_met_by_what_is_thought_and_not_by_what_was_measured() -> None:
+def test_a_burst_is_limited_by_the_cost_model_before_anything_is_measured() -> None:
     async def work() -> None:
-        async with house(each_s=0.03) as one:
-            while one.knock():
+        async with simulated(each_s=0.03) as one:
+            while one.admit():
                 pass
-            assert len(one.signers) == 12
-            assert one.meter.room == 0 and max(one.meter.full.values()) > 1
+            assert len(one.sessions) == 12
+            count = len(one.sessions)
+            assert one.meter.free_sessions(count, 100) == 0
+            assert max(one.meter.fullness(count).values()) > 1
 
     simulate(work())
 
 
-def test_a_loop_that_comes_late_takes_nobody_new() -> None:
+def test_while_the_loop_is_late_nobody_is_admitted() -> None:
     async def work() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, SimulatedLoop)
-        async with house(each_s=0.001) as one:
-            assert one.knock()
+        async with simulated(each_s=0.001) as one:
+            assert one.admit()
             await asyncio.sleep(5.0)
-            assert one.meter.load.loop_lag_s < 0.001 and one.meter.trouble is None
+            assert one.meter.load.loop_lag_s < 0.001 and one.trouble is None
             for _ in range(40):
                 await asyncio.sleep(0.0)
                 loop._jumping.now_s += 0.5  # the loop is blocked for so long
                 await asyncio.sleep(0.01)
             assert one.meter.load.loop_lag_s > 0.1
-            assert "behind" in (one.meter.trouble or "")
+            assert "behind" in (one.trouble or "")
 
     simulate(work())
 
 
-def crowd(one: House) -> asyncio.Task[list[bool]]:
+def crowd(one: SimulatedServer) -> asyncio.Task[list[bool]]:
     """Sixteen who come in one after another, four a second, and make the loop late."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, SimulatedLoop)
 
     async def come() -> list[bool]:
-        told = []
+        admitted = []
         for _ in range(16):
-            told.append(one.knock())
-            one.receiving.spend(0.2)  # a session that is there spends nothing
+            admitted.append(one.admit())
+            one.loop_s += 0.2  # setting up; a session that is there takes nothing
             loop._jumping.now_s += 0.2
             await asyncio.sleep(0.05)
-        return told
+        return admitted
 
     return one._tasks.create_task(come())
 
 
-def test_those_who_come_in_are_not_taken_for_what_those_who_are_in_cost() -> None:
+def test_setting_sessions_up_does_not_count_as_serving_them() -> None:
     async def work() -> None:
-        async with house(each_s=0.001) as one:
+        async with simulated(each_s=0.001) as one:
             one.meter._cores = 8.0
-            assert one.knock()
+            assert one.admit()
             await asyncio.sleep(5.0)
             before = one.meter.load
             assert all(await crowd(one))
-            assert one.meter.load == before and one.meter.trouble is None
+            assert one.meter.load == before and one.trouble is None
             await asyncio.sleep(9.0)
             assert one.meter.load.loop_lag_s < 0.01 and one.meter.load.decode < 0.1
             assert one.meter.load.sessions > 14
@@ -235,18 +234,18 @@ def test_those_who_come_in_are_not_taken_for_what_those_who_are_in_cost() -> Non
     simulate(work())
 
 
-def test_coming_without_end_is_a_load_as_any_other() -> None:
+def test_setting_sessions_up_without_end_counts_as_load() -> None:
     async def work() -> None:
-        async with house(each_s=0.001) as one:
+        async with simulated(each_s=0.001) as one:
             one.meter._cores = 8.0
-            told = [*await crowd(one), *await crowd(one), *await crowd(one)]
-            assert 20 <= told.index(False) < 40
+            admitted = [*await crowd(one), *await crowd(one), *await crowd(one)]
+            assert 20 <= admitted.index(False) < 40
             assert one.meter.load.loop_lag_s > 0.1
 
     simulate(work())
 
 
-def test_decoding_has_what_the_recogniser_leaves_and_the_loop_one_core() -> None:
+def test_decoding_can_use_what_the_recogniser_leaves_and_the_loop_one_core() -> None:
     assert decode_share(loop=0.2, decoders=0.6, others=0.0, cores=4) == pytest.approx(0.2)
     assert decode_share(loop=0.5, decoders=0.5, others=0.0, cores=16) == pytest.approx(0.5)
     assert decode_share(loop=0.2, decoders=0.4, others=1.0, cores=2) == pytest.approx(0.6)
@@ -287,12 +286,12 @@ async def test_one_peer_is_served_however_slowly_and_a_second_is_refused() -> No
                 assert response.status == 503
                 assert (await problem(response))["detail"] == why
             async with asyncio.timeout(15):
-                while not (told := first.of("stats")) or not told[-1]["added_hop_s"]:
-                    await first.wait_for("stats", len(told) + 1)
-            assert told[-1]["hop_s"] > told[-1]["added_hop_s"] > 0
+                while not (stats := first.of("stats")) or not stats[-1]["added_hop_s"]:
+                    await first.wait_for("stats", len(stats) + 1)
+            assert stats[-1]["hop_s"] > stats[-1]["added_hop_s"] > 0
             async with asyncio.timeout(15):
                 while not server.load.load.sessions:  # the first looks are left out
-                    await first.wait_for("prediction", len(first.of("prediction")) + 1)
+                    await first.wait_for_more("prediction")
             async with http.get(f"{server.url}/metrics") as response:
                 text = await response.text()
             values = dict(read(text))
@@ -309,7 +308,7 @@ async def test_one_peer_is_served_however_slowly_and_a_second_is_refused() -> No
             await again.wait_for("hello")
 
 
-async def test_a_burst_comes_in_piece_by_piece_and_who_went_away_leaves_nothing(
+async def test_a_burst_is_admitted_one_by_one_and_callers_that_left_leave_nothing(
     http: aiohttp.ClientSession,
 ) -> None:
     server_settings = replace(SETTINGS.server, max_sessions=12, max_sessions_per_address=12)
@@ -328,11 +327,11 @@ async def test_a_burst_comes_in_piece_by_piece_and_who_went_away_leaves_nothing(
             await asyncio.wait(asking, timeout=0.001)
         for one in asking[-2:]:
             one.cancel()
-        told = await asyncio.gather(*asking, return_exceptions=True)
-        assert told[:-2] == [201] * 9
+        statuses = await asyncio.gather(*asking, return_exceptions=True)
+        assert statuses[:-2] == [201] * 9
         await first.wait_for("prediction", seen + 3)
         async with asyncio.timeout(10):
             while server.sessions.coming:
-                await first.wait_for("prediction", len(first.of("prediction")) + 1)
+                await first.wait_for_more("prediction")
         counts = server.sessions.counts
         assert len(server.sessions) == counts.admitted == 10 and counts.refused == {"gone": 2}

@@ -51,7 +51,7 @@ async def ready(process: asyncio.subprocess.Process) -> str:
     return found[1]
 
 
-async def test_sigterm_tells_the_peer_and_ends_in_time() -> None:
+async def test_sigterm_warns_the_peer_and_ends_in_time() -> None:
     async with running("--port", "0", "--loopback-ice") as process:
         url = await ready(process)
         async with aiohttp.ClientSession() as http, calling(url, http) as caller:
@@ -85,7 +85,7 @@ async def test_no_thread_or_task_is_left() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("options", "reason"),
     [
         (["--model", "/no/such/bundle"], "no such bundle"),
         (["--port", "0", "--tls-cert", "/no/cert.pem", "--tls-key", "/no/key.pem"], "/no/cert.pem"),
@@ -93,18 +93,20 @@ async def test_no_thread_or_task_is_left() -> None:
         (["--port", "0", "--host", "192.0.2.1"], "can't listen on 192.0.2.1"),
     ],
 )
-async def test_what_can_not_start_says_why_in_one_line(flags: list[str], said: str) -> None:
-    async with running(*flags) as process:
+async def test_a_server_that_can_not_start_says_why_in_one_line(
+    options: list[str], reason: str
+) -> None:
+    async with running(*options) as process:
         async with asyncio.timeout(30):
             _, stderr = await process.communicate()
         assert process.returncode == 1
         last = stderr.decode().strip().splitlines()[-1]
         assert last.startswith("livegloss can't start: ")
-        assert said in last
+        assert reason in last
         assert "Traceback" not in stderr.decode()
 
 
-async def test_a_taken_port_is_told(tmp_path: Path) -> None:
+async def test_a_taken_port_is_an_error(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         async with running("--port", port) as process:

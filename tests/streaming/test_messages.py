@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.schema import Candidate, Prediction, Seen, Sign, Signer
-from streaming import messages
-from streaming.hints import Hint
-from streaming.messages import Bye, Clear, MessageError, Ping, SettingsChange, parse
+from streaming.messages import (
+    Bye,
+    Clear,
+    ClientMessage,
+    ErrorMessage,
+    Hint,
+    MessageError,
+    Ping,
+    Pong,
+    SettingsChange,
+    Stats,
+    TakeStart,
+    encode,
+    parse,
+    prediction_message,
+    to_sign_message,
+)
 
 
 @pytest.mark.parametrize(
@@ -20,12 +35,15 @@ from streaming.messages import Bye, Clear, MessageError, Ping, SettingsChange, p
     [
         ('{"type":"settings","threshold":0.4,"top_k":3}', SettingsChange(0.4, 3)),
         ('{"type":"settings"}', SettingsChange(None, None)),
+        ('{"type":"settings","threshold":1,"top_k":3.0}', SettingsChange(1.0, 3)),
+        ('{"type":"settings","threshold":null}', SettingsChange(None, None)),
+        ('{"type":"take","id":"mine"}', TakeStart("mine")),
         ('{"type":"ping","t":12.5}', Ping(12.5)),
         ('{"type":"clear"}', Clear()),
         ('{"type":"bye"}', Bye()),
     ],
 )
-def test_what_a_page_says(text: str, message: messages.ClientMessage) -> None:
+def test_client_messages_are_read(text: str, message: ClientMessage) -> None:
     assert parse(text) == message
 
 
@@ -49,11 +67,16 @@ def test_what_a_page_says(text: str, message: messages.ClientMessage) -> None:
         ('{"type":"settings","threshold":"0.5"}', "bad-field"),
         ('{"type":"settings","top_k":2.5}', "bad-field"),
         ('{"type":"settings","top_k":1e9}', "bad-field"),
+        ('{"type":"settings","top_k":0}', "bad-field"),
+        ('{"type":"settings","top_k":51}', "bad-field"),
+        ('{"type":"take"}', "bad-field"),
+        ('{"type":"take","id":""}', "bad-field"),
+        ('{"type":"take","id":"' + 41 * "x" + '"}', "bad-field"),
         ('{"type":"ping"}', "bad-field"),
         ('{"type":"ping","t":1e999}', "bad-field"),
     ],
 )
-def test_what_a_page_must_not_say(data: str | bytes, code: str) -> None:
+def test_bad_client_messages_are_errors(data: str | bytes, code: str) -> None:
     with pytest.raises(MessageError) as caught:
         parse(data)
     assert caught.value.code == code
@@ -66,17 +89,19 @@ def test_anything_else_is_an_error_never_a_fault(data: str | bytes) -> None:
         parse(data)
 
 
+PREDICTION = Prediction(
+    stream="a",
+    probabilities=np.array([0.1, 0.7, 0.05], np.float32),
+    idle=np.float64(0.15),  # as NumPy code may leave it
+    attention=np.full(4, 0.25, np.float32),
+    start_s=1.0,
+    end_s=3.0,
+)
+
+
 def test_a_prediction_is_compact_json_with_the_contract_s_fields() -> None:
-    said = Prediction(
-        stream="a",
-        probabilities=np.array([0.1, 0.7, 0.05], np.float32),
-        idle=0.15,
-        attention=np.full(4, 0.25, np.float32),
-        start_s=1.0,
-        end_s=3.0,
-    )
-    message = messages.prediction(
-        said,
+    message = prediction_message(
+        PREDICTION,
         ["book", "drink", "help"],
         seq=7,
         top_k=2,
@@ -84,7 +109,7 @@ def test_a_prediction_is_compact_json_with_the_contract_s_fields() -> None:
         latency_ms={"total": 31.26, "encode": 20.0},
         dropped={"frames": 1, "windows": 0},
     )
-    assert json.loads(messages.encode(message)) == {
+    assert json.loads(encode(message)) == {
         "type": "prediction",
         "seq": 7,
         "top": [{"gloss": "drink", "p": 0.7}, {"gloss": "book", "p": 0.1}],
@@ -107,7 +132,7 @@ SIGNER = Signer(
 
 
 @pytest.mark.parametrize(
-    ("seen", "told"),
+    ("seen", "expected"),
     [
         (None, {}),
         (Seen(aspect=4 / 3, signer=None), {"seen": None}),
@@ -125,25 +150,16 @@ SIGNER = Signer(
         ),
     ],
 )
-def test_what_was_seen_is_told_in_bounds(seen: Seen | None, told: dict[str, object]) -> None:
-    said = Prediction(
-        stream="a",
-        probabilities=np.array([0.4], np.float32),
-        idle=0.6,
-        attention=np.ones(1, np.float32),
-        start_s=1.0,
-        end_s=3.0,
-        seen=seen,
+def test_the_signer_is_sent_in_bounds(seen: Seen | None, expected: dict[str, object]) -> None:
+    message = prediction_message(
+        replace(PREDICTION, seen=seen), "abc", seq=1, top_k=1, rtp_end=0, latency_ms={}, dropped={}
     )
-    message = messages.prediction(
-        said, ["book"], seq=1, top_k=1, rtp_end=0, latency_ms={}, dropped={}
-    )
-    sent = json.loads(messages.encode(message))
-    assert {name: value for name, value in sent.items() if name == "seen"} == told
+    sent = json.loads(encode(message))
+    assert {name: value for name, value in sent.items() if name == "seen"} == expected
 
 
 def test_a_hint_names_the_edge() -> None:
-    assert messages.hint(Hint("hands-out", "Move back.", "bottom")) == {
+    assert json.loads(encode(Hint("hands-out", "Move back.", "bottom"))) == {
         "type": "hint",
         "code": "hands-out",
         "text": "Move back.",
@@ -151,7 +167,7 @@ def test_a_hint_names_the_edge() -> None:
     }
 
 
-def test_a_sign_is_told_in_full() -> None:
+def test_a_sign_is_sent_in_full() -> None:
     sign = Sign(
         id=3,
         gloss="thank you",
@@ -161,7 +177,7 @@ def test_a_sign_is_told_in_full() -> None:
         end_s=2.0,
         final=True,
     )
-    assert json.loads(messages.encode(messages.sign(sign))) == {
+    assert json.loads(encode(to_sign_message(sign))) == {
         "type": "sign",
         "id": 3,
         "gloss": "thank you",
@@ -173,7 +189,12 @@ def test_a_sign_is_told_in_full() -> None:
     }
 
 
-def test_what_is_not_a_number_never_leaves() -> None:
+@pytest.mark.parametrize("p", [float("nan"), float("inf")])
+def test_only_numbers_that_json_knows_are_sent(p: float) -> None:
     with pytest.raises(ValueError):
-        messages.encode({"type": "stats", "x": float("nan")})
-    assert messages.stats({"x": float("inf"), "y": 1.0}) == {"type": "stats", "y": 1.0}
+        encode(Stats(p, 0, 0, 0, 0, 0.1, 0.0))
+
+
+def test_messages_are_compact_and_in_the_order_of_their_fields() -> None:
+    assert encode(Pong(1.0)) == '{"type":"pong","t":1.0}'
+    assert encode(ErrorMessage("a", "naïve")) == '{"type":"error","code":"a","message":"naïve"}'

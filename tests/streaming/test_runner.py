@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from models.faults import DeviceLost, NotANumber, OutOfMemory, Stuck
 from models.schema import Clip, Frame, Prediction
 from streaming.batcher import Batcher
 from streaming.bench.standin import StandIn
-from streaming.runner import RecognizerCore, Runner, Runners
+from streaming.runner import RecognizerCore, RecognizerMaker, Runner, open_runners
 from streaming.settings import RecognizerSettings
 from tests.streaming.faulty import PATIENT_S, Blind, Faulty, Hanging, Small
 
@@ -59,7 +59,7 @@ async def test_what_batches_cost_is_known_before_the_first() -> None:
         assert 0 < worker.cost(1) <= worker.cost(6)
 
 
-async def test_a_dear_batch_is_the_largest_that_is_tried() -> None:
+async def test_warm_up_ends_with_the_first_slow_batch() -> None:
     class Dear(StandIn):
         def warm(self, size: int = 1) -> None:
             self._closed.wait(0.11 * size)
@@ -69,7 +69,7 @@ async def test_a_dear_batch_is_the_largest_that_is_tried() -> None:
         assert worker.cost(16) == pytest.approx(8 * worker.cost(2))
 
 
-async def test_a_batch_that_finds_no_memory_is_tried_in_halves() -> None:
+async def test_a_batch_without_memory_is_run_in_halves() -> None:
     core = Small(2)
     async with working(core) as worker:
         answers = await worker.recognise(clips("abcdefg"))
@@ -79,13 +79,13 @@ async def test_a_batch_that_finds_no_memory_is_tried_in_halves() -> None:
         assert [type(one) for one in await worker.recognise(clips("ab"))] == [OutOfMemory] * 2
 
 
-async def test_who_has_no_number_fails_alone() -> None:
+async def test_a_clip_that_is_not_a_number_fails_alone() -> None:
     async with working(Blind("b")) as worker:
         answers = await worker.recognise(clips("abc"))
         assert [type(one) for one in answers] == [Prediction, NotANumber, Prediction]
 
 
-async def test_errors_come_out_and_the_thread_goes_on() -> None:
+async def test_errors_are_raised_and_the_thread_goes_on() -> None:
     core = Faulty(DeviceLost())
     async with working(core) as worker:
         with pytest.raises(DeviceLost):
@@ -148,7 +148,7 @@ def test_a_process_ends_in_spite_of_a_batch_that_hangs() -> None:
     assert (done.stdout, done.returncode) == ("stuck\n", 0), done.stderr
 
 
-async def test_what_a_model_can_not_open_with_comes_out_and_leaves_no_thread() -> None:
+async def test_a_model_that_does_not_open_raises_and_leaves_no_thread() -> None:
     def make() -> RecognizerCore:
         raise OSError("no such bundle")
 
@@ -169,7 +169,7 @@ async def test_if_one_device_can_not_be_opened_the_others_are_closed() -> None:
         raise ValueError("there is no cuda:1 here")
 
     with pytest.raises(ValueError, match="cuda:1"):
-        async with Runners([First, second], RecognizerSettings()):
+        async with open_runners([First, second], RecognizerSettings()):
             pass
     assert closed.is_set() and not threads()
 
@@ -190,10 +190,10 @@ async def test_two_devices_compute_at_once_and_all_forget() -> None:
         def forget(self, stream: str) -> None:
             forgot.append((self.device, stream))
 
-    makes: list[Callable[[], RecognizerCore]] = [lambda: Paired("one"), lambda: Paired("two")]
-    async with Runners(makes, RecognizerSettings()) as devices:
-        assert devices.device == "one, two"
-        batcher = Batcher(list(devices), max_batch=16)
+    makers: list[RecognizerMaker] = [lambda: Paired("one"), lambda: Paired("two")]
+    async with open_runners(makers, RecognizerSettings()) as runners:
+        assert [runner.device for runner in runners] == ["one", "two"]
+        batcher = Batcher(runners, max_batch=16)
         task = asyncio.create_task(batcher.run())
         answers = await asyncio.gather(*(batcher.submit(one, 0.0) for one in clips("abcd")))
         assert [one.stream for one in answers] == list("abcd")

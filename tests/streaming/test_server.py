@@ -104,33 +104,32 @@ async def test_signs_come_early_and_end_final(server: Server, http: aiohttp.Clie
     async with calling(server.url, http, Camera(blink)) as caller:
         (first, *_) = await caller.wait_for("sign")
         assert (first["gloss"], first["final"]) == ("bright", False)
-        caller.say(type="clear")
+        caller.send(type="clear")
         async with asyncio.timeout(10):
             while not caller.of("sign")[-1]["final"]:
-                await caller.wait_for("sign", len(caller.of("sign")) + 1)
+                await caller.wait_for_more("sign")
         assert {sign["id"] for sign in caller.of("sign")} == {1}
 
 
-async def test_the_page_may_ask_and_is_answered(
+async def test_client_messages_have_their_effect(
     server: Server, http: aiohttp.ClientSession
 ) -> None:
     async with calling(server.url, http) as caller:
         await caller.wait_for("hello")
-        caller.say(type="ping", t=42.5)
+        caller.send(type="ping", t=42.5)
         assert (await caller.wait_for("pong"))[0]["t"] == 42.5
-        caller.say(type="settings", top_k=1)
-        seen = len(caller.of("prediction"))
-        assert len((await caller.wait_for("prediction", seen + 5))[-1]["top"]) == 1
-        caller.say(type="sing")
+        caller.send(type="settings", top_k=1)
+        assert len((await caller.wait_for_more("prediction", 5))[-1]["top"]) == 1
+        caller.send(type="sing")
         assert (await caller.wait_for("error"))[0]["code"] == "unknown-type"
         caller.channel.send("x" * 5000)
         assert (await caller.wait_for("error", 2))[1]["code"] == "too-long"
-        caller.say(type="bye")
+        caller.send(type="bye")
         await until_empty(server)
     assert server.sessions.counts.ended == {"bye": 1}
 
 
-async def test_events_say_what_the_channel_says(
+async def test_the_event_stream_carries_the_same_messages(
     server: Server, http: aiohttp.ClientSession
 ) -> None:
     async with calling(server.url, http) as caller:
@@ -155,7 +154,7 @@ async def test_events_say_what_the_channel_says(
     assert len(server.sessions) == 0
 
 
-async def test_the_house_is_full_and_then_has_room(
+async def test_a_full_server_refuses_until_a_place_is_free(
     server: Server, http: aiohttp.ClientSession
 ) -> None:
     callers = [Caller(server.url) for _ in range(4)]
@@ -189,7 +188,7 @@ async def test_one_address_may_not_take_all_places(http: aiohttp.ClientSession) 
             assert "Retry-After" in response.headers
 
 
-async def test_an_answer_that_takes_too_long_may_be_asked_for_again(
+async def test_an_sdp_answer_that_takes_too_long_is_a_503_with_retry_after(
     http: aiohttp.ClientSession,
 ) -> None:
     hasty = replace(SETTINGS, session=replace(SETTINGS.session, connect_s=1e-6))
@@ -214,7 +213,7 @@ async def test_an_answer_that_takes_too_long_may_be_asked_for_again(
         (b"v=0", {}, 415),
     ],
 )
-async def test_what_is_no_offer_is_refused(
+async def test_bodies_that_are_no_offer_are_refused(
     server: Server,
     http: aiohttp.ClientSession,
     body: bytes,
@@ -241,12 +240,11 @@ async def test_broken_offers_are_refused_and_disturb_nobody(
             async with http.post(f"{server.url}/whip", data=body, headers=SDP) as response:
                 assert response.status == 400, body
                 await problem(response)
-        seen = len(caller.of("prediction"))
-        await caller.wait_for("prediction", seen + 5)
+        await caller.wait_for_more("prediction", 5)
         assert len(server.sessions) == 1
 
 
-async def test_offers_that_nobody_follows_up_are_swept(http: aiohttp.ClientSession) -> None:
+async def test_offers_without_a_connection_are_cleaned_up(http: aiohttp.ClientSession) -> None:
     """200 of them: their sockets, threads and tasks go with them, and a live call goes on."""
     brief = replace(
         SETTINGS,
@@ -261,14 +259,12 @@ async def test_offers_that_nobody_follows_up_are_swept(http: aiohttp.ClientSessi
         for _ in range(200):
             async with http.post(f"{server.url}/whip", data=sdp, headers=SDP) as response:
                 assert response.status == 201, await response.text()
-        seen = len(caller.of("prediction"))
-        await caller.wait_for("prediction", seen + 5)
+        await caller.wait_for_more("prediction", 5)
         others = [s.ended for s in server.sessions if s.id not in caller.location]
         async with asyncio.timeout(45):
             if others:
                 await asyncio.wait(others)
-        seen = len(caller.of("prediction"))
-        await caller.wait_for("prediction", seen + 5)
+        await caller.wait_for_more("prediction", 5)
         assert len(server.sessions) == 1
         assert Held.now() <= before
     assert server.sessions.counts.ended["no video"] == 200
@@ -281,15 +277,14 @@ async def test_a_flood_on_the_channel_costs_the_flooder_alone(
         await good.wait_for("prediction")
         await flooder.wait_for("hello")
         for _ in range(3000):
-            flooder.say(type="ping", t=1)
+            flooder.send(type="ping", t=1)
         errors = await flooder.wait_for("error")
         assert errors[0]["code"] == "too-many"
         assert len(flooder.of("pong")) < 200
-        seen = len(good.of("prediction"))
-        await good.wait_for("prediction", seen + 5)
+        await good.wait_for_more("prediction", 5)
 
 
-async def test_bytes_that_are_no_text_do_not_end_the_session(
+async def test_binary_messages_do_not_end_the_session(
     server: Server, http: aiohttp.ClientSession
 ) -> None:
     async with calling(server.url, http) as caller:
@@ -299,8 +294,7 @@ async def test_bytes_that_are_no_text_do_not_end_the_session(
         await sctp._data_channel_flush()
         caller.channel.send(b"\x00\x01")
         assert (await caller.wait_for("error"))[0]["code"] == "not-text"
-        seen = len(caller.of("prediction"))
-        await caller.wait_for("prediction", seen + 5)
+        await caller.wait_for_more("prediction", 5)
         (session,) = server.sessions
         assert isinstance(session, Session)
         assert session.numbers()["channel_faults"] == 1
@@ -311,12 +305,12 @@ async def test_a_peer_that_vanishes_is_noticed(server: Server, http: aiohttp.Cli
         await caller.wait_for("prediction")
         sctp: Any = caller.connection.sctp
         for transport in sctp.transport.transport._connection._protocols:
-            transport.transport.abort()  # as `kill -9` would: nothing is said, packets stop
+            transport.transport.abort()  # as `kill -9` would: no goodbye, packets stop
         await until_empty(server, within_s=20)
     assert server.sessions.counts.ended.keys() <= {"silent", "disconnected"}
 
 
-async def test_a_token_is_asked_for(http: aiohttp.ClientSession) -> None:
+async def test_a_token_is_required(http: aiohttp.ClientSession) -> None:
     locked = replace(SETTINGS, server=replace(SETTINGS.server, token="s3cret"))
     async with serve(locked, StandIn()) as server:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "s3cret"}):
@@ -331,7 +325,7 @@ async def test_a_token_is_asked_for(http: aiohttp.ClientSession) -> None:
             assert await response.json() == {"ice_servers": []}
 
 
-async def test_draining_tells_the_peer_and_takes_nobody_new(http: aiohttp.ClientSession) -> None:
+async def test_draining_warns_the_peer_and_admits_nobody(http: aiohttp.ClientSession) -> None:
     async with serve(SETTINGS, StandIn()) as server:
         caller = Caller(server.url)
         await caller.call(http)
@@ -388,7 +382,7 @@ async def readiness(server: Server, http: aiohttp.ClientSession) -> str | None:
         return str((await problem(response))["detail"])
 
 
-async def test_a_failing_recogniser_is_told_and_makes_the_server_not_ready(
+async def test_a_failing_recogniser_sends_errors_and_makes_the_server_not_ready(
     http: aiohttp.ClientSession,
 ) -> None:
     core = Faulty(RuntimeError("/secret/path: internals"))
@@ -416,7 +410,7 @@ async def test_the_last_device_that_is_lost_makes_the_server_not_ready_at_once(
         lost.fault = DeviceLost()
         (error,) = (await caller.wait_for("error"))[:1]
         assert error["message"] == str(DeviceLost())
-        await caller.wait_for("prediction", len(caller.of("prediction")) + 5)
+        await caller.wait_for_more("prediction", 5)
         assert await readiness(server, http) is None and server.batcher.in_service == 1
     lost.fault = None
     async with serve(SETTINGS, lost) as server, calling(server.url, http) as caller:
@@ -427,7 +421,7 @@ async def test_the_last_device_that_is_lost_makes_the_server_not_ready_at_once(
         assert server.batcher.counts.failures.keys() == {"device_lost"}
 
 
-async def test_a_recogniser_that_hangs_is_told_and_keeps_nobody(
+async def test_a_recogniser_that_hangs_sends_errors_and_delays_no_shutdown(
     http: aiohttp.ClientSession,
 ) -> None:
     core = Hanging()
@@ -442,7 +436,7 @@ async def test_a_recogniser_that_hangs_is_told_and_keeps_nobody(
                 await caller.wait_for("prediction", 3)
                 assert await readiness(server, http) is None
                 core.leave.clear()
-                await caller.wait_for("error", len(caller.of("error")) + 1)
+                await caller.wait_for_more("error")
             async with asyncio.timeout(10):
                 await until_empty(server)
         # leaving `serve` was not held up: the test's own timeout is the witness
@@ -450,7 +444,7 @@ async def test_a_recogniser_that_hangs_is_told_and_keeps_nobody(
         core.leave.set()
 
 
-async def test_one_device_that_hangs_leaves_the_work_to_the_other(
+async def test_while_one_device_hangs_the_other_works(
     http: aiohttp.ClientSession,
 ) -> None:
     core = Hanging("one")
@@ -459,7 +453,7 @@ async def test_one_device_that_hangs_leaves_the_work_to_the_other(
         async with serve(hasty, core, StandIn()) as server, calling(server.url, http) as caller:
             errors = await caller.wait_for("error")
             assert errors[0]["message"] == str(Stuck())
-            await caller.wait_for("prediction", len(caller.of("prediction")) + 5)
+            await caller.wait_for_more("prediction", 5)
             assert await readiness(server, http) is None
     finally:
         core.leave.set()

@@ -1,7 +1,8 @@
-"""Teaching a sign over the wire: a take recorded live, the sign known, kept, forgotten."""
+"""Taught signs: in the folder that keeps them, and over the wire, recorded live."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +13,116 @@ import aiohttp
 import numpy as np
 import pytest
 
-from models.few_shot import MAX_SIGNS
+from models.few_shot import MAX_SIGNS, EmbeddingSpace, FewShotError, FewShotFull, SpaceMismatch
 from offline import export, predict
 from streaming.app import serve
 from streaming.bench.standin import StandIn
 from streaming.server import Server
 from streaming.settings import RecognizerSettings, ServerSettings, SessionSettings, Settings
 from streaming.takes import pack
+from streaming.taught_signs import SignChanged, SignStore, most_takes, parse_takes
 from tests.streaming.caller import Caller, Camera, calling, problem
+
+SPACE = EmbeddingSpace(id="here", dim=3, background=np.zeros((0, 3), np.float32))
+ROWS = np.array([[1, 0, 0]], np.float32)
+PACKED = pack(ROWS[0])
+
+
+def body(**fields: object) -> bytes:
+    return json.dumps({"space": "here", "takes": [PACKED], **fields}).encode()
+
+
+def test_takes_come_as_rows() -> None:
+    takes = parse_takes(body(takes=[PACKED, PACKED]), SPACE)
+    np.testing.assert_array_equal(takes, [[1, 0, 0], [1, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        b"",
+        b"\xff\xfe",
+        b"[" * 5000,
+        b"[]",
+        body(more=1),
+        body(takes=[]),
+        body(takes=[PACKED] * 9),
+        body(takes=[1]),
+        body(takes=["AAAA"]),
+        body(takes={"0": PACKED}),
+        body(takes=[PACKED, pack(np.array([1, np.nan, 0], np.float32))]),
+        body(takes=[pack(np.array([np.inf, 0, 0], np.float32))]),
+        body(takes=[pack(np.zeros(3, np.float32))]),
+    ],
+)
+def test_bodies_of_another_form_are_refused(hostile: bytes) -> None:
+    with pytest.raises(FewShotError):
+        parse_takes(hostile, SPACE)
+
+
+def test_takes_of_another_space_are_told_apart() -> None:
+    with pytest.raises(SpaceMismatch):
+        parse_takes(body(space="there"), SPACE)
+
+
+def test_as_many_takes_as_fit_a_request_may_come() -> None:
+    big = EmbeddingSpace(id="big", dim=2816, background=np.zeros((0, 2816), np.float32))
+    limit = 65536
+    most = most_takes(big, limit)
+    takes = [pack(np.ones(2816, np.float32))] * most
+    assert 1 <= most <= 8
+    assert len(json.dumps({"space": "0123456789abcdef", "takes": takes})) <= limit
+
+
+async def test_signs_stay_in_the_folder(tmp_path: Path) -> None:
+    store = SignStore(tmp_path / "signs", SPACE)
+    await store.put("my <b>name</b>", ROWS)
+    await store.put("other", ROWS)
+    await store.delete("other")
+    again = SignStore(tmp_path / "signs", SPACE)
+    (sign,) = again.all()["signs"]
+    assert (sign["gloss"], sign["takes"]) == ("my <b>name</b>", [PACKED])
+    assert [file.name for file in (tmp_path / "signs").iterdir()] == ["here.json"]
+    with pytest.raises(KeyError):
+        await store.delete("other")
+
+
+async def test_who_expects_an_older_version_changes_nothing(tmp_path: Path) -> None:
+    store = SignStore(tmp_path, SPACE)
+    first = await store.put("mine", ROWS, "")
+    assert store.all()["signs"][0]["etag"] == first
+    second = await store.put("mine", np.repeat(ROWS, 2, 0), first)
+    assert second != first
+    for expected in ("", first):
+        with pytest.raises(SignChanged):
+            await store.put("mine", ROWS, expected)
+        with pytest.raises(SignChanged):
+            await store.delete("mine", expected)
+    with pytest.raises(SignChanged):
+        await store.put("other", ROWS, first)
+    assert [sign["takes"] for sign in store.all()["signs"]] == [[PACKED, PACKED]]
+    await store.delete("mine", second)
+    assert store.all()["signs"] == []
+
+
+async def test_the_folder_is_bounded(tmp_path: Path) -> None:
+    store = SignStore(tmp_path, SPACE)
+    for n in range(MAX_SIGNS):
+        await store.put(str(n), ROWS)
+    with pytest.raises(FewShotFull):
+        await store.put("one more", ROWS)
+    await store.put("0", np.repeat(ROWS, 2, 0))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"signs": 1}', '{"space": "here", "signs": {"a": []}}']
+)
+def test_a_broken_file_is_named_and_left_alone(tmp_path: Path, text: str) -> None:
+    (tmp_path / "here.json").write_text(text)
+    with pytest.raises(ValueError, match=r"here\.json"):
+        SignStore(tmp_path, SPACE)
+    assert (tmp_path / "here.json").read_text() == text
+
 
 SETTINGS = Settings(
     server=ServerSettings(port=0),
@@ -33,8 +136,8 @@ def grey(n: int) -> np.ndarray[Any, Any]:
     return np.full((240, 320, 3), 128, np.uint8)
 
 
-async def heard(caller: Caller, what: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """The first prediction from now on of which `what` is true."""
+async def predicted(caller: Caller, what: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """The first prediction from now on for which `what` is true."""
     place = len(caller.of("prediction"))
     while True:
         newest = (await caller.wait_for("prediction", place + 1))[place]
@@ -53,7 +156,7 @@ async def test_a_recorded_take_teaches_a_sign_to_this_session_alone(
         (hello,) = await caller.wait_for("hello")
         assert hello["model"]["space"] == "standin"
         await caller.wait_for("prediction")
-        caller.say(type="take", id="first")
+        caller.send(type="take", id="first")
         (take,) = await caller.wait_for("take")
         assert (take["id"], take["space"]) == ("first", "standin")
         assert take["end_s"] - take["start_s"] >= 32 / 15 - 0.01
@@ -61,23 +164,29 @@ async def test_a_recorded_take_teaches_a_sign_to_this_session_alone(
         body = {"space": take["space"], "takes": [take["embedding"]]}
         async with http.put(sign, json=body) as response:
             assert response.status == 204
-        known = await heard(caller, lambda said: said["top"][0]["gloss"] == "half <light>")
+        known = await predicted(
+            caller, lambda prediction: prediction["top"][0]["gloss"] == "half <light>"
+        )
         assert known["top"][0]["p"] > 0.5
         assert (await caller.wait_for("sign"))[0]["gloss"] == "half <light>"
         async with http.delete(sign) as response:
             assert response.status == 204
-        unknown = await heard(caller, lambda said: said["top"][0]["gloss"] != "half <light>")
+        unknown = await predicted(
+            caller, lambda prediction: prediction["top"][0]["gloss"] != "half <light>"
+        )
         assert "half <light>" not in {one["gloss"] for one in unknown["top"]}
         async with http.delete(sign) as response:
             assert (await problem(response))["status"] == 404
-        assert {one["gloss"] for said in other.of("prediction") for one in said["top"]} <= {
+        assert {
+            one["gloss"] for prediction in other.of("prediction") for one in prediction["top"]
+        } <= {
             "dark",
             "bright",
         }
         assert other.of("take") == []
 
 
-async def test_what_can_not_be_taught_is_told_and_changes_nothing(
+async def test_bad_takes_and_names_are_refused_and_change_nothing(
     server: Server, http: aiohttp.ClientSession
 ) -> None:
     async with calling(server.url, http, Camera(grey)) as caller:
@@ -103,9 +212,9 @@ async def test_what_can_not_be_taught_is_told_and_changes_nothing(
                 assert response.status == 204
         async with http.put(f"{signs}/more", json=BODY) as response:
             assert (await problem(response))["status"] == 429
-        caller.say(type="take", id="")
+        caller.send(type="take", id="")
         assert (await caller.wait_for("error"))[0]["code"] == "bad-field"
-        await heard(caller, lambda said: bool(said["top"]))
+        await predicted(caller, lambda prediction: bool(prediction["top"]))
 
 
 async def test_a_server_without_a_folder_keeps_no_sign(
@@ -118,7 +227,7 @@ async def test_a_server_without_a_folder_keeps_no_sign(
         assert (await problem(response))["status"] == 404
 
 
-async def test_signs_are_kept_for_those_who_have_the_token(
+async def test_signs_are_kept_for_clients_with_the_token(
     http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     settings = replace(SETTINGS, server=ServerSettings(port=0, token="secret", signs=str(tmp_path)))
@@ -154,7 +263,7 @@ async def test_signs_are_kept_for_those_who_have_the_token(
 
 
 def since(media_s: float) -> Callable[[dict[str, Any]], bool]:
-    return lambda said: bool(said["window"]["start_s"] > media_s)
+    return lambda prediction: bool(prediction["window"]["start_s"] > media_s)
 
 
 def coloured(n: int) -> np.ndarray[Any, Any]:
@@ -183,11 +292,11 @@ async def test_a_model_without_a_trained_head_learns_from_takes_alone(
         assert first["top"] == []
         signs = f"{server.url}{caller.location}/signs"
         for n, (gloss, shown_s) in enumerate((("green", 0.5), ("red", 4.5))):
-            await heard(caller, since(shown_s))
-            caller.say(type="take", id=gloss)
+            await predicted(caller, since(shown_s))
+            caller.send(type="take", id=gloss)
             take = (await caller.wait_for("take", n + 1))[n]
             body = {"space": take["space"], "takes": [take["embedding"]]}
             async with http.put(f"{signs}/{gloss}", json=body) as response:
                 assert response.status == 204
-        known = await heard(caller, since(4.5))
+        known = await predicted(caller, since(4.5))
         assert [one["gloss"] for one in known["top"]] == ["red", "green"]

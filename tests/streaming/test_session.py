@@ -33,7 +33,7 @@ async def test_pictures_are_free_when_their_session_ends(http: aiohttp.ClientSes
                 await caller.wait_for("prediction", 5)
                 assert any(image() is not None for image in seen)
                 ends = [session.ended for session in server.sessions]
-                caller.say(type="bye")
+                caller.send(type="bye")
                 await asyncio.wait(ends)
             assert len(seen) >= 5
             assert [image for image in seen if image() is not None] == []
