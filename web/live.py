@@ -22,13 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle import Bundle
-from models.decoder import DecoderSettings
 from models.picture import PictureScaler
 from models.schema import Frame
 from models.window import FrameSampler
 from streaming.batcher import Batcher
-from streaming.messages import Message, SettingsChange
+from streaming.capacity import Pace
+from streaming.messages import Message, SettingsChange, to_json
 from streaming.pipeline import Pipeline
+from streaming.ring import FrameRing
 from streaming.settings import SessionSettings
 from streaming.subscribers import RESULTS, Outbox, Subscribers
 from streaming.webrtc.video_decoder import RTP_HZ, MediaClock
@@ -151,16 +152,17 @@ class Live:
         self.display = Display(bundle.encoder.frames)
         self._loop = asyncio.get_running_loop()
         self._closed = asyncio.Event()
-        self._subscribers = Subscribers(lambda: {"type": "hello"}, outbox=settings.outbox)
+        self._ring = FrameRing(bundle.encoder.frames)
+        self._subscribers = Subscribers(None, outbox=settings.outbox)
         self._pipeline = Pipeline(
             stream,
             bundle=bundle,
+            ring=self._ring,
             batcher=batcher,
-            audience=self._subscribers,
+            subscribers=self._subscribers,
             settings=settings,
-            decoder=DecoderSettings(threshold=bundle.threshold),
-            hop_s=bundle.hop_s,
-            frames_dropped=lambda: self._pipeline.ring.dropped,
+            pace=Pace(bundle.hop_s, bundle.hop_s, 1 / bundle.encoder.fps),
+            dropped_before=lambda: 0,
         )
         self._adding = threading.Lock()  # one picture at a time
         self._clock = MediaClock()
@@ -189,7 +191,7 @@ class Live:
                     decoded_s=time.monotonic(),
                     rtp=rtp,
                 )
-                self._pipeline.ring.push(frame)
+                self._ring.push(frame)
         return not self._closed.is_set()
 
     def pause(self) -> None:
@@ -221,7 +223,7 @@ class Live:
             async with asyncio.TaskGroup() as tasks:
                 work = [
                     tasks.create_task(self._pipeline.windows(), name="windows"),
-                    tasks.create_task(self._pipeline.results(), name="results"),
+                    tasks.create_task(self._pipeline.predictions(), name="predictions"),
                     tasks.create_task(self._receive(outbox), name="receive"),
                 ]
                 await self._closed.wait()
@@ -237,7 +239,7 @@ class Live:
 
     async def _receive(self, outbox: Outbox) -> None:
         while (message := await outbox.take()) is not None:
-            self.display.receive(message)
+            self.display.receive(to_json(message))
 
     def _call(self, callback: Callable[[], None]) -> None:
         try:

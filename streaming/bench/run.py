@@ -50,7 +50,7 @@ async def measure(settings: BenchSettings) -> dict[str, Any]:
         async with asyncio.timeout(settings.duration_s + _SPARE_S):
             run = await _drive(settings, server, namespace)
         run.network_by = "none" if not settings.network.bad else "netem" if namespace else "peers"
-        device = server.devices.device
+        device = server.device
     return sum_up(settings, run, watched.seen, watched.bundle, device)
 
 

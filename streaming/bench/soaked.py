@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from streaming.app import give_back, serve
+from streaming.app import serve, trim_heaps
 from streaming.bench.children import hung_up, say
 from streaming.bench.leaks import Vitals
 from streaming.bench.standin import open_model
@@ -51,7 +51,7 @@ def vitals(server: Server) -> Vitals:
     objects, named = 0, []
     if not len(server.sessions):
         gc.collect()
-        give_back()
+        trim_heaps()
         objects = sum(isinstance(one, _LIVING) for one in gc.get_objects())
         named = sorted({task.get_name() for task in tasks})
         named += sorted({thread.name for thread in threading.enumerate()})

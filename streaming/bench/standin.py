@@ -28,7 +28,7 @@ class Watched:
 
     @property
     def spec(self) -> EncoderSpec:
-        return self._core.spec
+        return self._core.bundle.encoder
 
     @property
     def bundle(self) -> Bundle:

@@ -6,13 +6,13 @@ import asyncio
 import signal
 import sys
 
-from streaming.__main__ import settings_from
+from streaming.__main__ import read_settings
 from streaming.app import serve
 from streaming.bench.standin import StandIn
 
 
 async def main() -> None:
-    settings = settings_from(sys.argv[1:])
+    settings = read_settings(sys.argv[1:])
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with serve(settings, StandIn()) as server:

@@ -133,7 +133,7 @@ async def test_too_many_from_one_address_are_told_to_close_one(
             await page.get_by_role("button", name="Start camera").click()
             await told(page, "full", "as many pages live as it may (1). Close one.")
             await expect(page.locator("#countdown")).to_contain_text("Trying again in")
-            caller.say(type="bye")
+            caller.send(type="bye")
         await page.get_by_role("button", name="Try now").click()
         await is_live(page)
         await expect(page.locator("#problem")).to_be_hidden()

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from playwright.async_api import expect
 
-from streaming.hints import FACE_OUT, TOO_FAR, Hint
+from streaming.hints import FACE_OUT, TOO_FAR
+from streaming.messages import Hint
 from tests.browser import (
     CAMERA_FPS,
     HEIGHT,

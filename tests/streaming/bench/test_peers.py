@@ -30,8 +30,8 @@ async def test_a_peer_that_is_refused_asks_again_and_is_let_in(tmp_path: Path) -
             await first.wait_for("prediction")
             call = asyncio.create_task(peer.call(http))
             while not server.sessions.counts.refused:
-                await first.wait_for("prediction", len(first.of("prediction")) + 1)
-            first.say(type="bye")
+                await first.wait_for_more("prediction")
+            first.send(type="bye")
             await call
         try:
             assert peer.heard.error is None and peer.heard.results
