@@ -131,23 +131,20 @@ def _longest_silence_ms(logs: Sequence[PeerLog], from_s: float) -> float | None:
     )
 
 
-def environment() -> dict[str, Any]:
-    """What a figure was measured with."""
-    return {
-        "versions": {name: version(name) for name in _PACKAGES}
-        | {"python": platform.python_version()},
-        "commit": commit(),
-        "machine": f"{os.cpu_count()} cores, {_processor()}",
-    }
-
-
-def commit() -> str | None:
-    """The commit of this checkout; None outside of one."""
+def environment(*packages: str) -> dict[str, Any]:
+    """What a figure was measured with. Raises PackageNotFoundError for a missing package."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        git = subprocess.run(command, capture_output=True, text=True, check=True)
+        commit = git.stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return None
+        commit = None  # not a checkout
+    return {
+        "versions": {name: version(name) for name in (*_PACKAGES, *packages)}
+        | {"python": platform.python_version()},
+        "commit": commit,
+        "machine": f"{os.cpu_count()} cores, {_processor()}",
+    }
 
 
 def _processor() -> str:
