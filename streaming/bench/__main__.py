@@ -91,10 +91,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {_first(group)}", file=sys.stderr)
     if report is None:
         return 1
+    sentence, good = _summary(report)
     if not command.json:
-        print(_sentence(report))
+        print(sentence)
     print(json.dumps(report), flush=True)
-    return _status(report)
+    return 0 if good else 1
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> str:
@@ -104,26 +105,22 @@ def _first(group: BaseExceptionGroup[BaseException]) -> str:
     return str(error) or "the peers did not finish in time"
 
 
-def _status(report: dict[str, Any]) -> int:
+def _summary(report: dict[str, Any]) -> tuple[str, bool]:
+    """A report in one sentence, and whether it is a good one."""
     if "soak_s" in report:
-        return 1 if report["findings"] else 0
-    return 0 if report["capture_to_result_ms"]["p50"] is not None else 1
-
-
-def _sentence(report: dict[str, Any]) -> str:
-    """A report in short."""
-    if "soak_s" in report:
-        memory = report["memory_mb_per_h"]
-        found = "; ".join(report["findings"]) or "nothing left over"
-        return (
-            f"{report['served']} sessions in {report['soak_s']:g} s: {found}; memory "
-            f"{memory['slope']:+.0f} MB/h ({memory['low']:+.0f} to {memory['high']:+.0f})"
+        memory, findings = report["memory_mb_per_h"], report["findings"]
+        sentence = (
+            f"{report['served']} sessions in {report['soak_s']:g} s: "
+            f"{'; '.join(findings) or 'nothing left over'}; memory {memory['slope']:+.0f} MB/h "
+            f"({memory['low']:+.0f} to {memory['high']:+.0f})"
         )
+        return sentence, not findings
     latency = report["capture_to_result_ms"]
-    return (
+    sentence = (
         f"{report['sessions']} sessions, {report['model']}: picture to result {latency['p50']} ms "
         f"(p95 {latency['p95']}), {report['predictions_per_s']} predictions/s"
     )
+    return sentence, latency["p50"] is not None
 
 
 if __name__ == "__main__":

@@ -107,10 +107,8 @@ async def run_soak(settings: SoakSettings) -> dict[str, Any]:
         recording = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "camera.ivf"
         pictures = drawn_pictures(_SIZE)
         await asyncio.to_thread(record, recording, pictures, frames=_RECORDING_S * _FPS, fps=_FPS)
-        places = 4 * settings.sessions
-        server = await Child.start(
-            stack, "streaming.bench.soak", _ServerTask(model=settings.model, sessions=places)
-        )
+        server_task = _ServerTask(model=settings.model, sessions=4 * settings.sessions)
+        server = await Child.start(stack, "streaming.bench.soak", server_task)
         url = (await server.receive())["url"]
 
         async def sample() -> ServerSample:
@@ -275,39 +273,32 @@ async def _run_callers(task: _CallersTask) -> None:
     gather_loopback()
     errors: set[str] = set()
     left: Counter[str] = Counter()
+
+    async def call_again(number: int) -> None:
+        """One call after the other: each lasts a little, and ends in one of four ways."""
+        chance = random.Random(1000 * task.seed + number)
+        while not end.done():
+            peer = Peer(PeerTask(url=task.url, recording=task.recording), seed=0)
+            try:
+                await peer.call(http)
+                if peer.log.error is not None:
+                    errors.add(peer.log.error)
+                else:
+                    await asyncio.wait([end], timeout=chance.uniform(*_STAY_S))
+                    how = chance.choice(("bye", "delete", "close", "vanish"))
+                    await _leave(peer, how, http)
+                    left[how] += 1
+            finally:
+                peer.stop_camera()
+                await peer.close()
+            await asyncio.wait([end], timeout=chance.uniform(*_PAUSE_S))
+
     async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as tasks:
         end = tasks.create_task(parent_gone(), name="parent gone")
         for number in range(task.callers):
-            tasks.create_task(_call_again(task, number, http, end, left, errors))
+            tasks.create_task(call_again(number), name=f"caller {number}")
         send_line({"callers": task.callers})
     send_line({"left": left, "errors": errors})
-
-
-async def _call_again(
-    task: _CallersTask,
-    number: int,
-    http: aiohttp.ClientSession,
-    end: asyncio.Task[None],
-    left: Counter[str],
-    errors: set[str],
-) -> None:
-    """One caller after the other: each stays a little, and leaves in one of four ways."""
-    chance = random.Random(1000 * task.seed + number)
-    while not end.done():
-        peer = Peer(PeerTask(url=task.url, recording=task.recording), seed=0)
-        try:
-            await peer.call(http)
-            if peer.log.error is not None:
-                errors.add(peer.log.error)
-            else:
-                await asyncio.wait([end], timeout=chance.uniform(*_STAY_S))
-                how = chance.choice(("bye", "delete", "close", "vanish"))
-                await _leave(peer, how, http)
-                left[how] += 1
-        finally:
-            peer.stop_camera()
-            await peer.close()
-        await asyncio.wait([end], timeout=chance.uniform(*_PAUSE_S))
 
 
 async def _leave(peer: Peer, how: str, http: aiohttp.ClientSession) -> None:
@@ -322,9 +313,9 @@ async def _leave(peer: Peer, how: str, http: aiohttp.ClientSession) -> None:
             peer.vanish()
 
 
-async def _run_process(task: _ServerTask | _CallersTask) -> None:
-    await (_run_server(task) if isinstance(task, _ServerTask) else _run_callers(task))
-
-
 if __name__ == "__main__":
-    asyncio.run(_run_process(msgspec.json.decode(sys.argv[1], type=_ServerTask | _CallersTask)))
+    match msgspec.json.decode(sys.argv[1], type=_ServerTask | _CallersTask):
+        case _ServerTask() as server_task:
+            asyncio.run(_run_server(server_task))
+        case _CallersTask() as callers_task:
+            asyncio.run(_run_callers(callers_task))

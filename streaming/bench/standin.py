@@ -21,7 +21,6 @@ from streaming.bench import barcode
 from streaming.runner import RecognizerCore
 from streaming.settings import RecognizerSettings
 
-GLOSSES = ("dark", "bright")
 _SPEC = EncoderSpec(
     kind="standin", source="none", revision="0", dim=1, frames=32, fps=15.0, short_side=240
 )
@@ -68,7 +67,7 @@ class StandIn:
         self.bundle = Bundle(
             path=Path(),
             name=f"standin:{round(cost_s * 1000)}",
-            glosses=GLOSSES,
+            glosses=("dark", "bright"),
             encoder=_SPEC,
             hop_s=hop_s,
             idle=True,
