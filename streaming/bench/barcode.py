@@ -1,4 +1,4 @@
-"""A number written into a picture as large black and white blocks: it tells which frame arrived.
+"""A number written into a picture as large black and white blocks: it shows which frame arrived.
 
     camera -> [write] -> video over the network -> [read] -> recogniser
 

@@ -136,18 +136,15 @@ def record(path: str | Path, pictures: Pictures, *, frames: int, fps: int) -> No
         container.mux(stream.encode())
 
 
-def camera_pictures(clip: str | None, size: tuple[int, int]) -> Pictures:
-    """The pictures of the video file `clip`, or drawn ones where there is none."""
-    return clip_pictures(clip, size) if clip else drawn_pictures(size)
-
-
-def clip_pictures(path: str, size: tuple[int, int]) -> Pictures:
-    """The pictures of a video file at (width, height), over and over.
+def clip_pictures(path: str | None, size: tuple[int, int]) -> Pictures:
+    """The pictures of a video file at (width, height), over and over; drawn ones without a file.
 
     Raises:
         OSError, av.FFmpegError: the file cannot be read.
         ValueError: it has no pictures.
     """
+    if path is None:
+        return drawn_pictures(size)
     with av.open(path, metadata_errors="ignore") as container:
         pictures = [
             np.asarray(frame.reformat(*size, format="rgb24", threads=1).to_ndarray(), np.uint8)

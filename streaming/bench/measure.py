@@ -22,7 +22,7 @@ import psutil
 import tyro
 
 from streaming.app import serve
-from streaming.bench.camera import camera_pictures, record
+from streaming.bench.camera import clip_pictures, record
 from streaming.bench.children import Child
 from streaming.bench.network import NetworkConditions, option
 from streaming.bench.peers import PeerLog, PeerTask
@@ -45,13 +45,7 @@ def _size(text: str) -> tuple[int, int]:
         raise ValueError(f"write a size as 640x480, not '{text}'") from None
 
 
-SIZE_OPTION = option("WxH", _size)
-
-
-def check_size(size: tuple[int, int]) -> None:
-    """Raises ValueError unless pictures of (width, height) px can be encoded and numbered."""
-    if min(size) < 64 or any(px % 2 for px in size):
-        raise ValueError("--size must be even and at least 64x64")
+_SIZE = option("WxH", _size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +59,7 @@ class BenchSettings:
     device: str = "auto"  # auto, cpu, cuda or cuda:N
     hop_s: float | None = None  # seconds between windows (default: the bundle's)
     fps: float | None = None  # of the cameras (default: what the page asks a camera for)
-    size: Annotated[tuple[int, int] | None, SIZE_OPTION] = None  # px (default: as the page asks)
+    size: Annotated[tuple[int, int] | None, _SIZE] = None  # px (default: as the page asks)
     live: bool = False  # peers encode while they send, as always with --loss, and send no recording
     chromium: bool = False  # pages of a real Chromium send, a tab each
     network: NetworkConditions = field(default_factory=NetworkConditions)
@@ -75,8 +69,8 @@ class BenchSettings:
             raise ValueError(f"--sessions must lie in 1 to {_MOST_SESSIONS}, --duration 1 to 3600")
         if self.fps is not None and not 1 <= self.fps <= 120:
             raise ValueError("--fps must lie in 1 to 120")
-        if self.size is not None:
-            check_size(self.size)
+        if self.size is not None and (min(self.size) < 64 or any(px % 2 for px in self.size)):
+            raise ValueError("--size must be even and at least 64x64")
         if self.chromium and (self.network.impaired or self.clip or self.live):
             raise ValueError("--chromium sends drawn pictures over this machine's own network")
         if self.clip is not None and not Path(self.clip).is_file():
@@ -174,7 +168,7 @@ async def _run(
 def record_camera(path: str, task: PeerTask, seconds: float) -> None:
     """Record what the cameras of a task would send."""
     fps = round(task.fps)
-    pictures = camera_pictures(task.clip, task.size)
+    pictures = clip_pictures(task.clip, task.size)
     record(path, pictures, frames=round(seconds * fps), fps=fps)
 
 

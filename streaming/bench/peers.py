@@ -22,7 +22,7 @@ import msgspec
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
 from streaming.bench import barcode
-from streaming.bench.camera import RecordedCamera, SyntheticCamera, camera_pictures
+from streaming.bench.camera import RecordedCamera, SyntheticCamera, clip_pictures
 from streaming.bench.children import parent_input, send_line
 from streaming.bench.network import NetworkConditions, impair
 from streaming.subscribers import PREDICTIONS, RESULTS
@@ -95,7 +95,7 @@ class Peer:
             RecordedCamera(task.recording)
             if task.recording is not None
             else SyntheticCamera(
-                fps=task.fps, size=task.size, pictures=camera_pictures(task.clip, task.size)
+                fps=task.fps, size=task.size, pictures=clip_pictures(task.clip, task.size)
             )
         )
         self._first = asyncio.Event()
@@ -131,8 +131,8 @@ class Peer:
                     raise
                 await asyncio.sleep(error.retry_after_s)
 
-    def received(self, key: int, latency_ms: Mapping[str, float] | None = None) -> None:
-        """Log a prediction; `key` tells which picture it belongs to."""
+    def log_prediction(self, key: int, latency_ms: Mapping[str, float] | None = None) -> None:
+        """Note when a prediction came; `key` names the picture that it belongs to."""
         self.log.predictions.append((key, time.monotonic(), dict(latency_ms or {})))
         self._first.set()
 
@@ -170,7 +170,7 @@ class Peer:
         if message["type"] == "hello":
             self.log.session = message["session"]
         elif message["type"] == "prediction":
-            self.received(message["rtp_end"], message["latency_ms"])
+            self.log_prediction(message["rtp_end"], message["latency_ms"])
 
 
 async def run_peers(task: PeerTask, make: Callable[[PeerTask, int], Peer] = Peer) -> None:

@@ -57,7 +57,6 @@ class StandIn:
         cost_s: float = 0.0,
         *,
         each_s: float = 0.0,
-        hop_s: float = 0.1,
         inspect: Callable[[Frame], None] | None = None,
     ) -> None:
         self._cost_s = cost_s
@@ -69,7 +68,7 @@ class StandIn:
             name=f"standin:{round(cost_s * 1000)}",
             glosses=("dark", "bright"),
             encoder=_SPEC,
-            hop_s=hop_s,
+            hop_s=0.1,
             idle=True,
             temperature=1.0,
             threshold=0.5,

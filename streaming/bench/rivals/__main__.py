@@ -66,7 +66,7 @@ class RivalSettings:
         return self.only or get_args(Name)
 
 
-async def compare(settings: RivalSettings) -> list[dict[str, Any]]:
+async def compare_servers(settings: RivalSettings) -> list[dict[str, Any]]:
     """A row a server: its figures, or why there are none."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -142,7 +142,7 @@ def ages_ms(
                 yield 1000 * (received_s - log.made_s[number])
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def markdown_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The lines of a Markdown table."""
     names = ("sessions", "server", "p50_ms", "p95_ms", "predictions_per_s", "cpu_s", "failed")
     cells = [[str(row.get(name, "")) for name in names] for row in rows]
@@ -162,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         packages = [package for name in settings.servers for package in _PACKAGES.get(name, [])]
         about = environment(*packages)
         open_model(settings.model).close()
-        rows = asyncio.run(compare(settings))
+        rows = asyncio.run(compare_servers(settings))
     except PackageNotFoundError as error:
         print(
             f"error: {error.name} is missing: docs/rivals.md says how to install it, or name other "
@@ -173,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (BundleError, FFmpegError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print("\n".join(table(rows)))
+    print("\n".join(markdown_table(rows)))
     print(json.dumps({**asdict(settings), "rows": rows, **about}), flush=True)
     return 0
 

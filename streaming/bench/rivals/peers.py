@@ -7,10 +7,9 @@ call and where they receive results.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
-import os
 import sys
+import uuid
 from dataclasses import dataclass
 
 import aiohttp
@@ -20,7 +19,6 @@ from aiortc import RTCPeerConnection
 from streaming.bench.peers import Peer, PeerTask, Refused, run_peers
 
 UNREAD = -1  # the picture of a result whose number could not be read
-_ids = itertools.count()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +40,7 @@ class _ChannelPeer(Peer):
 
     def _receive(self, text: str | bytes) -> None:
         picture = json.loads(text)["picture"]
-        self.received(UNREAD if picture is None else picture)
+        self.log_prediction(UNREAD if picture is None else picture)
 
 
 class _EventsPeer(_ChannelPeer):
@@ -54,7 +52,7 @@ class _EventsPeer(_ChannelPeer):
         connection.createDataChannel("text")  # FastRTC needs one, and waits for it
 
     async def _signal(self, http: aiohttp.ClientSession, offer: str) -> str:
-        id = f"{os.getpid()}-{next(_ids)}"
+        id = uuid.uuid4().hex
         body = {"sdp": offer, "type": "offer", "webrtc_id": id}
         sdp = await _post(http, f"{self._url}/webrtc/offer", body)
         self._listening = asyncio.create_task(self._listen(http, id), name="listen")

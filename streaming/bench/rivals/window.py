@@ -2,9 +2,9 @@
 
     picture of a session -> [window] -> recogniser -> result
 
-The same model and the same windows (`models.window`) as in our server, so that only the way of the
-pictures in and of the results out differs. A recogniser is one device that computes one call at a
-time: where a framework calls from several threads, they wait for each other.
+The same model and the same windows (`models.window`) as in our server: only how pictures get in and
+results get out differs. A recogniser is one device that computes one call at a time: where a
+framework calls from several threads, they wait for each other.
 """
 
 from __future__ import annotations

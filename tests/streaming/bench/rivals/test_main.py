@@ -7,7 +7,7 @@ import json
 import pytest
 
 from streaming.bench.peers import PeerLog
-from streaming.bench.rivals.__main__ import ages_ms, main, table
+from streaming.bench.rivals.__main__ import ages_ms, main, markdown_table
 
 
 def test_a_short_run_measures_livegloss_and_aiortc(capfd: pytest.CaptureFixture[str]) -> None:
@@ -33,7 +33,7 @@ def test_a_result_counts_by_when_it_came_and_by_its_picture() -> None:
 
 def test_a_failure_has_a_row_beside_the_figures_of_the_others() -> None:
     row = {"server": "fastrtc", "sessions": 4, "p50_ms": 20.5, "failed": "a | b\nc"}
-    assert table([row])[2:] == ["| 4 | fastrtc | 20.5 |  |  |  | a / b c |"]
+    assert markdown_table([row])[2:] == ["| 4 | fastrtc | 20.5 |  |  |  | a / b c |"]
 
 
 def test_a_missing_model_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
