@@ -69,7 +69,7 @@ def sum_up(run: Run) -> dict[str, Any]:
         "packets": {
             "lost": run.total("gaps") + run.total("gaps_repaired"),
             "repaired": run.total("gaps_repaired"),
-            "key_frames_requested": run.total("key_frames_asked"),
+            "key_frames_asked": run.total("key_frames_asked"),
         },
         "longest_silence_ms": _longest_silence_ms(run.logs, from_s),
         "cpu_s_per_session_s": round(run.cpu_s / run.duration_s / len(run.logs), 4),
