@@ -1,8 +1,8 @@
-"""How long from a picture to its result, under load and over bad networks, seen from outside.
+"""Capture-to-result latency, measured from outside: under load and over bad networks.
 
-flags.py and settings.py say what is measured. One run: peers.py (or chromium.py) are cameras in
-processes of their own (children.py) that send synthetic.py or recording.py, a number in the pixels
-(barcode.py), over a network made worse (namespace.py, else link.py); run.py serves them, watched.py
-reads the numbers, report.py sums up. Several runs: sweep.py. Sessions that come and go: soak.py
-with callers.py, soaked.py the server, leaks.py the judge. page.py and plots.py show it all.
+measure.py makes one run. Peers in processes of their own (peers.py or chromium.py, children.py)
+send the pictures of camera.py, each with its number in its pixels (barcode.py), over a worse
+network where asked (network.py). standin.py reads the numbers at the recogniser; report.py sums up.
+sweep.py makes several runs; soak.py lets sessions come and go and looks for what they leave behind.
+rivals/ puts the same model and camera behind other frameworks.
 """

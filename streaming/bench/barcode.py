@@ -1,7 +1,8 @@
-"""A number drawn into a picture as large blocks: the honest way to know which frame arrived.
+"""A number written into a picture as large black and white blocks: it shows which frame arrived.
 
-Blocks survive VP8 at 300 kbit/s and scaling to a fifth. Benchmarks and tests draw it at the sender
-and read it at the receiver; nothing in the live way depends on it.
+    camera -> [write] -> video over the network -> [read] -> recogniser
+
+Blocks survive VP8 at 300 kbit/s and scaling to a fifth. The product itself does not use it.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ _ROWS = 2
 _BITS = 16
 _CHECK = 4  # bits
 _HEIGHT = 0.25  # of the picture: both rows
-_CLEAR = 48  # grey levels that a block's mean must keep from the middle
+_CLEAR = 48  # grey levels between 127.5 and the mean of a block that can be read
 
-NUMBERS = 1 << _BITS  # counters wrap here
+NUMBERS = 1 << _BITS  # counters start again at 0 here
 
 
-def draw(image: NDArray[np.uint8], number: int) -> None:
-    """Draw `number` (modulo 65536) over the top quarter of an (H, W, 3) picture, in place."""
+def write(image: NDArray[np.uint8], number: int) -> None:
+    """Write `number` (modulo 65536) over the top quarter of an (H, W, 3) picture, in place."""
     bits = code(number % NUMBERS)
     rows, columns = _edges(image)
     for place in range(_ROWS * _COLUMNS):
@@ -32,7 +33,7 @@ def draw(image: NDArray[np.uint8], number: int) -> None:
 
 
 def read(image: NDArray[np.uint8]) -> int | None:
-    """The number drawn into an (H, W, 3) picture of any size; None when there is none to read."""
+    """The number in an (H, W, 3) picture of any size; None when none can be read."""
     rows, columns = _edges(image)
     inset = (columns[1] - columns[0]) // 4
     bits = place = 0
@@ -50,7 +51,7 @@ def read(image: NDArray[np.uint8]) -> int | None:
 
 
 def _edges(image: NDArray[np.uint8]) -> tuple[list[int], list[int]]:
-    """Where blocks meet: tops and bottoms, lefts and rights, px."""
+    """Borders of the blocks, px: of the rows, of the columns."""
     height, width = image.shape[0] * _HEIGHT, image.shape[1]
     rows = [round(height * row / _ROWS) for row in range(_ROWS + 1)]
     columns = [round(width * column / _COLUMNS) for column in range(_COLUMNS + 1)]
@@ -58,9 +59,9 @@ def _edges(image: NDArray[np.uint8]) -> tuple[list[int], list[int]]:
 
 
 def code(number: int) -> int:
-    """The blocks from the top left, a bit each: the number, and four that check it.
+    """The blocks from the top left, one bit each: the number, then four check bits.
 
-    Neither an all-black nor an all-white strip is a number.
+    Neither all black nor all white blocks are a number.
     """
     check = 0b1010
     for shift in range(0, _BITS, _CHECK):

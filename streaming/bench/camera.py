@@ -1,7 +1,12 @@
-"""A camera and a peer without a person: what benchmarks and tests send to the server.
+"""A camera without a person: the video that benchmarks and tests send to the server.
 
-The camera's frames carry their number in their pixels (`barcode.py`), and the time at which they
-were made is remembered, so that latency is counted from the picture to the result.
+    pictures -> number written into each -> [camera] -> aiortc's sender
+
+Frames carry their number in their pixels (barcode.py), and the camera remembers when it made each,
+so that latency counts from the picture to the result. `SyntheticCamera` gives frames to an encoder.
+`RecordedCamera` sends frames that `record` encoded beforehand, because encoding costs a sender
+several times what receiving costs the server: with live encoders the senders of a benchmark would
+fill the machine before the server does.
 """
 
 from __future__ import annotations
@@ -9,135 +14,114 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-from aiortc import MediaStreamTrack, RTCPeerConnection
+from aiortc import MediaStreamTrack
 from aiortc.mediastreams import MediaStreamError
-from aiortc.rtp import RtpPacket, is_rtcp
 from numpy.typing import NDArray
 
 from streaming.bench import barcode
 
-_CLOCK = 90_000  # Hz
+_CLOCK = Fraction(1, 90_000)  # s, of RTP video
+_BITS_PER_PIXEL = 0.11  # 1 Mbit/s at 640x480 and 30 frames a second, as browsers send
+_CLIP_FRAMES = 300  # of a video file; longer ones are cut
+
+Pictures = Iterator[NDArray[np.uint8]]  # (H, W, 3) RGB
 
 
-class SyntheticCamera(MediaStreamTrack):
-    """A video track at a steady rate.
+class _Camera(MediaStreamTrack):
+    """A video track with a steady rate.
 
-    Late frames are made at once and keep their numbers, as a camera's would.
-
-    Args:
-        pictures: (H, W, 3) RGB pictures to draw the number over; None: grey ones.
-        size: (width, height) px of the frames.
-        frames: ends after so many; None: never.
+    Late frames are made at once and keep their numbers and times, as a camera's would.
     """
 
     kind = "video"
+
+    def __init__(self, fps: float, numbers: int) -> None:
+        super().__init__()
+        self.fps = fps
+        self.made_s: list[float] = []  # monotonic time of each frame
+        self.numbers = numbers  # frame n shows the number n modulo this
+        self._start_s: float | None = None
+
+    async def _due(self) -> int:
+        """Wait until the next frame is due; returns how many came before it."""
+        if self.readyState != "live":
+            raise MediaStreamError
+        count = len(self.made_s)
+        if self._start_s is None:
+            self._start_s = time.monotonic()
+        await asyncio.sleep(max(0.0, self._start_s + count / self.fps - time.monotonic()))
+        return count
+
+    def _stamp(self, frame: Any, count: int) -> None:
+        frame.pts, frame.time_base = round(count / self.fps / _CLOCK), _CLOCK
+
+
+class SyntheticCamera(_Camera):
+    """Frames to be encoded live.
+
+    Args:
+        size: (width, height) px of the frames.
+        pictures: to write the numbers over; None: drawn ones.
+    """
 
     def __init__(
         self,
         *,
         fps: float = 30.0,
         size: tuple[int, int] = (640, 480),
-        pictures: Iterator[NDArray[np.uint8]] | None = None,
-        frames: int | None = None,
+        pictures: Pictures | None = None,
     ) -> None:
-        super().__init__()
-        self.fps = fps
+        super().__init__(fps, barcode.NUMBERS)
         self.size = size
-        self.made_s: list[float] = []  # monotonic time of each frame, by its number
-        self.pictures = barcode.NUMBERS  # numbers begin again then
         self._pictures = pictures or drawn_pictures(size)
-        self._frames = frames
-        self._start_s: float | None = None
 
     async def recv(self) -> av.VideoFrame:
-        number = len(self.made_s)
-        if self.readyState != "live" or (self._frames is not None and number >= self._frames):
-            self.stop()
-            raise MediaStreamError
-        if self._start_s is None:
-            self._start_s = time.monotonic()
-        await asyncio.sleep(max(0.0, self._start_s + number / self.fps - time.monotonic()))
+        count = await self._due()
         image = next(self._pictures)
         self.made_s.append(time.monotonic())
-        barcode.draw(image, number)
+        barcode.write(image, count)
         frame = av.VideoFrame.from_ndarray(image, format="rgb24")
         frame = frame.reformat(*self.size, format="yuv420p", threads=1)
-        frame.pts = round(number * _CLOCK / self.fps)
-        frame.time_base = Fraction(1, _CLOCK)
+        self._stamp(frame, count)
         return frame
 
 
-def lossy(peer: RTCPeerConnection, drop: Callable[[RtpPacket], bool]) -> None:
-    """Lose the media packets of a connected peer's video for which `drop` is true.
+class RecordedCamera(_Camera):
+    """Plays a recording over and over; its numbers start again each time, its times do not."""
 
-    Retransmissions pass `drop` as well, under their own SSRC and payload type.
-    """
-    transport: Any = peer.getSenders()[0].transport
-    send = transport._send_rtp
+    def __init__(self, path: str | Path) -> None:
+        with av.open(str(path)) as container:
+            packets = [packet for packet in container.demux(video=0) if packet.size]
+        self._frames = [bytes(packet) for packet in packets]
+        last = packets[-1]
+        fps = (len(packets) - 1) / float((last.pts or 0) * last.time_base)
+        super().__init__(fps, len(packets))
 
-    async def send_some(data: bytes) -> None:
-        if is_rtcp(data) or not drop(RtpPacket.parse(data)):
-            await send(data)
-
-    transport._send_rtp = send_some
-
-
-def clip_pictures(path: str, size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
-    """The pictures of a video file at (width, height), over and over.
-
-    Raises:
-        OSError, av.FFmpegError: it can't be read.
-        ValueError: it has no pictures.
-    """
-    with av.open(path, metadata_errors="ignore") as container:
-        pictures = [
-            np.asarray(frame.reformat(*size, format="rgb24", threads=1).to_ndarray(), np.uint8)
-            for frame in itertools.islice(container.decode(video=0), 300)
-        ]
-    if not pictures:
-        raise ValueError(f"{path} has no pictures")
-    return (picture.copy() for picture in itertools.cycle(pictures))
+    async def recv(self) -> Any:  # an av.Packet
+        count = await self._due()
+        self.made_s.append(time.monotonic())
+        packet = av.Packet(self._frames[count % self.numbers])
+        self._stamp(packet, count)
+        return packet
 
 
-def drawn_pictures(size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
-    """Grey pictures with a square that moves, so that every frame differs from the one before."""
-    width, height = size
-    side = max(8, height // 8)
-    for number in itertools.count():
-        image = np.full((height, width, 3), 112, np.uint8)
-        left = number * 7 % (width - side)
-        image[height - 2 * side : height - side, left : left + side] = (200, 90, 40)
-        yield image
+def record(path: str | Path, pictures: Pictures, *, frames: int, fps: int) -> None:
+    """Write the first `frames` of `pictures`, numbered, to an IVF file, as VP8.
 
-
-# MERGED from streaming.bench.recording: A camera whose pictures were encoded beforehand: a sender
-# that costs next to nothing. Encoding takes a sender several times what receiving takes the
-# server, so with live encoders the senders of a benchmark fill the machine before the server
-# does. Recorded once, sent by many: each sends the same bytes, at a rate that nothing slows down.
-
-_BITS_PER_PIXEL = 0.11  # 1 Mbit/s at 640x480 and 30 pictures a second, as browsers send
-
-
-def record(
-    path: str | Path, pictures: Iterator[NDArray[np.uint8]], *, frames: int, fps: int
-) -> None:
-    """Write the first `frames` of (H, W, 3) RGB `pictures` to an IVF file, as VP8.
-
-    Each has its number drawn over it (`barcode.py`). A key frame each second: a
-    recording can't make one when it is asked to.
+    It has a key frame each second: a recording can't make one when the receiver asks for it.
     """
     with av.open(str(path), "w", format="ivf") as container:
         stream = container.add_stream("libvpx", rate=fps)
         for number in range(frames):
             image = next(pictures)
-            barcode.draw(image, number)
+            barcode.write(image, number)
             if number == 0:
                 stream.height, stream.width = image.shape[:2]
                 stream.pix_fmt = "yuv420p"
@@ -152,36 +136,31 @@ def record(
         container.mux(stream.encode())
 
 
-class RecordedCamera(MediaStreamTrack):
-    """A video track that plays a recording over and over, at its own rate.
+def clip_pictures(path: str | None, size: tuple[int, int]) -> Pictures:
+    """The pictures of a video file at (width, height), over and over; drawn ones without a file.
 
-    Late frames are made at once, as a camera's would be; their numbers begin again with the
-    recording (`pictures` of them), their times don't.
+    Raises:
+        OSError, av.FFmpegError: the file cannot be read.
+        ValueError: it has no pictures.
     """
+    if path is None:
+        return drawn_pictures(size)
+    with av.open(path, metadata_errors="ignore") as container:
+        pictures = [
+            np.asarray(frame.reformat(*size, format="rgb24", threads=1).to_ndarray(), np.uint8)
+            for frame in itertools.islice(container.decode(video=0), _CLIP_FRAMES)
+        ]
+    if not pictures:
+        raise ValueError(f"{path} has no pictures")
+    return (picture.copy() for picture in itertools.cycle(pictures))
 
-    kind = "video"
 
-    def __init__(self, path: str | Path) -> None:
-        super().__init__()
-        self.made_s: list[float] = []  # monotonic time of each frame, by its number
-        with av.open(str(path)) as container:
-            packets = [packet for packet in container.demux(video=0) if packet.size]
-        self._frames = [bytes(packet) for packet in packets]
-        last = packets[-1]
-        self._fps = (len(packets) - 1) / float((last.pts or 0) * last.time_base)
-        self.pictures = len(self._frames)
-        self._start_s: float | None = None
-
-    async def recv(self) -> Any:  # an av.Packet
-        number = len(self.made_s)
-        if self.readyState != "live":
-            raise MediaStreamError
-        if self._start_s is None:
-            self._start_s = time.monotonic()
-        time_s = number / self._fps
-        await asyncio.sleep(max(0.0, self._start_s + time_s - time.monotonic()))
-        self.made_s.append(time.monotonic())
-        packet = av.Packet(self._frames[number % self.pictures])
-        packet.pts = round(time_s * _CLOCK)
-        packet.time_base = Fraction(1, _CLOCK)
-        return packet
+def drawn_pictures(size: tuple[int, int]) -> Pictures:
+    """Grey pictures with a square that moves, so that each frame differs from the one before."""
+    width, height = size
+    side = max(8, height // 8)
+    for number in itertools.count():
+        image = np.full((height, width, 3), 112, np.uint8)
+        left = number * 7 % (width - side)
+        image[height - 2 * side : height - side, left : left + side] = (200, 90, 40)
+        yield image

@@ -1,62 +1,49 @@
-"""The other processes of a benchmark: each is told its task as JSON, and answers in lines of JSON.
+"""The other processes of a benchmark: each gets its task as JSON and reports in lines of JSON.
 
-A child ends when its stdin closes. Lines of its stdout that are no JSON objects are passed over:
+A child ends when its stdin closes. Lines of its stdout that are no JSON objects are ignored:
 libraries print there too.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 _LINE_BYTES = 1 << 26  # of a child's report
-_END_S = 5.0  # to hang up, else it is killed
+_END_S = 5.0  # from closing its stdin until it is killed
+_ROOT = Path(__file__).parent.parent.parent
 
 
 class Child:
     """A running process. Started by `start`, ended with the stack that it was given."""
 
     def __init__(self, process: asyncio.subprocess.Process, module: str) -> None:
+        self.pid = process.pid
         self._process = process
         self._module = module
 
     @classmethod
-    async def start(
-        cls,
-        stack: AsyncExitStack,
-        module: str,
-        task: Mapping[str, Any],
-        *flags: str,
-        prefix: Sequence[str] = (),
-    ) -> Child:
-        """Run `PREFIX... python -m module TASK FLAGS...`."""
+    async def start(cls, stack: AsyncExitStack, module: str, task: object) -> Child:
+        """Run `python -m module TASK`; the task, a dataclass, becomes JSON."""
         process = await asyncio.create_subprocess_exec(
-            *prefix,
-            sys.executable,
-            "-m",
-            module,
-            json.dumps(task),
-            *flags,
+            *(sys.executable, "-m", module, msgspec.json.encode(task).decode()),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=_LINE_BYTES,
-            cwd=Path(__file__).parent.parent.parent,
+            cwd=_ROOT,
         )
         child = cls(process, module)
         stack.push_async_callback(child._end)
         return child
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    async def line(self) -> dict[str, Any]:
-        """The next line of its report.
+    async def receive(self) -> dict[str, Any]:
+        """The next line that it reports.
 
         Raises:
             OSError: it has ended.
@@ -66,11 +53,11 @@ class Child:
             if not line:
                 status = await self._process.wait()
                 raise OSError(f"{self._module} ended early, with status {status}")
-        message: dict[str, Any] = json.loads(line)
+        message: dict[str, Any] = msgspec.json.decode(line)
         return message
 
-    def go_on(self) -> None:
-        """Tell it to go on, where it waits for that."""
+    def proceed(self) -> None:
+        """Let it go on where it waits for that."""
         assert self._process.stdin is not None
         self._process.stdin.write(b"\n")
 
@@ -78,13 +65,13 @@ class Child:
         """End it as a power cut would."""
         self._process.kill()
 
-    def hang_up(self) -> None:
-        """Tell it that nothing more is wanted; it may still report."""
+    def close_stdin(self) -> None:
+        """Ask it to end; it may still report."""
         assert self._process.stdin is not None
         self._process.stdin.close()
 
     async def _end(self) -> None:
-        self.hang_up()
+        self.close_stdin()
         try:
             async with asyncio.timeout(_END_S):
                 await self._process.wait()
@@ -93,14 +80,14 @@ class Child:
             await self._process.wait()
 
 
-def say(message: Mapping[str, Any]) -> None:
-    """In a child: report a line."""
-    print(json.dumps(message), flush=True)
+def send_line(message: Mapping[str, Any]) -> None:
+    """In a child: report one JSON object to the parent."""
+    print(msgspec.json.encode(message).decode(), flush=True)
 
 
 @asynccontextmanager
-async def parent() -> AsyncIterator[asyncio.StreamReader]:
-    """In a child: what the parent says; a line is to go on, the end that it has hung up."""
+async def parent_input() -> AsyncIterator[asyncio.StreamReader]:
+    """In a child: a line of it means "go on", its end that the parent closed it or is gone."""
     reader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     transport, _ = await loop.connect_read_pipe(
@@ -112,7 +99,7 @@ async def parent() -> AsyncIterator[asyncio.StreamReader]:
         transport.close()
 
 
-async def hung_up() -> None:
-    """In a child: wait until the parent hangs up, or is gone."""
-    async with parent() as told:
-        await told.read()
+async def parent_gone() -> None:
+    """In a child: wait until the parent closes stdin, or is gone."""
+    async with parent_input() as reader:
+        await reader.read()

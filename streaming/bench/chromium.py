@@ -1,8 +1,8 @@
 """The other end of a benchmark in a real Chromium: pages that send what a camera would.
 
-Stands where `streaming.bench.peers` does: told the same task, says the same lines. Each page has a
-tab of its own, draws the bar code itself and notes when, so that Chromium's encoder, pacing and
-retransmission are in the figures, and a camera driver is not.
+Takes the place of `streaming.bench.peers`: same task, same lines to the parent. Each page has a tab
+of its own, writes the numbers into its pictures itself and notes when, so that Chromium's encoder,
+pacing and retransmission are part of the latency, and a camera driver is not.
 """
 
 from __future__ import annotations
@@ -15,76 +15,18 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from playwright.async_api import Page, async_playwright
 
 from streaming.bench import barcode
-from streaming.bench.children import parent, say
-from streaming.bench.peers import CONNECT_S, SETTLE_S, PeerLog, PeerTask, task_from
+from streaming.bench.children import parent_input, send_line
+from streaming.bench.peers import CONNECT_S, SETTLE_S, PeerLog, PeerTask
 
-_PICTURES = 4096  # numbers begin again then: after four minutes at 15 a second
-_FLAGS = (  # tabs that nobody looks at work on all the same
-    "--disable-background-timer-throttling",
-    "--disable-backgrounding-occluded-windows",
-    "--disable-renderer-backgrounding",
-)
-_CALL = (Path(__file__).parent / "chromium.js").read_text(encoding="utf-8")
-
-
-async def work(task: PeerTask) -> None:
-    """Let the pages of a task call, talk for its time, and report."""
-    with tempfile.TemporaryDirectory() as folder:
-        async with browser_page(Path(folder), _FLAGS) as first, parent() as told_by:
-            more = [await first.context.new_page() for _ in range(task.peers - 1)]
-            pages = [first, *more]
-            errors = await asyncio.gather(*(_call(page, task) for page in pages))
-            say({"connected": errors.count(None)})
-            await told_by.readline()
-            await asyncio.sleep(task.duration_s)
-            await asyncio.gather(*(page.evaluate("window.stopCamera()") for page in pages))
-            await asyncio.sleep(SETTLE_S)
-            told = [await page.evaluate("window.heard") for page in pages]
-            heard = [_heard(one, error) for one, error in zip(told, errors, strict=True)]
-            say({"heard": [asdict(one) for one in heard]})
-            await told_by.read()
-
-
-async def _call(page: Page, task: PeerTask) -> str | None:
-    """Connect, and wait for the first prediction; what went wrong."""
-    width, height = task.size
-    codes = [barcode.code(number) for number in range(_PICTURES)]
-    await page.goto(f"{task.url}/healthz")  # same origin as /whip, and nothing else on it
-    asked = {"fps": task.fps, "width": width, "height": height, "codes": codes}
-    try:
-        async with asyncio.timeout(CONNECT_S):
-            error: str | None = await page.evaluate(_CALL, asked)
-    except TimeoutError:
-        return f"no prediction within {CONNECT_S:g} s"
-    return error
-
-
-def _heard(told: dict[str, Any], error: str | None) -> PeerLog:
-    """A page's clock is the machine's wall clock; ours is its monotonic one."""
-    ahead_s = time.time() - time.monotonic()
-    return PeerLog(
-        session=told["session"],
-        made_s=[ms / 1000 - ahead_s for ms in told["made_ms"]],
-        pictures=_PICTURES,
-        results=[(rtp, ms / 1000 - ahead_s, stages) for rtp, ms, stages in told["results"]],
-        error=error,
-    )
-
-
-if __name__ == "__main__":
-    asyncio.run(work(task_from(sys.argv)))
-
-# MERGED from streaming.bench.browser: A real Chromium, headless and alone: no network but this
-# machine, a new profile each time.
-
-_BROWSER_FLAGS = (
+_NUMBERS = 4096  # then they start again: after four minutes at 15 frames a second
+_BROWSER_FLAGS = (  # no network but this machine
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -95,6 +37,12 @@ _BROWSER_FLAGS = (
     "--allow-loopback-in-peer-connection",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
+_TAB_FLAGS = (  # tabs in the background work at full speed
+    "--disable-background-timer-throttling",
+    "--disable-backgrounding-occluded-windows",
+    "--disable-renderer-backgrounding",
+)
+_CALL = (Path(__file__).parent / "chromium.js").read_text(encoding="utf-8")
 
 
 def find() -> str | None:
@@ -108,7 +56,7 @@ def find() -> str | None:
 
         with sync_playwright() as playwright:
             path = playwright.chromium.executable_path
-    except Exception:  # no driver, no browser: whatever the reason, there is none to be had
+    except Exception:  # no driver or no browser: either way there is none to use
         return None
     return path if os.path.exists(path) else None
 
@@ -122,7 +70,7 @@ async def browser_page(
     dark: bool = False,
     scale: float = 1,
 ) -> AsyncIterator[Page]:
-    """A page of a new Chromium with an empty profile in `folder`; closed at the end."""
+    """A page of a new, headless Chromium with an empty profile in `folder`; closed at the end."""
     async with async_playwright() as playwright:
         context = await playwright.chromium.launch_persistent_context(
             folder / "profile",
@@ -137,3 +85,50 @@ async def browser_page(
             yield context.pages[0] if context.pages else await context.new_page()
         finally:
             await context.close()
+
+
+async def _run_pages(task: PeerTask) -> None:
+    """Let the pages of a task call, send for its duration, and report their logs."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with browser_page(Path(folder), _TAB_FLAGS) as first, parent_input() as parent:
+            more = [await first.context.new_page() for _ in range(task.peers - 1)]
+            pages = [first, *more]
+            errors = await asyncio.gather(*(_call(page, task) for page in pages))
+            send_line({"connected": errors.count(None)})
+            await parent.readline()
+            await asyncio.sleep(task.duration_s)
+            await asyncio.gather(*(page.evaluate("window.stopCamera()") for page in pages))
+            await asyncio.sleep(SETTLE_S)
+            logs = [await page.evaluate("window.log") for page in pages]
+            send_line({"logs": [_log_of(*one) for one in zip(logs, errors, strict=True)]})
+            await parent.read()
+
+
+async def _call(page: Page, task: PeerTask) -> str | None:
+    """Connect, and wait for the first prediction; returns the error, if any."""
+    width, height = task.size
+    codes = [barcode.code(number) for number in range(_NUMBERS)]
+    await page.goto(f"{task.url}/healthz")  # same origin as /whip, and nothing else on it
+    camera = {"fps": task.fps, "width": width, "height": height, "codes": codes}
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            error: str | None = await page.evaluate(_CALL, camera)
+    except TimeoutError:
+        return f"no prediction within {CONNECT_S:g} s"
+    return error
+
+
+def _log_of(log: dict[str, Any], error: str | None) -> PeerLog:
+    """A page's log, its times taken from the machine's wall clock to the monotonic one."""
+    ahead_s = time.time() - time.monotonic()
+    return PeerLog(
+        session=log["session"],
+        made_s=[ms / 1000 - ahead_s for ms in log["made_ms"]],
+        numbers=_NUMBERS,
+        predictions=[(rtp, ms / 1000 - ahead_s, stages) for rtp, ms, stages in log["predictions"]],
+        error=error,
+    )
+
+
+if __name__ == "__main__":
+    asyncio.run(_run_pages(msgspec.json.decode(sys.argv[1], type=PeerTask)))

@@ -1,41 +1,84 @@
-"""A network made worse inside of a sender: loss, delay, jitter and a rate, in both directions.
+"""A worse network, made inside a peer: loss, delay, jitter and a limited rate, in both directions.
 
-For machines without `tc netem` (see namespace.py). It lies between aioice and its sockets, so that
-everything a peer sends or hears goes through it: video, retransmissions, reports, data channels.
+    peer <-> aioice <-> [network] <-> socket
+
+Everything that a peer sends or receives passes it: video, retransmissions, RTCP, data channels.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
 
+import tyro
 from aiortc import RTCPeerConnection
 
-from streaming.bench.settings import NetworkConditions
-
-_QUEUE_S = 0.2  # of datagrams that wait for the rate; more are lost, as in a router
+_QUEUE_S = 0.2  # that a datagram may wait for the rate; beyond it is lost, as in a router
 _BITS = 8
 _HEADERS = 28  # bytes, IPv4 and UDP
 
 
-class ImpairedLink:
-    """One direction. The same datagrams are lost, and as late, for the same seed.
+def option(metavar: str, parse: Callable[[str], Any]) -> Any:
+    """For `Annotated`: a field's text on the command line, where it is not its type's usual one."""
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=lambda words: parse(words[0]),
+        is_instance=lambda value: True,
+        str_from_instance=lambda value: [str(value)],
+    )
 
-    Order is kept: what overtakes on a real network mostly took another way.
+
+def _share(text: str) -> float:
+    return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+
+
+_SHARE = option("P", _share)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkConditions:
+    """A worse network, the same in both directions."""
+
+    loss: Annotated[float, _SHARE] = 0.0  # share of the datagrams that is lost: 0.02 or 2%
+    rtt_ms: float = 0.0  # round trip time added, half of it each way
+    jitter_ms: float = 0.0  # each way, up to so much more or less
+    rate_kbit: float | None = None  # kbit/s each way
+    seed: int = 0  # the same packets are lost for the same seed
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.loss < 1:
+            raise ValueError("--loss must be at least 0 and below 1; 2% is 0.02")
+        if not 0 <= self.rtt_ms <= 10_000 or not 0 <= self.jitter_ms <= self.rtt_ms / 2:
+            raise ValueError("--rtt-ms must lie in 0 to 10000, --jitter-ms in 0 to half of it")
+        if self.rate_kbit is not None and not 1 <= self.rate_kbit <= 1e7:
+            raise ValueError("--rate-kbit must lie in 1 to 10000000")
+
+    @property
+    def impaired(self) -> bool:
+        return bool(self.loss or self.rtt_ms or self.rate_kbit)
+
+
+class ImpairedLink:
+    """One direction. For the same seed it loses and delays the same datagrams.
+
+    Order is kept: on a real network, packets that overtake others mostly took another route.
     """
 
     def __init__(self, network: NetworkConditions, seed: int) -> None:
         self._network = network
-        self._chance = random.Random(seed)
+        self._random = random.Random(seed)
         self._free_s = 0.0  # when the rate lets the next one leave
         self._last_s = 0.0
 
     def arrives_s(self, size: int, now_s: float) -> float | None:
-        """When a datagram of `size` bytes sent at `now_s` comes out; None: never."""
+        """When a datagram of `size` bytes sent at `now_s` arrives; None: it is lost."""
         network = self._network
-        lost = self._chance.random() < network.loss
-        jitter_s = self._chance.uniform(-1, 1) * network.jitter_ms / 1000
+        lost = self._random.random() < network.loss
+        jitter_s = self._random.uniform(-1, 1) * network.jitter_ms / 1000
         if lost:
             return None
         leaves_s = now_s
@@ -49,18 +92,24 @@ class ImpairedLink:
         return self._last_s
 
 
+def impair(connection: RTCPeerConnection, network: NetworkConditions, seed: int) -> None:
+    """Put links under a connection that has gathered its candidates."""
+    owners: list[Any] = [*connection.getSenders(), connection.sctp]
+    transports = dict.fromkeys(owner.transport for owner in owners if owner is not None)
+    for number, transport in enumerate(transports):
+        for protocol in transport.transport._connection._protocols:
+            up = ImpairedLink(network, seed + 2 * number)
+            down = ImpairedLink(network, seed + 2 * number + 1)
+            protocol.transport = _Socket(protocol.transport, up)
+            protocol.datagram_received = _over(down, protocol.datagram_received)
+
+
 class _Socket:
-    """A datagram transport behind a link; everything else is the transport's own affair."""
+    """A datagram transport that sends over a link; all else is left to the transport."""
 
     def __init__(self, transport: asyncio.DatagramTransport, link: ImpairedLink) -> None:
         self._transport = transport
-        self._link = link
-        self._loop = asyncio.get_running_loop()
-
-    def sendto(self, data: bytes, address: Any = None) -> None:
-        arrives_s = self._link.arrives_s(len(data), self._loop.time())
-        if arrives_s is not None:
-            self._loop.call_at(arrives_s, self._send, data, address)
+        self.sendto = _over(link, self._send)
 
     def _send(self, data: bytes, address: Any) -> None:
         if not self._transport.is_closing():
@@ -70,25 +119,13 @@ class _Socket:
         return getattr(self._transport, name)
 
 
-def worsen(connection: RTCPeerConnection, network: NetworkConditions, seed: int) -> None:
-    """Put links under a connection that has gathered its candidates."""
-    owners: list[Any] = [*connection.getSenders(), connection.sctp]
-    transports = dict.fromkeys(owner.transport for owner in owners if owner is not None)
+def _over(link: ImpairedLink, deliver: Callable[[bytes, Any], None]) -> Callable[..., None]:
+    """Like `deliver`, as late as the link says, or not at all."""
     loop = asyncio.get_running_loop()
-    for number, transport in enumerate(transports):
-        for protocol in transport.transport._connection._protocols:
-            up, down = (
-                ImpairedLink(network, seed + 2 * number),
-                ImpairedLink(network, seed + 2 * number + 1),
-            )
-            protocol.transport = _Socket(protocol.transport, up)
-            protocol.datagram_received = _late(protocol.datagram_received, down, loop)
 
-
-def _late(receive: Any, link: ImpairedLink, loop: asyncio.AbstractEventLoop) -> Any:
-    def received(data: bytes, address: Any) -> None:
+    def pass_on(data: bytes, address: Any = None) -> None:
         arrives_s = link.arrives_s(len(data), loop.time())
         if arrives_s is not None:
-            loop.call_at(arrives_s, receive, data, address)
+            loop.call_at(arrives_s, deliver, data, address)
 
-    return received
+    return pass_on

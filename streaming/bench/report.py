@@ -1,4 +1,7 @@
-"""What came out of a run, and its sum, field by field as JSON."""
+"""What a run has measured, summed up as JSON.
+
+Run -> [report] -> the fields that the project's contract names, and some more
+"""
 
 from __future__ import annotations
 
@@ -6,174 +9,149 @@ import itertools
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from models.bundle import Bundle
 from streaming.bench.peers import PeerLog
-from streaming.bench.settings import BenchSettings
+from streaming.bench.standin import NewestPictures
 
-_WARM_S = 1.0  # of each run, left out: encoders find their bit rate
+_WARM_S = 1.0  # left out at the start of a run: encoders find their bit rate
 _OLD_MS = 1000.0
-_MODEL = ("encode", "classify")  # stages
-
-ReceivedPrediction = Mapping[tuple[str, int], tuple[int | None, float]]
-# (stream, RTP timestamp of a window's newest frame) -> its number, when its last packet was read
+_MODEL = ("encode", "classify")  # the stages of the model itself
+_PACKAGES = ("aiortc", "aioice", "av", "aiohttp", "numpy")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What came out of one run, before it is summed up."""
+    """What one run has measured, before it is summed up. Times are monotonic."""
 
-    server_cpu_s: float = 0.0
-    rss_mb: tuple[float, float] = (0.0, 0.0)  # at its start and end
-    began_s: float = 0.0  # monotonic
-    heard: list[PeerLog] = field(default_factory=list)
-    sessions: list[dict[str, int]] = field(default_factory=list)  # see Session.numbers
-    network_by: str = "none"  # who made it bad: netem, or the peers
-    due: int = 0
-    done: int = 0
-    replaced: int = 0
+    began_s: float
+    duration_s: float
+    cpu_s: float  # of the server's process
+    rss_mb: float  # at the end
+    windows: dict[str, int]  # due, done, replaced
+    sessions: list[dict[str, int]]  # see Session.numbers
+    logs: list[PeerLog]
+    newest: NewestPictures
 
     def total(self, name: str) -> int:
-        """Of all sessions, what `Session.numbers` calls `name`."""
+        """The sum over all sessions of what `Session.numbers` calls `name`."""
         return sum(session[name] for session in self.sessions)
 
 
-def sum_up(
-    settings: BenchSettings, run: Run, seen: ReceivedPrediction, bundle: Bundle, device: str
-) -> dict[str, Any]:
-    """The report of one run, with the fields that the project's contract names."""
-    from_s, latencies, besides, times = run.began_s + _WARM_S, [], [], []
-    stages: dict[str, list[float]] = {"capture_to_arrival": []}
-    received = recent = unread = old = 0
-    for heard in run.heard:
-        for rtp, came_s, latency_ms in heard.results:
-            received += 1
-            recent += came_s >= run.began_s
-            number, arrival_s = seen.get((heard.session, rtp), (None, 0.0))
-            made_s = None if number is None else heard.made(number, came_s)
-            if made_s is None:
-                unread += 1
-                continue
-            if made_s < from_s:
-                continue
-            age_ms = 1000 * (came_s - made_s)
-            network_ms = 1000 * (arrival_s - made_s)
-            latencies.append(age_ms)
-            besides.append(age_ms - sum(latency_ms.get(stage, 0.0) for stage in _MODEL))
-            times.append(made_s)
-            old += age_ms > _OLD_MS
-            told = {"capture_to_arrival": network_ms, **latency_ms}
-            told["way_back"] = max(0.0, age_ms - network_ms - latency_ms["total"])
-            for stage, ms in told.items():
-                stages.setdefault(stage, []).append(ms)
+def sum_up(run: Run) -> dict[str, Any]:
+    """The measured fields of a report; ages count from the pixels to the message."""
+    from_s = run.began_s + _WARM_S
+    stages, unread = _stages_ms(run, from_s)
+    ages_ms, without_model_ms = stages.pop("capture_to_result"), stages.pop("without_model")
+    received_s = [received_s for log in run.logs for _, received_s, _ in log.predictions]
     return {
-        "capture_to_result_ms": _percentiles(latencies, (50, 95, 99)) | {"max": _most(latencies)},
-        "without_model_ms": _percentiles(besides, (50, 95)),
-        "growth_ms_per_s": _slope(times, latencies),
-        "stages_ms": {stage: _percentiles(ms, (50, 95)) for stage, ms in stages.items()},
-        "predictions_per_s": round(recent / settings.duration_s, 2),
+        "capture_to_result_ms": {**_percentiles(ages_ms, 50, 95, 99), "max": _largest(ages_ms)},
+        "without_model_ms": _percentiles(without_model_ms, 50, 95),
+        "stages_ms": {stage: _percentiles(ms, 50, 95) for stage, ms in stages.items()},
+        "predictions_per_s": round(sum(s >= run.began_s for s in received_s) / run.duration_s, 2),
         "frames": {
-            "sent": sum(len(heard.made_s) for heard in run.heard),
+            "sent": sum(len(log.made_s) for log in run.logs),
             "decoded": run.total("frames_decoded"),
             "dropped": run.total("frames_dropped"),
         },
         "windows": {
-            "due": run.due,
-            "done": run.done,
-            "replaced": run.replaced,
-            "lost": max(0, run.done - received),
-            "unread": unread,  # told, but the bar code could not be read
-            "old": old,  # told more than a second after its newest picture was made
+            **run.windows,
+            "lost": max(0, run.windows["done"] - len(received_s)),
+            "unread": unread,
+            "old": sum(ms > _OLD_MS for ms in ages_ms),
         },
         "packets": {
             "lost": run.total("gaps") + run.total("gaps_repaired"),
             "repaired": run.total("gaps_repaired"),
             "key_frames_asked": run.total("key_frames_asked"),
         },
-        "longest_silence_ms": _silence([heard.results for heard in run.heard], from_s),
-        "cpu_s_per_session_s": round(run.server_cpu_s / settings.duration_s / settings.sessions, 4),
-        "rss_mb": round(run.rss_mb[1], 1),
-        "rss_growth_mb": round(run.rss_mb[1] - run.rss_mb[0], 1),
-        "sessions": settings.sessions,
-        "duration_s": settings.duration_s,
-        "hop_s": settings.hop_s or bundle.hop_s,
-        "senders": settings.sender,
-        "network": asdict(settings.network) | {"by": run.network_by},
-        "fps": settings.fps,
-        "size": settings.size and list(settings.size),
-        "model": bundle.name,
-        "device": device,
-        "errors": sorted({heard.error for heard in run.heard if heard.error}),
-        **about(),
+        "longest_silence_ms": _longest_silence_ms(run.logs, from_s),
+        "cpu_s_per_session_s": round(run.cpu_s / run.duration_s / len(run.logs), 4),
+        "rss_mb": round(run.rss_mb, 1),
+        "sessions": len(run.logs),
+        "duration_s": run.duration_s,
+        "errors": sorted({log.error for log in run.logs if log.error}),
     }
 
 
-def about() -> dict[str, Any]:
-    """What a figure was measured with."""
-    packages = ("aiortc", "aioice", "av", "aiohttp", "numpy")
+def _stages_ms(run: Run, from_s: float) -> tuple[dict[str, list[float]], int]:
+    """For each stage what it took for each result; and the results whose number was unreadable.
+
+    Results of pictures that were made before `from_s` are left out.
+    """
+    stages: dict[str, list[float]] = {"capture_to_result": [], "without_model": []}
+    unread = 0
+    for log in run.logs:
+        for rtp, received_s, latency_ms in log.predictions:
+            number, arrival_s = run.newest.get((log.session, rtp), (None, 0.0))
+            made_s = None if number is None else log.made(number, received_s)
+            if made_s is None:
+                unread += 1
+            elif made_s >= from_s:
+                age_ms, arrival_ms = 1000 * (received_s - made_s), 1000 * (arrival_s - made_s)
+                model_ms = sum(latency_ms.get(stage, 0.0) for stage in _MODEL)
+                result = {
+                    "capture_to_result": age_ms,
+                    "without_model": age_ms - model_ms,
+                    "capture_to_arrival": arrival_ms,
+                    **latency_ms,
+                    "to_peer": max(0.0, age_ms - arrival_ms - latency_ms["total"]),
+                }
+                for stage, ms in result.items():
+                    stages.setdefault(stage, []).append(ms)
+    return stages, unread
+
+
+def _percentiles(values: Sequence[float], *percents: int) -> dict[str, float | None]:
     return {
-        "versions": {name: version(name) for name in packages}
+        f"p{percent}": round(float(np.percentile(values, percent)), 1) if values else None
+        for percent in percents
+    }
+
+
+def _largest(values: Sequence[float]) -> float | None:
+    return round(max(values), 1) if values else None
+
+
+def _longest_silence_ms(logs: Sequence[PeerLog], from_s: float) -> float | None:
+    """The longest time between two predictions of one peer."""
+    return _largest(
+        [
+            1000 * (later_s - received_s)
+            for log in logs
+            for (_, received_s, _), (_, later_s, _) in itertools.pairwise(log.predictions)
+            if received_s >= from_s
+        ]
+    )
+
+
+def environment(*packages: str) -> dict[str, Any]:
+    """What a figure was measured with. Raises PackageNotFoundError for a missing package."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    try:
+        git = subprocess.run(command, capture_output=True, text=True, check=True)
+        commit = git.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = None  # not a checkout
+    return {
+        "versions": {name: version(name) for name in (*_PACKAGES, *packages)}
         | {"python": platform.python_version()},
-        "commit": commit(),
+        "commit": commit,
         "machine": f"{os.cpu_count()} cores, {_processor()}",
     }
 
 
 def _processor() -> str:
-    """What the machine calls its processor."""
+    """What Linux calls the processor; elsewhere its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.processor()
+        return platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
-
-
-def _percentiles(values: Sequence[float], wanted: Sequence[int]) -> dict[str, float | None]:
-    if not values:
-        return {f"p{percent}": None for percent in wanted}
-    return {f"p{percent}": round(float(np.percentile(values, percent)), 1) for percent in wanted}
-
-
-def _most(values: Sequence[float]) -> float | None:
-    return round(max(values), 1) if values else None
-
-
-def _silence(told: Iterable[list[tuple[int, float, Any]]], from_s: float) -> float | None:
-    """The longest, ms, that a peer heard no result between two."""
-    gaps = [
-        1000 * (later - came_s)
-        for results in told
-        for (_, came_s, _), (_, later, _) in itertools.pairwise(results)
-        if came_s >= from_s
-    ]
-    return _most(gaps)
-
-
-def _slope(times_s: Sequence[float], values: Sequence[float]) -> float | None:
-    """How fast `values` grow a second, by least squares."""
-    if len(values) < 10:
-        return None
-    return round(float(np.polyfit(np.subtract(times_s, times_s[0]), values, 1)[0]), 2)
-
-
-def served(report: dict[str, Any]) -> bool:
-    """Whether every peer of a run was answered at half its rate or more."""
-    rate = report["sessions"] / report["hop_s"]
-    return not report["errors"] and report["predictions_per_s"] >= rate / 2
-
-
-def commit() -> str | None:
-    """The commit of this checkout; None outside of one."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -1,157 +1,321 @@
-"""A soak: sessions come and go for as long as is asked, and nothing may be left of them.
+"""A soak: sessions come and go, and nothing may be left of them.
 
-Rounds of callers who join and leave all the time. At the end of every other round their process is
-killed, else they leave as they are used to. Between the rounds, with nobody there, the server is
-looked at; `leaks.py` says what the difference means.
+    callers (a process a round) -> server (a process) -> a sample a second -> [soak] -> findings
+
+Callers join and leave all the time. At the end of every other round their process is killed, else
+they leave as usual. Between the rounds, when nobody is connected, the server's samples must be what
+they were after the first round. `python -m streaming.bench.soak TASK` is one of the two processes.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
+import gc
+import json
+import random
+import sys
 import tempfile
-from collections.abc import Coroutine
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from streaming.bench.callers import Calls
+import aiohttp
+import msgspec
+import psutil
+import tyro
+
+from streaming.app import serve, trim_heaps
 from streaming.bench.camera import drawn_pictures, record
-from streaming.bench.children import Child
-from streaming.bench.leaks import Vitals, borne_mb_per_h, findings, slope
-from streaming.bench.report import about
+from streaming.bench.children import Child, parent_gone, send_line
+from streaming.bench.measure import loopback_settings
+from streaming.bench.peers import Peer, PeerTask
+from streaming.bench.report import environment
+from streaming.bench.standin import open_model
+from streaming.server import Server
+from streaming.session import Session
+from streaming.webrtc.ice import gather_loopback
+from streaming.webrtc.peer import BoundedPeerConnection
+from streaming.webrtc.video_decoder import VideoDecoder
 
 _ROUNDS = 10  # at most, in a minute; longer soaks have longer rounds,
-_ROUNDS_LEAST = 5
-_ROUND_MOST_S = 30.0  # and more of them
-_GONE_S = 60.0  # for the last session of a round to end
-_QUIET = 2  # looks with nobody there: what is closing has closed
+_LEAST_ROUNDS = 5
+_LONGEST_ROUND_S = 30.0  # and more of them
+_EMPTY_S = 60.0  # for the last session of a round to end
+_EMPTY_SAMPLES = 2  # without a session: what was closing has closed
+_SAMPLE_S = 1.0
+_SILENCE_S = 4.0  # after which the server ends the session of a killed peer
 _FPS = 15
 _SIZE = (320, 240)
 _RECORDING_S = 8  # longer than a caller stays
+_STAY_S = (0.5, 6.0)
+_PAUSE_S = (0.1, 1.0)  # until the next one calls
+_STEADY_MB_PER_H = 10.0  # memory that grows more slowly is no leak that anybody would notice
+_SETTLING_MB = 8.0  # by so much an allocator's heaps still grow after the first round
+_SESSION_OBJECTS = (Session, BoundedPeerConnection, VideoDecoder)
+_COUNTED = ("sessions", "tasks", "threads", "sockets", "fds", "objects")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SoakSettings:
     """One soak."""
 
-    duration_s: float
-    sessions: int = 4  # at once, about
-    model: str = "standin:5"
+    # Seconds in which sessions come and go; status 1 if anything is left of them (0: no soak).
+    duration_s: Annotated[float, tyro.conf.arg(name="soak", metavar="S")] = 0.0
+    sessions: Annotated[int, tyro.conf.Suppress] = 4  # at once, about; an option of the command
+    model: Annotated[str, tyro.conf.Suppress] = "standin:5"  # an option of the command
 
     def __post_init__(self) -> None:
-        if not 40 <= self.duration_s <= 86_400:
-            raise ValueError("--soak must lie between 40 and 86400 seconds")
+        if self.duration_s and not 20 <= self.duration_s <= 86_400:
+            raise ValueError("--soak must lie in 20 to 86400 seconds")
         if not 1 <= self.sessions <= 64:
-            raise ValueError("--sessions must lie between 1 and 64 for a soak")
-
-    @property
-    def round_s(self) -> float:
-        return min(self.duration_s / _ROUNDS, _ROUND_MOST_S)
+            raise ValueError("--sessions must lie in 1 to 64 for a soak")
 
 
-async def soak(settings: SoakSettings) -> dict[str, Any]:
-    """Run one, and give its report; `findings` says what was left, and is empty when nothing was.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSample:
+    """The server process at one moment."""
+
+    at_s: float  # monotonic
+    rss_mb: float
+    sessions: int
+    tasks: int
+    threads: int
+    sockets: int
+    fds: int  # open files, sockets among them
+    served: int  # sessions since the start
+    objects: int = 0  # sessions, connections and decoders in memory; counted without a session
+    names: list[str] = field(default_factory=list)  # of tasks and threads; listed without a session
+
+
+async def run_soak(settings: SoakSettings) -> dict[str, Any]:
+    """Run one soak; returns its report, whose `findings` are empty when nothing was left over.
 
     Raises:
-        BundleError, ValueError, OSError: the model can't be had, or a process ended early.
+        BundleError, ValueError, OSError: the model can't be opened, or a process ended early.
         TimeoutError: sessions did not end.
     """
     loop = asyncio.get_running_loop()
+    round_s = min(settings.duration_s / _ROUNDS, _LONGEST_ROUND_S)
+    rounds: list[ServerSample] = []  # the last sample of each, without a session
+    killed, left, errors = 0, Counter[str](), set[str]()
     async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        recording, pictures = folder / "camera.ivf", drawn_pictures(_SIZE)
+        recording = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "camera.ivf"
+        pictures = drawn_pictures(_SIZE)
         await asyncio.to_thread(record, recording, pictures, frames=_RECORDING_S * _FPS, fps=_FPS)
-        task = {"model": settings.model, "sessions": 4 * settings.sessions}
-        server = await Child.start(stack, "streaming.bench.soaked", task)
-        crowd = _Crowd(settings, (await server.line())["url"], str(recording))
-        watch = _Watch(server)
+        server_task = _ServerTask(model=settings.model, sessions=4 * settings.sessions)
+        server = await Child.start(stack, "streaming.bench.soak", server_task)
+        url = (await server.receive())["url"]
+
+        async def sample() -> ServerSample:
+            return msgspec.convert((await server.receive())["sample"], ServerSample)
+
         until_s = loop.time() + settings.duration_s
-        while loop.time() < until_s or len(watch.rounds) < _ROUNDS_LEAST:
-            await watch.during(crowd.call(settings.round_s))
-            await watch.until_nobody_is_there()
-    return _report(settings, watch, crowd)
-
-
-def _report(settings: SoakSettings, watch: _Watch, crowd: _Crowd) -> dict[str, Any]:
-    rounds = watch.rounds
-    began_s = rounds[0].at_s
+        while loop.time() < until_s or len(rounds) < _LEAST_ROUNDS:
+            task = _CallersTask(
+                url=url, recording=str(recording), callers=settings.sessions, seed=len(rounds)
+            )
+            kill = len(rounds) % 2 == 1
+            async with asyncio.TaskGroup() as tasks:
+                calls = tasks.create_task(_round(task, round_s, kill), name="callers")
+                while not calls.done():
+                    await sample()
+            report = calls.result()
+            killed += kill
+            left.update(report["left"])
+            errors.update(report["errors"])
+            async with asyncio.timeout(_EMPTY_S):
+                empty = 0
+                while empty < _EMPTY_SAMPLES:
+                    last = await sample()
+                    empty = 0 if last.sessions else empty + 1
+            rounds.append(last)
+    (slope, low, high), allowed = memory_slope(rounds), allowed_mb_per_h(rounds)
     return {
         "soak_s": settings.duration_s,
         "sessions": settings.sessions,
         "model": settings.model,
         "served": rounds[-1].served,
-        "killed": crowd.killed,
-        "left": crowd.left,
-        "errors": sorted(crowd.errors),
-        "memory_mb_per_h": {**asdict(slope(rounds)), "borne": borne_mb_per_h(rounds)},
+        "killed_rounds": killed,
+        "left_by": dict(left),
+        "errors": sorted(errors),
+        "memory_mb_per_h": {"slope": slope, "low": low, "high": high, "allowed": allowed},
         "rounds": [asdict(one) for one in rounds],
-        "samples": [
-            [round(one.at_s - began_s, 1), round(one.rss_mb, 1), one.sessions]
-            for one in watch.samples
-        ],
         "findings": findings(rounds),
-        **about(),
+        **environment(),
     }
 
 
-class _Crowd:
-    """The callers of each round, a process of them."""
-
-    def __init__(self, settings: SoakSettings, url: str, recording: str) -> None:
-        self.killed = 0  # rounds that ended so
-        self.left: dict[str, int] = {}  # callers, by the way they left
-        self.errors: set[str] = set()
-        self._at_once = settings.sessions
-        self._url = url
-        self._recording = recording
-        self._rounds = itertools.count()
-
-    async def call(self, for_s: float) -> None:
-        """Let them call for a while; then they leave, or are killed."""
-        turn = next(self._rounds)
-        calls = Calls(url=self._url, recording=self._recording, at_once=self._at_once, seed=turn)
-        async with AsyncExitStack() as stack:
-            child = await Child.start(stack, "streaming.bench.callers", asdict(calls))
-            await child.line()
-            await asyncio.sleep(for_s)
-            if turn % 2:
-                child.kill()
-                self.killed += 1
-                return
-            child.hang_up()
-            told = await child.line()
-            self.errors.update(told["errors"])
-            for way, count in told["left"].items():
-                self.left[way] = self.left.get(way, 0) + count
+async def _round(task: _CallersTask, round_s: float, kill: bool) -> dict[str, Any]:
+    """Let callers come and go for a while. Returns how they left, and their errors."""
+    async with AsyncExitStack() as stack:
+        child = await Child.start(stack, "streaming.bench.soak", task)
+        await child.receive()
+        await asyncio.sleep(round_s)
+        if kill:
+            child.kill()
+            return {"left": {}, "errors": []}
+        child.close_stdin()
+        return await child.receive()
 
 
-class _Watch:
-    """What the server says of itself."""
+# What the samples say
 
-    def __init__(self, server: Child) -> None:
-        self.samples: list[Vitals] = []  # about once a second
-        self.rounds: list[Vitals] = []  # with nobody there
-        self._server = server
 
-    async def during(self, calling: Coroutine[Any, Any, None]) -> None:
-        """Listen while callers are there."""
-        async with asyncio.TaskGroup() as tasks:
-            task = tasks.create_task(calling, name="crowd")
-            while not task.done():
-                await self._hear()
+def memory_slope(rounds: Sequence[ServerSample]) -> tuple[float, float, float]:
+    """How fast memory grows, MB an hour, by least squares; with its 95 % confidence interval.
 
-    async def until_nobody_is_there(self) -> None:
-        """Raises TimeoutError when sessions don't end."""
-        quiet = 0
-        async with asyncio.timeout(_GONE_S):
-            while quiet < _QUIET:
-                vitals = await self._hear()
-                quiet = 0 if vitals.sessions else quiet + 1
-        self.rounds.append(vitals)
+    Args:
+        rounds: without a session: what a session holds is no leak.
 
-    async def _hear(self) -> Vitals:
-        vitals = Vitals(**(await self._server.line())["vitals"])
-        self.samples.append(vitals)
-        return vitals
+    Raises:
+        ValueError: there are fewer than four rounds.
+    """
+    from scipy import stats  # of the extra `train`; the command checks that it is there
+
+    if len(rounds) < 4:
+        raise ValueError(f"a slope needs at least four rounds of sessions, not {len(rounds)}")
+    line = stats.linregress([one.at_s / 3600 for one in rounds], [one.rss_mb for one in rounds])
+    within = float(stats.t.ppf(0.975, len(rounds) - 2) * line.stderr)
+    return float(line.slope), float(line.slope) - within, float(line.slope) + within
+
+
+def allowed_mb_per_h(rounds: Sequence[ServerSample]) -> float:
+    """The steepest slope that is no finding: the shorter a soak, the more of it is settling."""
+    hours = (rounds[-1].at_s - rounds[0].at_s) / 3600
+    return max(_STEADY_MB_PER_H, _SETTLING_MB / hours)
+
+
+def findings(rounds: Sequence[ServerSample]) -> list[str]:
+    """What is wrong, a sentence each; empty when nothing is.
+
+    Args:
+        rounds: without a session; the first is the warm-up that the others are compared with.
+    """
+    before, after = rounds[0], rounds[-1]
+    found = []
+    (slope, low, high), allowed = memory_slope(rounds), allowed_mb_per_h(rounds)
+    if low > allowed:
+        found.append(
+            f"memory grows by {slope:.0f} MB an hour "
+            f"({low:.0f} to {high:.0f}; up to {allowed:.0f} is allowed)"
+        )
+    if after.served == before.served:
+        found.append("no session was served")
+    for name in _COUNTED:
+        more = getattr(after, name) - getattr(before, name)
+        if more > 0:
+            found.append(f"{more} {name} left over")
+    if names := set(after.names) - set(before.names):
+        found.append(f"new among tasks and threads: {', '.join(sorted(names))}")
+    return found
+
+
+# The process of the server
+
+
+class _ServerTask(msgspec.Struct, tag="server", kw_only=True):
+    model: str
+    sessions: int
+
+
+async def _run_server(task: _ServerTask) -> None:
+    """Serve until the parent closes stdin; report a sample once a second."""
+    settings = loopback_settings(task.sessions, silence_s=_SILENCE_S, connect_s=10.0)
+    async with serve(settings, open_model(task.model)) as server:
+        send_line({"url": server.url})
+        end = asyncio.create_task(parent_gone(), name="parent gone")
+        while not end.done():
+            send_line({"sample": _sample(server)})
+            await asyncio.wait([end], timeout=_SAMPLE_S)
+
+
+def _sample(server: Server) -> ServerSample:
+    """This process now; without a session, after giving back the memory that nothing uses."""
+    process, tasks = psutil.Process(), asyncio.all_tasks()
+    objects, names = 0, list[str]()
+    if not len(server.sessions):
+        gc.collect()
+        trim_heaps()
+        objects = sum(isinstance(one, _SESSION_OBJECTS) for one in gc.get_objects())
+        names = sorted({task.get_name() for task in tasks})
+        names += sorted({thread.name for thread in threading.enumerate()})
+    return ServerSample(
+        at_s=time.monotonic(),
+        rss_mb=process.memory_info().rss / 1e6,
+        sessions=len(server.sessions),
+        tasks=len(tasks),
+        threads=threading.active_count(),
+        sockets=len(process.net_connections("all")),
+        fds=process.num_fds(),
+        served=server.sessions.counts.admitted,
+        objects=objects,
+        names=names,
+    )
+
+
+# The process of the callers
+
+
+class _CallersTask(msgspec.Struct, tag="callers", kw_only=True):
+    url: str
+    recording: str
+    callers: int  # at once
+    seed: int
+
+
+async def _run_callers(task: _CallersTask) -> None:
+    """Call until the parent closes stdin; then let all calls end, and report how they did."""
+    gather_loopback()
+    errors: set[str] = set()
+    left: Counter[str] = Counter()
+
+    async def call_again(number: int) -> None:
+        """One call after the other: each lasts a little, and ends in one of four ways."""
+        chance = random.Random(1000 * task.seed + number)
+        while not end.done():
+            peer = Peer(PeerTask(url=task.url, recording=task.recording), seed=0)
+            try:
+                await peer.call(http)
+                if peer.log.error is not None:
+                    errors.add(peer.log.error)
+                else:
+                    await asyncio.wait([end], timeout=chance.uniform(*_STAY_S))
+                    how = chance.choice(("bye", "delete", "close", "vanish"))
+                    await _leave(peer, how, http)
+                    left[how] += 1
+            finally:
+                peer.stop_camera()
+                await peer.close()
+            await asyncio.wait([end], timeout=chance.uniform(*_PAUSE_S))
+
+    async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as tasks:
+        end = tasks.create_task(parent_gone(), name="parent gone")
+        for number in range(task.callers):
+            tasks.create_task(call_again(number), name=f"caller {number}")
+        send_line({"callers": task.callers})
+    send_line({"left": left, "errors": errors})
+
+
+async def _leave(peer: Peer, how: str, http: aiohttp.ClientSession) -> None:
+    match how:
+        case "bye":
+            peer.results.send(json.dumps({"type": "bye"}))
+            await asyncio.sleep(0.1)  # until it is sent: closing the connection would drop it
+        case "delete":
+            async with http.delete(peer.location):
+                pass
+        case "vanish":
+            peer.vanish()
+
+
+if __name__ == "__main__":
+    match msgspec.json.decode(sys.argv[1], type=_ServerTask | _CallersTask):
+        case _ServerTask() as server_task:
+            asyncio.run(_run_server(server_task))
+        case _CallersTask() as callers_task:
+            asyncio.run(_run_callers(callers_task))

@@ -1,4 +1,7 @@
-"""The recogniser of a benchmark, and the picture that each of its windows ended with."""
+"""The recogniser of a benchmark: one of fixed cost, or a real one; and which pictures it was given.
+
+batcher -> runner -> [stand-in, or a watched recogniser] -> predictions
+"""
 
 from __future__ import annotations
 
@@ -18,75 +21,14 @@ from streaming.bench import barcode
 from streaming.runner import RecognizerCore
 from streaming.settings import RecognizerSettings
 
-
-class Watched:
-    """A recogniser that also notes which picture each window ended with."""
-
-    def __init__(self, core: RecognizerCore) -> None:
-        self._core = core
-        self.seen: dict[tuple[str, int], tuple[int | None, float]] = {}  # see bench_report.Seen
-
-    @property
-    def spec(self) -> EncoderSpec:
-        return self._core.bundle.encoder
-
-    @property
-    def bundle(self) -> Bundle:
-        return self._core.bundle
-
-    @property
-    def device(self) -> str:
-        return self._core.device
-
-    def recognise(self, clips: Sequence[Clip]) -> list[Prediction]:
-        predictions = self._core.recognise(clips)
-        for clip in clips:
-            newest = clip.frames[-1]
-            number = barcode.read(newest.image)
-            self.seen[clip.stream, newest.rtp] = (number, newest.arrival_s)
-        return predictions
-
-    def warm(self, size: int = 1) -> None:
-        self._core.warm(size)
-        self.seen.clear()
-
-    def forget(self, stream: str) -> None:
-        self._core.forget(stream)
-
-    def close(self) -> None:
-        self._core.close()
-
-
-def open_model(model: str, device: str = "auto") -> RecognizerCore:
-    """`model` is a bundle's folder, "builtin", or "standin:MS[+EACH]": so many milliseconds a
-    batch, and for each window in it.
-
-    Raises:
-        BundleError, ValueError, OSError: it can't be had; the message says what to do.
-    """
-    kind, _, cost = model.partition(":")
-    if kind == "standin":
-        batch_ms, _, each_ms = cost.partition("+")
-        if not batch_ms.isdigit() or not (each_ms or "0").isdigit():
-            raise ValueError(
-                "write the stand-in as standin:MS or standin:MS+EACH: ms a batch, a window"
-            )
-        return StandIn(int(batch_ms) / 1000, each_s=int(each_ms or 0) / 1000)
-    return open_recognizer(model, device, max_new_frames=RecognizerSettings().max_new_frames)
-
-
-# MERGED from streaming.standin: A recogniser of fixed cost that knows no sign: to test and time
-# everything around it.
-
 _SPEC = EncoderSpec(
     kind="standin", source="none", revision="0", dim=1, frames=32, fps=15.0, short_side=240
 )
-GLOSSES = ("dark", "bright")
-_LEVELS = np.array([0, 85, 170, 255], np.float32)  # an embedding: how near the mean is to each
+_LEVELS = np.array([0, 85, 170, 255], np.float32)  # grey; an embedding is its distance to each
 
 
 def embedding(level: float) -> NDArray[np.float32]:
-    """(4,) Where a picture of a mean level lies: near levels near, far ones apart."""
+    """(4,) Embedding of a picture by its mean grey level: similar levels have similar ones."""
     return unit(np.exp(-(((_LEVELS - level) / 40) ** 2)))
 
 
@@ -98,13 +40,14 @@ _SPACE = EmbeddingSpace(
 
 
 class StandIn:
-    """Answers "bright" or "dark" by the newest picture's mean level, idle in between.
+    """Predicts "bright" or "dark" from the newest picture's mean grey level, else idle.
 
-    Other levels can be taught it: its embedding tells some of them apart.
+    Other levels can be taught as signs: their embeddings differ.
 
-    `cost_s` is what a batch takes, whatever its size, and `each_s` what each window adds. `look` is
-    called with each clip's newest frame on the worker's thread, before the answer: a benchmark
-    reads its bar code there.
+    Args:
+        cost_s: what a batch takes, whatever its size.
+        each_s: what each window adds to it.
+        inspect: called with each clip's newest frame on the worker's thread, before the prediction.
     """
 
     device: str = "cpu"
@@ -114,19 +57,18 @@ class StandIn:
         cost_s: float = 0.0,
         *,
         each_s: float = 0.0,
-        hop_s: float = 0.1,
-        look: Callable[[Frame], None] | None = None,
+        inspect: Callable[[Frame], None] | None = None,
     ) -> None:
         self._cost_s = cost_s
         self._each_s = each_s
-        self._look = look
+        self._inspect = inspect
         self._closed = threading.Event()
         self.bundle = Bundle(
             path=Path(),
             name=f"standin:{round(cost_s * 1000)}",
-            glosses=GLOSSES,
+            glosses=("dark", "bright"),
             encoder=_SPEC,
-            hop_s=hop_s,
+            hop_s=0.1,
             idle=True,
             temperature=1.0,
             threshold=0.5,
@@ -142,19 +84,19 @@ class StandIn:
     def recognise(self, clips: Sequence[Clip]) -> list[Prediction]:
         began = time.perf_counter()
         cost_s = self._cost(len(clips))
-        answers = [self._answer(clip, cost_s) for clip in clips]
-        # Looking is part of the cost, not on top of it: a batch takes what was asked for.
+        predictions = [self._predict(clip, cost_s) for clip in clips]
+        # Computing them is part of the cost, not on top of it: a batch takes what was asked for.
         self._closed.wait(max(0.0, cost_s - (time.perf_counter() - began)))
-        return answers
+        return predictions
 
     def _cost(self, windows: int) -> float:
         return self._cost_s + windows * self._each_s
 
-    def _answer(self, clip: Clip, took_s: float) -> Prediction:
+    def _predict(self, clip: Clip, took_s: float) -> Prediction:
         newest = clip.frames[-1]
-        if self._look is not None:
-            self._look(newest)
-        level = float(newest.image[::4, ::4].mean())  # enough, and next to no work
+        if self._inspect is not None:
+            self._inspect(newest)
+        level = float(newest.image[::4, ::4].mean())  # every fourth pixel is enough
         dark, bright = (0.9 if level < 50 else 0.02), (0.9 if level > 200 else 0.02)
         return Prediction(
             stream=clip.stream,
@@ -171,7 +113,52 @@ class StandIn:
         self._closed.wait(self._cost(size))
 
     def forget(self, stream: str) -> None:
-        """Nothing is kept."""
+        """Nothing is kept of a stream."""
 
     def close(self) -> None:
         self._closed.set()
+
+
+NewestPictures = dict[tuple[str, int], tuple[int | None, float]]
+# (stream, RTP timestamp) of each window's newest frame -> the number in its picture (None: it can't
+# be read), and when its last packet arrived (monotonic, s)
+
+
+class WatchedRecognizer:
+    """A recogniser that also notes which picture each window ended with."""
+
+    def __init__(self, core: RecognizerCore) -> None:
+        self.newest: NewestPictures = {}
+        self._core = core
+        self.spec, self.bundle, self.device = core.bundle.encoder, core.bundle, core.device
+        self.forget, self.close = core.forget, core.close
+
+    def recognise(self, clips: Sequence[Clip]) -> list[Prediction]:
+        predictions = self._core.recognise(clips)
+        for clip in clips:
+            frame = clip.frames[-1]
+            self.newest[clip.stream, frame.rtp] = (barcode.read(frame.image), frame.arrival_s)
+        return predictions
+
+    def warm(self, size: int = 1) -> None:
+        self._core.warm(size)
+        self.newest.clear()
+
+
+def open_model(model: str, device: str = "auto") -> RecognizerCore:
+    """A recogniser: of a bundle's folder, of "builtin", or a `StandIn` for "standin:MS[+EACH]".
+
+    MS is the milliseconds that a batch takes, EACH what each window adds.
+
+    Raises:
+        BundleError, ValueError, OSError: it can't be opened; the message says what to do.
+    """
+    kind, _, cost = model.partition(":")
+    if kind == "standin":
+        batch_ms, _, each_ms = cost.partition("+")
+        if not batch_ms.isdigit() or not (each_ms or "0").isdigit():
+            raise ValueError(
+                "write the stand-in as standin:MS or standin:MS+EACH: ms a batch, ms a window"
+            )
+        return StandIn(int(batch_ms) / 1000, each_s=int(each_ms or 0) / 1000)
+    return open_recognizer(model, device, max_new_frames=RecognizerSettings().max_new_frames)

@@ -28,7 +28,7 @@ async def test_pictures_are_free_when_their_session_ends(http: aiohttp.ClientSes
 
     gc.disable()
     try:
-        async with serve(SETTINGS, StandIn(look=look)) as server:
+        async with serve(SETTINGS, StandIn(inspect=look)) as server:
             async with calling(server.url, http) as caller:
                 await caller.wait_for("prediction", 5)
                 assert any(image() is not None for image in seen)

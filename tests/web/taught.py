@@ -31,9 +31,9 @@ class QuickStandIn(StandIn):
     """A stand-in of one-second windows; untrained, it has no gloss before it is taught one."""
 
     def __init__(
-        self, *, untrained: bool = False, look: Callable[[Frame], None] | None = None
+        self, *, untrained: bool = False, inspect: Callable[[Frame], None] | None = None
     ) -> None:
-        super().__init__(look=look)
+        super().__init__(inspect=inspect)
         self._untrained = untrained
         self.bundle = replace(self.bundle, encoder=replace(self.bundle.encoder, frames=15))
         if untrained:

@@ -69,7 +69,7 @@ async def test_signs_appear_and_stop_ends_the_session(tmp_path: Path, levels_cam
         newest[:] = [frame]
 
     async with (
-        serve(SETTINGS, StandIn(look=look)) as server,
+        serve(SETTINGS, StandIn(inspect=look)) as server,
         opened(tmp_path, camera_flags(levels_camera), server.url) as page,
     ):
         await page.get_by_role("button", name="Start camera").press("Enter")

@@ -165,7 +165,7 @@ async def test_a_lost_take_is_told_and_more_takes_can_be_added(
         free.wait(30)
 
     async with (
-        serve(SETTINGS, QuickStandIn(look=look)) as server,
+        serve(SETTINGS, QuickStandIn(inspect=look)) as server,
         opened(tmp_path, camera_flags(grey_camera), server.url) as page,
     ):
         await seed(page, kept("grey"))

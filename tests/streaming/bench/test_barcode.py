@@ -12,9 +12,9 @@ from streaming.bench import barcode
 def test_a_bar_code_is_read_at_any_size(size: tuple[int, int]) -> None:
     image = np.zeros((size[1], size[0], 3), np.uint8)
     for number in (0, 1, 4242, 65535):
-        barcode.draw(image, number)
+        barcode.write(image, number)
         assert barcode.read(image) == number
-    barcode.draw(image, 65536 + 7)
+    barcode.write(image, 65536 + 7)
     assert barcode.read(image) == 7
 
 
@@ -25,6 +25,6 @@ def test_no_bar_code_is_read_from_a_plain_picture(level: int) -> None:
 
 def test_a_spoilt_block_is_noticed() -> None:
     image = np.zeros((240, 320, 3), np.uint8)
-    barcode.draw(image, 1234)
+    barcode.write(image, 1234)
     image[:30, :32] = 255 - image[:30, :32]
     assert barcode.read(image) is None

@@ -1,4 +1,4 @@
-"""Synthetic peers: they ask again when they are told to, and no longer than is worth it."""
+"""Synthetic peers: they retry when the server asks them to, for a while; and their log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import aiohttp
 
 from streaming.app import serve
 from streaming.bench.camera import drawn_pictures, record
-from streaming.bench.peers import Peer, PeerTask, Refused
+from streaming.bench.peers import Peer, PeerLog, PeerTask, Refused
 from streaming.bench.standin import StandIn
 from streaming.settings import ServerSettings, SessionSettings, Settings
 from tests.streaming.caller import calling
@@ -21,11 +21,11 @@ SETTINGS = Settings(
 )
 
 
-async def test_a_peer_that_is_refused_asks_again_and_is_let_in(tmp_path: Path) -> None:
+async def test_a_refused_peer_retries_and_is_admitted(tmp_path: Path) -> None:
     recording = tmp_path / "camera.ivf"
     record(recording, drawn_pictures((320, 240)), frames=30, fps=15)
     async with serve(SETTINGS, StandIn()) as server, aiohttp.ClientSession() as http:
-        peer = Peer(PeerTask(url=server.url, peers=1, duration_s=0, recording=str(recording)), 0)
+        peer = Peer(PeerTask(url=server.url, recording=str(recording)), seed=0)
         async with calling(server.url, http) as first:
             await first.wait_for("prediction")
             call = asyncio.create_task(peer.call(http))
@@ -34,34 +34,43 @@ async def test_a_peer_that_is_refused_asks_again_and_is_let_in(tmp_path: Path) -
             first.send(type="bye")
             await call
         try:
-            assert peer.heard.error is None and peer.heard.results
+            assert peer.log.error is None and peer.log.predictions
             assert server.sessions.counts.admitted == 2
         finally:
             peer.stop_camera()
-            await peer.hang_up()
+            await peer.close()
 
 
 class Unwanted(Peer):
-    """A peer of a server that never has room."""
+    """A peer of a server that never admits it."""
 
     def __init__(self, after_s: float | None) -> None:
-        self.asked_s: list[float] = []
+        self.offered_s: list[float] = []
         self._after_s = after_s
 
-    async def _answer(self, http: aiohttp.ClientSession, offer: str) -> str:
-        self.asked_s.append(asyncio.get_running_loop().time())
+    async def _signal(self, http: aiohttp.ClientSession, offer: str) -> str:
+        self.offered_s.append(asyncio.get_running_loop().time())
         raise Refused("HTTP 503", self._after_s)
 
 
-def test_a_peer_that_is_never_let_in_gives_up() -> None:
-    async def asked_s(after_s: float | None) -> list[float]:
+def test_a_peer_that_is_never_admitted_gives_up() -> None:
+    async def offered_s(after_s: float | None) -> list[float]:
         peer = Unwanted(after_s)
         try:
-            await peer._asked(None, "")  # type: ignore[arg-type]
+            await peer._admitted(None, "")  # type: ignore[arg-type]
         except Refused:
-            return peer.asked_s
-        raise AssertionError("it was let in")
+            return peer.offered_s
+        raise AssertionError("it was admitted")
 
-    assert simulate(asked_s(None)) == [0.0]
-    assert simulate(asked_s(6.0)) == [0.0, 6.0, 12.0]
-    assert simulate(asked_s(60.0)) == [0.0]
+    assert simulate(offered_s(None)) == [0.0]
+    assert simulate(offered_s(6.0)) == [0.0, 6.0, 12.0]
+    assert simulate(offered_s(60.0)) == [0.0]
+
+
+def test_a_repeated_number_means_the_newest_frame_before() -> None:
+    log = PeerLog(made_s=[float(n) for n in range(20)], numbers=8)
+    assert log.made(3, before_s=3.5) == 3
+    assert log.made(3, before_s=11.5) == 11
+    assert log.made(3, before_s=100.0) == 19
+    assert log.made(3, before_s=2.9) is None
+    assert log.made(8, before_s=100.0) is None

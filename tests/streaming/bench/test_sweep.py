@@ -1,4 +1,4 @@
-"""The sweep finds the most sessions that hold its goal; losses are taken at one round trip."""
+"""The sweep finds the most sessions that hold its goal; losses are compared at one round trip."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from streaming.bench.settings import BenchSettings, NetworkConditions
-from streaming.bench.sweep import Goal, holds, losses, sweep
+from streaming.bench.measure import BenchSettings
+from streaming.bench.network import NetworkConditions
+from streaming.bench.sweep import SweepGoal, compare_losses, holds, sweep_sessions
 
 
 def _report(settings: BenchSettings, p95: float | None, per_s: float) -> dict[str, Any]:
@@ -41,30 +42,30 @@ async def test_the_sweep_finds_the_most_sessions(capacity: int) -> None:
         fits = settings.sessions <= capacity
         return _report(settings, 100.0 if fits else 900.0, 10.0 * settings.sessions)
 
-    report = await sweep(BenchSettings(), Goal(ms=300), measure)
+    report = await sweep_sessions(BenchSettings(), SweepGoal(goal_ms=300), measure)
     assert report["most_sessions"] == capacity
     assert report["sessions"] == max(1, capacity)
     tried = [one["sessions"] for one in report["sweep"]]
     assert tried == sorted(tried) and len(tried) <= 10
 
 
-async def test_the_goal_is_twice_what_one_session_has() -> None:
+async def test_the_default_goal_is_twice_the_latency_of_one_session() -> None:
     async def measure(settings: BenchSettings) -> dict[str, Any]:
         return _report(settings, 40.0 + 5 * (settings.sessions - 1), 10.0 * settings.sessions)
 
-    report = await sweep(BenchSettings(sessions=7), Goal(), measure)
+    report = await sweep_sessions(BenchSettings(sessions=7), SweepGoal(), measure)
     assert report["goal_ms"] == 80 and report["most_sessions"] == 9
 
 
-async def test_losses_share_a_round_trip_and_peers_that_answer() -> None:
+async def test_losses_are_compared_at_one_round_trip_with_live_encoders() -> None:
     asked = []
 
     async def measure(settings: BenchSettings) -> dict[str, Any]:
         asked.append(settings)
         return _report(settings, 100.0, 10.0)
 
-    report = await losses(BenchSettings(network=NetworkConditions(seed=3)), measure)
+    report = await compare_losses(BenchSettings(network=NetworkConditions(seed=3)), measure)
     assert [one["loss"] for one in report["losses"]] == [0.0, 0.02, 0.05]
-    assert {(one.network.rtt_ms, one.network.seed, one.sender) for one in asked} == {
+    assert {(one.network.rtt_ms, one.network.seed, one.senders) for one in asked} == {
         (50, 3, "live")
     }

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpReceiver, RTCSessionDescription
-from aiortc.rtp import RtpPacket
+from aiortc.rtp import RtpPacket, is_rtcp
 
 from models.schema import Frame
 from streaming.bench import barcode
-from streaming.bench.camera import SyntheticCamera, lossy
+from streaming.bench.camera import SyntheticCamera
 from streaming.webrtc import peer
 from streaming.webrtc.ice import CandidateRules, gather_loopback
 from streaming.webrtc.jitter_buffer import JitterSettings
@@ -77,6 +77,21 @@ class Loopback:
         return [barcode.read(frame.image) for frame in self.frames]
 
 
+def lose(peer: RTCPeerConnection, drop: Callable[[RtpPacket], bool]) -> None:
+    """Lose the packets of a peer's video for which `drop` is true, retransmissions included.
+
+    Those have an SSRC and a payload type of their own.
+    """
+    transport: Any = peer.getSenders()[0].transport
+    send = transport._send_rtp
+
+    async def send_some(data: bytes) -> None:
+        if is_rtcp(data) or not drop(RtpPacket.parse(data)):
+            await send(data)
+
+    transport._send_rtp = send_some
+
+
 @asynccontextmanager
 async def connected(
     *,
@@ -101,7 +116,7 @@ async def connected(
     names = (f"video/{codec}", "video/rtx")
     transceiver.setCodecPreferences([c for c in capable.codecs if c.mimeType in names])
     if drop is not None:
-        lossy(sender, drop)
+        lose(sender, drop)
     try:
         await sender.setLocalDescription(await sender.createOffer())
         offer = check_offer(sender.localDescription.sdp, rules=LOOPBACK)

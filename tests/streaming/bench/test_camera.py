@@ -1,7 +1,8 @@
-"""The camera and the pictures that benchmarks and tests send."""
+"""The cameras of benchmarks and tests: frames in time, each with its number."""
 
 from __future__ import annotations
 
+import itertools
 import time
 from pathlib import Path
 
@@ -11,11 +12,11 @@ import pytest
 from aiortc.mediastreams import MediaStreamError
 
 from streaming.bench import barcode
-from streaming.bench.camera import SyntheticCamera, clip_pictures
+from streaming.bench.camera import RecordedCamera, SyntheticCamera, clip_pictures, record
 
 
 async def test_frames_come_at_their_rate_with_their_number() -> None:
-    camera = SyntheticCamera(fps=50, size=(128, 96), frames=4)
+    camera = SyntheticCamera(fps=50, size=(128, 96))
     began_s = time.monotonic()
     frames = [await camera.recv() for _ in range(4)]
     assert time.monotonic() - began_s >= 3 / 50
@@ -23,6 +24,26 @@ async def test_frames_come_at_their_rate_with_their_number() -> None:
     pictures = [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in frames]
     assert [barcode.read(picture) for picture in pictures] == [0, 1, 2, 3]
     assert len(camera.made_s) == 4
+    camera.stop()
+    with pytest.raises(MediaStreamError):
+        await camera.recv()
+
+
+async def test_a_recording_is_sent_in_time_over_and_over(tmp_path: Path) -> None:
+    path = tmp_path / "camera.ivf"
+    grey = (np.full((96, 128, 3), 112, np.uint8) for _ in itertools.count())
+    record(path, grey, frames=8, fps=60)
+    camera = RecordedCamera(path)
+    began_s = time.monotonic()
+    packets = [await camera.recv() for _ in range(12)]
+    assert time.monotonic() - began_s >= 11 / 60
+    assert [packet.pts for packet in packets] == [1500 * number for number in range(12)]
+    assert camera.made_s == sorted(camera.made_s) and len(camera.made_s) == 12
+    decoder = av.CodecContext.create("vp8", "r")
+    pictures = [frame for packet in packets for frame in decoder.decode(av.Packet(bytes(packet)))]
+    images = [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in pictures]
+    assert [barcode.read(image) for image in images] == [*range(8), *range(4)]
+    camera.stop()
     with pytest.raises(MediaStreamError):
         await camera.recv()
 

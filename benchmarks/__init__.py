@@ -1,1 +1,0 @@
-"""livegloss beside what its users would otherwise pick. See docs/rivals.md."""

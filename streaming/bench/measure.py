@@ -1,0 +1,198 @@
+"""One run: a server in this process, peers in processes of their own.
+
+    BenchSettings -> peers -> server -> [measure] -> report
+
+The server is what `python -m streaming` runs. Its recogniser is watched (standin.py), so that ages
+count from the pixels of a window's newest picture to the message that a peer receives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import psutil
+import tyro
+
+from streaming.app import serve
+from streaming.bench.camera import clip_pictures, record
+from streaming.bench.children import Child
+from streaming.bench.network import NetworkConditions, option
+from streaming.bench.peers import PeerLog, PeerTask
+from streaming.bench.report import Run, environment, sum_up
+from streaming.bench.standin import WatchedRecognizer, open_model
+from streaming.server import Server
+from streaming.settings import ServerSettings, SessionSettings, Settings
+
+_PEERS_A_PROCESS = {"recorded": 10, "live": 4, "chromium": 64}
+_MOST_SESSIONS = 256
+_RECORDING_S = 30.0  # then it starts again: longer than any result is old
+_SPARE_S = 60.0  # a run that takes longer than its duration by so much is given up
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        width, height = text.split("x")
+        return int(width), int(height)
+    except ValueError:
+        raise ValueError(f"write a size as 640x480, not '{text}'") from None
+
+
+_SIZE = option("WxH", _size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchSettings:
+    """One run."""
+
+    sessions: Annotated[int, tyro.conf.Suppress] = 1  # an option of the command
+    model: Annotated[str, tyro.conf.Suppress] = "builtin"  # an option of the command
+    duration_s: Annotated[float, tyro.conf.arg(name="duration")] = 20.0  # seconds of a run
+    clip: str | None = None  # send this video file instead of drawn pictures
+    device: str = "auto"  # auto, cpu, cuda or cuda:N
+    hop_s: float | None = None  # seconds between windows (default: the bundle's)
+    fps: float | None = None  # of the cameras (default: what the page asks a camera for)
+    size: Annotated[tuple[int, int] | None, _SIZE] = None  # px (default: as the page asks)
+    live: bool = False  # peers encode while they send, as always with --loss, and send no recording
+    chromium: bool = False  # pages of a real Chromium send, a tab each
+    network: NetworkConditions = field(default_factory=NetworkConditions)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.sessions <= _MOST_SESSIONS or not 1 <= self.duration_s <= 3600:
+            raise ValueError(f"--sessions must lie in 1 to {_MOST_SESSIONS}, --duration 1 to 3600")
+        if self.fps is not None and not 1 <= self.fps <= 120:
+            raise ValueError("--fps must lie in 1 to 120")
+        if self.size is not None and (min(self.size) < 64 or any(px % 2 for px in self.size)):
+            raise ValueError("--size must be even and at least 64x64")
+        if self.chromium and (self.network.impaired or self.clip or self.live):
+            raise ValueError("--chromium sends drawn pictures over this machine's own network")
+        if self.clip is not None and not Path(self.clip).is_file():
+            raise ValueError(f"there is no file {self.clip}")
+
+    @property
+    def senders(self) -> str:
+        """What makes the video: "recorded", "live" or "chromium".
+
+        A recording can't make a key frame on request, as a camera does: where packets are lost,
+        peers encode.
+        """
+        if self.chromium:
+            return "chromium"
+        return "live" if self.live or self.network.loss else "recorded"
+
+
+async def measure_latency(settings: BenchSettings) -> dict[str, Any]:
+    """Run one benchmark; returns its report.
+
+    Raises:
+        BundleError, ValueError, OSError: the model or the clip can't be read.
+        TimeoutError: the peers did not finish in time.
+    """
+    recognizer = WatchedRecognizer(open_model(settings.model, settings.device))
+    spec = recognizer.spec
+    task = PeerTask(
+        url="",
+        duration_s=settings.duration_s,
+        fps=settings.fps or spec.fps,
+        size=settings.size or spec.camera_size,
+        clip=settings.clip,
+        network=settings.network,
+    )
+    serving = loopback_settings(settings.sessions, hop_s=settings.hop_s)
+    async with serve(serving, recognizer) as server:
+        async with asyncio.timeout(settings.duration_s + _SPARE_S):
+            run = await _run(settings, replace(task, url=server.url), server, recognizer)
+        device = server.device
+    return {
+        **sum_up(run),
+        "hop_s": settings.hop_s or recognizer.bundle.hop_s,
+        "senders": settings.senders,
+        "network": asdict(settings.network),
+        "fps": task.fps,
+        "size": list(task.size),
+        "model": recognizer.bundle.name,
+        "device": device,
+        **environment(),
+    }
+
+
+def loopback_settings(sessions: int, **session: Any) -> Settings:
+    """Of a server for `sessions` peers on this machine; `session` are fields of SessionSettings."""
+    return Settings(
+        server=ServerSettings(
+            port=0, max_sessions=sessions, max_sessions_per_address=sessions, grace_s=1.0
+        ),
+        session=SessionSettings(loopback_ice=True, **session),
+    )
+
+
+async def _run(
+    settings: BenchSettings, task: PeerTask, server: Server, recognizer: WatchedRecognizer
+) -> Run:
+    """Let the peers send, and read the server's counts while they are still connected."""
+    async with AsyncExitStack() as stack:
+        if settings.senders == "recorded":
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            recording = str(Path(folder) / "camera.ivf")
+            await asyncio.to_thread(record_camera, recording, task, _RECORDING_S)
+            task = replace(task, recording=recording)
+        module = "chromium" if settings.senders == "chromium" else "peers"
+        children = [
+            await Child.start(stack, f"streaming.bench.{module}", part)
+            for part in divided(task, settings.sessions, _PEERS_A_PROCESS[settings.senders])
+        ]
+        await asyncio.gather(*(child.receive() for child in children))
+        process = psutil.Process()
+        began_s, cpu_s = time.monotonic(), cpu_time_s([process])
+        logs = await peer_logs(children)
+        counts = server.batcher.counts
+        return Run(
+            began_s=began_s,
+            duration_s=settings.duration_s,
+            cpu_s=cpu_time_s([process]) - cpu_s,
+            rss_mb=process.memory_info().rss / 1e6,
+            windows={"due": counts.due, "done": counts.done, "replaced": counts.replaced},
+            sessions=[session.numbers() for session in server.sessions],
+            logs=logs,
+            newest=recognizer.newest,
+        )
+
+
+def record_camera(path: str, task: PeerTask, seconds: float) -> None:
+    """Record what the cameras of a task would send."""
+    fps = round(task.fps)
+    pictures = clip_pictures(task.clip, task.size)
+    record(path, pictures, frames=round(seconds * fps), fps=fps)
+
+
+def divided(task: PeerTask, peers: int, per_process: int) -> list[PeerTask]:
+    """A task's peers, as many processes as they need; each peer has a seed of its own."""
+    return [
+        replace(
+            task,
+            peers=min(per_process, peers - first),
+            seed=_MOST_SESSIONS * task.network.seed + first,
+        )
+        for first in range(0, peers, per_process)
+    ]
+
+
+async def peer_logs(children: Sequence[Child]) -> list[PeerLog]:
+    """Let peers that are connected send for their duration: all at once; returns their logs."""
+    for child in children:
+        child.proceed()
+    reports = await asyncio.gather(*(child.receive() for child in children))
+    return [log for report in reports for log in msgspec.convert(report["logs"], list[PeerLog])]
+
+
+def cpu_time_s(processes: Sequence[psutil.Process]) -> float:
+    """The CPU time that processes have used."""
+    times = [process.cpu_times() for process in processes]
+    return float(sum(one.user + one.system for one in times))
