@@ -6,7 +6,6 @@ signs told + [ends] -> figures
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle import Bundle
+from models.files import replacing
 from models.schema import Prediction, Sign
-from offline.data.index import UNREADABLE, write_file
+from offline.data.index import UNREADABLE
 from offline.scoring.metrics import mean_of, quantile_of
 
 
@@ -183,17 +183,16 @@ def kept(
     if file.exists():
         return _read(file)
     said = list(read())
-    content = io.BytesIO()
-    np.savez(
-        content,
-        probabilities=np.array([one.probabilities for one in said], np.float32),  # N, G
-        idle=np.array([one.idle for one in said]),
-        times=np.array([(one.start_s, one.end_s) for one in said]),
-        resting=np.array([_RESTING.index(one.resting) for one in said], np.int8),
-        took_s=np.array([sum(one.stages_s.values()) for one in said]),
-    )
     folder.mkdir(parents=True, exist_ok=True)
-    write_file(file, content.getvalue())
+    with replacing(file) as stream:
+        np.savez(
+            stream,
+            probabilities=np.array([one.probabilities for one in said], np.float32),  # N, G
+            idle=np.array([one.idle for one in said]),
+            times=np.array([(one.start_s, one.end_s) for one in said]),
+            resting=np.array([_RESTING.index(one.resting) for one in said], np.int8),
+            took_s=np.array([sum(one.stages_s.values()) for one in said]),
+        )
     return said
 
 

@@ -7,7 +7,6 @@ the logits, and `classes`, how many logits each head has before they are folded 
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import pickle
@@ -21,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from models.files import replacing
 from models.heads import Head, HeadEnsemble, make_head
-from offline.data.index import write_file
 
 
 class CheckpointError(ValueError):
@@ -41,9 +40,9 @@ def save_checkpoint(
     """
     file = Path(path)
     states = [{k: v.detach().cpu().clone() for k, v in head.state_dict().items()} for head in heads]
-    content = io.BytesIO()
-    torch.save({"states": states, "background": torch.from_numpy(background)}, content)
-    write_file(file, content.getvalue())
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as stream:
+        torch.save({"states": states, "background": torch.from_numpy(background)}, stream)
     full = {
         **card,
         "head": {
@@ -53,7 +52,8 @@ def save_checkpoint(
         },
     }
     text = json.dumps(full, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_file(file.with_suffix(".json"), text.encode())
+    with replacing(file.with_suffix(".json")) as stream:
+        stream.write(text.encode())
     return file
 
 
