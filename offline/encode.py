@@ -1,4 +1,4 @@
-"""Labelled videos -> embeddings that heads are trained on: the first offline command.
+"""LabelledVideo videos -> embeddings that heads are trained on: the first offline command.
 
     python -m offline.encode --videos DIR --labels FILE.json|FILE.csv|folders --out DIR
 
@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from models.faults import DeviceLost, OutOfMemory
 from offline.data.index import StoreError, write_file
-from offline.data.labels import LabelError, Labelled, chosen, read_labels, read_negatives
+from offline.data.labels import LabelError, LabelledVideo, chosen, read_labels, read_negatives
 from offline.encoding import run
 from offline.encoding.cluster import Cluster
 from offline.encoding.embed import VARIANTS, identity, row_a_frame
@@ -177,7 +177,7 @@ def _encode(
     return 0 if entries else 1
 
 
-def _videos(options: argparse.Namespace) -> list[Labelled]:
+def _videos(options: argparse.Namespace) -> list[LabelledVideo]:
     videos = read_labels(options.labels, options.videos)
     if options.glosses:
         videos = chosen(videos, options.glosses)

@@ -28,10 +28,11 @@ from scipy.optimize import minimize
 
 from models.bundle import Bundle, open_bundle
 from models.classifier import Classifier, softmax
+from models.few_shot import IDLE
 from models.fusion import fuse, log_probabilities
 from models.schema import Embedding
 from offline.data.examples import ORIGINAL, Example, read_examples
-from offline.data.labels import EXTRA, IDLE
+from offline.data.labels import EXTRA
 from offline.data.splits import grouped_folds
 from offline.exporting.fused_bundle import write_fused
 from offline.scoring.clip_predictions import middle_rows

@@ -44,7 +44,7 @@ def plan_from(args: argparse.Namespace) -> TrainingPlan:
 
 def without_cards(examples: Sequence[Example], args: argparse.Namespace) -> list[Example]:
     """The examples that `--cards` lets in."""
-    return [e for e in examples if args.cards == "keep" or not e.card]
+    return [e for e in examples if args.cards == "keep" or not e.title_card]
 
 
 def add_training_options(parser: argparse.ArgumentParser, index_required: bool = True) -> None:

@@ -27,7 +27,7 @@ from models.bundle import open_bundle
 from models.decoder import DecoderSettings, clip_probabilities
 from models.recognizer import Recognizer
 from models.schema import Prediction
-from offline.data.labels import EXTRA, Labelled, read_labels, read_negatives
+from offline.data.labels import EXTRA, LabelledVideo, read_labels, read_negatives
 from offline.evaluation.crossval import in_workers
 from offline.evaluation.report import write_report
 from offline.evaluation.time_to_decision import (
@@ -164,7 +164,7 @@ def _read_all(
     )
 
 
-def _of(about: Mapping[str, Any], videos: Sequence[Labelled]) -> list[Labelled]:
+def _of(about: Mapping[str, Any], videos: Sequence[LabelledVideo]) -> list[LabelledVideo]:
     """Those of signers, or backgrounds, that the bundle did not learn from."""
     return [video for video in videos if video.signer in about["held_out_groups"]]
 

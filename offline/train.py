@@ -24,9 +24,9 @@ import numpy as np
 import torch
 
 from models.card import spec_as_card
+from models.few_shot import IDLE
 from models.heads import HeadEnsemble
 from offline.data.examples import Example, vocabulary
-from offline.data.labels import IDLE
 from offline.data.splits import refuse_leaks
 from offline.evaluation.crossval import calibrate, fold_of_groups, split_fold, to_score
 from offline.evaluation.figures import figures_of
@@ -224,14 +224,14 @@ def _without_leaks(
     """What to train on. Raises ValueError for what stands on both sides."""
     if args.copies == "leave-out":
         theirs = {e.recording for e in test}
-        kept = [e for e in train if not e.copy_of or e.copy_of not in theirs]
+        kept = [e for e in train if not e.duplicate_of or e.duplicate_of not in theirs]
         print(f"{len(train) - len(kept)} clips left out: they are copies of what is kept out")
         train = kept
     refuse_leaks(
         train,
         test,
         grouped=args.split != "official" or args.hold_out_groups is not None,
-        copies=args.copies != "allow",
+        duplicates=args.copies != "allow",
     )
     return list(train)
 

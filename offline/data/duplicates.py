@@ -77,7 +77,7 @@ def with_copies(
     return [
         replace(
             e,
-            copy_of=recording.get(e.video_id, ""),
+            duplicate_of=recording.get(e.video_id, ""),
             group=group.get(e.group, e.group),
         )
         for e in examples

@@ -21,12 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.card import spec_from
+from models.few_shot import IDLE
 from models.schema import EncoderSpec
 from offline.data.index import StoredRows
-from offline.data.labels import EXTRA, IDLE
+from offline.data.labels import EXTRA
 
 ORIGINAL = "original"
-ALONE = "video:"  # how the group of a video begins whose signer is not known
+UNKNOWN_SIGNER = "video:"  # how the group of a video begins whose signer is not known
 
 _NEEDED = ("video_id", "gloss", "path_to_npy_file")
 
@@ -44,13 +45,13 @@ class Example:
     stored: NDArray[np.floating] | StoredRows  # (T, D)
     path: Path | None = None  # of the video, as `offline.encode` saw it
     signer: str = ""  # as labelled; `offline.data.duplicates` joins signers to groups
-    copy_of: str = ""  # the first of the video ids that show its recording; nothing: one does
-    card: bool = False  # a title card or another scene stands between its pictures
+    duplicate_of: str = ""  # the first of the video ids that show its recording; nothing: one does
+    title_card: bool = False  # a title card or another scene stands between its pictures
 
     @property
     def recording(self) -> str:
         """What it shares with its copies under other ids."""
-        return self.copy_of or self.video_id
+        return self.duplicate_of or self.video_id
 
     @property
     def rows(self) -> NDArray[np.float32]:
@@ -90,7 +91,7 @@ def read_examples(index: str | os.PathLike[str], variant: str | None = None) -> 
 
 def _example(index: Path, line: dict[str, str]) -> Example:
     video = (line.get("video") or "").strip()
-    signer = (line.get("signer") or "").strip() or f"{ALONE}{line['video_id']}"
+    signer = (line.get("signer") or "").strip() or f"{UNKNOWN_SIGNER}{line['video_id']}"
     return Example(
         video_id=line["video_id"],
         video=Path(video or line["video_id"]).name,
@@ -165,7 +166,7 @@ def _may_be_scored(example: Example) -> bool:
     return example.gloss != IDLE and example.split != EXTRA and example.variant == ORIGINAL
 
 
-def clips_of(examples: Sequence[Example]) -> Counter[str]:
+def clip_counts(examples: Sequence[Example]) -> Counter[str]:
     """How many clips there are of each gloss that may be scored.
 
     Copies count here, so that what a head knows does not depend on what is found to be one.
@@ -174,12 +175,12 @@ def clips_of(examples: Sequence[Example]) -> Counter[str]:
 
 
 def common_glosses(examples: Sequence[Example], clips: int) -> tuple[str, ...]:
-    """Glosses with at least so many clips, by `clips_of`, in alphabetical order.
+    """Glosses with at least so many clips, by `clip_counts`, in alphabetical order.
 
     Raises:
         ValueError: there is none.
     """
-    counts = clips_of(examples)
+    counts = clip_counts(examples)
     glosses = tuple(sorted(gloss for gloss, count in counts.items() if count >= clips))
     if not glosses:
         raise ValueError(f"no gloss has {clips} clips; lower --min-clips")

@@ -19,9 +19,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from models.few_shot import IDLE
 from offline.data.examples import Example
 from offline.data.index import UNREADABLE, write_file
-from offline.data.labels import IDLE
 from offline.data.videos import VideoError, read_video
 
 FINGERPRINTS = "fingerprints.npz"
@@ -137,8 +137,8 @@ def with_cards(
 ) -> list[Example]:
     """`examples`, those of signs that show a card marked, and said in a line."""
     far = {name for name, clip in prints.items() if card_s(clip) > _LONG_S}
-    marked = [replace(e, card=e.video_id in far and e.gloss != IDLE) for e in examples]
-    if names := sorted({e.video_id for e in marked if e.card}):
+    marked = [replace(e, title_card=e.video_id in far and e.gloss != IDLE) for e in examples]
+    if names := sorted({e.video_id for e in marked if e.title_card}):
         more = ", ..." if len(names) > _NAMED else ""
         progress(
             f"a title card, or another scene, stands between the pictures of {len(names)} of the "

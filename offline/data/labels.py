@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.few_shot import IDLE
+
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif", ".m4v", ".swf")
 EXTRA = "extra"  # a split to learn from, never to score: the word is written in the picture
-IDLE = "idle"  # the gloss of videos in which nobody signs
 
 
 class LabelError(ValueError):
@@ -30,7 +31,7 @@ class LabelError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Labelled:
+class LabelledVideo:
     """One video and what it shows. The file need not exist: old data sets have lost many."""
 
     video_id: str
@@ -40,7 +41,7 @@ class Labelled:
     signer: str = ""  # who must not stand in both train and test
 
 
-def read_labels(labels: str, videos: Path) -> list[Labelled]:
+def read_labels(labels: str, videos: Path) -> list[LabelledVideo]:
     """The videos that `labels` (a file, or "folders") names, in its order; paths under `videos`.
 
     Raises:
@@ -64,14 +65,14 @@ def read_labels(labels: str, videos: Path) -> list[Labelled]:
     return found
 
 
-def read_negatives(folder: Path) -> list[Labelled]:
+def read_negatives(folder: Path) -> list[LabelledVideo]:
     """All videos in `folder`, as clips of nobody signing.
 
     Raises:
         LabelError: there is no video in it.
     """
     found = [
-        Labelled(
+        LabelledVideo(
             video_id=f"{IDLE}/{file.stem}",
             path=file,
             gloss=IDLE,
@@ -84,7 +85,7 @@ def read_negatives(folder: Path) -> list[Labelled]:
     return found
 
 
-def chosen(videos: Sequence[Labelled], glosses: Path) -> list[Labelled]:
+def chosen(videos: Sequence[LabelledVideo], glosses: Path) -> list[LabelledVideo]:
     """The videos whose gloss stands in the file `glosses`, one a line.
 
     Raises:
@@ -97,15 +98,15 @@ def chosen(videos: Sequence[Labelled], glosses: Path) -> list[Labelled]:
     return kept
 
 
-def _from_folders(videos: Path) -> Iterable[Labelled]:
+def _from_folders(videos: Path) -> Iterable[LabelledVideo]:
     if not videos.is_dir():
         raise LabelError(f"{videos}: no such folder")
     for folder in sorted(p for p in videos.iterdir() if p.is_dir()):
         for file in _videos_in(folder):
-            yield Labelled(video_id=f"{folder.name}/{file.stem}", path=file, gloss=folder.name)
+            yield LabelledVideo(video_id=f"{folder.name}/{file.stem}", path=file, gloss=folder.name)
 
 
-def _from_csv(file: Path, videos: Path) -> Iterable[Labelled]:
+def _from_csv(file: Path, videos: Path) -> Iterable[LabelledVideo]:
     lines = csv.DictReader(_text(file).splitlines())
     missing = {"path", "gloss"} - set(lines.fieldnames or ())
     if missing:
@@ -120,7 +121,7 @@ def _from_csv(file: Path, videos: Path) -> Iterable[Labelled]:
         video_id = (line.get("video_id") or "").strip()
         if not video_id or times[video_id] > 1:  # some lists number the videos of each source
             video_id = str(Path(path).with_suffix(""))
-        yield Labelled(
+        yield LabelledVideo(
             video_id=video_id,
             path=videos / path,
             gloss=gloss,
@@ -129,7 +130,7 @@ def _from_csv(file: Path, videos: Path) -> Iterable[Labelled]:
         )
 
 
-def _from_json(file: Path, videos: Path) -> Iterable[Labelled]:
+def _from_json(file: Path, videos: Path) -> Iterable[LabelledVideo]:
     try:
         value: Any = json.loads(_text(file))
     except ValueError as exc:
@@ -139,7 +140,7 @@ def _from_json(file: Path, videos: Path) -> Iterable[Labelled]:
         if isinstance(value, dict):
             return _from_nslt(file, value, videos, there)
         return [
-            Labelled(
+            LabelledVideo(
                 video_id=str(one["video_id"]),
                 path=there.get(str(one["video_id"]), videos / f"{one['video_id']}.mp4"),
                 gloss=entry["gloss"],
@@ -155,13 +156,13 @@ def _from_json(file: Path, videos: Path) -> Iterable[Labelled]:
 
 def _from_nslt(
     file: Path, value: dict[str, Any], videos: Path, there: dict[str, Path]
-) -> list[Labelled]:
+) -> list[LabelledVideo]:
     names = {}
     for line in _text(file.with_name("wlasl_class_list.txt")).splitlines():
         number, _, name = line.strip().partition("\t")
         names[int(number)] = name.strip()
     return [
-        Labelled(
+        LabelledVideo(
             video_id=video_id,
             path=there.get(video_id, videos / f"{video_id}.mp4"),
             gloss=names[one["action"][0]],

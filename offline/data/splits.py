@@ -53,20 +53,20 @@ def refuse_leaks(
     test: Sequence[Example],
     *,
     grouped: bool = True,
-    copies: bool = True,
+    duplicates: bool = True,
 ) -> None:
     """Raise ValueError, naming the rows, when something stands on both sides.
 
-    grouped: signers must not either. copies: nor may a recording under two ids.
+    grouped: signers must not either. duplicates: nor may a recording under two ids.
     """
     _refuse("one video", _shared(train, test, lambda e: e.video_id))
     if grouped:
         _refuse("one signer group", _shared(train, test, lambda e: e.group))
-    if copies:
-        _refuse("one recording under two ids", copied(train, test), COPY_HINT)
+    if duplicates:
+        _refuse("one recording under two ids", shared_recordings(train, test), COPY_HINT)
 
 
-def copied(train: Sequence[Example], test: Sequence[Example]) -> list[ExamplePair]:
+def shared_recordings(train: Sequence[Example], test: Sequence[Example]) -> list[ExamplePair]:
     """For each recording on both sides, a row of each."""
     return _shared(train, test, lambda e: e.recording)
 

@@ -32,7 +32,7 @@ from offline.data.index import (
     write_index,
     write_rows,
 )
-from offline.data.labels import Labelled
+from offline.data.labels import LabelledVideo
 from offline.encoding.embed import Embedded, identity, row_a_frame
 
 
@@ -40,7 +40,7 @@ from offline.encoding.embed import Embedded, identity, row_a_frame
 class EncodeTask:
     """One video, and the variants that are still to be made of it."""
 
-    video: Labelled
+    video: LabelledVideo
     variants: tuple[str, ...]
 
 
@@ -48,7 +48,7 @@ class EncodeTask:
 class Finished:
     """A task that was worked on: an embedding a variant, or why there are none."""
 
-    video: Labelled
+    video: LabelledVideo
     embedded: tuple[Embedded, ...] = ()
     why_not: str = ""
 
@@ -57,7 +57,7 @@ class Finished:
 class EncodeOutcome:
     """A task that is done with: entries for the index, or why there are none."""
 
-    video: Labelled
+    video: LabelledVideo
     entries: tuple[Entry, ...] = ()
     why_not: str = ""
 
@@ -184,7 +184,7 @@ class Backlog:
 
 
 def backlog(
-    out: Path, videos: Sequence[Labelled], variants: Sequence[str], spec: EncoderSpec
+    out: Path, videos: Sequence[LabelledVideo], variants: Sequence[str], spec: EncoderSpec
 ) -> Backlog:
     """Compare what `videos` in `variants` need with what is in `out`, every byte of it.
 

@@ -16,11 +16,12 @@ import torch
 from numpy.typing import NDArray
 
 from models.decoder import DecoderSettings, SignDecoder
+from models.few_shot import IDLE
 from models.heads import HeadEnsemble
 from models.schema import EncoderSpec, Prediction
 from offline.data.examples import ORIGINAL, Example, Vocabulary, scored, vocabulary
-from offline.data.labels import EXTRA, IDLE
-from offline.data.splits import ExamplePair, copied, grouped_folds, refuse_leaks
+from offline.data.labels import EXTRA
+from offline.data.splits import ExamplePair, grouped_folds, refuse_leaks, shared_recordings
 from offline.scoring.clip_predictions import Answered, clip_answer, clip_logits, predictions
 from offline.training.config import TrainSettings
 from offline.training.selection import learn
@@ -65,7 +66,7 @@ def split_fold(
     """
     train = [e for e in examples if fold_of.get(e.group) != fold]
     test = [e for e in examples if fold_of.get(e.group) == fold]
-    refuse_leaks(train, test, copies=copies)
+    refuse_leaks(train, test, duplicates=copies)
     return train, test
 
 
@@ -93,7 +94,7 @@ def cross_validate(
     """
     fold_of = fold_of_groups(plan.examples, plan.glosses, folds, seed)
     splits = [split_fold(plan.examples, fold_of, k, not allow_copies) for k in range(folds)]
-    pairs = [pair for train, test in splits for pair in copied(train, test)]
+    pairs = [pair for train, test in splits for pair in shared_recordings(train, test)]
     splits = [(train, [e for e in test if e.variant == ORIGINAL]) for train, test in splits]
     answers: list[Answered] = []
     said = in_workers(_run_fold, [(plan, *split) for split in splits], jobs)

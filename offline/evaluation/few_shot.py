@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.decoder import DecoderSettings, SignDecoder, clip_probabilities
-from models.few_shot import FLOOR, TEMPERATURE, FewShotClassifier, trained_space
+from models.few_shot import FLOOR, IDLE, TEMPERATURE, FewShotClassifier, trained_space
 from models.schema import Prediction
 from offline.data.examples import Example, scored
-from offline.data.labels import EXTRA, IDLE
+from offline.data.labels import EXTRA
 from offline.evaluation.crossval import (
     TrainingPlan,
     fold_of_groups,

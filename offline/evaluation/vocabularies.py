@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from offline.data.examples import Example, clips_of, common_glosses, scored
+from offline.data.examples import Example, clip_counts, common_glosses, scored
 from offline.evaluation.crossval import TrainingPlan
 from offline.evaluation.figures import TOPS
 
@@ -28,7 +28,7 @@ def vocabularies(text: str, examples: Sequence[Example]) -> list[tuple[str, ...]
     Raises:
         ValueError: a word is none of these, or there are not so many glosses.
     """
-    counts = clips_of(examples)
+    counts = clip_counts(examples)
     order = sorted(counts, key=lambda gloss: (-counts[gloss], gloss))
     found = set()
     for word in (word.strip() for word in text.split(",")):

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.schema import EncoderSpec
-from offline.data.examples import ALONE
+from offline.data.examples import UNKNOWN_SIGNER
 from offline.scoring.clip_predictions import Answered, clip_answer
 from offline.scoring.metrics import ranks
 
@@ -57,7 +57,7 @@ class Outcomes:
     def signer(self, at: int) -> str | None:
         """The signer group of a clip; None where it is not known."""
         group = self.groups[at]
-        return None if group.startswith(ALONE) else group
+        return None if group.startswith(UNKNOWN_SIGNER) else group
 
 
 def outcomes_of(

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from models.few_shot import unit
+from models.few_shot import IDLE, unit
 from models.schema import EncoderSpec
 from offline.data.examples import Example, Vocabulary
-from offline.data.labels import IDLE
 from offline.scoring.clip_predictions import WindowAnswers, by_windows, window_answers
 from offline.training.augment import sign_span
 

@@ -37,7 +37,7 @@ def test_a_signer_on_the_other_side_is_named_where_signers_are_grouped() -> None
 
 
 def test_a_copy_on_the_other_side_is_named() -> None:
-    train, test = [_example("1")], [replace(_example("2"), copy_of="1")]
+    train, test = [_example("1")], [replace(_example("2"), duplicate_of="1")]
     with pytest.raises(ValueError, match=r"one recording under two ids.*1 \(original.* and 2 \("):
         refuse_leaks(train, test)
-    refuse_leaks(train, test, copies=False)
+    refuse_leaks(train, test, duplicates=False)

@@ -10,7 +10,7 @@ import pytest
 from models.picture import PictureScaler
 from models.schema import Clip, Embedding, EncoderSpec
 from models.window import FrameSampler, windows
-from offline.data.labels import Labelled
+from offline.data.labels import LabelledVideo
 from offline.data.videos import VideoError, read_video
 from offline.encoding.embed import Embedded, look, row_a_frame, ticks, whole
 from offline.encoding.run import encoded_by_threads
@@ -51,7 +51,9 @@ class GreyEncoder:
 def embed(encoder: GreyEncoder, path: Path, variants: Sequence[str]) -> Sequence[Embedded]:
     if row_a_frame(encoder.spec):
         return whole(encoder, path, variants)
-    task = EncodeTask(video=Labelled(video_id="a", path=path, gloss="x"), variants=tuple(variants))
+    task = EncodeTask(
+        video=LabelledVideo(video_id="a", path=path, gloss="x"), variants=tuple(variants)
+    )
     [finished] = encoded_by_threads(encoder, [(task, look(path, encoder.spec, variants))])
     return finished.embedded
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.schema import Encoder, EncoderSpec
-from offline.data.labels import Labelled
+from offline.data.labels import LabelledVideo
 from offline.encoding.opening import Opening
 from offline.encoding.run import outcomes_by_processes
 from offline.encoding.tasks import EncodeTask
@@ -38,7 +38,7 @@ def opening() -> Opening:
 
 
 def tasks(folder: Path, names: list[str]) -> list[EncodeTask]:
-    videos = [Labelled(video_id=name, path=folder / name, gloss="a") for name in names]
+    videos = [LabelledVideo(video_id=name, path=folder / name, gloss="a") for name in names]
     return [EncodeTask(video=video, variants=("original",)) for video in videos]
 
 

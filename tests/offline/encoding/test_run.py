@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.schema import Clip, Embedding
-from offline.data.labels import Labelled
+from offline.data.labels import LabelledVideo
 from offline.encoding import embed, run
 from offline.encoding.opening import StandInEncoder, standin_spec
 from offline.encoding.run import outcomes_by_threads
@@ -23,7 +23,7 @@ def tasks(folder: Path, count: int, *, lost: int = 0) -> list[EncodeTask]:
     write_clip(folder / names[0], 5)
     for name in names[1:count]:
         (folder / name).symlink_to(folder / names[0])
-    videos = [Labelled(video_id=name, path=folder / name, gloss="a") for name in names]
+    videos = [LabelledVideo(video_id=name, path=folder / name, gloss="a") for name in names]
     return [EncodeTask(video=video, variants=("original", "bw")) for video in videos]
 
 

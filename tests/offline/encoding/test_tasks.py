@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models.schema import EncoderSpec
-from offline.data.labels import Labelled
+from offline.data.labels import LabelledVideo
 from offline.encoding.embed import Embedded
 from offline.encoding.tasks import EncodeTask, Finished, backlog, bytes_needed, settle, stored
 
@@ -16,8 +16,8 @@ VIT_G = EncoderSpec(
 )
 
 
-def labelled(name: str) -> Labelled:
-    return Labelled(video_id=name, path=Path(f"{name}.mp4"), gloss="a")
+def labelled(name: str) -> LabelledVideo:
+    return LabelledVideo(video_id=name, path=Path(f"{name}.mp4"), gloss="a")
 
 
 def finished(name: str) -> Finished:

@@ -48,7 +48,7 @@ def test_sizes_and_clips_name_vocabularies(text: str, found: list[str]) -> None:
 def test_copies_change_no_vocabulary() -> None:
     """The head that `--min-clips` makes is a point of the curve, whatever is found to be a copy."""
     examples = [
-        replace(e, copy_of="0") if e.gloss == "a" else e for e in _examples()
+        replace(e, duplicate_of="0") if e.gloss == "a" else e for e in _examples()
     ]  # one recording
     assert vocabularies("2,4+", examples) == vocabularies("2,4+", _examples())
 
