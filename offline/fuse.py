@@ -31,7 +31,8 @@ from models.classifier import Classifier, softmax
 from models.few_shot import IDLE
 from models.fusion import fuse, log_probabilities
 from models.schema import Embedding
-from offline.data.examples import ORIGINAL, Example, read_examples
+from offline.data.examples import Example, read_examples
+from offline.data.index import ORIGINAL
 from offline.data.labels import EXTRA
 from offline.data.splits import grouped_folds
 from offline.exporting.fused_bundle import write_fused

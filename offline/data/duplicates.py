@@ -1,10 +1,15 @@
-"""One recording under several ids: scored once, and its signers count as one group.
+"""Duplicates: one recording under several video ids is scored once, and its signers are one group.
 
-    index.csv -> [examples] + [fingerprints] -> [copies] -> folds, training, scores
+    index.csv -> examples + fingerprints -> [duplicates] -> splits, training, scores
 
-Collections take clips from each other, so a signer's recording may stand under a second source. Who
-shares a recording with whom is found by the fingerprints, not by names; groups that share one are
-joined, and so are those that these share one with. Cropped and mirrored copies are not found.
+Collections copy clips from each other, so a signer's recording may stand under a second source.
+Duplicates are found by their fingerprints, not by names; signer groups that share a recording are
+joined, and so are those that these share one with. Cropped and mirrored duplicates are not found.
+
+Two clips are as similar as the correlation of their movement at the shift in time, by whole steps
+or halves, where it is highest. Few directions out of 64 hold most of the movement: in these, many
+clips are compared at once, as if they were equal in all others. That is an upper bound, so a pair
+that it rules out can't be a duplicate, and few pairs are compared in full.
 """
 
 from __future__ import annotations
@@ -12,26 +17,40 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
+from models.files import replacing
 from offline.data.examples import Example, read_examples
-from offline.data.fingerprints import CELLS, Fingerprint, complete_fingerprints, with_cards
-from offline.data.index import write_file
+from offline.data.fingerprints import (
+    CELLS,
+    Fingerprint,
+    complete_fingerprints,
+    mark_title_cards,
+)
 
-COPIES = "copies.json"  # beside the index
+DUPLICATES = "duplicates.json"  # beside the index
 
-_ALIKE = 0.95  # `likeness` of two clips that are called one recording; docs/leaks.md says why
+_DUPLICATE = 0.95  # `similarity` of two clips that count as one recording; docs/leaks.md says why
 _LIKELY = (0.9, 0.7)  # cosine of mean pictures, and of where they move: below, not compared
-_BLOCK = 256  # clips whose looks are compared with all at once
+_BLOCK = 256  # clips whose appearance is compared with all at once
 _DIRECTIONS = 8  # of 64: more rule out more pairs, and take longer for each
 _STEPS = 8192  # of other clips compared with one at once
 _ROUNDING = 1e-3
+_SHORTEST = 5  # steps: fewer do not show enough movement
+_OVERLAP = 0.6  # of the shorter clip, at least, must lie in the other
+_DARK = 8.0  # grey levels: pictures with less contrast are not stretched further
+_SAMPLE = 500  # clips that directions are computed from
+_ALL = np.eye(CELLS)
+
+VideoPair = tuple[str, str]  # two video ids
 
 
 def read_recordings(
@@ -39,41 +58,45 @@ def read_recordings(
     progress: Callable[[str], None] = print,
     variant: str | None = None,
 ) -> list[Example]:
-    """The examples of an `index.csv` (of one variant), copies and cards told, and said in a line.
+    """The examples of an `index.csv` (of one variant), with duplicates and title cards marked.
 
-    Videos are looked at once, and compared once: fingerprints and pairs are kept beside the index.
+    What is marked is reported by `progress`. Fingerprints and duplicates are stored beside the
+    index, so that they are found once.
 
     Raises:
         ValueError: as `read_examples`; or the fingerprints can't be read.
     """
-    examples = read_examples(index, variant)
+    examples, folder = read_examples(index, variant), Path(index).parent
     videos = {e.video_id: e.path for e in examples if e.path is not None}
-    prints = complete_fingerprints(Path(index).parent, videos, progress)
+    prints = complete_fingerprints(folder, videos, progress)
     unknown = {e.video_id for e in examples} - prints.keys()
     if unknown:
-        progress(f"{len(unknown)} videos were not there to be compared: copies are not found")
-    of_these = {e.video_id: prints[e.video_id] for e in examples if e.video_id in prints}
-    examples = with_cards(examples, of_these, progress)
-    return with_copies(examples, kept_copies(Path(index).parent, of_these, progress), progress)
+        progress(f"{len(unknown)} videos have no fingerprint: their duplicates are not found")
+    prints = {e.video_id: prints[e.video_id] for e in examples if e.video_id in prints}
+    examples = mark_title_cards(examples, prints, progress)
+    return mark_duplicates(examples, stored_duplicates(folder, prints, progress), progress)
 
 
-def with_copies(
+def mark_duplicates(
     examples: Sequence[Example],
-    pairs: Sequence[tuple[str, str]],
+    pairs: Sequence[VideoPair],
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[Example]:
-    """`examples`, each with its recording, in groups that share none. `pairs` as `copies` gives."""
+    """`examples`, with those of one recording marked, in groups that share no recording.
+
+    pairs: as `find_duplicates` returns them.
+    """
     if not pairs:
         return list(examples)
     group_of = {e.video_id: e.group for e in examples}
     groups = [(group_of[a], group_of[b]) for a, b in pairs]
-    recording, group = connected(pairs), connected(groups)
+    recording, group = _connected(pairs), _connected(groups)
     across = sum(a != b for a, b in groups)
     progress(f"{len(pairs)} pairs of videos are one recording, {across} of two signer groups")
-    for name in sorted(set(group.values())):
-        others = sorted(one for one, first in group.items() if first == name != one)
+    for first in sorted(set(group.values())):
+        others = sorted(name for name in group if group[name] == first != name)
         if others:
-            progress(f"one signer group, as they share recordings: {', '.join([name, *others])}")
+            progress(f"one signer group, as they share recordings: {', '.join([first, *others])}")
     return [
         replace(
             e,
@@ -84,49 +107,61 @@ def with_copies(
     ]
 
 
-def kept_copies(
+def _connected(pairs: Sequence[VideoPair]) -> dict[str, str]:
+    """For each name in `pairs`: the alphabetically first that it is connected with, or itself."""
+    names = sorted({name for pair in pairs for name in pair})
+    number = {name: i for i, name in enumerate(names)}
+    ends = np.array([(number[a], number[b]) for a, b in pairs]).T
+    graph = coo_array((np.ones(len(pairs)), ends), shape=(len(names), len(names)))
+    component = connected_components(graph, directed=False)[1].tolist()
+    first: dict[int, str] = {}
+    return {name: first.setdefault(c, name) for name, c in zip(names, component, strict=True)}
+
+
+def stored_duplicates(
     folder: Path, prints: Mapping[str, Fingerprint], progress: Callable[[str], None]
-) -> list[tuple[str, str]]:
-    """`copies` of `prints`: those in `folder` if they are of the very same, else found and kept.
+) -> list[VideoPair]:
+    """`find_duplicates` of `prints`: from `folder` if stored for the same prints, else searched.
 
     docs/leaks.md says how long the search takes.
     """
-    file, of = folder / COPIES, _digest(prints)
+    file, digest = folder / DUPLICATES, _digest(prints)
     try:
-        kept = json.loads(file.read_text())
-        if kept["of"] == of:
-            return [(a, b) for a, b in kept["pairs"] if a in prints and b in prints]
+        stored = json.loads(file.read_text())
+        if stored["of"] == digest:
+            return [(a, b) for a, b in stored["pairs"] if a in prints and b in prints]
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # none yet, or nothing that we wrote: it is written anew
-    pairs = copies(prints, progress)
+        pass  # there is none, or it is not ours: it is written anew
+    pairs = find_duplicates(prints, progress)
     try:
-        write_file(file, json.dumps({"of": of, "pairs": pairs}).encode())
+        with replacing(file) as stream:
+            stream.write(json.dumps({"of": digest, "pairs": pairs}).encode())
     except OSError as exc:
-        progress(f"copies not kept, to be found again: {exc}")
+        progress(f"duplicates can't be stored, and will be searched again: {exc}")
     return pairs
 
 
 def _digest(prints: Mapping[str, Fingerprint]) -> str:
     """Of all that decides which pairs are found."""
-    digest = hashlib.sha256(repr((_ALIKE, _LIKELY)).encode())
+    digest = hashlib.sha256(repr((_DUPLICATE, _LIKELY)).encode())
     for name in sorted(prints):
         digest.update(f"{name!r}{prints[name].shape}".encode() + prints[name].tobytes())
     return digest.hexdigest()
 
 
-def copies(
+def find_duplicates(
     prints: Mapping[str, Fingerprint], progress: Callable[[str], None] = lambda line: None
-) -> list[tuple[str, str]]:
-    """Pairs of videos, by their ids, that are likely one recording.
+) -> list[VideoPair]:
+    """Pairs of videos, by their ids, that are most likely one recording.
 
-    Pairs that look alike are compared in few directions, and in full where these do not rule them
-    out: the same are found as if all were compared in full.
+    Pairs of similar appearance are compared in few directions, and in full where these do not rule
+    them out: the result is the same as if all were compared in full.
     """
     names = list(prints)
-    order = [i for i, name in enumerate(names) if len(prints[name]) >= SHORTEST]
+    order = [i for i, name in enumerate(names) if len(prints[name]) >= _SHORTEST]
     order.sort(key=lambda i: len(prints[names[i]]))  # of a pair, the shorter one first
     clips = [prints[names[i]] for i in order]
-    look, main = looks(clips), main_directions(clips, _DIRECTIONS)
+    look, main = appearance(clips), main_directions(clips, _DIRECTIONS)
     whole, halfway = (MotionTrack.of(clips, main, halfway=halfway) for halfway in (False, True))
     half = look.shape[1] // 2
     found = []
@@ -141,64 +176,49 @@ def copies(
             others = first + np.flatnonzero(row)
             pieces = np.flatnonzero(np.diff(np.cumsum(whole.length[others]) // _STEPS)) + 1
             for some in np.split(others, pieces) if len(others) else []:
-                most = np.maximum(at_most(whole, i, whole, some), at_most(whole, i, halfway, some))
-                for j in some[most >= _ALIKE - _ROUNDING].tolist():
-                    if likeness(clips[i], clips[j]) >= _ALIKE:
+                bound = np.maximum(
+                    similarity_bound(whole, i, whole, some),
+                    similarity_bound(whole, i, halfway, some),
+                )
+                for j in some[bound >= _DUPLICATE - _ROUNDING].tolist():
+                    if similarity(clips[i], clips[j]) >= _DUPLICATE:
                         found.append(sorted((order[i], order[j])))
     return [(names[a], names[b]) for a, b in sorted(found)]
 
 
-def connected(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The first name, by the alphabet, of all that each name of `pairs` is connected with."""
-    first: dict[str, str] = {}
-
-    def found(name: str) -> str:
-        while first.setdefault(name, name) != name:
-            name = first[name]
-        return name
-
-    for a, b in pairs:
-        low, high = sorted((found(a), found(b)))
-        first[high] = low
-    return {name: found(name) for name in list(first)}
+def appearance(prints: Sequence[Fingerprint]) -> NDArray[np.float32]:
+    """(N, 128) What duplicates share: unit rows of the mean picture, and of where it moves."""
+    rows = []
+    for clip in prints:
+        even = _even(clip)
+        for part in (even.mean(0), even.std(0)):
+            part = part - part.mean()
+            rows.append(part / (np.linalg.norm(part) + 1e-6))
+    return np.asarray(rows, np.float32).reshape(len(prints), 2 * CELLS)
 
 
-# MERGED from offline.splitting.likeness: How alike two clips move, and how alike many can be at
-# most: so that few are compared in full. fingerprints -> [likeness] -> copies Likeness is the
-# correlation of movement at the shift in time, by whole steps or halves, where it is highest. Few
-# directions out of 64 hold most of what moves: in these many clips are compared at once, as if
-# they were perfectly alike in the others, so a pair that is ruled out so can't be a copy.
+def similarity(one: Fingerprint, other: Fingerprint) -> float:
+    """How similar the movement of two clips is, 0 to 1, at the shift in time where it is most so.
 
-SHORTEST = 5  # steps: less shows no movement to tell by
-
-_OVERLAP = 0.6  # of the shorter clip, at least, must lie in the other
-_DARK = 8.0  # grey levels: pictures with less contrast are not stretched further
-_SAMPLE = 500  # clips that directions are taken from
-_ALL = np.eye(CELLS)
-
-
-def likeness(one: Fingerprint, other: Fingerprint) -> float:
-    """How alike two clips move, 0 to 1, at the shift in time where they do so most.
-
-    0 when one of them is too short to tell.
+    0 when one of them is too short to compare.
     """
     short, long = sorted((one, other), key=len)
-    if len(short) < SHORTEST:
+    if len(short) < _SHORTEST:
         return 0.0
     a, only = MotionTrack.of([short], _ALL), np.zeros(1, np.int64)
     both = (MotionTrack.of([long], _ALL), MotionTrack.of([long], _ALL, halfway=True))
-    return max(float(at_most(a, 0, b, only)[0]) for b in both)
+    return max(float(similarity_bound(a, 0, b, only)[0]) for b in both)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MotionTrack:
-    """Clips in D directions, one after another, S steps; then one step of stillness."""
+    """The movement of clips in D directions, S steps: all clips in a row, then a step of rest."""
 
     start: NDArray[np.int64]  # (clips,) the step at which each begins
     length: NDArray[np.int64]  # (clips,)
-    seen: NDArray[np.floating]  # (S + 1, D) how far each picture is from its clip's mean
+    moved: NDArray[np.floating]  # (S + 1, D) each picture's difference from its clip's mean
     before: NDArray[np.floating]  # (S + 1, D) sum of a clip's steps before each
-    squares: NDArray[np.floating]  # (2, S + 1) of what is seen, and of all in other directions
+    squares: NDArray[np.floating]  # (2, S + 1) of `moved`, and of movement in other directions
 
     @classmethod
     def of(
@@ -211,75 +231,75 @@ class MotionTrack:
 
         halfway: of the means of each two steps, which are one less.
         """
-        length = np.array([len(one) - halfway for one in prints], np.int64)
+        length = np.array([len(clip) - halfway for clip in prints], np.int64)
         start = np.cumsum(length) - length
-        seen = np.zeros((length.sum() + 1, directions.shape[1]), directions.dtype)
-        before, squares = np.zeros_like(seen), np.zeros((2, len(seen)), directions.dtype)
-        for one, first, steps in zip(prints, start, length, strict=True):
-            moved: NDArray[np.floating] = _even(one)
+        moved = np.zeros((length.sum() + 1, directions.shape[1]), directions.dtype)
+        before, squares = np.zeros_like(moved), np.zeros((2, len(moved)), directions.dtype)
+        for clip, first, steps in zip(prints, start, length, strict=True):
+            away: NDArray[np.floating] = _even(clip)
             if halfway:
-                moved = (moved[1:] + moved[:-1]) / 2
-            moved -= moved.mean(0)
+                away = (away[1:] + away[:-1]) / 2
+            away -= away.mean(0)
             here = slice(first, first + steps)
-            seen[here] = moved @ directions
-            np.cumsum(seen[here][:-1], 0, out=before[here][1:])
-            squares[0, here] = (seen[here] ** 2).sum(1)
-            squares[1, here] = ((moved - seen[here] @ directions.T) ** 2).sum(1)
-        return cls(start=start, length=length, seen=seen, before=before, squares=squares)
+            moved[here] = away @ directions
+            np.cumsum(moved[here][:-1], 0, out=before[here][1:])
+            squares[0, here] = (moved[here] ** 2).sum(1)
+            squares[1, here] = ((away - moved[here] @ directions.T) ** 2).sum(1)
+        return cls(start=start, length=length, moved=moved, before=before, squares=squares)
 
 
 def main_directions(prints: Sequence[Fingerprint], count: int) -> NDArray[np.float32]:
-    """(64, count) The directions in which clips move most; of many clips, by some of them."""
-    moved = MotionTrack.of(prints[:: 1 + len(prints) // _SAMPLE], _ALL).seen
+    """(64, count) The directions in which clips move most; of many clips, by a sample."""
+    moved = MotionTrack.of(prints[:: 1 + len(prints) // _SAMPLE], _ALL).moved
     return np.asarray(np.linalg.eigh(moved.T @ moved)[1][:, : -count - 1 : -1], np.float32)
 
 
-def at_most(
-    these: MotionTrack, one: int, those: MotionTrack, others: NDArray[np.int64]
+def similarity_bound(
+    these: MotionTrack, clip: int, those: MotionTrack, others: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """(others,) The most that `others` of those can be alike to `one` of these, by whole steps.
+    """(others,) At most how similar `others` of those are to `clip` of these, by whole steps.
 
-    0 to 1, and just their likeness when all directions are seen. `one` has `SHORTEST` steps at
-    least, and others one less than it has.
+    0 to 1, and exact when the tracks have all directions. `clip` has `_SHORTEST` steps at least,
+    and others one less than it has.
     """
-    n = int(these.length[one])
-    shortest = max(SHORTEST, round(_OVERLAP * n))
-    # All others in one row, and before each stillness for as long as `one` may stand over its edge.
+    n = int(these.length[clip])
+    shortest = max(_SHORTEST, round(_OVERLAP * n))
+    # All others in one row, and before each rest for as long as `clip` may stand over its edge.
     gap = n - shortest
     size = those.length[others] + gap
     begin = np.cumsum(size) - size
     step = np.arange(size.sum()) - np.repeat(begin + gap, size)
-    row = np.where(step < 0, len(those.seen) - 1, step + np.repeat(those.start[others], size))
-    row = np.pad(row, (0, gap + 1), constant_values=len(those.seen) - 1)
-    # Put beside `step`, `one` overlaps from its step `first` to its step `last`.
+    row = np.where(step < 0, len(those.moved) - 1, step + np.repeat(those.start[others], size))
+    row = np.pad(row, (0, gap + 1), constant_values=len(those.moved) - 1)
+    # Shifted to `step`, `clip` overlaps from its step `first` to its step `last`.
     first = np.maximum(0, -step)
     last = np.minimum(n, np.repeat(those.length[others], size) - step)
     at = np.flatnonzero(last - first >= shortest)
     first, last = first[at], last[at]
     count = last - first
 
-    own = np.arange(n + 1) + these.start[one]
-    each = these.seen[own[:n]] @ those.seen.take(row, 0).T
+    own = np.arange(n + 1) + these.start[clip]
+    each = these.moved[own[:n]] @ those.moved.take(row, 0).T
     down, along = each.strides
     shifted = as_strided(each, (n, len(row) - n), (down + along, along), writeable=False)
-    a_sum, (a_seen, a_rest) = _overlaps(these, own, first, last)
-    b_sum, (b_seen, b_rest) = _overlaps(those, row, at, at + n)
+    a_sum, (a_moved, a_rest) = _overlaps(these, own, first, last)
+    b_sum, (b_moved, b_rest) = _overlaps(those, row, at, at + n)
     common = shifted.sum(0)[at] - _dot(a_sum, b_sum) / count
-    a_seen = (a_seen - _dot(a_sum, a_sum) / count).clip(min=0)
-    b_seen = (b_seen - _dot(b_sum, b_sum) / count).clip(min=0)
-    correlation = common.clip(min=0) / (np.sqrt(a_seen * b_seen) + 1e-6)
+    a_moved = (a_moved - _dot(a_sum, a_sum) / count).clip(min=0)
+    b_moved = (b_moved - _dot(b_sum, b_sum) / count).clip(min=0)
+    correlation = common.clip(min=0) / (np.sqrt(a_moved * b_moved) + 1e-6)
     share = np.maximum(
-        (a_seen + 1e-9) / (a_seen + a_rest + 1e-9), (b_seen + 1e-9) / (b_seen + b_rest + 1e-9)
+        (a_moved + 1e-9) / (a_moved + a_rest + 1e-9), (b_moved + 1e-9) / (b_moved + b_rest + 1e-9)
     )
-    alike = np.zeros(len(step))
-    alike[at] = np.sqrt((1 - share * (1 - correlation**2)).clip(min=0))
-    return np.maximum.reduceat(alike, begin)
+    similar = np.zeros(len(step))
+    similar[at] = np.sqrt((1 - share * (1 - correlation**2)).clip(min=0))
+    return np.maximum.reduceat(similar, begin)
 
 
 def _overlaps(
     clips: MotionTrack, rows: NDArray[np.int64], start: NDArray[np.int64], stop: NDArray[np.int64]
 ) -> tuple[NDArray[np.floating], NDArray[np.float64]]:
-    """Of the steps from `start` to `stop` in `rows`: their sum (N, D), and `squares` (2, N)."""
+    """For the steps from `start` to `stop` in `rows`: their sum (N, D), and `squares` (2, N)."""
     before, squares = clips.before.take(rows, 0), clips.squares.take(rows, 1)
     running = squares.cumsum(1, np.float64) - squares
     return (
@@ -291,17 +311,6 @@ def _overlaps(
 def _dot(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
     """The products of rows."""
     return np.asarray(np.einsum("ij,ij->i", a, b))
-
-
-def looks(prints: Sequence[Fingerprint]) -> NDArray[np.float32]:
-    """(N, 128) What likely pairs share: unit rows of the mean picture, and of where it moves."""
-    rows = []
-    for one in prints:
-        even = _even(one)
-        for part in (even.mean(0), even.std(0)):
-            part = part - part.mean()
-            rows.append(part / (np.linalg.norm(part) + 1e-6))
-    return np.asarray(rows, np.float32).reshape(len(prints), 2 * CELLS)
 
 
 def _even(cells: Fingerprint) -> NDArray[np.float32]:

@@ -1,15 +1,14 @@
 """What heads learn from: the rows that `offline.encode` stored, with gloss and signer group.
 
-    index.csv + .npy -> [examples] -> [trainer] / [crossval]
+    index.csv + .npy -> [examples] -> duplicates, splits -> training
 
 `signer` is the group that must not straddle train and test. Two values have a meaning of their own:
-the gloss `idle` (nobody signs), and the split `extra` (learn from it, but never score it: say,
-because the word is written in the picture).
+the gloss `idle` (nobody signs), and the split `extra` (learn from it, but never score it: for
+example because the word is written in the picture).
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections import Counter
@@ -23,13 +22,10 @@ from numpy.typing import NDArray
 from models.card import spec_from
 from models.few_shot import IDLE
 from models.schema import EncoderSpec
-from offline.data.index import StoredRows
+from offline.data.index import ORIGINAL, Entry, StoredRows, read_index
 from offline.data.labels import EXTRA
 
-ORIGINAL = "original"
 UNKNOWN_SIGNER = "video:"  # how the group of a video begins whose signer is not known
-
-_NEEDED = ("video_id", "gloss", "path_to_npy_file")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -39,18 +35,18 @@ class Example:
     video_id: str
     video: str  # the file's name
     gloss: str
-    group: str  # who must stay on one side; a video of unknown signer is a group of its own
-    split: str  # as labelled: train, val, test, extra or nothing
+    group: str  # what must stay on one side of a split; a group per video if the signer is unknown
+    split: str  # as labelled: train, val, test, extra or empty
     variant: str
     stored: NDArray[np.floating] | StoredRows  # (T, D)
-    path: Path | None = None  # of the video, as `offline.encode` saw it
+    path: Path | None = None  # of the video, as `offline.encode` read it
     signer: str = ""  # as labelled; `offline.data.duplicates` joins signers to groups
-    duplicate_of: str = ""  # the first of the video ids that show its recording; nothing: one does
+    duplicate_of: str = ""  # the first of the video ids with the same recording; empty: only this
     title_card: bool = False  # a title card or another scene stands between its pictures
 
     @property
     def recording(self) -> str:
-        """What it shares with its copies under other ids."""
+        """The same for all duplicates of one recording."""
         return self.duplicate_of or self.video_id
 
     @property
@@ -62,58 +58,46 @@ class Example:
 def read_examples(index: str | os.PathLike[str], variant: str | None = None) -> list[Example]:
     """All examples of an `index.csv`, or those of one variant; paths in it are relative to it.
 
-    Each file is looked through once; its rows stay on disk, and become float32 when they are read.
+    Each file is checked once; its rows stay on disk, and become float32 when they are read.
 
     Raises:
         ValueError: a column, a file or a row of numbers is not as it should be.
     """
     file = Path(index)
-    try:
-        with file.open(newline="", encoding="utf-8") as stream:
-            table = list(csv.DictReader(stream))
-    except OSError as exc:
-        raise ValueError(f"{file}: can't be read: {exc.strerror}") from exc
-    if not table:
+    entries = read_index(file)
+    if not entries:
         raise ValueError(f"{file}: lists no video")
-    for column in _NEEDED:
-        if column not in table[0]:
-            raise ValueError(f"{file}: has no column {column}")
     if variant is not None:
-        table = [line for line in table if _variant(line) == variant]
-        if not table:
+        entries = [entry for entry in entries if entry.variant == variant]
+        if not entries:
             raise ValueError(f"{file}: lists no video in the variant {variant}")
-    examples = [_example(file, line) for line in table]
+    examples = [_example(file.parent, entry) for entry in entries]
     dims = {example.stored.shape[1] for example in examples}
     if len(dims) > 1:
         raise ValueError(f"{file}: rows of different encoders: {sorted(dims)} numbers a step")
     return examples
 
 
-def _example(index: Path, line: dict[str, str]) -> Example:
-    video = (line.get("video") or "").strip()
-    signer = (line.get("signer") or "").strip() or f"{UNKNOWN_SIGNER}{line['video_id']}"
+def _example(folder: Path, entry: Entry) -> Example:
+    signer = entry.signer or f"{UNKNOWN_SIGNER}{entry.video_id}"
     return Example(
-        video_id=line["video_id"],
-        video=Path(video or line["video_id"]).name,
-        gloss=line["gloss"].strip(),
+        video_id=entry.video_id,
+        video=Path(entry.video or entry.video_id).name,
+        gloss=entry.gloss,
         group=signer,
-        split=(line.get("split") or "").strip(),
-        variant=_variant(line),
-        stored=StoredRows.of(index.parent / line["path_to_npy_file"]),
-        path=Path(video) if video else None,
+        split=entry.split,
+        variant=entry.variant,
+        stored=StoredRows.of(folder / entry.path_to_npy_file),
+        path=Path(entry.video) if entry.video else None,
         signer=signer,
     )
-
-
-def _variant(line: dict[str, str]) -> str:
-    return (line.get("variant") or "").strip() or ORIGINAL
 
 
 def read_spec(index: str | os.PathLike[str]) -> EncoderSpec:
     """The encoder behind an index, from the `encode_report.json` beside it.
 
     Raises:
-        ValueError: the report is missing or does not say.
+        ValueError: the report is missing or does not name the encoder.
     """
     file = Path(index).parent / "encode_report.json"
     try:
@@ -124,10 +108,10 @@ def read_spec(index: str | os.PathLike[str]) -> EncoderSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vocabulary:
-    """Which class is what: the glosses to recognise first, then others that only help to learn.
+    """The classes of a head: first the glosses to recognise, then classes that only help training.
 
-    others: glosses with few clips, told apart in training, so that fewer signs look alike.
-    unknown: one class for all further glosses. nothing: nobody signs. None: there is none.
+    others: glosses with few clips, classes of their own in training, so that fewer signs look
+    alike. unknown: there is one class for all further glosses. nothing: there is one for no sign.
     """
 
     glosses: tuple[str, ...]
@@ -144,7 +128,7 @@ class Vocabulary:
         return self.classes - 1 if self.nothing else None
 
     def label(self, gloss: str) -> int | None:
-        """The class of a gloss; None when it is not to be learnt."""
+        """The class of a gloss; None when it is not trained."""
         if gloss == IDLE:
             return self.idle
         if gloss in self.glosses:
@@ -155,7 +139,7 @@ class Vocabulary:
 
 
 def scored(examples: Sequence[Example]) -> list[Example]:
-    """The examples that may be scored: of the copies of a recording, the first."""
+    """The examples that may be scored: of duplicates, the first."""
     once: dict[tuple[str, str], Example] = {}
     for example in filter(_may_be_scored, examples):
         once.setdefault((example.recording, example.gloss), example)
@@ -167,15 +151,15 @@ def _may_be_scored(example: Example) -> bool:
 
 
 def clip_counts(examples: Sequence[Example]) -> Counter[str]:
-    """How many clips there are of each gloss that may be scored.
+    """How many clips of each gloss may be scored.
 
-    Copies count here, so that what a head knows does not depend on what is found to be one.
+    Duplicates count here, so that a head's glosses do not depend on which duplicates are found.
     """
     return Counter(e.gloss for e in examples if _may_be_scored(e))
 
 
 def common_glosses(examples: Sequence[Example], clips: int) -> tuple[str, ...]:
-    """Glosses with at least so many clips, by `clip_counts`, in alphabetical order.
+    """Glosses with at least `clips` clips, by `clip_counts`, in alphabetical order.
 
     Raises:
         ValueError: there is none.
@@ -188,7 +172,7 @@ def common_glosses(examples: Sequence[Example], clips: int) -> tuple[str, ...]:
 
 
 def vocabulary(train: Sequence[Example], glosses: Sequence[str], open_set: bool) -> Vocabulary:
-    """Classes to train on `train` with; an open set has other signs and 'nobody signs' too."""
+    """The classes to train; an open set also has classes for other signs and for no sign."""
     if not open_set:
         return Vocabulary(glosses=tuple(glosses))
     counts = Counter(e.gloss for e in train if e.gloss != IDLE and e.variant == ORIGINAL)

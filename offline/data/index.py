@@ -1,10 +1,10 @@
-"""Keeps embeddings: one `.npy` (T, D) a video and variant, and `index.csv` that lists them.
+"""Embeddings on disk: one `.npy` (T, D) per video and variant, and the `index.csv` that lists them.
 
-    encode -> [store] -> train
+    encode -> [index] -> examples -> training
 
-Everything is written beside its place and moved there whole, so a run that is cut off leaves either
-the old file or the new one. Each file's SHA-256 stands in the index; one that differs is told, and
-never read as numbers.
+Every file is written whole or not at all, so a run that is cut off leaves the old file or the new
+one. The index holds each file's SHA-256. An index of WLASL's size does not fit into memory, so rows
+stay on disk until they are used: `StoredRows`.
 """
 
 from __future__ import annotations
@@ -13,84 +13,101 @@ import csv
 import hashlib
 import io
 import math
-import os
 import re
-import tempfile
 import zipfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from models.files import replacing, sha256
+
 INDEX = "index.csv"
 EMBEDDINGS = "embeddings"  # the folder of the .npy files, beside the index
-SCRATCH = ".part"  # how a file ends that is being written
+ORIGINAL = "original"  # the variant of a video as it is
 # What numpy raises of a file that is no .npy or .npz, or is cut, or lacks an array.
 UNREADABLE = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile)
 
+_BFLOAT16 = np.dtype("V2")  # as numpy names the two bytes that ml_dtypes' bfloat16 writes
 
-class StoreError(ValueError):
+
+class IndexFileError(ValueError):
     """An index or an embedding that can't be used; one line that names the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One line of `index.csv`."""
+    """One line of `index.csv`. Indexes from elsewhere need only the columns without a default."""
 
     video_id: str
     gloss: str
     path_to_npy_file: str  # relative to the index
-    video: str
-    variant: str
-    split: str
-    signer: str
-    frames: int  # pictures of the video that were looked at
-    fps: float  # how many a second
-    encoder: str
-    checksum: str  # SHA-256 of the .npy file
+    video: str = ""
+    variant: str = ORIGINAL
+    split: str = ""
+    signer: str = ""
+    frames: int = 0  # different pictures of the video that were encoded
+    fps: float = 0.0  # pictures per second that the encoder takes
+    encoder: str = ""
+    checksum: str = ""  # SHA-256 of the .npy file
 
 
 _COLUMNS = tuple(f.name for f in fields(Entry))
+_NEEDED = ("video_id", "gloss", "path_to_npy_file")
 
 
-def read_index(folder: Path) -> dict[tuple[str, str], Entry]:
-    """The entries of `folder`'s index by (video_id, variant); none when there is no index yet.
+def read_index(file: Path, *, complete: bool = False) -> list[Entry]:
+    """The entries of an `index.csv`, in its order.
+
+    complete: its columns must be just those that `write_index` writes.
 
     Raises:
-        StoreError: the index is not one of ours.
+        IndexFileError: it can't be read, or lacks a column.
     """
-    file = folder / INDEX
-    if not file.exists():
-        return {}
-    entries = {}
     try:
         with file.open(newline="", encoding="utf-8") as stream:
-            lines = csv.DictReader(stream)
-            if tuple(lines.fieldnames or ()) != _COLUMNS:
-                raise StoreError(f"{file}: its columns are not {','.join(_COLUMNS)}")
-            for line in lines:
-                values: dict[str, Any] = {**line}
-                values |= {"frames": int(line["frames"]), "fps": float(line["fps"])}
-                entry = Entry(**values)
-                entries[entry.video_id, entry.variant] = entry
-    except (OSError, TypeError, ValueError) as exc:
-        if isinstance(exc, StoreError):
-            raise
-        raise StoreError(f"{file}: can't be read: {exc}") from exc
-    return entries
+            table = csv.DictReader(stream)
+            lines = list(table)
+        if complete and tuple(table.fieldnames or ()) != _COLUMNS:
+            raise ValueError(f"its columns are not {','.join(_COLUMNS)}")
+        missing = [column for column in _NEEDED if lines and column not in lines[0]]
+        if missing:
+            raise ValueError(f"has no column {', '.join(missing)}")
+        return [_entry(line) for line in lines]
+    except (OSError, ValueError, csv.Error) as exc:
+        raise IndexFileError(f"{file}: can't be read: {exc}") from exc
 
 
-def write_index(folder: Path, entries: Iterable[Entry]) -> None:
-    """Replace `folder`'s index by one of `entries`, in order of video and variant."""
+def _entry(line: dict[str, str]) -> Entry:
+    def text(column: str) -> str:
+        return (line.get(column) or "").strip()
+
+    return Entry(
+        video_id=line["video_id"],
+        gloss=text("gloss"),
+        path_to_npy_file=line["path_to_npy_file"],
+        video=text("video"),
+        variant=text("variant") or ORIGINAL,
+        split=text("split"),
+        signer=text("signer"),
+        frames=int(text("frames") or 0),
+        fps=float(text("fps") or 0),
+        encoder=text("encoder"),
+        checksum=text("checksum"),
+    )
+
+
+def write_index(file: Path, entries: Iterable[Entry]) -> None:
+    """Replace an `index.csv` by one of `entries`, in order of video and variant."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     writer.writeheader()
     for entry in sorted(entries, key=lambda e: (e.video_id, e.variant)):
         writer.writerow(asdict(entry))
-    write_file(folder / INDEX, text.getvalue().encode())
+    with replacing(file) as stream:
+        stream.write(text.getvalue().encode())
 
 
 def npy_name(video_id: str, variant: str) -> str:
@@ -102,64 +119,35 @@ def npy_name(video_id: str, variant: str) -> str:
 
 
 def write_rows(file: Path, rows: NDArray[np.floating]) -> str:
-    """Write an embedding (T, D), float32 or float16, and return its SHA-256.
+    """Write an embedding (T, D), float32 or float16, and return the file's SHA-256.
 
     Raises:
         ValueError: it is empty, not (T, D), or has numbers that are not finite.
     """
-    kept = rows.ndim == 2 and rows.size and rows.dtype in (np.float32, np.float16)
-    if not kept or not np.isfinite(rows).all():
+    valid = rows.ndim == 2 and rows.size and rows.dtype in (np.float32, np.float16)
+    if not valid or not np.isfinite(rows).all():
         raise ValueError(
             f"{file}: not an embedding (T, D) of finite floats: {rows.shape} {rows.dtype}"
         )
-    content = io.BytesIO()
-    np.save(content, rows, allow_pickle=False)
-    write_file(file, content.getvalue())
-    return hashlib.sha256(content.getvalue()).hexdigest()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as stream:
+        np.save(stream, rows, allow_pickle=False)
+    return sha256(file)
 
 
-def read_rows(folder: Path, entry: Entry) -> NDArray[np.float32]:
-    """The embedding (T, D) of `entry`.
+def check_rows(folder: Path, entry: Entry) -> None:
+    """Compare the `.npy` of `entry`, of the index in `folder`, with its SHA-256.
 
     Raises:
-        StoreError: the file is missing or is not what the index says.
+        IndexFileError: the file is missing or is not what the index says.
     """
     file = folder / entry.path_to_npy_file
     try:
-        content = file.read_bytes()
+        found = sha256(file)
     except OSError as exc:
-        raise StoreError(f"{file}: can't be read: {exc.strerror}") from exc
-    if hashlib.sha256(content).hexdigest() != entry.checksum:
-        raise StoreError(f"{file}: SHA-256 differs from the index; the file was changed or cut")
-    rows: NDArray[np.float32] = np.load(io.BytesIO(content), allow_pickle=False)
-    return rows
-
-
-def write_file(file: Path, content: bytes) -> None:
-    """Write `content` beside `file`, then move it there: `file` is old or new, never a part.
-
-    It is on the disk before it is moved, so that this holds when the power goes, too.
-    """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(prefix=f".{file.name}-", suffix=SCRATCH, dir=file.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(scratch, 0o644)
-        os.replace(scratch, file)
-    except BaseException:
-        os.unlink(scratch)
-        raise
-
-
-# MERGED from offline.training.rows: The numbers of one embedding, left on disk until they are
-# wanted. index.csv -> [rows] -> examples -> lessons An index of WLASL's size does not fit into
-# memory, and is not read into it: `StoredRows` knows where the numbers of a `.npy` file begin,
-# and reads them each time that it is asked.
-
-_BFLOAT16 = np.dtype("V2")  # as numpy names the two bytes that ml_dtypes' bfloat16 writes
+        raise IndexFileError(f"{file}: can't be read: {exc.strerror}") from exc
+    if found != entry.checksum:
+        raise IndexFileError(f"{file}: SHA-256 differs from the index; the file was changed or cut")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +161,7 @@ class StoredRows:
 
     @classmethod
     def of(cls, path: Path) -> StoredRows:
-        """The rows of the file at `path`, looked through once.
+        """The rows of the file at `path`, which is read once to check it.
 
         Raises:
             ValueError: it has no rows of finite floats (float16, bfloat16, float32 or float64).

@@ -85,7 +85,7 @@ def read_negatives(folder: Path) -> list[LabelledVideo]:
     return found
 
 
-def chosen(videos: Sequence[LabelledVideo], glosses: Path) -> list[LabelledVideo]:
+def of_glosses(videos: Sequence[LabelledVideo], glosses: Path) -> list[LabelledVideo]:
     """The videos whose gloss stands in the file `glosses`, one a line.
 
     Raises:

@@ -1,10 +1,10 @@
-"""Reads video files: the door of the offline way. A file in, frames with their media time out.
+"""Reads video files: pictures with their media time, in order.
 
-    [videos] -> windows or ticks -> encoder -> store
+    file -> [videos] -> pictures -> windows -> encoder, fingerprint
 
 Media time is a frame's presentation time minus the first frame's. Files are often odd: metadata
-that is not UTF-8, a rotation in the container, no time stamps, packets that are broken, a cut end.
-What can be shown is shown; a file with no picture at all is a `VideoError`.
+that is not UTF-8, a rotation in the container, no time stamps, broken packets, a cut end. What can
+be decoded is returned; a file with no picture at all is a `VideoError`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import av
@@ -22,11 +24,23 @@ from models.picture import PictureScaler
 from models.schema import Frame
 
 _MAX_SIDE = 8192  # px: larger pictures are not video of a person, but an attack or a mistake
-_DEFAULT_FPS = 25.0  # where a file tells neither times nor a rate
+_DEFAULT_FPS = 25.0  # where a file has neither times nor a rate
 
 
 class VideoError(ValueError):
     """A file that can't be read as video; one line that names the file and says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Picture:
+    """A decoded picture, which is converted only when `rgb` is called.
+
+    rgb: gets a short side in px, to which larger pictures are scaled down; returns (H, W, 3) of its
+    own memory, upright, with square pixels. Raises `VideoError` if the picture can't be converted.
+    """
+
+    media_s: float
+    rgb: Callable[[int], NDArray[np.uint8]]
 
 
 def read_video(
@@ -34,28 +48,55 @@ def read_video(
     short_side: int,
     wants: Callable[[float], bool] | None = None,
 ) -> Iterator[Frame]:
-    """The frames of a video in the order of their media time, upright, RGB, as arrays.
+    """The frames of a video in the order of their media time, as upright RGB arrays.
 
     Args:
         short_side: pictures with a longer short side are scaled down to it, px.
-        wants: told the media time of each frame in seconds; only frames for which it says True are
-            converted and given. None: all.
+        wants: gets the media time of each frame in seconds; only frames for which it returns True
+            are converted and returned. None: all.
 
-    A file that breaks off gives the frames before the break.
+    A file that breaks off has the frames before the break.
 
     Raises:
         VideoError: there is no such file, no video in it, or not one picture can be decoded.
     """
+    for picture in read_pictures(path):
+        if wants is None or wants(picture.media_s):
+            yield Frame(image=picture.rgb(short_side), media_s=picture.media_s)
+
+
+def read_pictures(path: str | os.PathLike[str]) -> Iterator[Picture]:
+    """The pictures of a video in the order of their media time.
+
+    Raises:
+        VideoError: see `read_video`.
+    """
     name = os.fspath(path)
     with _opened(name) as (container, stream):
-        yield from _frames(name, container, stream, short_side, wants)
+        aspect = float(stream.sample_aspect_ratio or 1)
+        aspect = aspect if 0.25 <= aspect <= 4 else 1.0
+        rate = stream.average_rate or stream.guessed_rate
+        step_s = 1 / float(rate) if rate else 1 / _DEFAULT_FPS
+        scaler_for = cache(PictureScaler)
+        first_s: float | None = None
+        last_s = -step_s
+        for decoded in _decoded(name, container, stream):
+            if decoded.time is None:
+                media_s = last_s + step_s  # raw streams carry no times
+            else:
+                first_s = decoded.time - last_s - step_s if first_s is None else first_s
+                media_s = float(decoded.time) - first_s
+            if media_s <= last_s:
+                continue  # a time stamp that goes back, or is repeated
+            last_s = media_s
+            yield Picture(media_s=media_s, rgb=partial(_rgb, name, decoded, scaler_for, aspect))
 
 
-def told_times(path: str | os.PathLike[str]) -> list[float]:
-    """The media times of a video's pictures in seconds, sorted, as the container tells them.
+def container_times(path: str | os.PathLike[str]) -> list[float]:
+    """The media times of a video's pictures in seconds, sorted, as the container states them.
 
-    Nothing is decoded, so a picture of them may turn out to be broken. Empty where the container
-    tells no times.
+    Nothing is decoded, so some of these pictures may turn out to be broken. Empty where the
+    container states no times.
 
     Raises:
         VideoError: there is no such file, or no video in it.
@@ -90,40 +131,12 @@ def _opened(name: str) -> Iterator[tuple[av.container.InputContainer, av.VideoSt
         yield container, stream
 
 
-def _frames(
-    name: str,
-    container: av.container.InputContainer,
-    stream: av.VideoStream,
-    short_side: int,
-    wants: Callable[[float], bool] | None,
-) -> Iterator[Frame]:
-    scaler = PictureScaler(short_side)
-    aspect = float(stream.sample_aspect_ratio or 1)
-    aspect = aspect if 0.25 <= aspect <= 4 else 1.0
-    rate = stream.average_rate or stream.guessed_rate
-    step_s = 1 / float(rate) if rate else 1 / _DEFAULT_FPS
-    first_s: float | None = None
-    last_s = -step_s
-    for picture in _decoded(name, container, stream):
-        if picture.time is None:
-            media_s = last_s + step_s  # raw streams carry no times
-        else:
-            first_s = picture.time - last_s - step_s if first_s is None else first_s
-            media_s = float(picture.time) - first_s
-        if media_s <= last_s:
-            continue  # a time stamp that goes back, or twice the same
-        last_s = media_s
-        if wants is None or wants(media_s):
-            image = _rgb(name, picture, scaler, aspect)
-            yield Frame(image=image, media_s=media_s)
-
-
 def _decoded(
     name: str, container: av.container.InputContainer, stream: av.VideoStream
 ) -> Iterator[av.VideoFrame]:
-    """Pictures as the decoder gives them, until the file ends or breaks off.
+    """Pictures in the decoder's order, until the file ends or breaks off.
 
-    A packet that is broken costs its picture, and those that build on it.
+    A broken packet loses its picture, and those that are predicted from it.
     """
     shown, problem = 0, "there is not one picture in it"
     try:
@@ -143,17 +156,19 @@ def _decoded(
 
 
 def _rgb(
-    name: str, picture: av.VideoFrame, scaler: PictureScaler, aspect: float
+    name: str,
+    decoded: av.VideoFrame,
+    scaler_for: Callable[[int], PictureScaler],
+    aspect: float,
+    short_side: int,
 ) -> NDArray[np.uint8]:
-    """(H, W, 3) upright RGB of its own memory, pixels square."""
-    if max(picture.width * aspect, picture.height) > _MAX_SIDE:
-        raise VideoError(f"{name}: pictures of {picture.width}x{picture.height} are too large")
+    if max(decoded.width * aspect, decoded.height) > _MAX_SIDE:
+        raise VideoError(f"{name}: pictures of {decoded.width}x{decoded.height} are too large")
     try:
-        image = scaler.rgb(picture, aspect)
+        image = scaler_for(short_side).rgb(decoded, aspect)
     except av.FFmpegError as exc:
         raise VideoError(f"{name}: its pictures can't be converted ({_reason(exc)})") from exc
-    turned = np.rot90(image, round(picture.rotation / 90))
-    return np.ascontiguousarray(turned)
+    return np.ascontiguousarray(np.rot90(image, round(decoded.rotation / 90)))
 
 
 def _reason(exc: BaseException) -> str:

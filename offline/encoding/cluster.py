@@ -1,14 +1,14 @@
 """Encodes videos on a Ray cluster, where one machine is not enough: tasks in, outcomes out.
 
-    tasks -> Ray Data: look, on any CPU -> a pool of encoders, one a GPU -> here: stored, outcomes
+    tasks -> Ray Data: decode, on any CPU -> a pool of encoders, one per GPU -> stored here
 
-The stages are those of `pipeline` and `workers`, and so is what they make, checksum for checksum.
-Only this process stores. The nodes must have livegloss installed and see the videos and the
-checkpoint under the paths that this machine does; the output folder is this machine's alone.
+The stages are those of `run`, and so are the results, checksum for checksum. Only this process
+stores. The nodes must have livegloss installed and see the videos and the checkpoint under the same
+paths as this machine; the output folder is this machine's alone.
 
-What was on a node that is lost is not repaired piece by piece: what has no outcome when all else is
-done goes round once more, until a round brings nothing. So nothing is lost, what has an outcome is
-never encoded again, and a video that kills its worker is told in the end.
+What was on a node that is lost is not repaired piece by piece: tasks without an outcome when all
+others are done run once more, until a round brings nothing. So nothing is lost, what has an outcome
+is never encoded again, and a video that kills its worker is reported in the end.
 """
 
 from __future__ import annotations
@@ -17,20 +17,19 @@ import logging
 import os
 import pickle
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from models.schema import Encoder
 from offline.encoding import run
-from offline.encoding.embed import row_a_frame
-from offline.encoding.opening import Opening
-from offline.encoding.tasks import EncodeOutcome, EncodeTask, Finished, stored
+from offline.encoding.embed import row_per_frame
+from offline.encoding.run import EncoderFactory
+from offline.encoding.tasks import EncodedVideo, EncodeOutcome, EncodeTask, store
 
 _LOCAL = "local"  # a cluster of this machine alone, on its loopback, for as long as the run takes
-_BLOCK = 8  # videos a Ray task looks at: each costs the driver milliseconds
-_COLUMN = "it"  # a pickled object a row
+_BLOCK = 8  # videos that a Ray task decodes: each task costs the driver milliseconds
+_COLUMN = "pickled"  # one object per row
 
 
 class Cluster:
@@ -64,9 +63,9 @@ class Cluster:
         self.nodes = sum(node["Alive"] for node in self._ray.nodes())
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
-        context.max_errored_blocks = -1  # what they held goes round once more
+        context.max_errored_blocks = -1  # their tasks run once more
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-        # Of 2.60: by 2.64 retries must be told in another way, which is not there yet.
+        # Of 2.60: by 2.64 retries must be set in another way, which is not there yet.
         warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
 
     def __enter__(self) -> Cluster:
@@ -75,28 +74,33 @@ class Cluster:
     def __exit__(self, *exc: object) -> None:
         self._ray.shutdown()
 
-    def outcomes(
-        self, tasks: Sequence[EncodeTask], out: Path, opening: Opening, *, encoders: int | None
+    def encode(
+        self,
+        tasks: Sequence[EncodeTask],
+        out: Path,
+        factory: EncoderFactory,
+        *,
+        encoders: int | None,
     ) -> Iterator[EncodeOutcome]:
-        """Work on `tasks`, in whatever order they end.
+        """Encode `tasks`, in whatever order they end.
 
         Args:
-            encoders: how many; None: one a GPU; without GPUs one a node, or one a CPU where an
-                encoder takes whole videos.
+            encoders: how many; None: one per GPU; without GPUs one per node, or one per CPU for
+                encoders of whole videos.
 
         Raises:
-            OSError: an encoder can't be had or failed, the cluster is gone, or the disk is full.
+            OSError: an encoder can't be opened or failed, the cluster is gone, or the disk is full.
         """
         left = {task.video.video_id: task for task in tasks}
         block = max(1, min(_BLOCK, len(tasks) // (4 * self.cpus)))
         while left:
             before, problem = len(left), ""
             try:
-                for finished in self._round(list(left.values()), opening, encoders, block):
-                    if isinstance(finished, str):
-                        raise OSError(f"an encoder on the cluster failed: {finished}")
-                    if left.pop(finished.video.video_id, None) is not None:
-                        yield stored(finished, out, opening.spec)
+                for encoded in self._round(list(left.values()), factory, encoders, block):
+                    if isinstance(encoded, str):
+                        raise OSError(f"an encoder on the cluster failed: {encoded}")
+                    if left.pop(encoded.video.video_id, None) is not None:
+                        yield store(encoded, out, factory.spec)
             except self._ray.exceptions.RayError as exc:
                 problem = _line(exc)
             if len(left) == before and problem:
@@ -105,41 +109,38 @@ class Cluster:
                 break
             block = 1  # so that one video that kills its worker takes no other with it
         for task in left.values():
-            yield EncodeOutcome(
-                video=task.video, why_not="its worker died each time that it was tried"
-            )
+            yield EncodeOutcome(video=task.video, error="its worker died each time it was tried")
 
     def _round(
-        self, tasks: Sequence[EncodeTask], opening: Opening, encoders: int | None, block: int
-    ) -> Iterator[Finished | str]:
+        self, tasks: Sequence[EncodeTask], factory: EncoderFactory, encoders: int | None, block: int
+    ) -> Iterator[EncodedVideo | str]:
         data = self._ray.data.from_items(
             [{_COLUMN: pickle.dumps(task)} for task in tasks],
             override_num_blocks=-(-len(tasks) // block),
         )
-        gpu = self.gpus and opening.device != "cpu"
-        if row_a_frame(opening.spec):
-            stage: type[_Stage] = _Whole
+        gpu = self.gpus and factory.device != "cpu"
+        whole = row_per_frame(factory.spec)
+        if whole:
             videos, count = 1, self.cpus
         else:
             data = data.map_batches(
-                _look,
-                fn_args=(opening,),
+                _decode,
+                fn_args=(factory,),
                 batch_size=1,
                 batch_format="pyarrow",
                 max_retries=1,
             )
-            videos = opening.videos(max(len(task.variants) for task in tasks))
-            stage = _Windows
+            videos = factory.videos_per_call(max(len(task.variants) for task in tasks))
             count = self.gpus if gpu else self.nodes
         data = data.map_batches(
-            stage,
-            fn_constructor_args=(opening,),
+            _EncoderStage,
+            fn_constructor_args=(factory,),
             batch_size=videos,
             batch_format="pyarrow",
             compute=self._ray.data.ActorPoolStrategy(
                 size=encoders or count, max_tasks_in_flight_per_actor=2
             ),
-            num_cpus=int(row_a_frame(opening.spec)),
+            num_cpus=int(whole),
             num_gpus=1 if gpu else 0,
             max_restarts=-1,
             max_task_retries=0,
@@ -148,57 +149,46 @@ class Cluster:
             yield from _objects(table)
 
 
-def _look(table: Any, opening: Opening) -> Any:
-    """Tasks in, what `run.looked` says of each out."""
-    return _table([run.looked(task, opening.spec) for task in _objects(table)])
+def _decode(table: Any, factory: EncoderFactory) -> Any:
+    """The first stage: `run.decode_task` of each task."""
+    return _table([run.decode_task(task, factory.spec) for task in _objects(table)])
 
 
-class _Stage(ABC):
-    """An encoder in the pool, in a process of its own. A fault of it is told as a string.
+class _EncoderStage:
+    """An encoder in the pool, in a process of its own: tasks or decoded tasks in, results out.
 
-    It is opened by the first call: Ray tries a constructor that fails again and again.
+    An error of the encoder comes out as a string. The first call opens it: Ray would try a
+    constructor that fails again and again.
     """
 
-    def __init__(self, opening: Opening) -> None:
-        self._opening = opening
+    def __init__(self, factory: EncoderFactory) -> None:
+        self._factory = factory
         self._encoder: Encoder | None = None
 
     def __call__(self, table: Any) -> Any:
         try:
-            self._encoder = self._encoder or self._opening.open()
-            return _table(self._finished(self._encoder, _objects(table)))
+            self._encoder = self._encoder or self._factory.open()
+            return _table(self._encode(self._encoder, _objects(table)))
         except Exception as exc:  # whatever it is: it belongs to the encoder, and ends the run
             return _table([_line(exc)])
 
-    @abstractmethod
-    def _finished(self, encoder: Encoder, objects: list[Any]) -> list[Finished]: ...
-
-
-class _Whole(_Stage):
-    """Tasks in, finished ones out."""
-
-    def _finished(self, encoder: Encoder, objects: list[Any]) -> list[Finished]:
-        return [run.encoded_by_processes(encoder, task) for task in objects]
-
-
-class _Windows(_Stage):
-    """What `_look` gave in, finished tasks out."""
-
-    def _finished(self, encoder: Encoder, objects: list[Any]) -> list[Finished]:
-        done = [one for one in objects if isinstance(one, Finished)]
-        ready = [one for one in objects if not isinstance(one, Finished)]
-        return done + (run.encoded_by_threads(encoder, ready) if ready else [])
+    def _encode(self, encoder: Encoder, objects: list[Any]) -> list[EncodedVideo]:
+        if row_per_frame(self._factory.spec):
+            return [run.encode_task(encoder, task) for task in objects]
+        done = [each for each in objects if isinstance(each, EncodedVideo)]  # can't be read
+        decoded = [each for each in objects if not isinstance(each, EncodedVideo)]
+        return done + (run.encode_windows(encoder, decoded) if decoded else [])
 
 
 def _table(objects: Sequence[object]) -> Any:
     import pyarrow
 
-    pickled = [pickle.dumps(one, pickle.HIGHEST_PROTOCOL) for one in objects]
+    pickled = [pickle.dumps(each, pickle.HIGHEST_PROTOCOL) for each in objects]
     return pyarrow.table({_COLUMN: pyarrow.array(pickled, pyarrow.large_binary())})
 
 
 def _objects(table: Any) -> list[Any]:
-    return [pickle.loads(one.as_buffer()) for one in table[_COLUMN]]
+    return [pickle.loads(each.as_buffer()) for each in table[_COLUMN]]
 
 
 def _line(exc: BaseException) -> str:

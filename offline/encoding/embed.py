@@ -1,15 +1,17 @@
-"""One video -> what the encoder gets of it, and the embeddings that come of that.
+"""One video -> its windows or ticks, and the rows that an encoder makes of them.
 
     [videos] -> ticks of the encoder's rate -> [variants] -> encoder -> rows (T, D)
 
-Frames are chosen by time, as the live windows choose them. An encoder that looks at a window
-("vjepa2") sees the middle one: `look` cuts it, and windows of several videos are encoded at once.
-One that gives a row a frame ("landmarks") sees the whole video: `whole` hands it over in chunks.
+Frames are chosen by time, as the live windows choose them. An encoder of windows ("vjepa2") gets
+the middle one: `decode_window` cuts it, and windows of several videos are encoded at once. An
+encoder with a row per frame ("landmarks") gets the whole video, in chunks: `encode_whole_video`.
+Both make the video's fingerprint on the way, of the same decoded pictures.
 """
 
 from __future__ import annotations
 
 import bisect
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,101 +23,124 @@ from numpy.typing import NDArray
 
 from models.schema import Clip, Encoder, EncoderSpec, Frame
 from models.window import FrameSampler
-from offline.data.videos import VideoError, read_video, told_times
+from offline.data.fingerprints import Fingerprint, FingerprintBuilder
+from offline.data.index import ORIGINAL
+from offline.data.videos import VideoError, container_times, read_pictures
 
 _LONGEST_S = 600.0  # a longer video is no clip of a sign
 
+Image = NDArray[np.uint8]  # (H, W, 3) RGB
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Looked:
-    """What a video shows an encoder of windows: a clip a variant, in their order."""
+class DecodedWindow:
+    """The middle window of a video: a clip per variant, in the order of the task's variants."""
 
     clips: tuple[Clip, ...]
-    frames: int  # pictures of the video that are in each
+    frames: int  # different pictures in each clip
+    fingerprint: Fingerprint | None  # None: a picture outside of the window can't be converted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Embedded:
-    """The rows of one variant, and how many pictures of the video went into them."""
+class VariantRows:
+    """The rows of one variant, and how many different pictures of the video were encoded."""
 
     variant: str
     rows: NDArray[np.float32]  # (T, D)
     frames: int
 
 
-def row_a_frame(spec: EncoderSpec) -> bool:
-    """True when the encoder gives one row a frame, so that windows may be cut from the rows."""
+def row_per_frame(spec: EncoderSpec) -> bool:
+    """True when the encoder returns one row per frame, so that windows may be cut from the rows."""
     return spec.kind == "landmarks"
 
 
-def identity(spec: EncoderSpec) -> str:
-    """What rows depend on, as the index tells it: rows of another identity are made again."""
-    rate = f"{spec.fps:g}fps" if row_a_frame(spec) else f"{spec.frames}@{spec.fps:g}fps"
+def encoder_identity(spec: EncoderSpec) -> str:
+    """All that rows depend on, as the index states it: rows of another encoder are made again."""
+    rate = f"{spec.fps:g}fps" if row_per_frame(spec) else f"{spec.frames}@{spec.fps:g}fps"
     return f"{spec.kind}:{spec.source}@{spec.revision}/{rate}/{spec.short_side}px"
 
 
-def whole(encoder: Encoder, path: Path, variants: Sequence[str]) -> list[Embedded]:
-    """The embeddings of the video at `path` by an encoder that gives a row a frame.
+def encode_whole_video(
+    encoder: Encoder, path: Path, variants: Sequence[str]
+) -> tuple[list[VariantRows], Fingerprint | None]:
+    """The rows and the fingerprint of a video by an encoder with a row per frame.
 
     Raises:
         VideoError: the video can't be read, or is longer than ten minutes.
     """
-    return [_whole(encoder, path, variant) for variant in variants]
+    builder = FingerprintBuilder()
+    rows = [_encode_variant(encoder, path, variant, builder) for variant in variants]
+    return rows, _built(builder)
 
 
-def _whole(encoder: Encoder, path: Path, variant: str) -> Embedded:
-    """A row a tick, chunk by chunk: the memory is bounded, and the rows are the same."""
+def _encode_variant(
+    encoder: Encoder, path: Path, variant: str, builder: FingerprintBuilder
+) -> VariantRows:
+    """A row per tick, chunk by chunk: the memory is bounded, and the rows are the same."""
     stream = f"{path}#{variant}"
-    shown = ticks(path, encoder.spec, VARIANTS[variant])
+    frames = ticks(path, encoder.spec, VARIANTS[variant], fingerprint=builder)
     rows: list[NDArray[np.float32]] = []
-    seen, last = 0, None
+    count, last = 0, None
     try:
-        while chunk := tuple(itertools.islice(shown, encoder.spec.frames)):
+        while chunk := tuple(itertools.islice(frames, encoder.spec.frames)):
             rows += [e.features for e in encoder.encode([_clip(stream, chunk)])]
             for frame in chunk:  # a repeat is the same object, across chunks too
-                seen += frame is not last
+                count += frame is not last
                 last = frame
     finally:
         encoder.forget(stream)
-    return Embedded(variant=variant, rows=np.concatenate(rows), frames=seen)
+    return VariantRows(variant=variant, rows=np.concatenate(rows), frames=count)
 
 
-def look(path: Path, spec: EncoderSpec, variants: Sequence[str]) -> Looked:
-    """The middle window of the video at `path`, once a variant.
+def decode_window(path: Path, spec: EncoderSpec, variants: Sequence[str]) -> DecodedWindow:
+    """The middle window of the video at `path` in each variant, and the video's fingerprint.
 
     Raises:
-        VideoError: see `whole`.
+        VideoError: see `encode_whole_video`.
     """
-    frames = middle_window(path, spec)
-    unlike = list(dict.fromkeys(frames))
+    builder = FingerprintBuilder()
+    frames = middle_window(path, spec, builder)
+    different = list(dict.fromkeys(frames))
     clips = []
     for variant in variants:
         change = VARIANTS[variant]
-        changed = {id(frame): replace(frame, image=change(frame.image)) for frame in unlike}
+        changed = {id(frame): replace(frame, image=change(frame.image)) for frame in different}
         clips.append(_clip(f"{path}#{variant}", tuple(changed[id(frame)] for frame in frames)))
-    return Looked(clips=tuple(clips), frames=len(unlike))
+    return DecodedWindow(clips=tuple(clips), frames=len(different), fingerprint=_built(builder))
 
 
-def middle_window(path: Path, spec: EncoderSpec) -> tuple[Frame, ...]:
+def _built(builder: FingerprintBuilder) -> Fingerprint | None:
+    """None when a picture can't be converted that the encoder may not even need."""
+    with contextlib.suppress(VideoError):
+        return builder.build()
+    return None
+
+
+def middle_window(
+    path: Path, spec: EncoderSpec, fingerprint: FingerprintBuilder | None = None
+) -> tuple[Frame, ...]:
     """The frames of the window in the middle; a short video's begins with repeats, as live.
 
-    The container's times say where the middle is, so that the video is decoded once, up to the
-    window's end, and only the window's pictures are converted. Where they say nothing, or more than
-    there is, the pictures are counted.
+    The container's times say where the middle is, so that the video is decoded once, and only the
+    window's pictures are converted. If the container states no times, or wrong ones, the pictures
+    are counted.
 
     Raises:
-        VideoError: see `whole`.
+        VideoError: see `encode_whole_video`.
     """
     sampler = FrameSampler(spec.fps)
-    for times_of in (_told, _shown):
-        there = [sampler.tick(media_s) for media_s in times_of(path)]
+    for times_of in (container_times, _decoded_times):
+        there = [sampler.tick(_checked(path, media_s)) for media_s in times_of(path)]
         if not there:
             continue
         first = max(0, (there[-1] + 1 - spec.frames) // 2)
         count = min(there[-1] + 1, spec.frames)
         # The tick that `first` repeats, if it has no frame of its own.
         before = there[bisect.bisect_right(there, first) - 1]
-        frames = tuple(ticks(path, spec, first=first, count=count, before=before))
+        frames = tuple(
+            ticks(path, spec, first=first, count=count, before=before, fingerprint=fingerprint)
+        )
         if len(frames) == count:
             break
     return (frames[0],) * (spec.frames - len(frames)) + frames
@@ -124,74 +149,65 @@ def middle_window(path: Path, spec: EncoderSpec) -> tuple[Frame, ...]:
 def ticks(
     path: Path,
     spec: EncoderSpec,
-    change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
+    change: Callable[[Image], Image] | None = None,
+    *,
     first: int = 0,
     count: int | None = None,
-    before: int | None = None,
+    before: int = 0,
+    fingerprint: FingerprintBuilder | None = None,
 ) -> Iterator[Frame]:
-    """A frame for each tick from tick `first` on; one without a frame repeats the one before.
+    """A frame for each tick from tick `first` on; a tick without a frame repeats the last one.
 
-    `before`: frames of earlier ticks than this one are not even converted.
+    Args:
+        change: makes the variant of a picture.
+        count: how many ticks; None: to the end of the video.
+        before: frames of earlier ticks than this one are not even converted.
+        fingerprint: gets the pictures too, and those after the last tick.
 
     Raises:
-        VideoError: see `whole`.
+        VideoError: see `encode_whole_video`.
     """
     sampler = FrameSampler(spec.fps)
     stop = None if count is None else first + count
     shown: Frame | None = None
     tick = first
-
-    def wants(media_s: float) -> bool:
-        _check_length(path, media_s)
-        return sampler.tick(media_s) >= (before or 0) and sampler.wants(media_s)
-
-    for frame in read_video(path, spec.short_side, wants):
-        now = sampler.tick(frame.media_s)
+    pictures = read_pictures(path)
+    for picture in pictures:
+        now = sampler.tick(_checked(path, picture.media_s))
+        if fingerprint is not None:
+            fingerprint.add(picture)
+        if now < before or not sampler.wants(picture.media_s):
+            continue
         while shown is not None and tick < now and tick != stop:
             yield shown
             tick += 1
         if tick == stop:
-            return
-        shown = replace(frame, image=change(frame.image)) if change else frame
+            break
+        image = picture.rgb(spec.short_side)
+        shown = Frame(image=change(image) if change else image, media_s=picture.media_s)
         if now + 1 == stop:  # the first frame of a tick stands for it: none has to be waited for
             break
     if shown is not None and tick != stop:
         yield shown
+    if fingerprint is not None:
+        for picture in pictures:
+            if not fingerprint.add(picture):
+                break
 
 
-def _told(path: Path) -> list[float]:
-    times = told_times(path)
-    _check_length(path, times[-1] if times else 0.0)
-    return times
-
-
-def _shown(path: Path) -> list[float]:
+def _decoded_times(path: Path) -> Iterator[float]:
     """The media times of the pictures that can be decoded; none is converted."""
-    times: list[float] = []
-
-    def note(media_s: float) -> bool:
-        _check_length(path, media_s)
-        times.append(media_s)
-        return False
-
-    for _ in read_video(path, 16, note):
-        pass
-    return times
+    return (picture.media_s for picture in read_pictures(path))
 
 
-def _check_length(path: Path, media_s: float) -> None:
+def _checked(path: Path, media_s: float) -> float:
     if media_s > _LONGEST_S:
         raise VideoError(f"{path}: longer than {_LONGEST_S:.0f} s, so it is no clip of a sign")
+    return media_s
 
 
 def _clip(stream: str, frames: tuple[Frame, ...]) -> Clip:
     return Clip(stream=stream, frames=frames, start_s=frames[0].media_s, end_s=frames[-1].media_s)
-
-
-# MERGED from offline.encoding.variants: Other looks of the same video, made before encoding: a
-# blurred one, one in black and white.
-
-Image = NDArray[np.uint8]  # (H, W, 3) RGB
 
 
 def _original(image: Image) -> Image:
@@ -199,7 +215,7 @@ def _original(image: Image) -> Image:
 
 
 def _gaussian(image: Image) -> Image:
-    """As out of focus: a blur of 1/128 of the short side (2.3 px of 292), 0.8 px at least."""
+    """Out of focus: a blur of 1/128 of the short side (2.3 px of 292), 0.8 px at least."""
     sigma = max(0.8, min(image.shape[:2]) / 128)
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8)
 
@@ -210,7 +226,7 @@ def _bw(image: Image) -> Image:
 
 
 VARIANTS: dict[str, Callable[[Image], Image]] = {
-    "original": _original,
+    ORIGINAL: _original,
     "gaussian": _gaussian,
     "bw": _bw,
 }

@@ -1,16 +1,15 @@
-"""Encodes videos by an encoder of windows and keeps it busy: tasks in, outcomes out.
+"""Encodes videos on this machine: tasks in, outcomes out.
 
-    tasks -> threads that look -> windows of several videos -> encoder -> threads that store
+    tasks -> threads that decode -> windows of several videos -> encoder -> threads that store
+    tasks -> processes, each with an encoder of whole videos, which store -> outcomes
 
-Decoding, the encoder and the disk overlap. FFmpeg, OpenCV and the disk do their work outside of
-Python's lock, so that threads will do and no picture is copied between processes.
-
-Bounds: what was decoded and waits, with what is being decoded, is two calls' worth of videos and
-one a thread more; what waits for the disk, two calls' worth.
+`EncoderFactory` opens the encoder that `offline.encode --encoder` names, here, in another process
+or on another machine: one of `models`, or the stand-in.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import threading
@@ -24,29 +23,163 @@ from concurrent.futures import (
     wait,
 )
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import cv2
+import numpy as np
 
-from models.schema import Encoder, EncoderSpec
-from offline.encoding.embed import Embedded, Looked, look, whole
-from offline.encoding.opening import Opening
-from offline.encoding.tasks import EncodeOutcome, EncodeTask, Finished, stored
+from models import encoders
+from models.schema import Clip, Embedding, Encoder, EncoderSpec
+from offline.encoding.embed import (
+    DecodedWindow,
+    VariantRows,
+    decode_window,
+    encode_whole_video,
+)
+from offline.encoding.tasks import EncodedVideo, EncodeOutcome, EncodeTask, store
 
+STANDIN = "standin"
+STANDIN_LOG = "LIVEGLOSS_STANDIN_LOG"  # a file that gets a line for each window that one encodes
+_GPU_BATCH = 16  # windows that a GPU runs at once: 2,048 tokens each, more gain nothing
 _WRITERS = 4  # threads that wait for the disk
 
-Ready = tuple[EncodeTask, Looked]
+DecodedTask = tuple[EncodeTask, DecodedWindow]
 
 
-def outcomes_by_threads(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderFactory:
+    """Which encoder to open, and how."""
+
+    spec: EncoderSpec
+    device: str  # auto, cpu, cuda or cuda:N
+    batch: int  # windows that it runs at once
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        *,
+        frames: int | None,
+        fps: float | None,
+        device: str,
+        batch: int | None,
+        gpu: bool | None = None,
+    ) -> EncoderFactory:
+        """For the encoder that is called "landmarks", "vjepa2:PATH", "standin:MS", …
+
+        gpu: whether there is one where the encoder will run; None: it will run on this machine.
+
+        Raises:
+            ValueError, OSError: there is no such encoder.
+        """
+        kind, _, source = name.partition(":")
+        if kind == STANDIN:
+            spec = standin_spec(source)
+            spec = dataclasses.replace(spec, frames=frames or spec.frames, fps=fps or spec.fps)
+        else:
+            spec = encoders.encoder_spec(name, frames, fps)
+        return cls(spec=spec, device=device, batch=batch or _usual_batch(kind, device, gpu))
+
+    def open(self) -> Encoder:
+        """The encoder; the caller must close it.
+
+        Raises:
+            ValueError, OSError: see `models.encoders.open_encoder`.
+        """
+        if self.spec.kind == STANDIN:
+            return StandInEncoder(self.spec)
+        return encoders.open_encoder(self.spec, self.device, batch=self.batch)
+
+    def videos_per_call(self, variants: int) -> int:
+        """How many videos a call of the encoder should take, each in so many variants.
+
+        A multiple of a batch, so that no batch is half empty; two batches at least, so that the
+        second's pictures travel to the device while the first is computed.
+        """
+        return self.batch * -(-2 // variants)
+
+
+def _usual_batch(kind: str, device: str, gpu: bool | None) -> int:
+    if kind == STANDIN:
+        return _GPU_BATCH
+    if kind == "landmarks" or device == "cpu":
+        return 1
+    from models.vjepa2.encoder import has_gpu
+
+    return _GPU_BATCH if gpu or (gpu is None and has_gpu()) else 1
+
+
+def standin_spec(source: str) -> EncoderSpec:
+    """The spec of a stand-in that takes `source` milliseconds per window.
+
+    Raises:
+        ValueError: that is no number, or a negative one.
+    """
+    try:
+        valid = 0 <= float(source) < 1e6
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ValueError(f"write the stand-in as standin:MS, with its milliseconds, not {source!r}")
+    return EncoderSpec(
+        kind=STANDIN, source=source, revision="1", dim=3, frames=16, fps=8.0, short_side=292
+    )
+
+
+class StandInEncoder:
+    """An encoder of fixed cost that recognises nothing, to test and time everything around it.
+
+    It implements `models.schema.Encoder`: a row per frame of the window, the frame's mean colour.
+    It waits so many milliseconds per window, and leaves the CPU free meanwhile, as a GPU does.
+    """
+
+    device = "cpu"
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        self.spec = spec
+        self._closed = threading.Event()
+        self._log = os.environ.get(STANDIN_LOG)
+
+    def encode(self, clips: Sequence[Clip]) -> list[Embedding]:
+        self._closed.wait(len(clips) * float(self.spec.source) / 1000)
+        if self._log:
+            with open(self._log, "a", encoding="utf-8") as log:
+                log.write("".join(f"{clip.stream}\n" for clip in clips))
+        return [
+            Embedding(
+                # Of every eighth pixel: the mean of all would cost more than to decode them.
+                features=np.stack(
+                    [np.float32(frame.image[::8, ::8].mean((0, 1))) for frame in clip.frames]
+                ),
+                start_s=clip.start_s,
+                end_s=clip.end_s,
+            )
+            for clip in clips
+        ]
+
+    def forget(self, stream: str) -> None:
+        """There is nothing to drop."""
+
+    def close(self) -> None:
+        self._closed.set()
+
+
+def encode_by_threads(
     tasks: Sequence[EncodeTask], out: Path, encoder: Encoder, *, videos: int, threads: int
 ) -> Iterator[EncodeOutcome]:
-    """Work on `tasks`, in whatever order their videos are decoded.
+    """Encode `tasks` by an encoder of windows, in whatever order their videos are decoded.
+
+    Decoding, the encoder and the disk overlap. FFmpeg, OpenCV and the disk work outside of Python's
+    lock, so threads are enough and no picture is copied between processes.
+
+    Bounds: videos that are being decoded or wait for the encoder, two calls' worth and one per
+    thread more; results that wait for the disk, two calls' worth.
 
     Args:
         out: the folder to store embeddings in.
-        videos: how many of them an encoder's call takes; fewer at the end.
+        videos: how many an encoder's call takes; fewer at the end.
         threads: that decode.
 
     Raises:
@@ -56,89 +189,87 @@ def outcomes_by_threads(
     cv2.setNumThreads(1)  # the threads are ours
     spec = encoder.spec
     upcoming = iter(tasks)
-    looking: set[Future[Ready | Finished]] = set()
-    ready: list[Ready] = []
+    decoding: set[Future[DecodedTask | EncodedVideo]] = set()
+    decoded: list[DecodedTask] = []
     storing: deque[Future[EncodeOutcome]] = deque()
     with (
-        ThreadPoolExecutor(threads, "look") as lookers,
+        ThreadPoolExecutor(threads, "decode") as decoders,
         ThreadPoolExecutor(_WRITERS, "store") as writers,
     ):
         try:
             while True:
-                for _ in range(2 * videos + threads - len(looking) - len(ready)):
+                for _ in range(2 * videos + threads - len(decoding) - len(decoded)):
                     if (task := next(upcoming, None)) is not None:
-                        looking.add(lookers.submit(looked, task, spec))
-                if not (looking or ready or storing):
+                        decoding.add(decoders.submit(decode_task, task, spec))
+                if not (decoding or decoded or storing):
                     return
-                if looking and len(ready) < videos:
-                    ended, looking = wait(looking, return_when=FIRST_COMPLETED)
-                    for one in (future.result() for future in ended):
-                        if isinstance(one, Finished):
-                            storing.append(writers.submit(stored, one, out, spec))
+                if decoding and len(decoded) < videos:
+                    ended, decoding = wait(decoding, return_when=FIRST_COMPLETED)
+                    for result in (future.result() for future in ended):
+                        if isinstance(result, EncodedVideo):
+                            storing.append(writers.submit(store, result, out, spec))
                         else:
-                            ready.append(one)
-                elif ready:
-                    for finished in encoded_by_threads(encoder, ready[:videos]):
-                        storing.append(writers.submit(stored, finished, out, spec))
-                    del ready[:videos]
+                            decoded.append(result)
+                elif decoded:
+                    for encoded in encode_windows(encoder, decoded[:videos]):
+                        storing.append(writers.submit(store, encoded, out, spec))
+                    del decoded[:videos]
                 while storing and (
-                    storing[0].done() or len(storing) > 2 * videos or not (looking or ready)
+                    storing[0].done() or len(storing) > 2 * videos or not (decoding or decoded)
                 ):
                     yield storing.popleft().result()
         finally:
-            lookers.shutdown(wait=False, cancel_futures=True)  # what is encoded is still stored
+            decoders.shutdown(wait=False, cancel_futures=True)  # what is encoded is still stored
 
 
-def looked(task: EncodeTask, spec: EncoderSpec) -> Ready | Finished:
-    """The first stage: a task with what its video shows, or why that can't be told."""
+def decode_task(task: EncodeTask, spec: EncoderSpec) -> DecodedTask | EncodedVideo:
+    """The first stage: a task with its video's window; if it can't be read, the result already."""
     try:
-        return task, look(task.video.path, spec, task.variants)
+        return task, decode_window(task.video.path, spec, task.variants)
     except (ValueError, OSError) as exc:
-        return Finished(video=task.video, why_not=str(exc))
+        return EncodedVideo(video=task.video, error=str(exc))
 
 
-def encoded_by_threads(encoder: Encoder, ready: Sequence[Ready]) -> list[Finished]:
-    """The second stage: all windows of several videos by one call, and each video its own again."""
-    embeddings = iter(encoder.encode([clip for _, one in ready for clip in one.clips]))
+def encode_windows(encoder: Encoder, decoded: Sequence[DecodedTask]) -> list[EncodedVideo]:
+    """The second stage: the windows of several videos by one call of the encoder."""
+    embeddings = iter(encoder.encode([clip for _, window in decoded for clip in window.clips]))
     return [
-        Finished(
+        EncodedVideo(
             video=task.video,
-            embedded=tuple(
-                Embedded(variant=variant, rows=next(embeddings).features, frames=one.frames)
+            rows=tuple(
+                VariantRows(variant=variant, rows=next(embeddings).features, frames=window.frames)
                 for variant in task.variants
             ),
+            fingerprint=window.fingerprint,
         )
-        for task, one in ready
+        for task, window in decoded
     ]
 
 
-# MERGED from offline.encoding.workers: Encodes videos by an encoder that gives a row a frame, in
-# processes: tasks in, outcomes out. tasks -> processes, each with an encoder (whole) -> outcomes,
-# stored by them Such an encoder takes a video's frames one after the other, on a CPU: what keeps
-# all cores busy is a video for each. A worker opens its encoder once. With one worker all of it
-# runs in this process.
-
-
-def outcomes_by_processes(
-    tasks: Sequence[EncodeTask], out: Path, opening: Opening, *, workers: int
+def encode_by_processes(
+    tasks: Sequence[EncodeTask], out: Path, factory: EncoderFactory, *, workers: int
 ) -> Iterator[EncodeOutcome]:
-    """Work on `tasks`, in whatever order they end. Waiting tasks are bounded: two a worker.
+    """Encode `tasks` by an encoder with a row per frame, in whatever order they end.
+
+    Such an encoder takes a video's frames one after the other, on a CPU: a video per core keeps all
+    cores busy. A worker opens its encoder once; one worker alone works in this process. At most two
+    tasks per worker wait.
 
     Raises:
-        ValueError, OSError: the encoder can't be had, or a worker process died.
+        ValueError, OSError: the encoder can't be opened, or a worker process died.
     """
-    # Once here, so that what is missing is told (and fetched) once, before any worker starts.
-    encoder = opening.open()
+    # Once here, so that what is missing is fetched or reported once, before any worker starts.
+    encoder = factory.open()
     try:
         if workers == 1:
             cv2.setNumThreads(1)
             for task in tasks:
-                yield stored(encoded_by_processes(encoder, task), out, encoder.spec)
+                yield store(encode_task(encoder, task), out, encoder.spec)
             return
     finally:
         encoder.close()
     with ProcessPoolExecutor(
-        workers, get_context("spawn"), initializer=_open, initargs=(opening,)
+        workers, get_context("spawn"), initializer=_open, initargs=(factory,)
     ) as pool:
         waiting = {pool.submit(_work, task, out) for task in tasks[: 2 * workers]}
         upcoming = iter(tasks[2 * workers :])
@@ -155,23 +286,23 @@ def outcomes_by_processes(
             ) from exc
 
 
-def encoded_by_processes(encoder: Encoder, task: EncodeTask) -> Finished:
-    """A task's video with its embeddings, or why there are none."""
+def encode_task(encoder: Encoder, task: EncodeTask) -> EncodedVideo:
+    """The rows of a task's whole video, or why there are none."""
     try:
-        embedded = tuple(whole(encoder, task.video.path, task.variants))
+        rows, fingerprint = encode_whole_video(encoder, task.video.path, task.variants)
     except (ValueError, OSError) as exc:
-        return Finished(video=task.video, why_not=str(exc))
-    return Finished(video=task.video, embedded=embedded)
+        return EncodedVideo(video=task.video, error=str(exc))
+    return EncodedVideo(video=task.video, rows=tuple(rows), fingerprint=fingerprint)
 
 
 _encoder: Encoder | None = None  # a worker's own: opening one takes seconds
 
 
-def _open(opening: Opening) -> None:
+def _open(factory: EncoderFactory) -> None:
     global _encoder
     threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
-    _encoder = opening.open()
+    _encoder = factory.open()
 
 
 def _end_with_parent() -> None:
@@ -184,4 +315,4 @@ def _end_with_parent() -> None:
 
 def _work(task: EncodeTask, out: Path) -> EncodeOutcome:
     assert _encoder is not None
-    return stored(encoded_by_processes(_encoder, task), out, _encoder.spec)
+    return store(encode_task(_encoder, task), out, _encoder.spec)

@@ -1,39 +1,58 @@
-"""What is to be encoded and what became of it: the words between `encode` and who does the work.
+"""What is to be encoded and what became of it: shared by `encode` and all that do the work.
 
-    labels -> [EncodeTask] -> run or cluster -> [Finished] -> index -> [EncodeOutcome]
+    labels + index.csv + journal -> [find_backlog] -> EncodeTask -> run or cluster -> EncodedVideo
+      -> [store] -> .npy, journal, EncodeOutcome -> encode -> [write_results] -> index.csv
 
-The three ways to work differ in where: in threads, in processes, on other machines. A task is one
-video for all of them, and what they hand over is stored by one function.
+Threads, processes and other machines all work on tasks of one video, and `store` stores what they
+return. The index is written whole, which for tens of thousands of embeddings can't be done after
+each. So every embedding that is on disk is at once a line of the journal, and the next run begins
+by reading it: a run that is cut off loses nothing that it has stored.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from models.files import SCRATCH
 from models.schema import EncoderSpec
+from offline.data.fingerprints import (
+    CELLS,
+    Fingerprint,
+    read_fingerprints,
+    write_fingerprints,
+)
 from offline.data.index import (
     EMBEDDINGS,
-    SCRATCH,
+    INDEX,
     Entry,
-    StoreError,
+    IndexFileError,
+    check_rows,
     npy_name,
     read_index,
-    read_rows,
     write_index,
     write_rows,
 )
 from offline.data.labels import LabelledVideo
-from offline.encoding.embed import Embedded, identity, row_a_frame
+from offline.encoding.embed import VariantRows, encoder_identity, row_per_frame
+
+JOURNAL = ".encoded.jsonl"  # entries of the index
+_FINGERPRINTS = ".fingerprints.jsonl"  # the same for fingerprints
+_USUAL_CLIP_S = 3.0  # to estimate how much disk is needed
+_READERS = 4  # threads that check embeddings: SHA-256 runs outside of Python's lock
+
+EntryKey = tuple[str, str]  # video_id, variant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,133 +64,22 @@ class EncodeTask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
-    """A task that was worked on: an embedding a variant, or why there are none."""
+class EncodedVideo:
+    """The result of a task: rows per variant and the fingerprint, or why there are none."""
 
     video: LabelledVideo
-    embedded: tuple[Embedded, ...] = ()
-    why_not: str = ""
+    rows: tuple[VariantRows, ...] = ()
+    fingerprint: Fingerprint | None = None
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodeOutcome:
-    """A task that is done with: entries for the index, or why there are none."""
+    """A task whose result is stored: entries for the index, or why there are none."""
 
     video: LabelledVideo
     entries: tuple[Entry, ...] = ()
-    why_not: str = ""
-
-
-def stored(finished: Finished, out: Path, spec: EncoderSpec) -> EncodeOutcome:
-    """Put what was made of a video on the disk, whole, and note it in the journal.
-
-    All tokens of a window are kept in half precision, which halves what is by far the largest
-    (5.8 MB a clip of V-JEPA 2 ViT-g); rows of time steps in single.
-
-    Raises:
-        OSError: the disk is full, or not to be written to.
-    """
-    video, entries = finished.video, []
-    tokens = spec.kind == "vjepa2-tokens"
-    try:
-        for embedded in finished.embedded:
-            name = npy_name(video.video_id, embedded.variant)
-            with np.errstate(over="ignore"):  # what is out of range becomes inf, and is refused
-                rows = embedded.rows.astype(np.float16) if tokens else embedded.rows
-            entry = Entry(
-                video_id=video.video_id,
-                gloss=video.gloss,
-                path_to_npy_file=name,
-                video=str(video.path),
-                variant=embedded.variant,
-                split=video.split,
-                signer=video.signer,
-                frames=embedded.frames,
-                fps=spec.fps,
-                encoder=identity(spec),
-                checksum=write_rows(out / name, rows),
-            )
-            note(out, entry)
-            entries.append(entry)
-    except ValueError as exc:
-        return EncodeOutcome(video=video, entries=tuple(entries), why_not=str(exc))
-    return EncodeOutcome(video=video, entries=tuple(entries), why_not=finished.why_not)
-
-
-# MERGED from offline.encoding.journal: What an encoding has done so far, so that one that is cut
-# off loses nothing that it has stored. [store] -> journal, a line an embedding -> index.csv at
-# the end The index is written whole, which for tens of thousands of embeddings can't be done
-# after each. So an embedding that is on the disk is a line of the journal at once, and the next
-# run begins by reading it.
-
-JOURNAL = ".encoded.jsonl"
-
-
-def note(folder: Path, entry: Entry) -> None:
-    """Add `entry`, whose `.npy` is there. Threads and processes may do so at the same time."""
-    line = json.dumps(asdict(entry)).encode() + b"\n"
-    journal = os.open(folder / JOURNAL, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(journal, line)
-    finally:
-        os.close(journal)
-
-
-def read_journal(folder: Path) -> dict[tuple[str, str], Entry]:
-    """What a run that was cut off noted, by (video_id, variant). A line that is cut does not count.
-
-    That its `.npy` is whole is for the reader to see; the entry has the checksum.
-    """
-    entries = {}
-    with contextlib.suppress(FileNotFoundError):
-        for line in (folder / JOURNAL).read_bytes().splitlines():
-            with contextlib.suppress(ValueError, TypeError):
-                entry = Entry(**json.loads(line))
-                entries[entry.video_id, entry.variant] = entry
-    return entries
-
-
-def settle(folder: Path, entries: Iterable[Entry]) -> None:
-    """Make `entries`, among them what the journal has, the index; end the journal, and tidy up."""
-    write_index(folder, entries)
-    (folder / JOURNAL).unlink(missing_ok=True)
-    for place in (folder, folder / EMBEDDINGS):
-        for scratch in place.glob(f".*{SCRATCH}"):  # of runs that were killed
-            scratch.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold `folder` against a second run, which would take the journal from under the first.
-
-    The hold ends with the process, however that ends. Where there are no such locks (Windows, some
-    network drives) nobody is held back.
-
-    Raises:
-        StoreError: another run holds it.
-    """
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as exc:
-                raise StoreError(f"{folder}: another run writes there; wait for its end") from exc
-        yield
-    finally:
-        os.close(handle)
-
-
-# MERGED from offline.encoding.backlog: What is still to be encoded, and what need not be: labels
-# and the index in, tasks out. labels + index.csv + journal -> [backlog] -> tasks -> pipeline
-
-_USUAL_CLIP_S = 3.0  # for the guess of how much disk is needed
-_READERS = 4  # threads that look through what is there: SHA-256 runs outside of Python's lock
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,24 +87,25 @@ class Backlog:
     """What a run finds in its folder."""
 
     tasks: list[EncodeTask]
-    kept: dict[tuple[str, str], Entry]  # by video and variant, with today's labels
-    corrupt: list[str]  # a line an embedding that is listed, but missing or not what is listed
+    kept: dict[EntryKey, Entry]  # with today's labels
+    corrupt: list[str]  # a line per embedding that is listed, but missing or changed
 
 
-def backlog(
+def find_backlog(
     out: Path, videos: Sequence[LabelledVideo], variants: Sequence[str], spec: EncoderSpec
 ) -> Backlog:
     """Compare what `videos` in `variants` need with what is in `out`, every byte of it.
 
     Raises:
-        StoreError: the index in `out` is not one of ours.
+        IndexFileError: the index in `out` is not one of `offline.encode`.
     """
-    known = read_index(out) | read_journal(out)
+    index = read_index(out / INDEX, complete=True) if (out / INDEX).exists() else []
+    known = {(e.video_id, e.variant): e for e in index} | read_journal(out)
     found: list[Entry] = []
     for video in videos:
         for variant in variants:
             entry = known.get((video.video_id, variant))
-            if entry is None or entry.encoder != identity(spec):
+            if entry is None or entry.encoder != encoder_identity(spec):
                 continue
             if Path(entry.video).name != video.path.name:
                 continue  # another video under the same id
@@ -212,8 +121,16 @@ def backlog(
     return Backlog(tasks=tasks, kept=kept, corrupt=[why for why in problems if why])
 
 
+def _problem(out: Path, entry: Entry) -> str:
+    try:
+        check_rows(out, entry)
+    except IndexFileError as exc:
+        return str(exc)
+    return ""
+
+
 def check_disk(out: Path, tasks: Sequence[EncodeTask], spec: EncoderSpec) -> None:
-    """Tell how much disk the embeddings of `tasks` will take, and how much there is.
+    """Print how much disk the embeddings of `tasks` will take, and how much is free.
 
     Raises:
         OSError: that is not enough.
@@ -227,7 +144,7 @@ def check_disk(out: Path, tasks: Sequence[EncodeTask], spec: EncoderSpec) -> Non
 def bytes_needed(tasks: Sequence[EncodeTask], spec: EncoderSpec) -> float:
     """About how much disk the embeddings of `tasks` will take."""
     rows, size = spec.frames / 2, 4
-    if row_a_frame(spec):
+    if row_per_frame(spec):
         rows = spec.fps * _USUAL_CLIP_S
     elif spec.kind == "vjepa2-tokens":
         rows *= (spec.short_side * 224 // 256 // 16 + 1) ** 2
@@ -235,9 +152,118 @@ def bytes_needed(tasks: Sequence[EncodeTask], spec: EncoderSpec) -> float:
     return sum(len(task.variants) for task in tasks) * rows * spec.dim * size
 
 
-def _problem(out: Path, entry: Entry) -> str:
+def store(encoded: EncodedVideo, out: Path, spec: EncoderSpec) -> EncodeOutcome:
+    """Write a task's result to disk and to the journals. Threads and processes may do so at once.
+
+    All tokens of a window are stored in half precision, which halves what is by far the largest
+    (5.8 MB per clip of V-JEPA 2 ViT-g); rows of time steps in single precision.
+
+    Raises:
+        OSError: the disk is full, or can't be written to.
+    """
+    video, entries = encoded.video, []
+    if encoded.fingerprint is not None:  # first: a video whose embedding is noted is not done again
+        cells = base64.b64encode(encoded.fingerprint.tobytes()).decode()
+        _append(out / _FINGERPRINTS, {"video_id": video.video_id, "cells": cells})
+    tokens = spec.kind == "vjepa2-tokens"
     try:
-        read_rows(out, entry)
-    except StoreError as exc:
-        return str(exc)
-    return ""
+        for embedded in encoded.rows:
+            name = npy_name(video.video_id, embedded.variant)
+            with np.errstate(over="ignore"):  # what is out of range becomes inf, and is refused
+                rows = embedded.rows.astype(np.float16) if tokens else embedded.rows
+            entry = Entry(
+                video_id=video.video_id,
+                gloss=video.gloss,
+                path_to_npy_file=name,
+                video=str(video.path),
+                variant=embedded.variant,
+                split=video.split,
+                signer=video.signer,
+                frames=embedded.frames,
+                fps=spec.fps,
+                encoder=encoder_identity(spec),
+                checksum=write_rows(out / name, rows),
+            )
+            _append(out / JOURNAL, asdict(entry))
+            entries.append(entry)
+    except ValueError as exc:
+        return EncodeOutcome(video=video, entries=tuple(entries), error=str(exc))
+    return EncodeOutcome(video=video, entries=tuple(entries), error=encoded.error)
+
+
+def _append(journal: Path, line: Mapping[str, object]) -> None:
+    handle = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(handle, json.dumps(line).encode() + b"\n")
+    finally:
+        os.close(handle)
+
+
+def read_journal(out: Path) -> dict[EntryKey, Entry]:
+    """What a run that was cut off has stored. A line that is cut does not count.
+
+    The caller must check that its `.npy` is whole, by the entry's checksum.
+    """
+    entries = {}
+    for line in _lines(out / JOURNAL):
+        with contextlib.suppress(TypeError):
+            entry = Entry(**line)
+            entries[entry.video_id, entry.variant] = entry
+    return entries
+
+
+def _lines(journal: Path) -> Iterator[dict[str, Any]]:
+    with contextlib.suppress(FileNotFoundError):
+        for line in journal.read_bytes().splitlines():
+            with contextlib.suppress(ValueError):
+                yield json.loads(line)
+
+
+def write_results(out: Path, entries: Iterable[Entry]) -> None:
+    """Write the index of `entries`, with those of the journal among them, and the fingerprints.
+
+    Ends the journals, and deletes the scratch files of runs that were killed.
+
+    Raises:
+        ValueError: there are fingerprints from before that can't be read.
+    """
+    write_index(out / INDEX, entries)
+    prints: dict[str, Fingerprint] = {}
+    for line in _lines(out / _FINGERPRINTS):
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            cells = np.frombuffer(base64.b64decode(line["cells"]), np.uint8)
+            prints[line["video_id"]] = cells.reshape(-1, CELLS)
+    if prints:
+        write_fingerprints(out, read_fingerprints(out) | prints)
+    for journal in (JOURNAL, _FINGERPRINTS):
+        (out / journal).unlink(missing_ok=True)
+    for folder in (out, out / EMBEDDINGS):
+        for scratch in folder.glob(f".*{SCRATCH}"):
+            scratch.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Lock `out` against a second run, which would delete the first one's journal.
+
+    The lock ends with the process, however that ends. Where there are no such locks (Windows, some
+    network drives) nothing is locked.
+
+    Raises:
+        IndexFileError: another run holds it.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    handle = os.open(out, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as exc:
+                raise IndexFileError(f"{out}: another run writes there; wait for its end") from exc
+        yield
+    finally:
+        os.close(handle)

@@ -19,7 +19,8 @@ from models.decoder import DecoderSettings, SignDecoder
 from models.few_shot import IDLE
 from models.heads import HeadEnsemble
 from models.schema import EncoderSpec, Prediction
-from offline.data.examples import ORIGINAL, Example, Vocabulary, scored, vocabulary
+from offline.data.examples import Example, Vocabulary, scored, vocabulary
+from offline.data.index import ORIGINAL
 from offline.data.labels import EXTRA
 from offline.data.splits import ExamplePair, grouped_folds, refuse_leaks, shared_recordings
 from offline.scoring.clip_predictions import Answered, clip_answer, clip_logits, predictions

@@ -13,7 +13,8 @@ import torch
 from tqdm import tqdm
 
 from offline.data.duplicates import read_recordings
-from offline.data.examples import ORIGINAL, Example, read_spec, scored
+from offline.data.examples import Example, read_spec, scored
+from offline.data.index import ORIGINAL
 from offline.evaluation.crossval import TrainingPlan, to_score
 from offline.evaluation.official import OfficialSplit, read_official
 from offline.options import named_groups, without_cards

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from offline.encoding.opening import STANDIN_LOG
+from offline.encoding.run import STANDIN_LOG
 from tests.offline.clips import write_clip
 
 ROOT = Path(__file__).resolve().parents[2]

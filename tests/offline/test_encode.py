@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import pytest
 from models.vjepa2.checkpoint import vjepa2_spec
 from models.vjepa2.encoder import VJEPA2Encoder
 from models.window import windows
+from offline.data.duplicates import read_recordings
+from offline.data.fingerprints import fingerprint, read_fingerprints
 from offline.data.videos import read_video
 from offline.encode import main
-from offline.encoding.opening import StandInEncoder
-from offline.encoding.tasks import alone
+from offline.encoding.run import StandInEncoder
+from offline.encoding.tasks import locked
 from tests.models.tiny_vjepa2 import make_checkpoint
 from tests.offline.clips import write_clip
 
@@ -183,12 +186,29 @@ def test_what_was_stored_before_a_fault_is_in_the_index(
     assert len(index(tmp_path / "out")) == calls[0] + calls[1]
 
 
+def test_duplicates_are_found_after_the_videos_are_deleted(data_dir: Path, tmp_path: Path) -> None:
+    source = data_dir / "clips" / "book-msasl_msasl_0_3_38_2e4cdb.mp4"
+    other = data_dir / "clips" / "sun-wlasl_55806_9bf234.mp4"
+    folder, out = tmp_path / "videos", tmp_path / "out"
+    (folder / "sign").mkdir(parents=True)
+    for name, file in (("a.mp4", source), ("b.mp4", other), ("c.mp4", source)):
+        shutil.copy(file, folder / "sign" / name)
+    where = ["--videos", str(folder), "--labels", "folders", "--out", str(out)]
+    assert main([*where, "--encoder", "standin:0", "--frames", "4"]) == 0
+    shutil.rmtree(folder)
+    messages: list[str] = []
+    examples = read_recordings(out / "index.csv", messages.append)
+    assert [e.duplicate_of for e in examples] == ["sign/a", "", "sign/a"]
+    assert not any("fingerprint" in line for line in messages)
+    assert np.array_equal(read_fingerprints(out)["sign/a"], fingerprint(source))
+
+
 def test_two_runs_in_one_folder(
     videos: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    with alone(out):
+    with locked(out):
         assert encode(videos, checkpoint, out) == 2
     assert "another run writes there" in capsys.readouterr().err
     assert encode(videos, checkpoint, out) == 0

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from offline.data.duplicates import (
-    COPIES,
-    copies,
-    kept_copies,
-    likeness,
+    DUPLICATES,
+    find_duplicates,
+    mark_duplicates,
     read_recordings,
-    with_copies,
+    similarity,
+    stored_duplicates,
 )
 from offline.data.examples import Example, common_glosses, scored
 from offline.data.fingerprints import (
@@ -80,8 +80,8 @@ def test_a_recording_under_another_id_is_named(
     source = data_dir / "clips" / "book-msasl_msasl_0_3_38_2e4cdb.mp4"
     again = _encoded_again(source, tmp_path / "again.mp4", scale=scale, fps=fps, cut=cut)
     prints = {"a": fingerprint(source), "b": fingerprint(again)}
-    assert likeness(prints["a"], prints["b"]) > 0.95
-    assert copies(prints) == [("a", "b")]
+    assert similarity(prints["a"], prints["b"]) > 0.95
+    assert find_duplicates(prints) == [("a", "b")]
 
 
 @pytest.mark.timeout(300)  # 200 videos are decoded: 8 s of a core that is free
@@ -102,7 +102,7 @@ def test_other_signs_of_one_signer_are_no_copies(data_dir: Path) -> None:
         name: fingerprint(data_dir / path) for name, path in chosen[:200]
     }
     assert len(prints) == 200
-    assert [(a, b) for a, b in copies(prints) if a.split("/")[0] == b.split("/")[0]] == []
+    assert [(a, b) for a, b in find_duplicates(prints) if a.split("/")[0] == b.split("/")[0]] == []
 
 
 def test_signers_who_share_a_recording_are_one_group_on_one_side() -> None:
@@ -111,7 +111,7 @@ def test_signers_who_share_a_recording_are_one_group_on_one_side() -> None:
     examples = [_example(str(i), signer) for i, signer in enumerate(signers)]
     prints = {str(i): _print({1: 0, 3: 2}.get(i, i)) for i in range(len(signers))}
     told: list[str] = []
-    joined = with_copies(examples, copies(prints), told.append)
+    joined = mark_duplicates(examples, find_duplicates(prints), told.append)
     assert [e.group for e in joined] == ["ann"] * 5 + ["dee", "eve", "fay"]
     assert [e.signer for e in joined] == list(signers)
     assert told[0].startswith("2 pairs of videos are one recording, 2 of two")
@@ -127,7 +127,7 @@ def test_a_recording_is_scored_once_under_each_gloss() -> None:
     glosses = ("tree", "tree", "oak", "tree")
     examples = [_example(str(i), f"signer {i}", gloss) for i, gloss in enumerate(glosses)]
     prints = {"0": _print(0), "1": _print(0), "2": _print(0), "3": _print(3)}
-    joined = with_copies(examples, copies(prints))
+    joined = mark_duplicates(examples, find_duplicates(prints))
     assert [e.video_id for e in scored(joined)] == ["0", "2", "3"]
     assert common_glosses(joined, 3) == ("tree",)  # as labelled
 
@@ -135,23 +135,23 @@ def test_a_recording_is_scored_once_under_each_gloss() -> None:
 def test_what_can_not_be_compared_is_said(tmp_path: Path) -> None:
     told: list[str] = []
     examples = read_recordings(write_index(tmp_path), told.append)
-    assert told == [f"{len(examples)} videos were not there to be compared: copies are not found"]
+    assert told == [f"{len(examples)} videos have no fingerprint: their duplicates are not found"]
 
 
 def test_copies_are_kept_until_a_video_is_another_one(tmp_path: Path) -> None:
     prints = {"a": _print(0), "b": _print(0), "c": _print(1)}
-    assert kept_copies(tmp_path, prints, print) == [("a", "b")]
-    kept = (tmp_path / COPIES).read_text()
-    (tmp_path / COPIES).write_text(kept.replace('"b"', '"c"'))
-    assert kept_copies(tmp_path, prints, print) == [("a", "c")]  # not searched for again
+    assert stored_duplicates(tmp_path, prints, print) == [("a", "b")]
+    kept = (tmp_path / DUPLICATES).read_text()
+    (tmp_path / DUPLICATES).write_text(kept.replace('"b"', '"c"'))
+    assert stored_duplicates(tmp_path, prints, print) == [("a", "c")]  # not searched for again
     prints["c"] = _print(0)
-    assert kept_copies(tmp_path, prints, print) == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert stored_duplicates(tmp_path, prints, print) == [("a", "b"), ("a", "c"), ("b", "c")]
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"of": 1}', '{"pairs": 3}'])
 def test_kept_copies_that_are_none_are_found_again(tmp_path: Path, content: str) -> None:
-    (tmp_path / COPIES).write_text(content)
-    assert kept_copies(tmp_path, {"a": _print(0), "b": _print(0)}, print) == [("a", "b")]
+    (tmp_path / DUPLICATES).write_text(content)
+    assert stored_duplicates(tmp_path, {"a": _print(0), "b": _print(0)}, print) == [("a", "b")]
 
 
 def test_fingerprints_are_kept_so_that_videos_may_go(data_dir: Path, tmp_path: Path) -> None:

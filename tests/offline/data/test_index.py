@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from offline.data.index import (
+    INDEX,
     Entry,
-    StoreError,
+    IndexFileError,
+    check_rows,
     npy_name,
     read_index,
-    read_rows,
     write_index,
     write_rows,
 )
@@ -38,12 +39,10 @@ def entry(folder: Path, video_id: str = "a/1") -> Entry:
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     one, two = entry(tmp_path), entry(tmp_path, "b")
-    write_index(tmp_path, [two, one])
-    index = read_index(tmp_path)
-    assert index == {("a/1", "original"): one, ("b", "original"): two}
-    assert next(iter(index))[0] == "a/1"
-    np.testing.assert_array_equal(read_rows(tmp_path, one), ROWS)
-    assert read_index(tmp_path / "none") == {}
+    write_index(tmp_path / INDEX, [two, one])
+    assert read_index(tmp_path / INDEX, complete=True) == [one, two]
+    check_rows(tmp_path, one)
+    np.testing.assert_array_equal(np.load(tmp_path / one.path_to_npy_file), ROWS)
     assert not [p for p in tmp_path.rglob(".*")], "a scratch file is left"
 
 
@@ -52,11 +51,11 @@ def test_a_broken_file_is_told(tmp_path: Path, content: bytes | None) -> None:
     one = entry(tmp_path)
     file = tmp_path / one.path_to_npy_file
     file.write_bytes(file.read_bytes()[:-1] if content is None else content)
-    with pytest.raises(StoreError, match=r"\.npy: SHA-256 differs"):
-        read_rows(tmp_path, one)
+    with pytest.raises(IndexFileError, match=r"\.npy: SHA-256 differs"):
+        check_rows(tmp_path, one)
     file.unlink()
-    with pytest.raises(StoreError, match="can't be read"):
-        read_rows(tmp_path, one)
+    with pytest.raises(IndexFileError, match="can't be read"):
+        check_rows(tmp_path, one)
 
 
 @pytest.mark.parametrize(
@@ -76,13 +75,13 @@ def test_what_is_no_embedding_is_not_written(tmp_path: Path, rows: np.ndarray) -
 
 def test_a_foreign_index(tmp_path: Path) -> None:
     (tmp_path / "index.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(StoreError, match="its columns are not"):
-        read_index(tmp_path)
-    write_index(tmp_path, [replace(entry(tmp_path), frames=4)])
+    with pytest.raises(IndexFileError, match="its columns are not"):
+        read_index(tmp_path / INDEX, complete=True)
+    write_index(tmp_path / INDEX, [replace(entry(tmp_path), frames=4)])
     text = (tmp_path / "index.csv").read_text()
     (tmp_path / "index.csv").write_text(text.replace(",4,15.0,", ",four,15.0,"))
-    with pytest.raises(StoreError, match="can't be read"):
-        read_index(tmp_path)
+    with pytest.raises(IndexFileError, match="can't be read"):
+        read_index(tmp_path / INDEX)
 
 
 def test_names_of_files_are_plain_and_differ() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from offline.data.labels import LabelError, chosen, read_labels, read_negatives
+from offline.data.labels import LabelError, of_glosses, read_labels, read_negatives
 
 
 def test_a_csv(tmp_path: Path) -> None:
@@ -91,10 +91,10 @@ def test_a_chosen_vocabulary(tmp_path: Path) -> None:
     table.write_text("path,gloss\n1.mp4,book\n2.mp4,drink\n")
     words.write_text("Drink\n\n")
     videos = read_labels(str(table), tmp_path)
-    assert [v.gloss for v in chosen(videos, words)] == ["drink"]
+    assert [v.gloss for v in of_glosses(videos, words)] == ["drink"]
     words.write_text("none\n")
     with pytest.raises(LabelError, match="none of the videos"):
-        chosen(videos, words)
+        of_glosses(videos, words)
 
 
 @pytest.mark.parametrize(

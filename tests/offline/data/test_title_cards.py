@@ -9,9 +9,9 @@ import pytest
 from offline.data.examples import read_examples
 from offline.data.fingerprints import (
     Fingerprint,
-    card_s,
     fingerprint,
-    with_cards,
+    mark_title_cards,
+    title_card_s,
     write_fingerprints,
 )
 from offline.evaluate import main as evaluate
@@ -37,7 +37,7 @@ def clip(steps: int = 30, *, dark: slice = slice(0, 0)) -> Fingerprint:
     ],
 )
 def test_how_long_a_card_is_shown(dark: slice, seconds: float) -> None:
-    assert card_s(clip(dark=dark)) == pytest.approx(seconds)
+    assert title_card_s(clip(dark=dark)) == pytest.approx(seconds)
 
 
 def test_cards_are_marked_and_named_but_not_where_nobody_signs(tmp_path: Path) -> None:
@@ -47,14 +47,17 @@ def test_cards_are_marked_and_named_but_not_where_nobody_signs(tmp_path: Path) -
     prints[signs.video_id] = prints[idle.video_id] = clip(dark=slice(5, 10))
     prints[examples[4].video_id] = clip(dark=slice(0, 1))  # black at the cut
     said: list[str] = []
-    assert [e.video_id for e in with_cards(examples, prints, said.append) if e.title_card] == [
-        signs.video_id
-    ]
+    assert [
+        e.video_id for e in mark_title_cards(examples, prints, said.append) if e.title_card
+    ] == [signs.video_id]
     assert said == [
         "a title card, or another scene, stands between the pictures of 1 of the videos: "
         + signs.video_id
     ]
-    assert not any(e.title_card for e in with_cards(examples, {}, said.append)) and len(said) == 1
+    assert (
+        not any(e.title_card for e in mark_title_cards(examples, {}, said.append))
+        and len(said) == 1
+    )
 
 
 def test_they_are_left_out_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,4 +90,4 @@ def test_they_are_left_out_on_request(tmp_path: Path, capsys: pytest.CaptureFixt
     ],
 )
 def test_cards_in_clips(data_dir: Path, name: str, shown: bool) -> None:
-    assert (card_s(fingerprint(data_dir / "clips" / name)) > 0.15) is shown
+    assert (title_card_s(fingerprint(data_dir / "clips" / name)) > 0.15) is shown

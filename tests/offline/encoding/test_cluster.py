@@ -17,7 +17,7 @@ import pytest
 
 from offline.encode import main
 from offline.encoding import cluster
-from offline.encoding.opening import STANDIN_LOG, Opening, standin_spec
+from offline.encoding.run import STANDIN_LOG, EncoderFactory, standin_spec
 from offline.encoding.tasks import JOURNAL
 from tests.offline.encoded import VARIANTS, arguments, lines, made, make_videos, start
 
@@ -83,7 +83,7 @@ def test_a_node_is_lost(tmp_path: Path, log: Path, two_nodes: Any) -> None:
 
 def test_an_encoder_that_does_not_open_is_a_fault_that_tells_why(tmp_path: Path) -> None:
     spec = replace(standin_spec("0"), kind="vjepa2", source=str(tmp_path / "gone"))
-    stage = cluster._Windows(Opening(spec=spec, device="cpu", batch=1))
+    stage = cluster._EncoderStage(EncoderFactory(spec=spec, device="cpu", batch=1))
     [fault] = cluster._objects(stage(cluster._table([])))
     assert "gone: no such folder" in fault
 

@@ -12,8 +12,14 @@ from models.schema import Clip, Embedding, EncoderSpec
 from models.window import FrameSampler, windows
 from offline.data.labels import LabelledVideo
 from offline.data.videos import VideoError, read_video
-from offline.encoding.embed import Embedded, look, row_a_frame, ticks, whole
-from offline.encoding.run import encoded_by_threads
+from offline.encoding.embed import (
+    VariantRows,
+    decode_window,
+    encode_whole_video,
+    row_per_frame,
+    ticks,
+)
+from offline.encoding.run import encode_windows
 from offline.encoding.tasks import EncodeTask
 from tests.offline.clips import write_clip
 
@@ -48,14 +54,14 @@ class GreyEncoder:
     def close(self) -> None: ...
 
 
-def embed(encoder: GreyEncoder, path: Path, variants: Sequence[str]) -> Sequence[Embedded]:
-    if row_a_frame(encoder.spec):
-        return whole(encoder, path, variants)
+def embed(encoder: GreyEncoder, path: Path, variants: Sequence[str]) -> Sequence[VariantRows]:
+    if row_per_frame(encoder.spec):
+        return encode_whole_video(encoder, path, variants)[0]
     task = EncodeTask(
         video=LabelledVideo(video_id="a", path=path, gloss="x"), variants=tuple(variants)
     )
-    [finished] = encoded_by_threads(encoder, [(task, look(path, encoder.spec, variants))])
-    return finished.embedded
+    [finished] = encode_windows(encoder, [(task, decode_window(path, encoder.spec, variants))])
+    return finished.rows
 
 
 def test_a_row_a_tick_of_the_whole_video(tmp_path: Path) -> None:
@@ -110,7 +116,7 @@ def test_the_middle_by_told_times_is_the_middle_by_counting(tmp_path: Path, name
     encoder = GreyEncoder("vjepa2")
     shown = list(ticks(path, encoder.spec))
     first = (len(shown) - 4) // 2
-    frames = look(path, encoder.spec, ["original"]).clips[0].frames
+    frames = decode_window(path, encoder.spec, ["original"]).clips[0].frames
     want = [frame.media_s for frame in shown[first : first + 4]]
     assert [frame.media_s for frame in frames] == want
 
@@ -119,24 +125,26 @@ def test_times_that_lie_do_not_lose_a_video(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_clip(tmp_path / "a.mp4", 10)
-    honest = look(path, GreyEncoder("vjepa2").spec, ["original"])
-    monkeypatch.setattr("offline.encoding.embed.told_times", lambda _: [0.0, 0.1, 9.0])
-    lied = look(path, GreyEncoder("vjepa2").spec, ["original"])
+    honest = decode_window(path, GreyEncoder("vjepa2").spec, ["original"])
+    monkeypatch.setattr("offline.encoding.embed.container_times", lambda _: [0.0, 0.1, 9.0])
+    lied = decode_window(path, GreyEncoder("vjepa2").spec, ["original"])
     assert [f.media_s for f in lied.clips[0].frames] == [f.media_s for f in honest.clips[0].frames]
 
 
 def test_only_the_window_is_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_clip(tmp_path / "a.mp4", 40)
-    converted = []
+    converted: list[tuple[int, ...]] = []
     rgb = PictureScaler.rgb
 
     def counted(self: PictureScaler, *args: Any) -> Any:
-        converted.append(args)
-        return rgb(self, *args)
+        image = rgb(self, *args)
+        converted.append(image.shape)
+        return image
 
     monkeypatch.setattr(PictureScaler, "rgb", counted)
-    look(path, GreyEncoder("vjepa2").spec, ["original"])
-    assert len(converted) == 4
+    decode_window(path, GreyEncoder("vjepa2").spec, ["original"])
+    assert converted.count((32, 43, 3)) == 4
+    assert converted.count((48, 64, 3)) == 40  # for the fingerprint
 
 
 def test_variants_differ(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from models.schema import Encoder, EncoderSpec
+from offline.data.fingerprints import fingerprint, read_fingerprints
 from offline.data.labels import LabelledVideo
-from offline.encoding.opening import Opening
-from offline.encoding.run import outcomes_by_processes
-from offline.encoding.tasks import EncodeTask
+from offline.encoding.run import EncoderFactory, encode_by_processes
+from offline.encoding.tasks import EncodeTask, write_results
 from tests.offline.clips import write_clip
 from tests.offline.encoding.test_embed import GreyEncoder
 
@@ -27,14 +27,14 @@ class DyingEncoder(GreyEncoder):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GreyOpening(Opening):
+class GreyFactory(EncoderFactory):
     def open(self) -> Encoder:
         return DyingEncoder("landmarks")
 
 
-def opening() -> Opening:
+def factory() -> EncoderFactory:
     spec: EncoderSpec = GreyEncoder("landmarks").spec
-    return GreyOpening(spec=spec, device="cpu", batch=1)
+    return GreyFactory(spec=spec, device="cpu", batch=1)
 
 
 def tasks(folder: Path, names: list[str]) -> list[EncodeTask]:
@@ -50,16 +50,20 @@ def test_each_video_once(tmp_path: Path, workers: int) -> None:
     given = tasks(tmp_path, [*names, "lost.mp4"])
     done = {
         o.video.video_id: o
-        for o in outcomes_by_processes(given, tmp_path, opening(), workers=workers)
+        for o in encode_by_processes(given, tmp_path, factory(), workers=workers)
     }
-    assert "no such file" in done.pop("lost.mp4").why_not
+    assert "no such file" in done.pop("lost.mp4").error
     assert sorted(done) == names
     for number, name in enumerate(names):
         [entry] = done[name].entries
         assert np.load(tmp_path / entry.path_to_npy_file).shape == (3 + number, 2)
+    write_results(tmp_path, [entry for outcome in done.values() for entry in outcome.entries])
+    prints = read_fingerprints(tmp_path)
+    assert list(prints) == names
+    assert all(np.array_equal(prints[name], fingerprint(tmp_path / name)) for name in names)
 
 
 def test_a_worker_that_dies_is_told(tmp_path: Path) -> None:
     write_clip(tmp_path / DEADLY, 3)
     with pytest.raises(OSError, match="a worker died"):
-        list(outcomes_by_processes(tasks(tmp_path, [DEADLY] * 2), tmp_path, opening(), workers=2))
+        list(encode_by_processes(tasks(tmp_path, [DEADLY] * 2), tmp_path, factory(), workers=2))

@@ -10,8 +10,7 @@ import pytest
 from models.schema import Clip, Embedding
 from offline.data.labels import LabelledVideo
 from offline.encoding import embed, run
-from offline.encoding.opening import StandInEncoder, standin_spec
-from offline.encoding.run import outcomes_by_threads
+from offline.encoding.run import StandInEncoder, encode_by_threads, standin_spec
 from offline.encoding.tasks import EncodeTask, read_journal
 from tests.offline.clips import write_clip
 
@@ -42,10 +41,10 @@ class Calls(StandInEncoder):
 def test_a_call_takes_the_windows_of_several_videos(tmp_path: Path) -> None:
     encoder = Calls()
     done = list(
-        outcomes_by_threads(tasks(tmp_path, 10, lost=3), tmp_path, encoder, videos=4, threads=2)
+        encode_by_threads(tasks(tmp_path, 10, lost=3), tmp_path, encoder, videos=4, threads=2)
     )
     assert encoder.clips == [8, 8, 4]
-    assert len(done) == 13 and sum(bool(one.why_not) for one in done) == 3
+    assert len(done) == 13 and sum(bool(one.error) for one in done) == 3
     entries = [entry for one in done for entry in one.entries]
     assert read_journal(tmp_path) == {(e.video_id, e.variant): e for e in entries}
     original, bw = (np.load(tmp_path / e.path_to_npy_file) for e in done[0].entries)
@@ -55,27 +54,27 @@ def test_a_call_takes_the_windows_of_several_videos(tmp_path: Path) -> None:
 def test_videos_are_decoded_while_the_encoder_works_but_not_without_bound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looked = threading.Semaphore(0)
+    decoded = threading.Semaphore(0)
     count = 0
 
     def counted(*args: object) -> object:
         nonlocal count
         count += 1
-        looked.release()
-        return embed.look(*args)  # type: ignore[arg-type]
+        decoded.release()
+        return embed.decode_window(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(run, "look", counted)
+    monkeypatch.setattr(run, "decode_window", counted)
 
     class Waits(Calls):
         def encode(self, clips: Sequence[Clip]) -> list[Embedding]:
             if not self.clips:
                 for _ in range(2 * 3 + 2):  # two calls, and one a thread
-                    assert looked.acquire(timeout=60)
-                assert not looked.acquire(timeout=0.1)
+                    assert decoded.acquire(timeout=60)
+                assert not decoded.acquire(timeout=0.1)
             return super().encode(clips)
 
     given = tasks(tmp_path, 30)
-    assert len(list(outcomes_by_threads(given, tmp_path, Waits(), videos=3, threads=2))) == 30
+    assert len(list(encode_by_threads(given, tmp_path, Waits(), videos=3, threads=2))) == 30
     assert count == 30
 
 
@@ -88,6 +87,6 @@ def test_a_fault_of_the_encoder_ends_it_and_its_threads(tmp_path: Path) -> None:
 
     given = tasks(tmp_path, 20)
     with pytest.raises(RuntimeError, match="no more"):
-        list(outcomes_by_threads(given, tmp_path, Fails(), videos=2, threads=2))
-    assert not [t for t in threading.enumerate() if t.name.startswith(("look", "store"))]
+        list(encode_by_threads(given, tmp_path, Fails(), videos=2, threads=2))
+    assert not [t for t in threading.enumerate() if t.name.startswith(("decode", "store"))]
     assert len(read_journal(tmp_path)) == 2 * 2  # what was encoded before it is stored

@@ -8,8 +8,15 @@ import pytest
 
 from models.schema import EncoderSpec
 from offline.data.labels import LabelledVideo
-from offline.encoding.embed import Embedded
-from offline.encoding.tasks import EncodeTask, Finished, backlog, bytes_needed, settle, stored
+from offline.encoding.embed import VariantRows
+from offline.encoding.tasks import (
+    EncodedVideo,
+    EncodeTask,
+    bytes_needed,
+    find_backlog,
+    store,
+    write_results,
+)
 
 VIT_G = EncoderSpec(
     kind="vjepa2", source="g", revision="1", dim=1408, frames=16, fps=8.0, short_side=292
@@ -20,23 +27,23 @@ def labelled(name: str) -> LabelledVideo:
     return LabelledVideo(video_id=name, path=Path(f"{name}.mp4"), gloss="a")
 
 
-def finished(name: str) -> Finished:
+def finished(name: str) -> EncodedVideo:
     rows = np.full((8, 1408), len(name), np.float32)
-    embedded = Embedded(variant="original", rows=rows, frames=16)
-    return Finished(video=labelled(name), embedded=(embedded,))
+    embedded = VariantRows(variant="original", rows=rows, frames=16)
+    return EncodedVideo(video=labelled(name), rows=(embedded,))
 
 
 def test_what_is_whole_is_kept_whether_it_is_in_the_index_or_the_journal(tmp_path: Path) -> None:
-    entries = [stored(finished("a"), tmp_path, VIT_G).entries[0]]
-    settle(tmp_path, entries)
-    entries += stored(finished("b"), tmp_path, VIT_G).entries
-    broken = stored(finished("c"), tmp_path, VIT_G).entries[0]
+    entries = [store(finished("a"), tmp_path, VIT_G).entries[0]]
+    write_results(tmp_path, entries)
+    entries += store(finished("b"), tmp_path, VIT_G).entries
+    broken = store(finished("c"), tmp_path, VIT_G).entries[0]
     (tmp_path / broken.path_to_npy_file).write_bytes(b"\x93NUMPY")
-    lost = stored(finished("d"), tmp_path, VIT_G).entries[0]
+    lost = store(finished("d"), tmp_path, VIT_G).entries[0]
     (tmp_path / lost.path_to_npy_file).unlink()
 
     videos = [labelled(name) for name in "abcde"]
-    found = backlog(tmp_path, videos, ["original"], VIT_G)
+    found = find_backlog(tmp_path, videos, ["original"], VIT_G)
     assert list(found.kept.values()) == entries
     assert [task.video.video_id for task in found.tasks] == ["c", "d", "e"]
     assert ["SHA-256 differs" in found.corrupt[0], "can't be read" in found.corrupt[1]] == [
@@ -45,14 +52,14 @@ def test_what_is_whole_is_kept_whether_it_is_in_the_index_or_the_journal(tmp_pat
 
 
 def test_another_encoder_begins_anew(tmp_path: Path) -> None:
-    stored(finished("a"), tmp_path, VIT_G)
+    store(finished("a"), tmp_path, VIT_G)
     other = replace(VIT_G, revision="2")
-    assert not backlog(tmp_path, [labelled("a")], ["original"], other).kept
+    assert not find_backlog(tmp_path, [labelled("a")], ["original"], other).kept
 
 
 def test_only_the_missing_variants_are_tasks(tmp_path: Path) -> None:
-    stored(finished("a"), tmp_path, VIT_G)
-    found = backlog(tmp_path, [labelled("a")], ["original", "bw"], VIT_G)
+    store(finished("a"), tmp_path, VIT_G)
+    found = find_backlog(tmp_path, [labelled("a")], ["original", "bw"], VIT_G)
     assert found.tasks == [EncodeTask(video=labelled("a"), variants=("bw",))]
 
 

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from offline.data.duplicates import MotionTrack, at_most, copies, likeness, looks, main_directions
+from offline.data.duplicates import (
+    MotionTrack,
+    appearance,
+    find_duplicates,
+    main_directions,
+    similarity,
+    similarity_bound,
+)
 from offline.data.fingerprints import Fingerprint
 
 
@@ -42,7 +49,7 @@ def prints() -> dict[str, Fingerprint]:
 
 
 def _by_shifts(one: Fingerprint, other: Fingerprint) -> float:
-    """What `likeness` says it is, one shift after the other."""
+    """What `similarity` says it is, one shift after the other."""
     even = []
     for cells in sorted((one, other), key=len):
         grey = cells - cells.mean(1, keepdims=True)
@@ -63,7 +70,7 @@ def test_likeness_is_the_highest_correlation_of_all_shifts(prints: dict[str, Fin
     pairs = list(combinations(prints.values(), 2))[::41]
     assert any(len(a) < 5 for a, _ in pairs) and len(pairs) > 150
     for a, b in pairs:
-        assert likeness(a, b) == pytest.approx(_by_shifts(a, b), abs=1e-4)
+        assert similarity(a, b) == pytest.approx(_by_shifts(a, b), abs=1e-4)
 
 
 def test_a_few_directions_never_say_less_than_all(prints: dict[str, Fingerprint]) -> None:
@@ -73,15 +80,17 @@ def test_a_few_directions_never_say_less_than_all(prints: dict[str, Fingerprint]
     ruled_out = 0
     for one in range(0, len(clips) - 1, 10):
         others = np.arange(one + 1, len(clips))
-        most = np.maximum(*(at_most(whole, one, those, others) for those in (whole, halfway)))
-        alike = np.array([likeness(clips[one], clips[other]) for other in others])
+        most = np.maximum(
+            *(similarity_bound(whole, one, those, others) for those in (whole, halfway))
+        )
+        alike = np.array([similarity(clips[one], clips[other]) for other in others])
         assert (most >= alike - 1e-4).all()
         ruled_out += int((most < 0.95).sum())
     assert ruled_out > 300  # so it is of use
 
 
 def test_copies_are_those_that_comparing_each_pair_finds(prints: dict[str, Fingerprint]) -> None:
-    look = dict(zip(prints, looks(list(prints.values())), strict=True))
+    look = dict(zip(prints, appearance(list(prints.values())), strict=True))
     one_by_one = [
         (a, b)
         for a, b in combinations(prints, 2)
@@ -89,12 +98,12 @@ def test_copies_are_those_that_comparing_each_pair_finds(prints: dict[str, Finge
         and look[a][64:] @ look[b][64:] >= 0.7
         and _by_shifts(prints[a], prints[b]) >= 0.95
     ]
-    assert copies(prints) == one_by_one
+    assert find_duplicates(prints) == one_by_one
     for kind in ("brighter", "trimmed", "later"):
         assert sum(b.startswith(kind) for a, b in one_by_one if a.startswith("clip")) > 10
 
 
 def test_nothing_and_stillness_have_no_copies() -> None:
     still = np.full((12, 64), 90, np.uint8)
-    assert copies({}) == copies({"a": still[:0], "b": still[:1]}) == []
-    assert copies({"a": still, "b": still.copy()}) == []
+    assert find_duplicates({}) == find_duplicates({"a": still[:0], "b": still[:1]}) == []
+    assert find_duplicates({"a": still, "b": still.copy()}) == []
