@@ -217,14 +217,10 @@ def test_two_runs_in_one_folder(
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (["--variants", "sepia"], "no variant 'sepia'"),
         (["--encoder", "clip"], "no encoder 'clip'"),
         (["--encoder", "vjepa2:/nowhere"], "no such folder"),
         (["--labels", "/nowhere.csv"], "can't be read"),
         (["--frames", "5"], "would lose the last"),
-        (["--workers", "0"], "at least 1"),
-        (["--limit", "-1"], "at least 1"),
-        (["--batch", "0"], "at least 1"),
         (["--encoder", "standin:soon"], "write the stand-in as standin:MS"),
     ],
 )
@@ -239,6 +235,23 @@ def test_wrong_use_is_one_clear_line(
     assert encode(videos, checkpoint, tmp_path / "out", *more) == 2
     error = capsys.readouterr().err.strip()
     assert says in error and "\n" not in error
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--variants", "sepia"], "no variant 'sepia'"),
+        (["--workers", "0"], "--workers must be at least 1"),
+        (["--limit", "-1"], "--limit must be at least 1"),
+        (["--batch", "0"], "--batch must be at least 1"),
+    ],
+)
+def test_wrong_options_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], says: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        encode(tmp_path, tmp_path, tmp_path / "out", *more)
+    assert says in capsys.readouterr().err
 
 
 def test_nothing_encoded(videos: Path, checkpoint: Path, tmp_path: Path) -> None:
