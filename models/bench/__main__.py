@@ -3,7 +3,6 @@
     python -m models.bench --quick --json
     python -m models.bench --plan gpu --minutes 9.5 --report gpu.json
     python -m models.bench --plan cpu --threads 1 --rounds 5
-    python -m models.bench --sizes L --sizes g --batches 1 --batches 16 --engines torch
 
 Each case is a size, a number of frames, a batch and a dtype; its engines take turns. It needs
 torch, transformers, numpy and onnxruntime; the pipeline and exported graphs need onnx and
@@ -21,15 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from models.bench.cases import (
-    ENGINE_NAMES,
-    PLANS,
-    SIZES,
-    TORCH_ENGINES,
-    BenchPlan,
-    Case,
-    combinations,
-)
+from models.bench.cases import PLANS, SIZES, BenchPlan, Case
 from models.command_line import read_command_line
 from models.files import replacing
 
@@ -49,12 +40,7 @@ _SLOWEST = 0.2  # the least share of the rate of matrix products that an engine 
 class BenchSettings:
     """Measures V-JEPA 2 encoders of random weights, ours beside that of transformers."""
 
-    plan: Literal["quick", "cpu", "gpu"] | None = None  # a list of cases, in place of the next five
-    sizes: tuple[Literal["S", "B", "L", "H", "g"], ...] = ()  # encoders; none: L and g
-    frames: tuple[int, ...] = ()  # frames a clip; none: 16
-    batches: tuple[int, ...] = ()  # clips at once; none: 1, 4 and 16
-    dtypes: tuple[Literal["float32", "bfloat16"], ...] = ()  # none: bfloat16
-    engines: tuple[str, ...] = ()  # none: all that run by torch; exported graphs run on a CPU
+    plan: Literal["quick", "cpu", "gpu"] | None = None  # which cases; none: those of the device
     rounds: int = 10  # timed rounds a case
     threads: int | None = None  # CPU threads; none: torch's own choice
     minutes: float = 9.0  # end after this time
@@ -64,27 +50,10 @@ class BenchSettings:
     json: bool = False  # print the JSON line alone, without the table
 
     def __post_init__(self) -> None:
-        if any(count < 2 or count % 2 for count in self.frames):
-            raise ValueError("--frames must be even")
-        if min(self.batches, default=1) < 1 or self.rounds < 1:
-            raise ValueError("--batches and --rounds must be at least 1")
+        if self.rounds < 1:
+            raise ValueError("--rounds must be at least 1")
         if self.threads is not None and self.threads < 1:
             raise ValueError("--threads must be at least 1")
-        for engine in self.engines:
-            if engine not in ENGINE_NAMES:
-                raise ValueError(f"--engines: no {engine!r}; there are {', '.join(ENGINE_NAMES)}")
-
-    @property
-    def cases(self) -> BenchPlan:
-        if self.quick or self.plan:
-            return PLANS["quick" if self.quick else self.plan or ""]
-        return combinations(
-            self.sizes or ("L", "g"),
-            self.frames or (16,),
-            self.dtypes or ("bfloat16",),
-            self.batches or (1, 4, 16),
-            self.engines or TORCH_ENGINES,
-        )
 
 
 class TimeBudget:
@@ -122,29 +91,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    rounds = 2 if settings.quick else settings.rounds
-    budget = TimeBudget(settings.minutes, rounds)
     try:
         device = torch_device(settings.device)
     except ValueError as error:
         print(f"models.bench: --device {settings.device}: {error}", file=sys.stderr)
         return 2
+    rounds = 2 if settings.quick else settings.rounds
+    by_device = "gpu" if device.type == "cuda" else "cpu"
+    plan = PLANS["quick" if settings.quick else settings.plan or by_device]
+    budget = TimeBudget(settings.minutes, rounds)
     rates = {
-        dtype: matmul_rate(device, dtype)
-        for dtype in sorted({case.dtype for case, _ in settings.cases})
+        dtype: matmul_rate(device, dtype) for dtype in sorted({case.dtype for case, _ in plan})
     }
-    print(json.dumps(_run(settings, rounds, device, rates, budget)))
+    print(json.dumps(_run(settings, plan, rounds, device, rates, budget)))
     return 0
 
 
 def _run(
     settings: BenchSettings,
+    plan: BenchPlan,
     rounds: int,
     device: torch.device,
     rates: dict[str, float],
     budget: TimeBudget,
 ) -> dict[str, Any]:
-    """Measure the cases as far as the time allows. Returns the report."""
+    """Measure the cases of `plan` as far as the time allows. Returns the report."""
     from models.bench.measure import machine, measure_case, table
 
     figures: list[Figures] = []
@@ -155,7 +126,7 @@ def _run(
         "matmul_tflops": {dtype: round(rate / 1e12, 3) for dtype, rate in rates.items()},
         **machine(device),
     }
-    for case, engines in settings.cases:
+    for case, engines in plan:
         rate, began = rates[case.dtype], budget.spent_s
         if not budget.fits(case, engines, rate):
             report["skipped"].append({**asdict(case), "engines": engines})

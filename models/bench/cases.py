@@ -6,8 +6,7 @@ nothing heavy, so that a command line is checked at once.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from models.vjepa2.graph_engine import WAYS
@@ -24,8 +23,6 @@ SIZES: dict[str, tuple[int, int, int, float, int]] = {
 _PATCH, _TUBELET, _CHANNELS = 16, 2, 3  # px, frames; of all sizes
 
 _PLAIN = ("transformers", "transformers-compiled", "lean", "lean-compiled", "pipeline")
-TORCH_ENGINES = (*_PLAIN, "torch")
-ENGINE_NAMES = (*TORCH_ENGINES, *WAYS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,26 +62,15 @@ def clip_flops(width: int, depth: int, hidden: int, tokens: int) -> float:
 BenchPlan = Sequence[tuple[Case, Sequence[str]]]  # each with the engines that take turns in it
 
 
-def combinations(
-    sizes: Iterable[str],
-    frames: Iterable[int],
-    dtypes: Iterable[str],
-    batches: Iterable[int],
-    engines: Sequence[str],
-) -> BenchPlan:
-    """All combinations, in the order given."""
-    return [
-        (Case(size=size, frames=count, batch=batch, dtype=dtype), engines)
-        for size, count, dtype, batch in itertools.product(sizes, frames, dtypes, batches)
-    ]
-
-
 def _bf16(size: str, frames: int, batch: int, *engines: str) -> tuple[Case, Sequence[str]]:
     return Case(size=size, frames=frames, batch=batch, dtype="bfloat16"), engines
 
 
 PLANS: Mapping[str, BenchPlan] = {
-    "quick": combinations(["S"], [16], ["float32", "bfloat16"], [1], ["transformers", "lean"]),
+    "quick": [
+        (Case(size="S", frames=16, batch=1, dtype=dtype), ("transformers", "lean"))
+        for dtype in ("float32", "bfloat16")
+    ],
     "cpu": [
         (Case(size="S", frames=16, batch=1, dtype="float32"), (*_PLAIN, *WAYS)),
         _bf16("S", 16, 1, *_PLAIN),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from torch import Tensor
 from transformers import VJEPA2Config, VJEPA2Model
 
 from models.bench.cases import SIZES, Case
-from models.bundle import Bundle
+from models.bundle import Bundle, open_bundle
 from models.classifier import Classifier
 from models.few_shot import EmbeddingSpace
 from models.heads import GlossClassifier, HeadOutput
@@ -67,7 +68,7 @@ class Setup:
         """For exported graphs, as long as the case is measured."""
         return tempfile.TemporaryDirectory()
 
-    def theirs(self) -> Any:
+    def reference(self) -> Any:
         """transformers' encoder, new, on the device, in the case's dtype."""
         with self.device:
             encoder: Any = VJEPA2Model(self.config).encoder
@@ -110,7 +111,7 @@ Call = Callable[[], Any]  # runs the batch; on a GPU it may return before the wo
 
 
 def _transformers(setup: Setup, *, compiled: bool = False) -> Call:
-    model: Any = torch.compile(setup.theirs()) if compiled else setup.theirs()
+    model: Any = torch.compile(setup.reference()) if compiled else setup.reference()
     return lambda: model(setup.video)
 
 
@@ -161,7 +162,9 @@ def _pipeline(setup: Setup) -> Call:
         )
         for i, images in enumerate(setup.camera)
     ]
-    return lambda: [np.argsort(-one.probabilities)[:_TOP] for one in recognizer.recognise(clips)]
+    return lambda: [
+        np.argsort(-result.probabilities)[:_TOP] for result in recognizer.recognise(clips)
+    ]
 
 
 def _random_bundle(spec: EncoderSpec, folder: Path) -> Bundle:
@@ -169,20 +172,14 @@ def _random_bundle(spec: EncoderSpec, folder: Path) -> Bundle:
     example = {"features": torch.zeros(2, 3, spec.dim), "mask": torch.ones(2, 3, dtype=torch.bool)}
     head = GlossClassifier(spec.dim, _GLOSSES)
     write_onnx(head, example, HeadOutput._fields, {0: "B", 1: "T"}, file)
-    return Bundle(
-        path=folder,
-        name="random",
+    background = np.eye(2, spec.dim, dtype=np.float32)
+    return replace(
+        open_bundle("builtin"),
         glosses=tuple(f"gloss {i}" for i in range(_GLOSSES)),
         encoder=spec,
-        hop_s=0.25,
         idle=False,
-        temperature=1.0,
-        threshold=0.5,
-        card={},
         head_path=file,
-        space=EmbeddingSpace(
-            id="random", dim=spec.dim, background=np.eye(2, spec.dim, dtype=np.float32)
-        ),
+        space=EmbeddingSpace(id="random", dim=spec.dim, background=background),
     )
 
 

@@ -27,7 +27,6 @@ from models.vjepa2.preprocess import resized_short_side
 from models.vjepa2.state_dicts import converted
 
 _KINDS = ("vjepa2", "vjepa2-tokens")
-
 _PUBLISHED_CROP = 384  # px, of all four sizes that are published
 
 # Attention heads by width, which the file does not contain: vit_base, vit_large, vit_giant_xformers
@@ -162,9 +161,8 @@ def _by_transformers(
         raise OSError(f"{name}: can't load its weights: {_first_line(exc)}") from exc
     missing = [key for key in report["missing_keys"] if key.startswith("encoder.")]
     if missing or report["mismatched_keys"]:
-        raise ValueError(
-            f"{name}: weights are missing or of another shape ({len(missing)} missing)"
-        )
+        count = len(missing)
+        raise ValueError(f"{name}: weights are missing or of another shape ({count} missing)")
     weights: dict[str, Tensor] = model.encoder.state_dict()
     return weights
 

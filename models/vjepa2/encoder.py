@@ -41,7 +41,6 @@ _ORDER = (  # the likeliest to be the fastest first
     "onnxruntime-int8",
     "onnxruntime-float32",
 )
-_IN_FLOAT32 = ("openvino-float32", "onnxruntime-float32")
 
 _log = logging.getLogger(__name__)
 
@@ -230,8 +229,8 @@ def usable_variants(
         for variant in graphs
         if variant.runtime in installed and (bfloat16 or variant.precision != "bfloat16")
     }
-    slower = _IN_FLOAT32 if "openvino-bfloat16" in here else ()
-    return [here[name] for name in _ORDER if name in here and name not in slower]
+    slower = "float32" if "openvino-bfloat16" in here else ""
+    return [here[name] for name in _ORDER if name in here and here[name].precision != slower]
 
 
 def fastest(

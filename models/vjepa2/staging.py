@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
@@ -45,7 +45,8 @@ class Staging:
             for _ in range(2)
         )
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="staging")
-        self._filters = lru_cache(maxsize=16)(_filters_on(device, crop))
+        self._device = device
+        self._filters = lru_cache(maxsize=16)(self._filters_of)
 
     def put(self, pictures: Sequence[_Picture], rows: Tensor) -> None:
         """Copy `pictures` to `rows` (n, crop, crop, 3) uint8 on the device, in order.
@@ -113,6 +114,10 @@ class Staging:
         square = _rounded(rows @ _rounded(planes @ columns.T))  # n, 3, crop, crop
         return square.permute(0, 2, 3, 1).to(torch.uint8)
 
+    def _filters_of(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+        rows, columns = filters(height, width, self._crop)
+        return torch.tensor(rows, device=self._device), torch.tensor(columns, device=self._device)
+
 
 class _Slot:
     """A buffer for a device that shares the host's memory."""
@@ -164,14 +169,6 @@ def _rounded(levels: Tensor) -> Tensor:
 
 def _event() -> torch.cuda.Event:
     return torch.cuda.Event()  # type: ignore[no-untyped-call]
-
-
-def _filters_on(device: torch.device, crop: int) -> Callable[[int, int], tuple[Tensor, Tensor]]:
-    def of_size(height: int, width: int) -> tuple[Tensor, Tensor]:
-        rows, columns = filters(height, width, crop)
-        return torch.tensor(rows, device=device), torch.tensor(columns, device=device)
-
-    return of_size
 
 
 def _copy(pictures: Sequence[tuple[_Picture, _Picture]]) -> None:

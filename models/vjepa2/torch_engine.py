@@ -59,14 +59,13 @@ class TorchEngine:
                 model = model.to(self._device, DTYPES[dtype])
                 encoder = PictureEncoder(model, pooled=pooled).to(self._device).eval()
                 self._staging = Staging(self._device, self._crop)
-                self._runs = self._prepared(encoder, sizes or _SIZES[self._device.type])
+                sizes = sizes or _SIZES[self._device.type]
+                if self._stream is None:
+                    self._runs = Runs(encoder, sizes, self._device)
+                else:
+                    self._runs = CapturedRuns(encoder, sizes, self._device, self._stream)
         except OutOfMemory as exc:
             raise ValueError(f"{self._device} has no memory for this encoder and a clip") from exc
-
-    def _prepared(self, encoder: PictureEncoder, sizes: Sequence[int]) -> Runs:
-        if self._stream is None:
-            return Runs(encoder, sizes, self._device)
-        return CapturedRuns(encoder, sizes, self._device, self._stream)
 
     @classmethod
     def open(

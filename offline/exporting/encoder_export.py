@@ -119,7 +119,6 @@ def _write_graphs(
     clips = read_clips(wanted.index, spec, crop, wanted.clips) if wanted.index is not None else []
     files = encoder.export(folder / FLOAT32)
     reference = reference_features(encoder, clips)
-    del encoder
     variants = [GraphVariant.of(name, folder) for name in WAYS]
     agreements = compare_graphs([v for v in variants if v.precision != "int8"], reference, head)
     if head is not None and not reference.real:

@@ -56,6 +56,11 @@ def test_the_libraries_log_is_not_configured(tmp_path: Path) -> None:
     code = "import logging; from pathlib import Path; from models.onnx_file import write_int8\n"
     code += "write_int8(Path('float32.onnx'), Path('int8.onnx')); assert not logging.root.handlers"
     onnx.save(onnx.load_from_string(mean_head(np.eye(3, dtype=np.float32))), tmp_path / FLOAT32)
-    given = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(ROOT)}}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, **given)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
     assert (done.returncode, done.stderr) == (0, "")
