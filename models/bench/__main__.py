@@ -100,9 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     by_device = "gpu" if device.type == "cuda" else "cpu"
     plan = PLANS["quick" if settings.quick else settings.plan or by_device]
     budget = TimeBudget(settings.minutes, rounds)
-    rates = {
-        dtype: matmul_rate(device, dtype) for dtype in sorted({case.dtype for case, _ in plan})
-    }
+    dtypes = sorted({case.dtype for case, _ in plan})
+    rates = {dtype: matmul_rate(device, dtype) for dtype in dtypes}
     print(json.dumps(_run(settings, plan, rounds, device, rates, budget)))
     return 0
 

@@ -162,9 +162,7 @@ def _pipeline(setup: Setup) -> Call:
         )
         for i, images in enumerate(setup.camera)
     ]
-    return lambda: [
-        np.argsort(-result.probabilities)[:_TOP] for result in recognizer.recognise(clips)
-    ]
+    return lambda: [np.argsort(-p.probabilities)[:_TOP] for p in recognizer.recognise(clips)]
 
 
 def _random_bundle(spec: EncoderSpec, folder: Path) -> Bundle:

@@ -128,8 +128,7 @@ def _config(source: str, folder: Path | None, revision: str) -> VJEPA2Config:
 def _check_fits(spec: EncoderSpec, shape: Shape, crop: int) -> None:
     """Raise ValueError for what the model would accept silently and compute wrongly."""
     if spec.kind not in _KINDS:
-        kinds = ", ".join(_KINDS)
-        raise ValueError(f"no V-JEPA 2 encoder of kind {spec.kind!r}; there are {kinds}")
+        raise ValueError(f"no V-JEPA 2 encoder of kind {spec.kind!r}; there are {_KINDS}")
     if spec.frames % shape.tubelet:
         raise ValueError(
             f"V-JEPA 2 takes frames by {shape.tubelet}: {spec.frames} would lose the last"

@@ -101,15 +101,9 @@ class VideoTransformer(nn.Module):
             raise ValueError(f"a grid of {grid} tubelets holds no video")
         self.shape = shape
         self.grid = grid
-        self.video_size = (
-            grid[0] * shape.tubelet,
-            shape.channels,
-            grid[1] * shape.patch,
-            grid[2] * shape.patch,
-        )  # T, C, H, W
-        self.patch_embed = nn.Linear(
-            shape.channels * shape.tubelet * shape.patch * shape.patch, shape.width
-        )
+        t, p = shape.tubelet, shape.patch
+        self.video_size = (grid[0] * t, shape.channels, grid[1] * p, grid[2] * p)  # T, C, H, W
+        self.patch_embed = nn.Linear(shape.channels * t * p * p, shape.width)
         # 2.1 adds this to each tubelet of a video; it was trained on images too.
         self.modality = nn.Parameter(torch.zeros(shape.width)) if shape.version == "2.1" else None
         self.blocks = nn.ModuleList(_Block(shape) for _ in range(shape.depth))

@@ -12,7 +12,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -45,8 +45,7 @@ class Staging:
             for _ in range(2)
         )
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="staging")
-        self._device = device
-        self._filters = lru_cache(maxsize=16)(self._filters_of)
+        self._filters = lru_cache(maxsize=16)(partial(_filters_on, device, crop))
 
     def put(self, pictures: Sequence[_Picture], rows: Tensor) -> None:
         """Copy `pictures` to `rows` (n, crop, crop, 3) uint8 on the device, in order.
@@ -114,9 +113,10 @@ class Staging:
         square = _rounded(rows @ _rounded(planes @ columns.T))  # n, 3, crop, crop
         return square.permute(0, 2, 3, 1).to(torch.uint8)
 
-    def _filters_of(self, height: int, width: int) -> tuple[Tensor, Tensor]:
-        rows, columns = filters(height, width, self._crop)
-        return torch.tensor(rows, device=self._device), torch.tensor(columns, device=self._device)
+
+def _filters_on(device: torch.device, crop: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    rows, columns = filters(height, width, crop)
+    return torch.tensor(rows, device=device), torch.tensor(columns, device=device)
 
 
 class _Slot:

@@ -53,10 +53,7 @@ class EncoderParts:
         if self.int8 and self.parts == "weights":
             raise ValueError("--int8 is a graph: give --with-encoder both or graph")
         if self.int8 and self.index is None:
-            raise ValueError(
-                "--int8 is compared with torch on real clips: give --index INDEX.csv, an index of "
-                "offline.encode"
-            )
+            raise ValueError("--int8 is compared with torch on real clips: give --index INDEX.csv")
         if self.index is not None and not self.index.is_file():
             raise ValueError(f"--index {self.index}: no such file")
 
@@ -119,14 +116,15 @@ def _write_graphs(
     clips = read_clips(wanted.index, spec, crop, wanted.clips) if wanted.index is not None else []
     files = encoder.export(folder / FLOAT32)
     reference = reference_features(encoder, clips)
+    del encoder  # ViT-g has 4 GB
     variants = [GraphVariant.of(name, folder) for name in WAYS]
     agreements = compare_graphs([v for v in variants if v.precision != "int8"], reference, head)
     if head is not None and not reference.real:
         print("no clips to compare predictions on: give --index INDEX.csv", flush=True)
     if wanted.int8:
         int8_files = write_int8(folder / FLOAT32, folder / INT8)
-        int8 = [variant for variant in variants if variant.precision == "int8"]
-        found = compare_graphs(int8, reference, head, anyway=wanted.int8 == "anyway")
+        int8, anyway = [v for v in variants if v.precision == "int8"], wanted.int8 == "anyway"
+        found = compare_graphs(int8, reference, head, anyway=anyway)
         agreements += found
         if any(agreement.taken for agreement in found):
             files += int8_files
@@ -207,8 +205,7 @@ def _logits(head: nn.Module) -> Logits:
     @torch.inference_mode()
     def logits(features: NDArray[np.float32]) -> NDArray[np.float32]:
         mask = torch.ones(features.shape[:2], dtype=torch.bool)
-        found: NDArray[np.float32] = head(torch.from_numpy(features), mask)[0].numpy()
-        return found
+        return np.asarray(head(torch.from_numpy(features), mask)[0])
 
     return logits
 
