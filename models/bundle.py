@@ -34,11 +34,11 @@ from models.card import (
 )
 from models.few_shot import EmbeddingSpace, pooled_space, trained_space
 from models.schema import EncoderSpec
-from models.vjepa2.graph import WAYS, GraphVariant
+from models.vjepa2.graph_engine import WAYS, GraphVariant
 
 BUILTIN = Path(__file__).parent / "builtin"
 IN_BUNDLE = "bundle:"  # an encoder source of this form is a folder or file inside the bundle
-ENCODER = "encoder"  # the folder of its checkpoint and its graphs, see `models.vjepa2.graph`
+ENCODER = "encoder"  # the folder of its checkpoint and its graphs
 
 _MAX_JSON_BYTES = 4 << 20
 _MAX_HEAD_BYTES = 1 << 30

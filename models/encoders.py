@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from models.schema import Encoder, EncoderSpec
-from models.vjepa2.graph import GraphVariant
+from models.vjepa2.graph_engine import GraphVariant
 
 KINDS = ("landmarks", "vjepa2", "vjepa2-tokens")
 

@@ -8,7 +8,7 @@
 The ONNX file must answer as torch does, for several lengths and with padding, or nothing is
 written. `--with-encoder` puts V-JEPA 2 into the bundle, which then needs nothing else: its
 checkpoint, for GPUs, and its graph, which CPUs run without torch; `--with-encoder graph` or
-`weights` only one of them. With `--calibrate INDEX.csv` each way to run the graph is held against
+`weights` only one of them. With `--index INDEX.csv` each way to run the graph is held against
 torch on real clips: one that names another first five than torch is left out, and a line says so.
 `--int8` adds the graph with weights in 8 bits, a quarter as large, if it passes.
 
@@ -69,8 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         choices=INT8_IF,
         help="and its graph in 8 bits, where it names the first five that torch names; or anyway",
     )
-    add("--calibrate", type=Path, metavar="INDEX.csv", help="whose videos calibrate and check it")
-    add("--clips", type=int, default=32, help="so many check the graphs (32); 32 calibrate")
+    add("--index", type=Path, metavar="INDEX.csv", help="whose videos the graphs are compared on")
+    add("--clips", type=int, default=32, help="so many of them (32)")
     add("--edge", action="store_true", help="and the head for phones and pages, checked")
     add("--hop-s", type=float, default=0.1, help="seconds between windows, for --encoder")
     options = parser.parse_args(argv)
@@ -202,14 +202,13 @@ def _opens(bundle: Bundle) -> None:
 
 def _encoder_parts(options: argparse.Namespace) -> EncoderParts | None:
     if options.with_encoder is None:
-        if options.int8 or options.calibrate:
-            raise ValueError("--int8 and --calibrate go with --with-encoder")
+        if options.int8 or options.index:
+            raise ValueError("--int8 and --index go with --with-encoder")
         return None
     return EncoderParts(
         parts=options.with_encoder,
-        int8=options.int8 is not None,
-        anyway=options.int8 == "anyway",
-        index=options.calibrate,
+        int8=options.int8,
+        index=options.index,
         clips=options.clips,
     )
 

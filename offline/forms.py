@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from models.bundle import Bundle, open_bundle
 from models.schema import EncoderSpec
 from offline.data.examples import read_examples, read_spec, scored
-from offline.exporting.encoder_export import answers_by_torch, compare_graphs, torch_encoder
+from offline.exporting.encoder_export import compare_graphs, reference_features, torch_encoder
 from offline.exporting.head_forms import FORMS, HeadAgreement, compare_head
 from offline.exporting.parity import Agreement
 from offline.exporting.real_clips import read_clips
@@ -87,7 +87,7 @@ def compare_encoders(
     spec = read_spec(index)  # whose weights the bundle need not have
     encoder = torch_encoder(spec)
     *_, crop, _ = encoder.model.video_size
-    asked = answers_by_torch(encoder, read_clips(index, spec, crop, clips))
+    asked = reference_features(encoder, read_clips(index, spec, crop, clips))
     return compare_graphs(bundle.graphs, asked, checkpoint.head)
 
 

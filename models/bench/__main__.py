@@ -1,49 +1,69 @@
-"""How fast V-JEPA 2 runs here: our engines and transformers' own class, in one run, random weights.
+"""Measures how fast V-JEPA 2 runs here: our engines and transformers' own class, random weights.
 
     python -m models.bench --quick --json
-    python -m models.bench --plan gpu --minutes 9.5 --into docs/vjepa2.md
-    python -m models.bench --plan cpu --threads 1 --rounds 5 --into docs/vjepa2.md
-    python -m models.bench --sizes L g --frames 16 32 --batches 1 4 16 --engines torch pipeline
+    python -m models.bench --plan gpu --minutes 9.5 --report gpu.json
+    python -m models.bench --plan cpu --threads 1 --rounds 5
 
-Each case is a size, a number of frames, a batch and a dtype; its engines take turns. Imports
-nothing but torch, transformers, numpy and onnxruntime. What is measured is written after each case,
-no case is begun that would not end in time, and the last line of stdout is a JSON object.
+Each case is a size, a number of frames, a batch and a dtype; its engines take turns. It needs
+torch, transformers, numpy and onnxruntime; the pipeline and exported graphs need onnx and
+onnxscript, too. The report is written after each case, no case is begun that would not end in
+time, and the last line of stdout is a JSON object.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
+from models.bench.cases import PLANS, SIZES, BenchPlan, Case
+from models.command_line import read_command_line
+from models.files import replacing
 
-from models.bench.cases import PLANS, SIZES, BenchPlan, Case, every
-from models.bench.engines import DTYPES, ENGINES
-from models.bench.measure import matmul_rate, measure
-from models.bench.report import Figures, machine, replaced, section
-from models.vjepa2.graph import WAYS
+if TYPE_CHECKING:
+    import torch
 
-# Seconds that an engine takes until its first run is done, a block: a guess, for a GPU, that a
-# run's own cases correct. Compiled as a whole, every block is compiled anew.
+    from models.bench.measure import Figures
+
+# Seconds to make an engine and run it once, for each block: a guess for a GPU, which the figures of
+# the run itself correct. A model that is compiled as a whole compiles every block anew.
 _SETUP_S = {"transformers-compiled": 2.5, "lean-compiled": 0.4, "torch": 0.5, "pipeline": 0.4}
-_SETUP_ELSE_S = 0.2
-_SLOWEST = 0.2  # of the rate of matrix products, that an engine is expected to reach at least
+_OTHER_SETUP_S = 0.2
+_SLOWEST = 0.2  # the least share of the rate of matrix products that an engine should reach
 
 
-class Clock:
-    """Whether a case would end in time, by how long those before it took."""
+@dataclass(frozen=True, kw_only=True)
+class BenchSettings:
+    """Measures V-JEPA 2 encoders of random weights, ours beside that of transformers."""
+
+    plan: Literal["quick", "cpu", "gpu"] | None = None  # which cases; none: those of the device
+    rounds: int = 10  # timed rounds a case
+    threads: int | None = None  # CPU threads; none: torch's own choice
+    minutes: float = 9.0  # end after this time
+    device: str = "auto"  # auto, cpu, cuda or cuda:N
+    quick: bool = False  # the same as --plan quick --rounds 2: size S, nothing compiled
+    report: Path | None = None  # file for the JSON object, written after each case
+    json: bool = False  # print the JSON line alone, without the table
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ValueError("--rounds must be at least 1")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError("--threads must be at least 1")
+
+
+class TimeBudget:
+    """Predicts whether a case would end in time, from how long those before it took."""
 
     def __init__(self, minutes: float, rounds: int) -> None:
         self._began = time.monotonic()
         self._limit_s = 60 * minutes
         self._rounds = rounds
-        self._pace = 1.0  # the worst that a case took of what was expected
+        self._pace = 1.0  # the largest ratio of a case's time to what was expected
 
     @property
     def spent_s(self) -> float:
@@ -56,99 +76,71 @@ class Clock:
         self._pace = max(self._pace, took_s / self.expected_s(case, engines, rate))
 
     def expected_s(self, case: Case, engines: Sequence[str], rate: float) -> float:
-        setups = sum(_SETUP_S.get(engine, _SETUP_ELSE_S) for engine in engines)
+        setups = sum(_SETUP_S.get(engine, _OTHER_SETUP_S) for engine in engines)
         runs = (self._rounds + 2) * len(engines)
-        return setups * case.shape.depth + runs * case.flops / (_SLOWEST * rate)
-
-
-def run(
-    plan: BenchPlan, device: torch.device, rates: dict[str, float], clock: Clock, given: Any
-) -> dict[str, Any]:
-    """Measure `plan` as far as the time allows. Returns the report; see `given.into`."""
-    figures: list[Figures] = []
-    skipped: list[tuple[Case, Sequence[str]]] = []
-    about = {
-        "rounds": given.rounds,
-        "matmul_tflops": {dtype: round(rate / 1e12, 3) for dtype, rate in rates.items()},
-        **machine(device, torch.get_num_threads()),
-    }
-    for case, engines in plan:
-        rate, began = rates[case.dtype], clock.spent_s
-        if not clock.fits(case, engines, rate):
-            skipped.append((case, engines))
-            continue
-        figures += measure(case, engines, device, given.rounds, rate)
-        clock.learn(case, engines, rate, clock.spent_s - began)
-        if not given.json:
-            print(f"{case}: done after {clock.spent_s:.0f} s", file=sys.stderr)
-        if given.into:
-            old = given.into.read_text(encoding="utf-8") if given.into.exists() else ""
-            new = replaced(old, given.plan or "here", section(about, figures))
-            given.into.write_text(new, encoding="utf-8")
-    if not given.json:
-        print(section(about, figures))
-    return {
-        "figures": [asdict(one) for one in figures],
-        "skipped": [{**asdict(case), "engines": engines} for case, engines in skipped],
-        **about,
-    }
-
-
-def parser() -> argparse.ArgumentParser:
-    flags = argparse.ArgumentParser(
-        prog="python -m models.bench",
-        description="Measure V-JEPA 2 encoders of random weights, ours beside transformers'.",
-        allow_abbrev=False,
-    )
-    add = flags.add_argument
-    add("--plan", choices=PLANS, help="cases that belong together, in place of the next five")
-    add("--sizes", nargs="+", choices=SIZES, default=["L", "g"], help="encoders (default: L g)")
-    add("--frames", nargs="+", type=int, default=[16], help="frames a clip (default: 16)")
-    add("--batches", nargs="+", type=int, default=[1, 4, 16], help="clips (default: 1 4 16)")
-    add("--dtypes", nargs="+", choices=DTYPES, default=["bfloat16"], help="(default: bfloat16)")
-    by_torch = [engine for engine in ENGINES if engine not in WAYS]
-    help_engines = "(default: those of torch; exported graphs run on a CPU)"
-    add("--engines", nargs="+", choices=ENGINES, default=by_torch, help=help_engines)
-    add("--rounds", type=int, default=10, help="timed rounds a case (default: 10)")
-    add("--threads", type=int, help="CPU threads (default: torch's own choice)")
-    add("--minutes", type=float, default=9.0, help="be done after this long (default: 9)")
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    add("--quick", action="store_true", help="--plan quick --rounds 2: size S, nothing compiled")
-    add("--into", type=Path, metavar="FILE", help="write the table there, in place of its last one")
-    add("--json", action="store_true", help="print the JSON line alone")
-    return flags
+        return setups * SIZES[case.size][1] + runs * case.flops / (_SLOWEST * rate)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    flags = parser()
-    given = flags.parse_args(argv)
-    if given.quick:
-        given.plan, given.rounds = "quick", 2
-    if min(given.frames) < 2 or any(count % 2 for count in given.frames):
-        flags.error("--frames must be even")
-    if min(given.batches) < 1 or given.rounds < 1:
-        flags.error("--batches and --rounds must be at least 1")
-    if given.threads is not None and given.threads < 1:
-        flags.error("--threads must be at least 1")
-    if given.threads:
-        torch.set_num_threads(given.threads)
-    plan = (
-        PLANS[given.plan]
-        if given.plan
-        else every(given.sizes, given.frames, given.dtypes, given.batches, given.engines)
-    )
-    name = given.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+    settings = read_command_line(BenchSettings, argv, prog="python -m models.bench")
+
+    import torch
+
+    from models.bench.measure import matmul_rate
+    from models.vjepa2.torch_engine import torch_device
+
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
     try:
-        device = torch.device(name)
-        dtypes = sorted({case.dtype for case, _ in plan})
-        clock = Clock(given.minutes, given.rounds)
-        rates = {dtype: matmul_rate(device, dtype) for dtype in dtypes}
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        flags.error(f"--device {name}: {str(error).splitlines()[0]}")
-    print(json.dumps(run(plan, device, rates, clock, given)))
+        device = torch_device(settings.device)
+    except ValueError as error:
+        print(f"models.bench: --device {settings.device}: {error}", file=sys.stderr)
+        return 2
+    rounds = 2 if settings.quick else settings.rounds
+    by_device = "gpu" if device.type == "cuda" else "cpu"
+    plan = PLANS["quick" if settings.quick else settings.plan or by_device]
+    budget = TimeBudget(settings.minutes, rounds)
+    dtypes = sorted({case.dtype for case, _ in plan})
+    rates = {dtype: matmul_rate(device, dtype) for dtype in dtypes}
+    print(json.dumps(_run(settings, plan, rounds, device, rates, budget)))
     return 0
+
+
+def _run(
+    settings: BenchSettings,
+    plan: BenchPlan,
+    rounds: int,
+    device: torch.device,
+    rates: dict[str, float],
+    budget: TimeBudget,
+) -> dict[str, Any]:
+    """Measure the cases of `plan` as far as the time allows. Returns the report."""
+    from models.bench.measure import machine, measure_case, table
+
+    figures: list[Figures] = []
+    report: dict[str, Any] = {
+        "figures": [],
+        "skipped": [],
+        "rounds": rounds,
+        "matmul_tflops": {dtype: round(rate / 1e12, 3) for dtype, rate in rates.items()},
+        **machine(device),
+    }
+    for case, engines in plan:
+        rate, began = rates[case.dtype], budget.spent_s
+        if not budget.fits(case, engines, rate):
+            report["skipped"].append({**asdict(case), "engines": engines})
+            continue
+        figures += measure_case(case, engines, device, rounds, rate)
+        budget.learn(case, engines, rate, budget.spent_s - began)
+        if not settings.json:
+            print(f"{case}: done after {budget.spent_s:.0f} s", file=sys.stderr)
+        report["figures"] = [asdict(row) for row in figures]
+        if settings.report:
+            with replacing(settings.report) as file:
+                file.write(json.dumps(report).encode())
+    if not settings.json:
+        print(table(report, figures))
+    return report
 
 
 if __name__ == "__main__":

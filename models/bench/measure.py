@@ -1,8 +1,8 @@
 """Measures a case: its engines take turns, round by round, so that noise disturbs them alike.
 
-    a case and names of engines -> [measure] -> figures of each: medians, memory, or its error
+    a case and names of engines -> [measure_case] -> figures of each, or its error -> [table]
 
-An engine that can't be made or run is told, and the others go on.
+If an engine can't be made or run, its figures hold the error and the others go on.
 """
 
 from __future__ import annotations
@@ -11,61 +11,97 @@ import contextlib
 import ctypes
 import gc
 import itertools
+import platform
 import statistics
+import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy
+import onnxruntime
 import torch
+import transformers
 
 from models.bench.cases import Case
-from models.bench.engines import DTYPES, ENGINES, Call, Setup
-from models.bench.report import Figures
+from models.bench.engines import ENGINES, Call, Setup
+from models.vjepa2.torch_engine import DTYPES
+
+_COLUMNS = "size frames batch dtype engine ms/clip floor clips/s TFLOP/s of-matmul MiB".split()
 
 
-def measure(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """One engine's medians for one case, or its `error`."""
+
+    case: Case
+    engine: str
+    ms: float | None = None  # a batch
+    floor_ms: float | None = None  # a batch, if all were matrix products at the measured rate
+    clips_per_s: float | None = None
+    tflops: float | None = None  # a second
+    of_matmul: float | None = None  # share of the measured rate of matrix products
+    memory_mb: float | None = None  # with weights; on a GPU what torch reserves
+    error: str | None = None
+
+    @classmethod
+    def of(
+        cls, case: Case, engine: str, batch_s: float, rate: float, memory_mb: float | None = None
+    ) -> Figures:
+        """For a batch that took `batch_s` where matrix products run at `rate` FLOP/s."""
+        return cls(
+            case=case,
+            engine=engine,
+            ms=round(1000 * batch_s, 2),
+            floor_ms=round(1000 * case.flops / rate, 2),
+            clips_per_s=round(case.batch / batch_s, 2),
+            tflops=round(case.flops / batch_s / 1e12, 3),
+            of_matmul=round(case.flops / batch_s / rate, 3),
+            memory_mb=memory_mb,
+        )
+
+
+def measure_case(
     case: Case, engines: Sequence[str], device: torch.device, rounds: int, rate: float
 ) -> list[Figures]:
-    """Figures of each engine for `case`; `rate` is the machine's of matrix products, FLOP/s."""
+    """Figures of each engine for `case`; `rate` is that of matrix products here, FLOP/s."""
     setup = Setup(case, device)
     calls: dict[str, Call] = {}
     times: dict[str, list[float]] = {engine: [] for engine in engines}
-    told: dict[str, dict[str, Any]] = {engine: {} for engine in engines}
+    memory: dict[str, float | None] = {}
+    errors: dict[str, str] = {}
     with torch.inference_mode():
-        _ = setup.video  # no engine's memory
+        _ = setup.video  # made now, so that no engine's memory includes it
         for engine in engines:
-            told[engine] = _first(setup, engine, calls)
+            try:
+                calls[engine], memory[engine] = _prepared(setup, engine)
+            except Exception as error:  # no memory, no compiler, a package that is missing
+                errors[engine] = _first_line(error)
         for _, engine in itertools.product(range(rounds), list(calls)):
-            if "error" not in told[engine]:
+            if engine not in errors:
                 try:
                     times[engine].append(seconds(calls[engine], device))
                 except Exception as error:
-                    told[engine] = {"error": _line(error)}
+                    errors[engine] = _first_line(error)
     return [
-        Figures(case=case, engine=engine, **told[engine])
-        if "error" in told[engine]
-        else Figures.of(case, engine, statistics.median(times[engine]), rate, **told[engine])
+        Figures(case=case, engine=engine, error=errors[engine])
+        if engine in errors
+        else Figures.of(case, engine, statistics.median(times[engine]), rate, memory[engine])
         for engine in engines
     ]
 
 
-def _first(setup: Setup, engine: str, calls: dict[str, Call]) -> dict[str, Any]:
-    """Make an engine and run it twice, untimed: its memory and its likeness, or its error."""
+def _prepared(setup: Setup, engine: str) -> tuple[Call, float | None]:
+    """An engine that has run twice, untimed, and its memory, MiB."""
     before = _memory_mb(setup.device)
-    try:
-        call = ENGINES[engine](setup)
-        _memory_mb(setup.device)  # the peak of making it is forgotten
-        seconds(call, setup.device)
-        call()
-    except Exception as error:  # no room, nothing to compile with, a package that is not there
-        return {"error": _line(error)}
-    calls[engine] = call
+    call = ENGINES[engine](setup)
+    _memory_mb(setup.device)  # resets the peak, which the making of the engine set
+    seconds(call, setup.device)
+    call()
     after = _memory_mb(setup.device, peak=True)
-    told: dict[str, Any] = {}
-    if before is not None and after is not None:
-        told["memory_mb"] = round(after - before)
-    return told
+    return call, None if before is None or after is None else round(after - before)
 
 
 def seconds(act: Callable[[], Any], device: torch.device) -> float:
@@ -78,7 +114,7 @@ def seconds(act: Callable[[], Any], device: torch.device) -> float:
 
 
 def matmul_rate(device: torch.device, dtype: str) -> float:
-    """FLOP/s of this machine's matrix products, the best of a few large ones."""
+    """FLOP/s of matrix products on this machine, the best of a few large ones."""
     side = 8192 if device.type == "cuda" else 1024
     a = torch.randn(side, side, device=device, dtype=DTYPES[dtype])
     return 2 * side**3 / min(seconds(lambda: a @ a, device) for _ in range(10))
@@ -90,9 +126,9 @@ def _synchronize(device: torch.device) -> None:
 
 
 def _memory_mb(device: torch.device, *, peak: bool = False) -> float | None:
-    """What this process holds, of a GPU what torch reserves; or the most since the last asking.
+    """Memory of this process, or what torch reserves of a GPU; or its peak since the last call.
 
-    None where the system does not tell.
+    None if the system does not report it.
     """
     gc.collect()
     if device.type == "cuda":
@@ -101,16 +137,67 @@ def _memory_mb(device: torch.device, *, peak: bool = False) -> float | None:
         torch.cuda.reset_peak_memory_stats(device)
         return (most if peak else torch.cuda.memory_reserved(device)) / 2**20
     with contextlib.suppress(AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)  # glibc keeps what was freed, and would give it out again
+        ctypes.CDLL(None).malloc_trim(0)  # glibc keeps freed memory and would reuse it
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peak: proc(5)
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # reset the peak: proc(5)
     except OSError:
         return None
     sizes = dict(line.split(":", 1) for line in lines)
     return int(sizes["VmHWM" if peak else "VmRSS"].split()[0]) / 1024
 
 
-def _line(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:200]
+
+
+def table(about: Mapping[str, Any], figures: Sequence[Figures]) -> str:
+    """A line about the machine and a Markdown table with one line for each engine and case."""
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    rates = ", ".join(f"{rate:g} in {dtype}" for dtype, rate in about["matmul_tflops"].items())
+    lines = [
+        f"{about['device']}, {about['threads']} threads, {versions}, commit {about['commit']}, "
+        f"medians of {about['rounds']} rounds. Matrix products ran at {rates} TFLOP/s.\n",
+        f"| {' | '.join(_COLUMNS)} |",
+        "| --- " * len(_COLUMNS) + "|",
+    ]
+    for row in figures:
+        case = row.case
+        head = f"| {case.size} | {case.frames} | {case.batch} | {case.dtype} | {row.engine} |"
+        if row.ms is None or row.floor_ms is None or row.of_matmul is None:
+            lines.append(f"{head} {row.error} |" + " |" * 5)
+            continue
+        memory = "" if row.memory_mb is None else f"{row.memory_mb:.0f}"
+        lines.append(
+            f"{head} {row.ms / case.batch:.1f} | {row.floor_ms / case.batch:.1f} | "
+            f"{row.clips_per_s:g} | {row.tflops:g} | {row.of_matmul:.0%} | {memory} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """The device, threads, versions and commit that figures are measured with."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = ""
+    modules = (torch, transformers, onnxruntime, numpy)
+    return {
+        "device": _device_name(device),
+        "threads": torch.get_num_threads(),
+        "versions": {module.__name__: module.__version__ for module in modules},
+        "commit": commit,
+    }
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or "cpu")

@@ -2,7 +2,9 @@
 
     folder, hub id or .pt file -> spec that pins it -> VideoTransformer with its weights
 
-Folders and hub ids are V-JEPA 2.0 as transformers saves it, files are 2.1 (`checkpoint_file.py`).
+Folders and hub ids hold V-JEPA 2.0 as transformers saves it. A `.pt` file is V-JEPA 2.1 as
+facebookresearch/vjepa2 publishes it: the state of a training run, of which only the encoder is
+read. From it only tensors and plain values are unpickled, never code.
 """
 
 from __future__ import annotations
@@ -18,12 +20,22 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import VJEPA2Config, VJEPA2Model
 
+from models.files import sha256
 from models.schema import EncoderSpec
 from models.vjepa2.model import Shape, VideoTransformer
 from models.vjepa2.preprocess import resized_short_side
 from models.vjepa2.state_dicts import converted
 
-KINDS = ("vjepa2", "vjepa2-tokens")
+_KINDS = ("vjepa2", "vjepa2-tokens")
+_PUBLISHED_CROP = 384  # px, of all four sizes that are published
+
+# Attention heads by width, which the file does not contain: vit_base, vit_large, vit_giant_xformers
+# and vit_gigantic_xformers of app/vjepa_2_1/models/vision_transformer.py.
+_HEADS = {768: 12, 1024: 16, 1408: 22, 1664: 26}
+# The encoder's moving average, which is the published one. By src/hub/backbones.py it has the first
+# name in B and L, the second in g and G.
+_ENCODERS = ("ema_encoder", "target_encoder")
+_MAX_PICKLE = 16 * 2**20  # bytes of names and sizes; G's whole training run has less than 1 MB
 
 
 def vjepa2_spec(
@@ -31,16 +43,16 @@ def vjepa2_spec(
 ) -> EncoderSpec:
     """The spec of the checkpoint `source`: a folder, a file, or a hub id with a `revision` or none.
 
-    The spec pins what is there now: a folder or file by SHA-256, a hub id by its commit.
+    The spec pins its present content: a folder or file by SHA-256, a hub id by its commit.
 
     Raises:
         OSError: no such folder, file or hub id.
         ValueError: not a V-JEPA 2 checkpoint, or it does not take `frames`.
     """
     path = _path(source)
-    shape, crop, revision = _found(source, path, revision)
+    shape, crop, revision = _inspect(source, path, revision)
     if not revision:
-        raise ValueError(f"{source}: the hub tells no commit; give a revision to pin")
+        raise ValueError(f"{source}: the hub names no commit; give a revision to pin")
     spec = EncoderSpec(
         kind=kind,
         source=source if path is None else str(path),
@@ -62,20 +74,21 @@ def load_weights(spec: EncoderSpec, dtype: torch.dtype) -> VideoTransformer:
         ValueError: it is not the one that `spec` pins, or does not fit it.
     """
     path = _path(spec.source)
-    shape, crop, revision = _found(spec.source, path, spec.revision)
+    shape, crop, revision = _inspect(spec.source, path, spec.revision)
     if path is not None and revision != spec.revision:
         raise ValueError(f"{path}: not the checkpoint that the model was trained with")
     _check_fits(spec, shape, crop)
-    if path is not None and path.is_file():  # out of the file, which may change under us
-        weights = {name: one.to(dtype, copy=True) for name, one in read_file(path)[1].items()}
+    if path is not None and path.is_file():
+        _, mapped = read_checkpoint_file(path)  # copied, since the file may change
+        weights = {name: weight.to(dtype, copy=True) for name, weight in mapped.items()}
     else:
         weights = _by_transformers(spec, path, dtype)
-    side = crop // shape.patch
     try:
-        ours = converted(weights, shape)
+        state_dict = converted(weights, shape)
     except ValueError as exc:
         raise ValueError(f"{spec.source}: {exc}") from exc
-    return VideoTransformer.loaded(ours, shape, (spec.frames // shape.tubelet, side, side))
+    side = crop // shape.patch
+    return VideoTransformer.loaded(state_dict, shape, (spec.frames // shape.tubelet, side, side))
 
 
 def _path(source: str) -> Path | None:
@@ -88,10 +101,10 @@ def _path(source: str) -> Path | None:
     return None
 
 
-def _found(source: str, path: Path | None, revision: str) -> tuple[Shape, int, str]:
-    """The shape and the crop (px) of what is at `source` now, and what pins it ("": nothing)."""
+def _inspect(source: str, path: Path | None, revision: str) -> tuple[Shape, int, str]:
+    """The checkpoint's shape, its crop (px) and its revision ("" if there is none)."""
     if path is not None and path.is_file():
-        return read_file(path)[0], PUBLISHED_CROP, f"sha256:{_sha256(path)}"
+        return read_checkpoint_file(path)[0], _PUBLISHED_CROP, f"sha256:{sha256(path)}"
     config = _config(source, path, revision)
     pin = _fingerprint(path) if path else getattr(config, "_commit_hash", None) or revision
     return Shape.of(config), config.crop_size, pin
@@ -100,54 +113,55 @@ def _found(source: str, path: Path | None, revision: str) -> tuple[Shape, int, s
 def _config(source: str, folder: Path | None, revision: str) -> VJEPA2Config:
     if folder is not None and not (folder / "config.json").is_file():
         raise ValueError(f"{folder}: no config.json in it, so it is no V-JEPA 2 checkpoint")
-    where = str(folder or source)
+    name = str(folder or source)
     pinned: dict[str, Any] = {} if folder is not None or not revision else {"revision": revision}
     try:
-        found, _ = VJEPA2Config.get_config_dict(where, **pinned)
-        kind = found.get("model_type")
-        if kind != VJEPA2Config.model_type:
-            raise ValueError(f"{where}: a checkpoint of type {kind!r}, not of V-JEPA 2")
-        return VJEPA2Config.from_pretrained(where, **pinned)
+        config, _ = VJEPA2Config.get_config_dict(name, **pinned)
+        model_type = config.get("model_type")
+        if model_type != VJEPA2Config.model_type:
+            raise ValueError(f"{name}: a checkpoint of type {model_type!r}, not of V-JEPA 2")
+        return VJEPA2Config.from_pretrained(name, **pinned)
     except OSError as exc:
-        raise OSError(f"{where}: can't read its config: {_line(exc)}") from exc
+        raise OSError(f"{name}: can't read its config: {_first_line(exc)}") from exc
 
 
 def _check_fits(spec: EncoderSpec, shape: Shape, crop: int) -> None:
-    """The model would take all of these without a word, and answer wrongly."""
-    if spec.kind not in KINDS:
-        raise ValueError(f"no V-JEPA 2 encoder of kind {spec.kind!r}; there are {', '.join(KINDS)}")
+    """Raise ValueError for what the model would accept silently and compute wrongly."""
+    if spec.kind not in _KINDS:
+        raise ValueError(f"no V-JEPA 2 encoder of kind {spec.kind!r}; there are {_KINDS}")
     if spec.frames % shape.tubelet:
         raise ValueError(
             f"V-JEPA 2 takes frames by {shape.tubelet}: {spec.frames} would lose the last"
         )
     if crop % shape.patch:
         raise ValueError(f"crop_size {crop} is no multiple of {shape.patch}")
-    want = (shape.width, resized_short_side(crop))
-    if (spec.dim, spec.short_side) != want:
+    sizes = (shape.width, resized_short_side(crop))
+    if (spec.dim, spec.short_side) != sizes:
         raise ValueError(
-            f"{spec.source} has dim and short_side {want}, not {(spec.dim, spec.short_side)}"
+            f"{spec.source} has dim and short_side {sizes}, not {(spec.dim, spec.short_side)}"
         )
 
 
 def _by_transformers(
     spec: EncoderSpec, folder: Path | None, dtype: torch.dtype
 ) -> dict[str, Tensor]:
-    where = str(folder or spec.source)
+    name = str(folder or spec.source)
     pinned: dict[str, Any] = {} if folder is not None else {"revision": spec.revision}
     loader: Any = VJEPA2Model
     try:
         model, report = loader.from_pretrained(
-            where,
+            name,
             dtype=dtype,
             use_safetensors=True,  # never a pickle
             output_loading_info=True,
             **pinned,
         )
     except (OSError, RuntimeError, SafetensorError) as exc:
-        raise OSError(f"{where}: can't load its weights: {_line(exc)}") from exc
-    lost = [key for key in report["missing_keys"] if key.startswith("encoder.")]
-    if lost or report["mismatched_keys"]:
-        raise ValueError(f"{where}: weights are missing or of another shape ({len(lost)} missing)")
+        raise OSError(f"{name}: can't load its weights: {_first_line(exc)}") from exc
+    missing = [key for key in report["missing_keys"] if key.startswith("encoder.")]
+    if missing or report["mismatched_keys"]:
+        count = len(missing)
+        raise ValueError(f"{name}: weights are missing or of another shape ({count} missing)")
     weights: dict[str, Tensor] = model.encoder.state_dict()
     return weights
 
@@ -159,49 +173,27 @@ def _fingerprint(folder: Path) -> str:
     if not weights:
         raise ValueError(f"{folder}: no .safetensors file in it, so it is no checkpoint")
     for file in [folder / "config.json", *weights]:
-        total.update(f"{file.name} {_sha256(file)}\n".encode())
+        total.update(f"{file.name} {sha256(file)}\n".encode())
     return f"sha256:{total.hexdigest()}"
 
 
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _line(exc: BaseException) -> str:
-    """The first line of an error of transformers, which are long."""
+def _first_line(exc: BaseException) -> str:
+    """The first line of an error of transformers, whose errors are long."""
     return next((line.strip() for line in str(exc).splitlines() if line.strip()), repr(exc))
 
 
-# MERGED from models.vjepa2.checkpoint_file: Reads a V-JEPA 2.1 checkpoint as
-# facebookresearch/vjepa2 publishes it: one `.pt` file. file -> which encoder in it, its shape ->
-# its weights, for `models.vjepa2.state_dicts` The file is of a training run: beside the encoder
-# it has a predictor, an optimiser and more, which are left alone. Only tensors and plain values
-# are ever unpickled. 2.0 comes from transformers.
-
-PUBLISHED_CROP = 384  # px, of all four sizes that are published
-
-# Heads of a width, which the file does not tell: vit_base, vit_large, vit_giant_xformers and
-# vit_gigantic_xformers of app/vjepa_2_1/models/vision_transformer.py.
-_HEADS = {768: 12, 1024: 16, 1408: 22, 1664: 26}
-# What is published is the encoder's mean over its training. By src/hub/backbones.py it has the
-# first name in B and L, the second in g and G.
-_ENCODERS = ("ema_encoder", "target_encoder")
-_PICKLE = 16 * 2**20  # bytes of names and sizes; those of G's whole training are below 1 MB
-
-
-def read_file(path: Path) -> tuple[Shape, dict[str, Tensor]]:
-    """The shape and the weights of the encoder in `path`. The weights stay in the file: copy them.
+def read_checkpoint_file(path: Path) -> tuple[Shape, dict[str, Tensor]]:
+    """The shape and weights of the 2.1 encoder in `path`. The weights are mapped: copy them.
 
     Raises:
         OSError: it can't be read, or is cut.
         ValueError: it is no such checkpoint.
     """
-    held = _opened(path)
-    found = [name for name in _ENCODERS if isinstance(held, dict) and name in held]
-    if not found:
+    content = _opened(path)
+    names = [name for name in _ENCODERS if isinstance(content, dict) and name in content]
+    if not names:
         raise ValueError(f"{path}: has no {' and no '.join(_ENCODERS)}, so it is not V-JEPA 2.1")
-    weights = _tensors(path, held[found[0]])
+    weights = _tensors(path, content[names[0]])
     if "video_mod_embed" not in weights:
         raise ValueError(
             f"{path}: not V-JEPA 2.1; give 2.0 as transformers saves it, in a folder or by hub id"
@@ -218,7 +210,7 @@ def read_file(path: Path) -> tuple[Shape, dict[str, Tensor]]:
 
 
 def _opened(path: Path) -> Any:
-    """What `torch.save` wrote to `path`, if that is tensors and plain values alone."""
+    """What `torch.save` wrote to `path`, provided that it is tensors and plain values."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -226,18 +218,18 @@ def _opened(path: Path) -> Any:
         raise OSError(f"{path}: cut, or not written by torch.save; copy it again") from exc
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise ValueError(f"{path}: compressed, as torch.save never does")
-    if sum(entry.file_size for entry in entries if entry.filename.endswith(".pkl")) > _PICKLE:
-        raise ValueError(f"{path}: more than {_PICKLE >> 20} MB of pickle; it was not opened")
+    if sum(entry.file_size for entry in entries if entry.filename.endswith(".pkl")) > _MAX_PICKLE:
+        raise ValueError(f"{path}: more than {_MAX_PICKLE >> 20} MB of pickle; it was not opened")
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as exc:  # its text tells how to run what is in the file
+    except pickle.UnpicklingError as exc:  # its text says how to run the code
         raise ValueError(f"{path}: has more than tensors in it; it was not opened") from exc
     except Exception as exc:  # a hostile pickle raises what it likes
         raise OSError(f"{path}: damaged ({type(exc).__name__}); copy it again") from exc
 
 
 def _tensors(path: Path, state: Any) -> dict[str, Tensor]:
-    """`state` without the names of the wrappers that it was trained in."""
+    """`state`, checked, without the prefixes of the modules that it was trained in."""
     if not isinstance(state, dict):
         raise ValueError(f"{path}: its encoder is no state dict")
     weights = {}
@@ -248,7 +240,7 @@ def _tensors(path: Path, state: Any) -> dict[str, Tensor]:
             and tensor.layout is torch.strided
             and tensor.device.type == "cpu"
             and tensor.is_floating_point()
-            and tensor.is_contiguous()  # so no larger than what the file holds
+            and tensor.is_contiguous()  # so no larger than the file
         ):
             raise ValueError(f"{path}: {name!r} is no plain tensor of weights")
         weights[name.removeprefix("module.").removeprefix("backbone.")] = tensor

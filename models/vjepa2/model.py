@@ -1,36 +1,43 @@
 """V-JEPA 2's encoder as plain torch: a vision transformer over tubelets with 3D rotary positions.
 
-    video (B, T, C, H, W) -> tubelets -> blocks of attention and MLP -> norm -> (B, N, D)
+    pictures (B, T, H, W, C) uint8 -> /255, mean, deviation -> video (B, T, C, H, W)
+    -> tubelets -> blocks of attention and MLP -> norm -> tokens (B, N, D) -> features (B, S, D)
 
-It computes what transformers' `VJEPA2Model` does without its predictor (version 2.0), or the video
-encoder of facebookresearch/vjepa2, app/vjepa_2_1 (2.1), and less on the way: queries, keys and
-values in one product, rotation tables made once in float32, tubelets cut by a reshape and embedded
-by one product. Tokens are ordered by time, row, column, N = T/2 * H/16 * W/16. Weights of others
-are brought into our order by `models.vjepa2.state_dicts`.
+`VideoTransformer` computes the same as transformers' `VJEPA2Model` without its predictor (version
+2.0), or as the video encoder of facebookresearch/vjepa2, app/vjepa_2_1 (2.1), in fewer operations:
+queries, keys and values in one product, rotation tables made once in float32, tubelets cut by a
+reshape and embedded by one product. Tokens are ordered by time, row, column,
+N = T/2 * H/16 * W/16. `models.vjepa2.state_dicts` converts published weights to our order.
+
+`PictureEncoder` is the whole graph that is exported, compiled and captured. It normalises as
+`models.vjepa2.preprocess` does, to the last bit, but on the device that encodes: a quarter of the
+bytes travel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.onnx_file import write_onnx
 from models.vjepa2.preprocess import MEAN, STD
 
 Grid = tuple[int, int, int]  # tubelets in time, down and across
 Version = Literal["2.0", "2.1"]
 
 _THETA = 10000.0  # of the rotary positions
-_STRETCHED = 16  # rows and columns of 256 px, whose positions 2.1 gives to any number of them
+_STRETCHED = 16  # rows and columns of 256 px; 2.1 stretches any other number over their positions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """How large an encoder is, and which. A checkpoint's `config.json` says it in other words."""
+    """An encoder's sizes and version. A checkpoint's `config.json` has them under other names."""
 
     width: int  # D
     depth: int  # blocks
@@ -54,7 +61,7 @@ class Shape:
         """The shape that transformers' `VJEPA2Config` describes.
 
         Raises:
-            ValueError: it asks for something that this encoder does not do.
+            ValueError: it asks for something that `VideoTransformer` does not have.
         """
         if not isinstance(config.patch_size, int):
             raise ValueError(f"an encoder with patches of {config.patch_size} px, not square ones")
@@ -87,23 +94,17 @@ class VideoTransformer(nn.Module):
         """An encoder of `shape` for videos of `grid` tubelets, square or not.
 
         Raises:
-            ValueError: nothing fits the grid, or it is too small for 2.1.
+            ValueError: the grid is empty, or too small for 2.1.
         """
         super().__init__()
         if min(grid) < 1:
             raise ValueError(f"a grid of {grid} tubelets holds no video")
         self.shape = shape
         self.grid = grid
-        self.video_size = (
-            grid[0] * shape.tubelet,
-            shape.channels,
-            grid[1] * shape.patch,
-            grid[2] * shape.patch,
-        )  # T, C, H, W
-        self.patch_embed = nn.Linear(
-            shape.channels * shape.tubelet * shape.patch * shape.patch, shape.width
-        )
-        # What 2.1 adds to each tubelet of a video, since it has learnt from images too.
+        t, p = shape.tubelet, shape.patch
+        self.video_size = (grid[0] * t, shape.channels, grid[1] * p, grid[2] * p)  # T, C, H, W
+        self.patch_embed = nn.Linear(shape.channels * t * p * p, shape.width)
+        # 2.1 adds this to each tubelet of a video; it was trained on images too.
         self.modality = nn.Parameter(torch.zeros(shape.width)) if shape.version == "2.1" else None
         self.blocks = nn.ModuleList(_Block(shape) for _ in range(shape.depth))
         self.norm = nn.LayerNorm(shape.width, eps=shape.norm_eps)
@@ -124,19 +125,19 @@ class VideoTransformer(nn.Module):
 
     def forward(self, video: Tensor) -> Tensor:
         """(B, N, D) The tokens of `video`."""
-        return self.attend(self.embed(video), self.cos, self.sin)
+        x = self._embed(video)
+        for block in self.blocks:
+            x = block(x, self.cos, self.sin)
+        tokens: Tensor = self.norm(x)
+        return tokens
 
-    def steps(self, video: Tensor) -> Tensor:
-        """(B, T/2, D) The mean of the tokens of each time step, taken in float32."""
-        return self.means(self(video))
-
-    def means(self, tokens: Tensor) -> Tensor:
-        """(B, T/2, D) What `steps` makes of the tokens (B, N, D) of a video."""
+    def steps(self, tokens: Tensor) -> Tensor:
+        """(B, T/2, D) The mean of the `tokens` (B, N, D) of each time step, in float32."""
         times, down, across = self.grid
         return tokens.float().view(-1, times, down * across, self.shape.width).mean(2)
 
-    def embed(self, video: Tensor) -> Tensor:
-        """(B, N, D) The tubelets of `video`, before they have seen each other."""
+    def _embed(self, video: Tensor) -> Tensor:
+        """(B, N, D) The embedded tubelets of `video`."""
         if video.shape[1:] != self.video_size:
             raise ValueError(
                 f"a video of (T, C, H, W) {tuple(video.shape[1:])}, not {self.video_size}"
@@ -146,17 +147,6 @@ class VideoTransformer(nn.Module):
         tubelets = cut.permute(0, 1, 4, 6, 3, 2, 5, 7).flatten(4).flatten(1, 3)
         x: Tensor = self.patch_embed(tubelets)
         return x if self.modality is None else x + self.modality
-
-    def attend(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """(B, n, D) What the blocks make of `x`: all of what `embed` gave or some tokens of it.
-
-        `cos` and `sin` are the rows of ours that belong to the tokens, in the same order: (n, d),
-        or (B, 1, n, d) where clips keep different tokens.
-        """
-        for block in self.blocks:
-            x = block(x, cos, sin)
-        tokens: Tensor = self.norm(x)
-        return tokens
 
 
 class _Block(nn.Module):
@@ -174,14 +164,14 @@ class _Block(nn.Module):
         qkv = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1))  # B, N, 3, heads, d
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each B, heads, N, d
         q, k = _rotated(q, cos, sin), _rotated(k, cos, sin)
-        seen = functional.scaled_dot_product_attention(q, k, v)
-        x = x + self.proj(seen.transpose(1, 2).flatten(-2))
-        made: Tensor = self.fc2(functional.gelu(self.fc1(self.norm2(x))))
-        return x + made
+        attended = functional.scaled_dot_product_attention(q, k, v)
+        x = x + self.proj(attended.transpose(1, 2).flatten(-2))
+        mlp: Tensor = self.fc2(functional.gelu(self.fc1(self.norm2(x))))
+        return x + mlp
 
 
 def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turns (B, heads, N, d) by its positions; the partner of feature i is i + d/2."""
+    """Rotates (B, heads, N, d) by the tokens' positions; feature i is paired with i + d/2."""
     first, second = x.chunk(2, -1)
     return x * cos + torch.cat((-second, first), -1) * sin
 
@@ -189,19 +179,19 @@ def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def rotations(grid: Grid, size: int, version: Version = "2.0") -> tuple[Tensor, Tensor]:
     """cos and sin (N, size), float32, of each token's angles, for heads of `size` features.
 
-    A third of a head turns with time, one with the row, one with the column (each an even number
-    of features); what is left over does not turn. Features are in our order. In bfloat16 a position
-    times a frequency would be wrong by up to a tenth, so angles are made before any cast.
+    A third of a head rotates with time, a third with the row, a third with the column (each an even
+    number of features); the rest does not rotate. Features are in our order, see `pairs_apart`. In
+    bfloat16 a position times a frequency would be wrong by up to 0.1, so angles are float32.
 
-    2.1 stretches the rows and columns of any picture over those of 256 px, which it learnt from.
+    2.1 stretches the rows and columns of any picture over those of 256 px, its training size.
 
     Raises:
-        ValueError: a single row or column, which 2.1 cannot stretch.
+        ValueError: 2.1 with a single row or column, which cannot be stretched.
     """
     axis = 2 * (size // 3 // 2)
     rates = _THETA ** -(torch.arange(axis // 2, dtype=torch.float32) / (axis / 2))
-    # The two features that turn together have one rate in 2.1. In 2.0 they have not, by a mistake
-    # that its weights were trained with (facebookresearch/vjepa2, src/models/utils/modules.py).
+    # The two features of a pair have one rate in 2.1. In 2.0 they have two, by a mistake that its
+    # weights were trained with (facebookresearch/vjepa2, src/models/utils/modules.py).
     rates = rates.repeat_interleave(2) if version == "2.1" else rates.repeat(2)
     times, *sides = (torch.arange(count, dtype=torch.float32) for count in grid)
     if version == "2.1":
@@ -217,21 +207,14 @@ def rotations(grid: Grid, size: int, version: Version = "2.0") -> tuple[Tensor, 
 
 
 def pairs_apart(size: int) -> Tensor:
-    """The order in which neighbours 2i and 2i + 1 of a head lie half a head apart."""
+    """The order of a head's features that puts neighbours 2i and 2i + 1 half a head apart."""
     return torch.arange(size).view(-1, 2).T.flatten()
-
-
-# MERGED from models.vjepa2.picture_encoder: From cropped pictures to features in one graph: what
-# is exported, compiled and captured. pictures (B, T, H, W, C) uint8 -> /255, mean, deviation ->
-# VideoTransformer -> (B, S, D) float32 It does what `preprocess` does after the crop, to the last
-# bit, on the device that encodes: a quarter of the bytes travel. `VideoTransformer` alone takes
-# pixels that are normalised already.
 
 
 class PictureEncoder(nn.Module):
     """Call it with pictures (B, T, H, W, C), RGB, uint8, of the size that `model` was made for.
 
-    Gives float32 (B, S, D): the mean of each time step (S = T/2) if `pooled`, else all tokens.
+    Returns float32 (B, S, D): the mean of each time step (S = T/2) if `pooled`, else all tokens.
 
     Raises (from a call):
         ValueError: the pictures are not uint8 or of another size, or the module was cast.
@@ -241,7 +224,7 @@ class PictureEncoder(nn.Module):
     std: Tensor
 
     def __init__(self, model: VideoTransformer, *, pooled: bool) -> None:
-        """`model` computes in the dtype that it has now: cast it, not what is around it."""
+        """`model` computes in the dtype that it has now: to change it, cast `model` alone."""
         super().__init__()
         self.model = model
         self.pooled = pooled
@@ -249,17 +232,17 @@ class PictureEncoder(nn.Module):
         self.register_buffer("std", torch.tensor(STD), persistent=False)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        return self.features(self.model(self.video(pictures)))
-
-    def video(self, pictures: Tensor) -> Tensor:
-        """(B, T, C, H, W) What `model` is called with."""
         if pictures.dtype != torch.uint8:
             raise ValueError(f"pictures of {pictures.dtype}, not torch.uint8")
         if self.mean.dtype != torch.float32:
             raise ValueError("the picture encoder was cast; cast the model within it alone")
         pixels = (pictures.float() / 255 - self.mean) / self.std
-        return pixels.to(self.model.patch_embed.weight.dtype).permute(0, 1, 4, 2, 3)
+        video = pixels.to(self.model.patch_embed.weight.dtype).permute(0, 1, 4, 2, 3)
+        tokens: Tensor = self.model(video)
+        return self.model.steps(tokens) if self.pooled else tokens.float()
 
-    def features(self, tokens: Tensor) -> Tensor:
-        """What is told of the tokens (B, N, D) that `model` gave: float32 (B, S, D)."""
-        return self.model.means(tokens) if self.pooled else tokens.float()
+    def export(self, file: Path) -> list[Path]:
+        """Write the ONNX file `pictures` -> `features` with B free; see `write_onnx`."""
+        frames, channels, height, width = self.model.video_size
+        pictures = torch.zeros(2, frames, height, width, channels, dtype=torch.uint8)
+        return write_onnx(self, {"pictures": pictures}, ["features"], {0: "B"}, file)

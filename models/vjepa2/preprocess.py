@@ -1,4 +1,6 @@
-"""From RGB frames to V-JEPA 2's input: the one way, for training and for service.
+"""From RGB frames to V-JEPA 2's input, the same for training and for serving.
+
+    pictures of any size -> [resize, centre crop] -> [normalise] -> encoder
 
 Equals transformers' `VJEPA2VideoProcessor` (5.23) on a CPU, which needs torchvision: short side to
 `int(crop * 256 / 224)` px (bilinear, antialiased, across and then down, each rounded to 8 bits),
@@ -17,21 +19,23 @@ from numpy.typing import NDArray
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's pictures, by channel
 STD = (0.229, 0.224, 0.225)
 
+Pictures = Sequence[NDArray[np.uint8]]  # of one clip: each (H, W, 3) RGB, of any size
+
 
 def resized_short_side(crop: int) -> int:
     """The short side, px, that pictures are brought to before a crop of `crop` px."""
     return int(crop * 256 / 224)
 
 
-def preprocess(frames: Sequence[NDArray[np.uint8]], crop: int) -> NDArray[np.float32]:
-    """Pictures as `crop_pictures` takes them to (T, C, `crop`, `crop`): the encoder's input."""
+def preprocess(frames: Pictures, crop: int) -> NDArray[np.float32]:
+    """Pictures to (T, C, `crop`, `crop`), the encoder's input; errors: see `crop_pictures`."""
     return normalised(crop_pictures(frames, crop))
 
 
-def crop_pictures(frames: Sequence[NDArray[np.uint8]], crop: int) -> NDArray[np.uint8]:
+def crop_pictures(frames: Pictures, crop: int) -> NDArray[np.uint8]:
     """Pictures (H, W, 3) RGB, of any sizes, to (T, `crop`, `crop`, 3).
 
-    A picture that comes several times (the same array) is worked on once.
+    A picture that comes several times (the same array) is resized once.
 
     Raises:
         ValueError: there is no picture, or one that is not (H, W, 3) uint8.

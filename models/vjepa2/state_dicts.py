@@ -1,9 +1,9 @@
-"""The weights of `VideoTransformer` as others name and order them, there and back.
+"""Published weights -> the names and the order that `VideoTransformer` has.
 
-    state dict of transformers (2.0) or of facebookresearch/vjepa2 (2.1) <-> ours
+    state dict of transformers (2.0) or of facebookresearch/vjepa2 (2.1) -> [converted] -> ours
 
-The numbers are the same. Queries, keys and values are one product here, and the features of a head
-that turn together lie half a head apart, which are neighbours there.
+The numbers are the same. Queries, keys and values are one product here, and the two features that
+rotate together lie half a head apart, where the published weights have neighbours.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from models.vjepa2.model import Shape, VideoTransformer, pairs_apart
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Layout:
-    """How one of the others names its tensors."""
+    """The names of a published version's tensors."""
 
     blocks: str
-    modules: Mapping[str, tuple[str, ...]]  # ours -> theirs, where theirs has another name
-    unused: tuple[str, ...] = ()  # tensors that must be there, and that no video needs
+    modules: Mapping[str, tuple[str, ...]]  # our name -> published names, where they differ
+    unused: tuple[str, ...] = ()  # tensors that must be there, but that videos do not use
 
     def names(self, ours: str) -> list[str]:
-        """The tensors of which our `ours` is made."""
+        """The published tensors that make up our tensor `ours`."""
         match ours.split("."):
             case ["blocks", i, module, part]:
-                theirs = self.modules.get(module, (module,))
-                return [f"{self.blocks}.{i}.{one}.{part}" for one in theirs]
+                published = self.modules.get(module, (module,))
+                return [f"{self.blocks}.{i}.{name}.{part}" for name in published]
             case [module, *part]:
-                return [".".join((one, *part)) for one in self.modules[module]]
-        raise ValueError(f"{ours} is not a tensor of ours")
+                return [".".join((name, *part)) for name in self.modules[module]]
+        raise ValueError(f"VideoTransformer has no tensor {ours}")
 
 
 _LAYOUTS = {
@@ -49,9 +49,9 @@ _LAYOUTS = {
             "norm": ("layernorm",),
         },
     ),
-    # `VisionTransformer(...).state_dict()` of app/vjepa_2_1/models/vision_transformer.py. What has
-    # `img` in its name is for single pictures; the first three norms are for outputs in mid-depth,
-    # which it gives in training.
+    # `VisionTransformer(...).state_dict()` of app/vjepa_2_1/models/vision_transformer.py. `img` in
+    # a name is for single pictures; the first three norms are for the outputs of inner blocks,
+    # which only training uses.
     "2.1": _Layout(
         blocks="blocks",
         modules={
@@ -74,13 +74,12 @@ _LAYOUTS = {
 
 
 def converted(weights: Mapping[str, Tensor], shape: Shape) -> dict[str, Tensor]:
-    """Our state dict of the encoder's `weights`, named as the others of `shape.version` name them.
+    """The state dict of a `VideoTransformer` from the published `weights` of `shape.version`.
 
     Raises:
         ValueError: a tensor is missing, unknown or of another shape; the message names the first.
     """
     layout, left = _LAYOUTS[shape.version], dict(weights)
-    apart = pairs_apart(shape.width // shape.heads)
 
     def take(name: str, size: tuple[int, ...] | None = None) -> Tensor:
         if name not in left:
@@ -90,37 +89,33 @@ def converted(weights: Mapping[str, Tensor], shape: Shape) -> dict[str, Tensor]:
             raise ValueError(f"{name} is {tuple(tensor.shape)} in the checkpoint, not {size}")
         return tensor
 
-    ours = {}
-    for name, wanted in _meta(shape).items():
+    with torch.device("meta"):  # sizes alone
+        ours = VideoTransformer(shape, (1, 2, 2)).state_dict()
+    state_dict = {}
+    for name, wanted in ours.items():
         names = layout.names(name)
-        size = _size(name, wanted, shape, len(names))
-        parts = [take(one, size) for one in names]
-        whole = (torch.cat(parts) if len(parts) > 1 else parts[0]).reshape(wanted.shape)
-        ours[name] = _reordered(whole, apart, shape) if ".qkv." in name else whole
+        size = _published_size(name, wanted, shape, len(names))
+        parts = [take(part, size) for part in names]
+        tensor = (torch.cat(parts) if len(parts) > 1 else parts[0]).reshape(wanted.shape)
+        state_dict[name] = _pairs_apart(tensor, shape) if ".qkv." in name else tensor
     for name in layout.unused:
         take(name)
     if left:
         raise ValueError(f"the checkpoint has {min(left)}, which is not the encoder's")
-    return ours
+    return state_dict
 
 
-def _meta(shape: Shape) -> dict[str, Tensor]:
-    """Our state dict, sizes alone."""
-    with torch.device("meta"):
-        return VideoTransformer(shape, (1, 2, 2)).state_dict()
-
-
-def _size(name: str, ours: Tensor, shape: Shape, parts: int) -> tuple[int, ...]:
-    """The size of each of the `parts` tensors that `ours` is made of."""
-    if name == "patch_embed.weight":  # theirs is a convolution's
+def _published_size(name: str, ours: Tensor, shape: Shape, parts: int) -> tuple[int, ...]:
+    """The size of each of the `parts` published tensors that make up `ours`."""
+    if name == "patch_embed.weight":  # published as a convolution
         return (shape.width, shape.channels, shape.tubelet, shape.patch, shape.patch)
     if name == "modality":
         return (1, 1, shape.width)
     return (len(ours) // parts, *ours.shape[1:])
 
 
-def _reordered(qkv: Tensor, order: Tensor, shape: Shape) -> Tensor:
-    """`qkv` (3 * width, ...) with the features of each head's queries and keys in `order`."""
+def _pairs_apart(qkv: Tensor, shape: Shape) -> Tensor:
+    """`qkv` (3 * width, ...) with the features of each head's queries and keys in our order."""
     q, k, v = qkv.reshape(3, shape.heads, -1, *qkv.shape[1:])  # each heads, d, ...
-    order = order.to(qkv.device)
+    order = pairs_apart(shape.width // shape.heads).to(qkv.device)
     return torch.stack([q[:, order], k[:, order], v]).flatten(0, 2)

@@ -2,7 +2,7 @@
 
     pictures -> [staging] -> [runs] of a few batch sizes -> features, which stay on the device
 
-All state belongs to one engine and its device, so that a process may have one for each GPU.
+All state belongs to one engine and its device, so a process may have one engine for each GPU.
 """
 
 from __future__ import annotations
@@ -17,21 +17,18 @@ from torch import Tensor
 from models.faults import DeviceLost, OutOfMemory
 from models.schema import EncoderSpec
 from models.vjepa2.checkpoint import load_weights
-from models.vjepa2.engine import Pictures
 from models.vjepa2.model import PictureEncoder, VideoTransformer
+from models.vjepa2.preprocess import Pictures
 from models.vjepa2.runs import CapturedRuns, Runs
 from models.vjepa2.staging import Staging
 
-# Clips at once. A clip has 2048 tokens (16 frames, 256 px): more of them gain nothing.
-SIZES = {"cuda": (1, 2, 4, 8, 16), "cpu": (1, 2, 4, 8)}
-_DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-}
+# Clips at once. A clip has 2048 tokens (16 frames, 256 px): larger batches are no faster.
+_SIZES = {"cuda": (1, 2, 4, 8, 16), "cpu": (1, 2, 4, 8)}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class TorchEngine:
-    """Implements `models.vjepa2.engine.Engine`. Features are tensors of the engine's device."""
+    """Implements `models.vjepa2.encoder.Engine`. Features are tensors of the engine's device."""
 
     def __init__(
         self,
@@ -42,9 +39,9 @@ class TorchEngine:
         dtype: str = "auto",
         sizes: Sequence[int] = (),
     ) -> None:
-        """Bring `model` to `device` as "float32", "bfloat16" or "auto", and warm it up.
+        """Move `model` to `device` in "float32", "bfloat16" or "auto", and prepare its runs.
 
-        `sizes` are the batches to be ready for; on a GPU as many of them as its memory holds.
+        `sizes` are the batch sizes to prepare; on a GPU those of them that fit into its memory.
 
         Raises:
             ValueError: no such device or dtype, the device can't compute in it, or it has no
@@ -59,17 +56,16 @@ class TorchEngine:
         self._runs: Runs | None = None
         try:
             with self._faults(), self._on_device():
-                model = model.to(self._device, _DTYPES[dtype])
+                model = model.to(self._device, DTYPES[dtype])
                 encoder = PictureEncoder(model, pooled=pooled).to(self._device).eval()
                 self._staging = Staging(self._device, self._crop)
-                self._runs = self._made_ready(encoder, sizes or SIZES[self._device.type])
+                sizes = sizes or _SIZES[self._device.type]
+                if self._stream is None:
+                    self._runs = Runs(encoder, sizes, self._device)
+                else:
+                    self._runs = CapturedRuns(encoder, sizes, self._device, self._stream)
         except OutOfMemory as exc:
             raise ValueError(f"{self._device} has no memory for this encoder and a clip") from exc
-
-    def _made_ready(self, encoder: PictureEncoder, sizes: Sequence[int]) -> Runs:
-        if self._stream is None:
-            return Runs(encoder, sizes, self._device)
-        return CapturedRuns(encoder, sizes, self._device, self._stream)
 
     @classmethod
     def open(
@@ -79,33 +75,27 @@ class TorchEngine:
         dtype: str = "auto",
         sizes: Sequence[int] = (),
     ) -> TorchEngine:
-        """The engine of the weights that `spec` pins.
+        """The engine of the weights that `spec` pins; more: see `__init__`.
 
         Raises:
             OSError: they are not there.
-            ValueError: they are not those that `spec` pins; or see above.
+            ValueError: they are not those that `spec` pins; or see `__init__`.
         """
         dtype = _chosen(dtype, torch_device(device))
-        model = load_weights(spec, _DTYPES[dtype])
+        model = load_weights(spec, DTYPES[dtype])
         pooled = spec.kind == "vjepa2"
-        return cls(
-            model,
-            pooled=pooled,
-            device=device,
-            dtype=dtype,
-            sizes=sizes,
-        )
+        return cls(model, pooled=pooled, device=device, dtype=dtype, sizes=sizes)
 
     @property
     def device(self) -> str:
         return str(self._device)
 
     def encode(self, clips: Sequence[Pictures]) -> Tensor:
-        """See `Engine`. The first clips are encoded while the next are on their way.
+        """See `Engine`. The first clips are encoded while the next are copied.
 
         Raises:
             ValueError: a clip of another length, or the engine is closed.
-            OutOfMemory: these clips are lost; the engine made room and takes the next.
+            OutOfMemory: these clips are lost; the engine freed memory and can encode the next.
             DeviceLost: see `models.faults`.
         """
         for clip in clips:
@@ -116,8 +106,8 @@ class TorchEngine:
         with self._faults(), self._on_device(), torch.inference_mode():
             features = self._encoded(self._runs, clips)
             if self._stream is not None:
-                # Whoever takes the features need not know our stream (see `engine.py`), and
-                # errors of the kernels come out here, not where they can't be told apart.
+                # So users of the features need not wait for our stream (see
+                # `models.schema.Features`), and errors of the kernels are raised here.
                 self._stream.synchronize()
         return features
 
@@ -130,7 +120,7 @@ class TorchEngine:
             features = runs.run(size)
             if not done:
                 result = features.new_empty((len(clips), *features.shape[1:]))
-            # Copied: the next run writes to the same place.
+            # Copied: the next run overwrites them.
             result[done : done + len(part)] = features[: len(part)]
             done += len(part)
         return result
@@ -139,7 +129,7 @@ class TorchEngine:
         self._runs = None
         self._staging.close()
         if self._device.type == "cuda":
-            with contextlib.suppress(RuntimeError):  # a lost device has nothing to give back
+            with contextlib.suppress(RuntimeError):  # a lost device has no memory to free
                 torch.cuda.empty_cache()
 
     @contextlib.contextmanager
@@ -152,18 +142,18 @@ class TorchEngine:
 
     @contextlib.contextmanager
     def _faults(self) -> Iterator[None]:
-        """torch's errors as `models.faults` names them."""
+        """Raise torch's errors as those of `models.faults`."""
         try:
             yield
         except torch.OutOfMemoryError as exc:
-            traceback.clear_frames(exc.__traceback__)  # they hold the tensors of what failed
+            traceback.clear_frames(exc.__traceback__)  # they keep the tensors of the failed run
             if self._runs is not None:
-                self._runs.give_way()
+                self._runs.drop_largest()
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
             raise OutOfMemory from exc
         except RuntimeError as exc:
-            if not answers(self._device):
+            if not responds(self._device):
                 raise DeviceLost from exc
             raise
 
@@ -171,13 +161,13 @@ class TorchEngine:
 def _chosen(dtype: str, device: torch.device) -> str:
     if dtype == "auto":
         return "bfloat16" if device.type == "cuda" else "float32"
-    if dtype not in _DTYPES:
-        raise ValueError(f"no dtype {dtype!r}; there are auto, {', '.join(_DTYPES)}")
+    if dtype not in DTYPES:
+        raise ValueError(f"no dtype {dtype!r}; there are auto, {', '.join(DTYPES)}")
     return dtype
 
 
-def answers(device: torch.device) -> bool:
-    """Whether the device still computes. After a sticky CUDA error every call meets it again."""
+def responds(device: torch.device) -> bool:
+    """Whether the device still computes. After a sticky CUDA error every call raises it again."""
     if device.type == "cuda":
         try:
             torch.cuda.synchronize(device)
@@ -187,10 +177,10 @@ def answers(device: torch.device) -> bool:
 
 
 def torch_device(name: str) -> torch.device:
-    """The device that "auto", "cpu", "cuda" or "cuda:N" names, a GPU with its number.
+    """The device that "auto", "cpu", "cuda" or "cuda:N" names, a GPU with its index.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

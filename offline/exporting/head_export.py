@@ -16,8 +16,8 @@ from torch import nn
 
 from models.card import HEAD
 from models.heads import HeadOutput
+from models.onnx_file import write_onnx
 from models.schema import EncoderSpec
-from models.vjepa2.export import write_onnx
 from offline.exporting import web_runtime
 from offline.exporting.head_forms import EDGE, LITERT, TOLERANCE, HeadAgreement, compare_head
 from offline.exporting.web_runtime import WebRuntimeError

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.vjepa2.graph import GraphVariant, open_graph
+from models.vjepa2.graph_engine import GraphVariant, open_graph
 
 # MERGED from offline.exporting.top_five: Whether two ways to compute one model name the same five
 # classes, in the same order. Pure.

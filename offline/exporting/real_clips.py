@@ -1,4 +1,4 @@
-"""Real clips of an index's videos, as the encoder meets them: what its graphs are calibrated on.
+"""Real clips of an index's videos, as the encoder meets them: what its graphs are compared on.
 
 index.csv -> its videos -> middle windows -> cropped pictures (T, H, W, C)
 """

@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.onnx_file import write_int8
 from models.schema import EncoderSpec
 from models.vjepa2.checkpoint import load_weights
-from models.vjepa2.export import write_encoder, write_int8
-from models.vjepa2.graph import FLOAT32, INT8
+from models.vjepa2.graph_engine import FLOAT32, INT8
 from models.vjepa2.model import PictureEncoder
-from models.vjepa2.rounding import rounded_weights
 
 CROP = 32  # px, see `tests.models.tiny_vjepa2`
 
@@ -26,12 +25,7 @@ def pictures(seed: int, side: int = CROP, frames: int = 4) -> NDArray[np.uint8]:
 
 
 def make_graphs(folder: Path, spec: EncoderSpec, *, int8: bool = True) -> list[Path]:
-    """Write float32.onnx, and int8.onnx calibrated on eight clips, to `folder`."""
+    """Write float32.onnx and int8.onnx to `folder`."""
     encoder = PictureEncoder(load_weights(spec, torch.float32), pooled=spec.kind == "vjepa2")
-    files = write_encoder(encoder, folder / FLOAT32)
-    if int8:
-        clips = [pictures(seed, frames=spec.frames) for seed in range(8)]
-        files += write_int8(
-            folder / FLOAT32, rounded_weights(encoder, clips), folder / INT8, inputs=True
-        )
-    return files
+    files = encoder.export(folder / FLOAT32)
+    return files + write_int8(folder / FLOAT32, folder / INT8) if int8 else files

@@ -12,11 +12,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.bench import engines as bench_engines
-from models.bench.__main__ import Clock, main
-from models.bench.cases import PLANS, SIZES, Case, flops
+from models.bench.__main__ import TimeBudget, main
+from models.bench.cases import PLANS, SIZES, Case, clip_flops
 from models.bench.engines import ENGINES, Call, Setup
-from models.bench.measure import measure
-from models.bench.report import Figures, replaced, table
+from models.bench.measure import Figures, measure_case, table
 from models.vjepa2.model import Shape, VideoTransformer
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -36,7 +35,7 @@ def test_counts_what_torch_counts() -> None:
     counter = FlopCounterMode(display=False)  # it knows no fused attention of CPUs
     with sdpa_kernel(SDPBackend.MATH), counter, torch.inference_mode():
         VideoTransformer(shape, (2, 3, 5))(torch.zeros(1, 4, 3, 48, 80))
-    assert flops(shape, (2, 3, 5)) == counter.get_total_flops()
+    assert clip_flops(48, 3, 100, 30) == counter.get_total_flops()
 
 
 @pytest.mark.parametrize(
@@ -59,7 +58,7 @@ def test_engines_compute_the_same_of_the_same_weights(tiny: Case) -> None:
     assert [len(set(top)) for top in tops] == [5, 5]
 
 
-def test_engines_that_fail_are_told_and_the_others_measured(
+def test_engines_that_fail_are_reported_and_the_others_measured(
     tiny: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(setup: Setup) -> Call:
@@ -78,22 +77,24 @@ def test_engines_that_fail_are_told_and_the_others_measured(
     monkeypatch.setattr(
         "models.bench.measure.ENGINES", {**ENGINES, "missing": missing, "full": full}
     )
-    good, gone, bad = measure(tiny, ["lean", "missing", "full"], CPU, 3, 1e12)
+    good, gone, bad = measure_case(tiny, ["lean", "missing", "full"], CPU, 3, 1e12)
     assert gone.ms is None and gone.error == "No module named 'openvino'"
     assert bad.ms is None and bad.error == "no room for it"
-    text = table([good, gone, bad])
-    assert text.count("\n") == 5 and "no room for it" in text
+    about = {"device": "d", "threads": 1, "versions": {}, "commit": "", "rounds": 3}
+    text = table({**about, "matmul_tflops": {}}, [good, gone, bad])
+    assert text.count("\n") == 7 and "| no room for it |" in text
 
 
-def test_exported_graphs_give_what_torch_gives(tiny: Case) -> None:
+def test_exported_graphs_compute_the_same_as_torch(tiny: Case) -> None:
     setup = Setup(tiny, CPU)
     with torch.inference_mode():
         want = ENGINES["torch"](setup)()
-    for way in ("openvino-float32", "onnxruntime-float32"):
-        torch.testing.assert_close(ENGINES[way](setup)(), want, atol=1e-4, rtol=0)
-    for way in ("openvino-int8", "onnxruntime-int8"):
-        got = ENGINES[way](setup)()
+    for name in ("openvino-float32", "onnxruntime-float32"):
+        torch.testing.assert_close(ENGINES[name](setup)(), want, atol=1e-4, rtol=0)
+    for name in ("openvino-int8", "onnxruntime-int8"):
+        got = ENGINES[name](setup)()
         assert not torch.equal(got, want)
+        torch.testing.assert_close(got, want, atol=0.1, rtol=0)
 
 
 def test_the_floor_is_the_time_of_matrix_products() -> None:
@@ -106,13 +107,13 @@ def test_the_floor_is_the_time_of_matrix_products() -> None:
 def test_no_case_is_begun_that_would_not_end() -> None:
     small = Case(size="L", frames=16, batch=1, dtype="bfloat16")
     large = Case(size="g", frames=64, batch=4, dtype="bfloat16")
-    clock = Clock(minutes=2, rounds=10)
+    budget = TimeBudget(minutes=2, rounds=10)
     rate = 100e12
-    assert clock.fits(small, ["torch"], rate)
-    assert clock.fits(large, ["torch"], rate)
-    assert not clock.fits(large, ["torch", "transformers-compiled"], rate)
-    clock.learn(small, ["torch"], rate, 4 * clock.expected_s(small, ["torch"], rate))
-    assert not clock.fits(large, ["torch"], rate)  # the machine is slower than was thought
+    assert budget.fits(small, ["torch"], rate)
+    assert budget.fits(large, ["torch"], rate)
+    assert not budget.fits(large, ["torch", "transformers-compiled"], rate)
+    budget.learn(small, ["torch"], rate, 4 * budget.expected_s(small, ["torch"], rate))
+    assert not budget.fits(large, ["torch"], rate)  # the machine is slower than was thought
 
 
 def test_the_gpu_plan_begins_with_what_is_asked_of_it() -> None:
@@ -124,39 +125,27 @@ def test_the_gpu_plan_begins_with_what_is_asked_of_it() -> None:
     assert all(engine in ENGINES for plan in PLANS.values() for _, e in plan for engine in e)
 
 
-def test_a_table_takes_the_place_of_its_last_one() -> None:
-    text = "# Title\n\nBefore.\n"
-    once = replaced(text, "cpu", "| old |")
-    both = replaced(once, "gpu", "| other |")
-    assert both.startswith(text) and both.index("old") < both.index("other")
-    again = replaced(both, "cpu", "| new |")
-    assert "old" not in again and "| other |" in again
-    assert replaced(again, "cpu", "| new |") == again
-    assert again.index("new") < again.index("other")
-
-
 def test_the_command_ends_with_one_json_object(
-    tiny: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = tmp_path / "vjepa2.md"
-    file.write_text("# How fast\n")
-    asked = ["--sizes", "S", "--frames", "4", "--batches", "1", "--dtypes", "float32"]
-    asked += ["--engines", "transformers", "lean", "pipeline", "--device", "cpu"]
-    assert main([*asked, "--rounds", "1", "--into", str(file)]) == 0
-    report = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert [one["engine"] for one in report["figures"]] == ["transformers", "lean", "pipeline"]
-    assert all(one["ms"] > 0 and one["error"] is None for one in report["figures"])
+    file = tmp_path / "report.json"
+    monkeypatch.setitem(PLANS, "cpu", [(tiny, ["transformers", "lean", "pipeline"])])
+    flags = ["--device", "cpu"]
+    assert main([*flags, "--rounds", "1", "--report", str(file)]) == 0
+    out = capsys.readouterr().out
+    report = json.loads(out.splitlines()[-1])
+    assert [row["engine"] for row in report["figures"]] == ["transformers", "lean", "pipeline"]
+    assert all(row["ms"] > 0 and row["error"] is None for row in report["figures"])
     assert report["skipped"] == [] and report["versions"]["torch"] == torch.__version__
-    text = file.read_text()
-    assert text.startswith("# How fast\n") and text.count("| lean |") == 1
-    assert main([*asked, "--minutes", "0", "--json"]) == 0
+    assert out.count("| lean |") == 1 and json.loads(file.read_text()) == report
+    assert main([*flags, "--minutes", "0", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["skipped"]) == 1
 
 
-def test_what_was_measured_is_written_before_the_next_case(
+def test_the_report_is_written_before_the_next_case(
     tiny: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = tmp_path / "table.md"
+    file = tmp_path / "report.json"
 
     def killed(setup: Setup) -> Call:
         raise KeyboardInterrupt
@@ -164,13 +153,13 @@ def test_what_was_measured_is_written_before_the_next_case(
     monkeypatch.setattr("models.bench.measure.ENGINES", {**ENGINES, "torch": killed})
     monkeypatch.setitem(PLANS, "quick", [(tiny, ["lean"]), (tiny, ["torch"])])
     with pytest.raises(KeyboardInterrupt):
-        main(["--quick", "--device", "cpu", "--into", str(file)])
-    assert "| lean |" in file.read_text()
+        main(["--quick", "--device", "cpu", "--report", str(file)])
+    assert [row["engine"] for row in json.loads(file.read_text())["figures"]] == ["lean"]
 
 
 def test_it_imports_what_a_gpu_machine_has() -> None:
     missing = ("onnx", "onnxscript", "openvino", "cv2", "av", "aiohttp", "aiortc")
-    code = f"import sys; sys.modules.update(dict.fromkeys({missing})); import models.bench.__main__"
+    code = f"import sys; sys.modules.update(dict.fromkeys({missing})); import models.bench.measure"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100
     )
@@ -180,16 +169,17 @@ def test_it_imports_what_a_gpu_machine_has() -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--frames", "3"], "must be even"),
-        (["--batches", "0"], "at least 1"),
+        (["--rounds", "0"], "at least 1"),
+        (["--threads", "0"], "at least 1"),
         (["--device", "cuda:7"], "--device cuda:7"),
         (["--device", "tpu"], "--device tpu"),
+        (["--plan", "none"], "--plan"),
     ],
 )
-def test_flags_that_make_no_sense(
+def test_flags_that_are_refused(
     flags: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
-        main(flags)
+        raise SystemExit(main(flags))
     assert end.value.code == 2
     assert words in capsys.readouterr().err

@@ -2,22 +2,29 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from transformers import VJEPA2Model
 
 from models.encoders import open_encoder
 from models.schema import Clip, Frame
 from models.vjepa2 import encoder as vjepa2
 from models.vjepa2.checkpoint import vjepa2_spec
-from models.vjepa2.encoder import VJEPA2Encoder, open_vjepa2_engine
-from models.vjepa2.engine import on_host
-from models.vjepa2.graph import WAYS, GraphVariant, spare_cores
-from models.vjepa2.preprocess import preprocess
+from models.vjepa2.encoder import (
+    VJEPA2Encoder,
+    fastest,
+    on_host,
+    open_vjepa2_engine,
+    usable_variants,
+)
+from models.vjepa2.graph_engine import WAYS, GraphVariant, spare_cores
+from models.vjepa2.preprocess import Pictures, preprocess
 from models.vjepa2.torch_engine import TorchEngine
 from tests.models.tiny_graphs import make_graphs
 from tests.models.tiny_vjepa2 import make_checkpoint
@@ -169,3 +176,94 @@ def test_without_torch_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ValueError, match=r'needs torch: pip install "livegloss\[gpu\]"'):
         open_encoder(spec, "cpu")
+
+
+def names(ways: Sequence[GraphVariant]) -> list[str]:
+    return [one.name for one in ways]
+
+
+def test_what_may_be_the_fastest() -> None:
+    all_ways = [GraphVariant.of(way, Path("b/encoder")) for way in WAYS]
+    all_here = ("openvino", "onnxruntime")
+    assert names(usable_variants(all_ways, all_here, bfloat16=True)) == [
+        "openvino-int8",
+        "openvino-bfloat16",
+        "onnxruntime-int8",
+    ]
+    assert names(usable_variants(all_ways, all_here, bfloat16=False)) == [
+        "openvino-int8",
+        "openvino-float32",
+        "onnxruntime-int8",
+        "onnxruntime-float32",
+    ]
+    whole = [way for way in all_ways if way.precision != "int8"]
+    assert names(usable_variants(whole, all_here, bfloat16=True)) == ["openvino-bfloat16"]
+    exact = [way for way in whole if way.precision != "bfloat16"]  # a bundle that forbids it
+    assert names(usable_variants(exact, all_here, bfloat16=True)) == [
+        "openvino-float32",
+        "onnxruntime-float32",
+    ]
+    assert names(usable_variants(all_ways, ("onnxruntime",), bfloat16=True)) == [
+        "onnxruntime-int8",
+        "onnxruntime-float32",
+    ]
+    assert usable_variants(all_ways, (), bfloat16=True) == []
+
+
+class Timed:
+    """An engine that takes `seconds` a run, of a clock that only it moves."""
+
+    device = "cpu"
+
+    def __init__(self, clock: list[float], name: str, seconds: float) -> None:
+        self.name = name
+        self.clock, self.seconds, self.runs, self.closed = clock, seconds, 0, False
+
+    def encode(self, clips: Sequence[Pictures]) -> NDArray[np.float32]:
+        self.clock[0] += self.seconds
+        self.runs += 1
+        return np.zeros((len(clips), 1, 1), np.float32)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def race(*seconds: float | None) -> tuple[str, dict[str, float], list[Timed]]:
+    """Engines of so many seconds a run, None for one that can't be opened: who won, and all."""
+    clock = [0.0]
+    opened: list[Timed] = []
+
+    def open_engine(way: GraphVariant) -> Timed:
+        took = seconds[int(way.precision)]
+        if took is None:
+            raise ValueError(f"{way.name} can't be opened")
+        opened.append(Timed(clock, way.name, took))
+        return opened[-1]
+
+    ways = [
+        GraphVariant(runtime="r", precision=str(i), file=Path("x")) for i, _ in enumerate(seconds)
+    ]
+    best, took = fastest(ways, open_engine, [[]], clock=lambda: clock[0])
+    assert [one.closed for one in opened] == [one.name != best.name for one in opened]
+    return best.name, took, opened
+
+
+def test_the_fastest_is_taken_and_the_others_are_closed() -> None:
+    best, took, opened = race(0.2, 0.1, 0.14, 0.3)
+    assert best == "r-1"
+    assert took == pytest.approx({"r-0": 0.2, "r-1": 0.1, "r-2": 0.14, "r-3": 0.3})
+    assert [one.runs for one in opened] == [4, 4, 4, 1]  # one that can't win is not run again
+
+
+def test_a_large_model_is_tried_once() -> None:
+    best, took, opened = race(30.0, 1.0, 1.0)
+    assert (best, list(took), opened[0].runs) == ("r-0", ["r-0"], 1)
+
+
+def test_what_can_not_be_opened_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    assert race(None, 0.1)[0] == "r-1"
+    assert "r-0 can't be opened" in caplog.text
+    with pytest.raises(ValueError, match="r-0 can't be opened"):
+        race(None, None)
+    with pytest.raises(ValueError, match="nothing here runs"):
+        race()

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +10,15 @@ from numpy.typing import NDArray
 
 from models.schema import EncoderSpec
 from models.vjepa2.checkpoint import vjepa2_spec
-from models.vjepa2.engine import Pictures, on_host
-from models.vjepa2.graph import FLOAT32, WAYS, GraphVariant, has_bfloat16, spare_cores
-from models.vjepa2.graph_engine import GraphEngine, fastest, open_graph_engine, usable_variants
+from models.vjepa2.encoder import on_host, open_fastest_graph
+from models.vjepa2.graph_engine import (
+    FLOAT32,
+    WAYS,
+    GraphEngine,
+    GraphVariant,
+    has_bfloat16,
+    spare_cores,
+)
 from models.vjepa2.torch_engine import TorchEngine
 from tests.models.heads_onnx import mean_head
 from tests.models.tiny_graphs import make_graphs, pictures
@@ -49,7 +54,7 @@ def clip(seed: int, frames: int = 4) -> list[NDArray[np.uint8]]:
         ("onnxruntime-int8", 0.2, 0.999),
     ],
 )
-def test_gives_what_torch_gives(
+def test_computes_the_same_as_torch(
     spec: EncoderSpec, folder: Path, name: str, difference: float, cosine: float
 ) -> None:
     engine = GraphEngine(spec, GraphVariant.of(name, folder), threads=1)
@@ -83,7 +88,7 @@ def test_tokens(spec: EncoderSpec, tmp_path: Path) -> None:
     np.testing.assert_allclose(
         got, on_host(TorchEngine.open(tokens, "cpu").encode([clip(1)])), atol=1e-4
     )
-    with pytest.raises(ValueError, match=r"gives features \(8, 32\), which is no vjepa2 of 4"):
+    with pytest.raises(ValueError, match=r"returns features \(8, 32\), which is no vjepa2 of 4"):
         GraphEngine(spec, GraphVariant.of("openvino-float32", tmp_path))
 
 
@@ -131,102 +136,11 @@ def test_a_file_that_is_no_encoder(
     assert "\n" not in str(caught.value)
 
 
-def names(ways: Sequence[GraphVariant]) -> list[str]:
-    return [one.name for one in ways]
-
-
-def test_what_may_be_the_fastest() -> None:
-    all_ways = [GraphVariant.of(way, Path("b/encoder")) for way in WAYS]
-    all_here = ("openvino", "onnxruntime")
-    assert names(usable_variants(all_ways, all_here, bfloat16=True)) == [
-        "openvino-int8",
-        "openvino-bfloat16",
-        "onnxruntime-int8",
-    ]
-    assert names(usable_variants(all_ways, all_here, bfloat16=False)) == [
-        "openvino-int8",
-        "openvino-float32",
-        "onnxruntime-int8",
-        "onnxruntime-float32",
-    ]
-    whole = [way for way in all_ways if way.precision != "int8"]
-    assert names(usable_variants(whole, all_here, bfloat16=True)) == ["openvino-bfloat16"]
-    exact = [way for way in whole if way.precision != "bfloat16"]  # a bundle that forbids it
-    assert names(usable_variants(exact, all_here, bfloat16=True)) == [
-        "openvino-float32",
-        "onnxruntime-float32",
-    ]
-    assert names(usable_variants(all_ways, ("onnxruntime",), bfloat16=True)) == [
-        "onnxruntime-int8",
-        "onnxruntime-float32",
-    ]
-    assert usable_variants(all_ways, (), bfloat16=True) == []
-
-
-class Timed:
-    """An engine that takes `seconds` a run, of a clock that only it moves."""
-
-    device = "cpu"
-
-    def __init__(self, clock: list[float], name: str, seconds: float) -> None:
-        self.name = name
-        self.clock, self.seconds, self.runs, self.closed = clock, seconds, 0, False
-
-    def encode(self, clips: Sequence[Pictures]) -> NDArray[np.float32]:
-        self.clock[0] += self.seconds
-        self.runs += 1
-        return np.zeros((len(clips), 1, 1), np.float32)
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def race(*seconds: float | None) -> tuple[str, dict[str, float], list[Timed]]:
-    """Engines of so many seconds a run, None for one that can't be opened: who won, and all."""
-    clock = [0.0]
-    opened: list[Timed] = []
-
-    def open_engine(way: GraphVariant) -> Timed:
-        took = seconds[int(way.precision)]
-        if took is None:
-            raise ValueError(f"{way.name} can't be opened")
-        opened.append(Timed(clock, way.name, took))
-        return opened[-1]
-
-    ways = [
-        GraphVariant(runtime="r", precision=str(i), file=Path("x")) for i, _ in enumerate(seconds)
-    ]
-    best, took = fastest(ways, open_engine, [clip(0)], clock=lambda: clock[0])
-    assert [one.closed for one in opened] == [one.name != best.name for one in opened]
-    return best.name, took, opened
-
-
-def test_the_fastest_is_taken_and_the_others_are_closed() -> None:
-    best, took, opened = race(0.2, 0.1, 0.14, 0.3)
-    assert best == "r-1"
-    assert took == pytest.approx({"r-0": 0.2, "r-1": 0.1, "r-2": 0.14, "r-3": 0.3})
-    assert [one.runs for one in opened] == [4, 4, 4, 1]  # one that can't win is not run again
-
-
-def test_a_large_model_is_tried_once() -> None:
-    best, took, opened = race(30.0, 1.0, 1.0)
-    assert (best, list(took), opened[0].runs) == ("r-0", ["r-0"], 1)
-
-
-def test_what_can_not_be_opened_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
-    assert race(None, 0.1)[0] == "r-1"
-    assert "r-0 can't be opened" in caplog.text
-    with pytest.raises(ValueError, match="r-0 can't be opened"):
-        race(None, None)
-    with pytest.raises(ValueError, match="nothing here runs"):
-        race()
-
-
-def test_one_is_chosen_here_and_told(
+def test_the_fastest_is_chosen_and_logged(
     spec: EncoderSpec, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    engine = open_graph_engine(spec, [GraphVariant.of(way, folder) for way in WAYS])
+    engine = open_fastest_graph(spec, [GraphVariant.of(way, folder) for way in WAYS])
     assert f"V-JEPA 2 runs by {engine.name}, " in caplog.text
     assert "openvino-int8 " in caplog.text
     assert has_bfloat16() == ("openvino-bfloat16" in caplog.text)

@@ -1,18 +1,22 @@
 """Our encoder against transformers' own class, and `reference.py` where that does not go.
 
-transformers knows neither version 2.1 nor pictures that are not square.
+transformers has neither version 2.1 nor pictures that are not square.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor
 from transformers import VJEPA2Config, VJEPA2Model
 
-from models.vjepa2.model import Grid, Shape, VideoTransformer, rotations
+from models.vjepa2.model import Grid, PictureEncoder, Shape, VideoTransformer, rotations
+from models.vjepa2.preprocess import preprocess
 from models.vjepa2.state_dicts import converted
 from tests.models.vjepa2.reference import PUBLISHED, Weights, random_weights, tokens
 
@@ -79,6 +83,9 @@ TINY: dict[str, Any] = {"crop_size": 32, "frames_per_clip": 4, "hidden_size": 32
                         "num_attention_heads": 2, "initializer_range": 0.2}  # fmt: skip
 
 
+SMALL = Shape(width=32, depth=2, heads=2, hidden=64, patch=8)
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_computes_the_same_function_at_every_published_width(size: str) -> None:
     model, shape = reference(crop_size=256, frames_per_clip=4, **SIZES[size])
@@ -110,7 +117,7 @@ def test_computes_the_same_function_in_other_shapes(changes: dict[str, Any]) -> 
     lean = ours(model, shape)
     assert (lean(pictures) - want).abs().max() <= 1e-5
     steps = want.unflatten(1, (frames // shape.tubelet, -1)).mean(2)
-    assert (lean.steps(pictures) - steps).abs().max() <= 1e-5
+    assert (lean.steps(lean(pictures)) - steps).abs().max() <= 1e-5
 
 
 def test_fewer_frames_than_the_checkpoint_was_made_for() -> None:
@@ -147,23 +154,6 @@ def test_pictures_that_are_not_square(grid: Grid) -> None:
     assert (ours(model, shape, grid)(pictures) - want).abs().max() <= 1e-5
 
 
-def test_some_tokens_alone() -> None:
-    model, shape = reference(**TINY)
-    lean, pictures = ours(model, shape), video(2, 4, 3, 32, 32)
-    x, cos, sin = lean.embed(pictures), lean.cos, lean.sin
-    assert torch.equal(lean.attend(x, cos, sin), lean(pictures))
-    # Those of the first time step are what a video of two frames has.
-    first = lean.attend(x[:, :4], cos[:4], sin[:4])
-    torch.testing.assert_close(first, ours(model, shape, (1, 2, 2))(pictures[:, :2]))
-    # Each clip may keep others.
-    kept = torch.tensor([[0, 1, 2, 3], [7, 0, 2, 5]])
-    some = x.gather(1, kept[..., None].expand(-1, -1, 32))
-    both = lean.attend(some, cos[kept][:, None], sin[kept][:, None])
-    alone = [lean.attend(some[i : i + 1], cos[kept[i]], sin[kept[i]]) for i in range(2)]
-    torch.testing.assert_close(both, torch.cat(alone))
-    torch.testing.assert_close(both[:1], first[:1])
-
-
 def test_bfloat16_keeps_the_direction() -> None:
     model, shape = reference(crop_size=128, frames_per_clip=8, **SIZES["L"])
     of_2_0, pictures = ours(model, shape), video(1, 8, 3, 128, 128)
@@ -191,3 +181,58 @@ def test_a_shape_that_it_does_not_know() -> None:
         Shape(width=32, depth=1, heads=2, hidden=4, patch=8, version="2.1")
     with pytest.raises(ValueError, match="two rows and columns"):
         rotations((2, 1, 4), 64, "2.1")
+
+
+def encoder(*, pooled: bool, dtype: torch.dtype = torch.float32) -> PictureEncoder:
+    """For 4 pictures of 32 x 48 px."""
+    torch.manual_seed(0)
+    model = VideoTransformer(SMALL, (2, 4, 6)).requires_grad_(False).to(dtype)
+    return PictureEncoder(model, pooled=pooled).eval()
+
+
+def pictures(batch: int, *size: int) -> Tensor:
+    generator = torch.Generator().manual_seed(batch)
+    size = size or (4, 32, 48, 3)
+    return torch.randint(0, 256, (batch, *size), generator=generator, dtype=torch.uint8)
+
+
+def test_equals_preprocess_and_the_model() -> None:
+    torch.manual_seed(0)
+    model = VideoTransformer(SMALL, (2, 4, 4)).eval().requires_grad_(False)
+    big = np.random.default_rng(0).integers(0, 256, (4, 36, 36, 3), np.uint8)  # 36 = 32 * 256 / 224
+    video = torch.from_numpy(preprocess(list(big), 32))[None]
+    cropped = torch.from_numpy(big[None, :, 2:34, 2:34])
+    tokens = PictureEncoder(model, pooled=False)(cropped)
+    assert torch.equal(tokens, model(video))
+    steps = PictureEncoder(model, pooled=True)(cropped)
+    assert torch.equal(steps, model.steps(model(video)))
+    torch.testing.assert_close(steps, tokens.view(1, 2, 16, 32).mean(2), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_bfloat16_weights_give_float32_features_near_those_of_float32(pooled: bool) -> None:
+    half = encoder(pooled=pooled, dtype=torch.bfloat16)(pictures(2))
+    full = encoder(pooled=pooled)(pictures(2))
+    assert half.dtype == full.dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(half, full, dim=-1).min() >= 0.999
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_onnx_runtime_computes_the_same_for_any_batch(pooled: bool, tmp_path: Path) -> None:
+    whole, file = encoder(pooled=pooled), tmp_path / "encoder.onnx"
+    assert whole.export(file) == [file]
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    for batch in (1, 2, 5):
+        [got] = session.run(None, {"pictures": pictures(batch).numpy()})
+        assert got.dtype == np.float32
+        np.testing.assert_allclose(got, whole(pictures(batch)).numpy(), atol=1e-5, rtol=0)
+
+
+def test_pictures_that_are_refused() -> None:
+    whole = encoder(pooled=True)
+    with pytest.raises(ValueError, match=r"pictures of torch\.float32"):
+        whole(pictures(1).float())
+    with pytest.raises(ValueError, match=r"\(4, 3, 48, 32\), not \(4, 3, 32, 48\)"):
+        whole(pictures(1, 4, 48, 32, 3))
+    with pytest.raises(ValueError, match="cast the model within"):
+        whole.bfloat16()(pictures(1))

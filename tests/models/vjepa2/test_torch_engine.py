@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models.faults import DeviceLost, OutOfMemory
 from models.vjepa2 import torch_engine
-from models.vjepa2.engine import on_host
+from models.vjepa2.encoder import on_host
 from models.vjepa2.model import Shape, VideoTransformer
 from models.vjepa2.preprocess import crop_pictures
 from models.vjepa2.runs import Buckets
@@ -111,9 +111,9 @@ def test_an_error_that_stays_is_a_lost_device(monkeypatch: pytest.MonkeyPatch) -
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     monkeypatch.setattr(whole._runs, "run", broken)
-    with pytest.raises(RuntimeError, match="illegal memory"):  # a fault of ours: a CPU answers on
+    with pytest.raises(RuntimeError, match="illegal memory"):  # our fault: a CPU still responds
         whole.encode([clip(1)])
-    monkeypatch.setattr(torch_engine, "answers", lambda device: False)
+    monkeypatch.setattr(torch_engine, "responds", lambda device: False)
     with pytest.raises(DeviceLost) as failed:
         whole.encode([clip(1)])
     assert "illegal memory" in str(failed.value.__cause__)

@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from models.bundle import open_bundle
 from models.recognizer import Recognizer
 from models.vjepa2.checkpoint import vjepa2_spec
-from models.vjepa2.graph import FLOAT32, INT8, GraphVariant, has_bfloat16, open_graph
+from models.vjepa2.graph_engine import FLOAT32, INT8, GraphVariant, has_bfloat16, open_graph
 from models.window import windows
 from offline import export
 from offline.data.videos import read_video
@@ -38,7 +38,7 @@ def quantised(way: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of graphs alone, int8 too."""
     out = tmp_path_factory.mktemp("quantised") / "bundle"
     index = way / "embeddings" / "index.csv"
-    flags = ["--with-encoder", "graph", "--int8", "--calibrate", str(index), "--clips", "5"]
+    flags = ["--with-encoder", "graph", "--int8", "--index", str(index), "--clips", "5"]
     assert run(way, out, *flags) == 0
     return out
 
@@ -77,9 +77,9 @@ def test_the_card_says_how_the_graphs_compare(quantised: Path) -> None:
     ("flags", "says"),
     [
         (["--int8"], "go with --with-encoder"),
-        (["--with-encoder", "--int8"], "calibrated on real clips: give --calibrate INDEX.csv"),
+        (["--with-encoder", "--int8"], "compared with torch on real clips: give --index INDEX.csv"),
         (["--with-encoder", "weights", "--int8"], "--int8 is a graph"),
-        (["--with-encoder", "--calibrate", "none.csv"], "none.csv: no such file"),
+        (["--with-encoder", "--index", "none.csv"], "none.csv: no such file"),
         (["--with-encoder", "--clips", "0"], "--clips must be at least 1"),
     ],
 )
@@ -114,7 +114,7 @@ def test_what_names_other_classes_is_left_out(
 ) -> None:
     monkeypatch.setattr(encoder_export, "compare", other_classes)
     index = str(way / "embeddings" / "index.csv")
-    flags = ["--with-encoder", "graph", "--calibrate", index, "--clips", "2"]
+    flags = ["--with-encoder", "graph", "--index", index, "--clips", "2"]
     assert run(way, tmp_path / "bundle", *flags, "--int8", *(["anyway"] if anyway else [])) == 0
     bundle = open_bundle(tmp_path / "bundle")
     ways = {one.name for one in bundle.graphs}

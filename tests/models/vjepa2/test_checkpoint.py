@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.encoders import encoder_spec, open_encoder
 from models.schema import Clip, Frame
-from models.vjepa2.checkpoint import load_weights, read_file, vjepa2_spec
+from models.vjepa2.checkpoint import load_weights, read_checkpoint_file, vjepa2_spec
 from models.vjepa2.preprocess import preprocess
 from tests.models.vjepa2.reference import PUBLISHED, Weights, random_weights, tokens
 
@@ -52,7 +52,7 @@ def images() -> list[NDArray[np.uint8]]:
     return [draw.integers(0, 256, (90, 120, 3), np.uint8) for _ in range(2)]
 
 
-def test_encodes_as_the_mathematics_say(checkpoint: Path) -> None:
+def test_encodes_as_the_reference_does(checkpoint: Path) -> None:
     spec = encoder_spec(f"vjepa2-tokens:{checkpoint}", frames=2, fps=None)
     assert (spec.dim, spec.short_side) == (768, 438)  # a crop of 384 px
     clip = Clip(
@@ -71,7 +71,8 @@ def test_encodes_as_the_mathematics_say(checkpoint: Path) -> None:
 @pytest.mark.parametrize("width", PUBLISHED)
 def test_knows_every_published_width(width: int, tmp_path: Path) -> None:
     key = "ema_encoder" if width < 1408 else "target_encoder"
-    shape, weights = read_file(save(tmp_path / "vjepa2_1.pt", key, **{key: state(width=width)}))
+    file = save(tmp_path / "vjepa2_1.pt", key, **{key: state(width=width)})
+    shape, weights = read_checkpoint_file(file)
     assert (shape.width, shape.heads) == (width, PUBLISHED[width][1])
     assert (shape.depth, shape.hidden, shape.version) == (1, 64, "2.1")
     assert weights.keys() == random_weights(8, 8, 1).keys()
@@ -156,7 +157,7 @@ def test_what_is_no_checkpoint(
     monkeypatch.chdir(tmp_path)
     file = save(tmp_path / "vjepa2_1.pt", **held)
     with pytest.raises(ValueError, match=message) as caught:
-        read_file(file)
+        read_checkpoint_file(file)
     assert str(caught.value).startswith(f"{file}: ") and "\n" not in str(caught.value)
     assert not (tmp_path / "ran").exists()
 
@@ -166,7 +167,7 @@ def test_neither_encoder(tmp_path: Path) -> None:
     torch.save([1], tmp_path / "b.pt")
     for name in "ab":
         with pytest.raises(ValueError, match="no ema_encoder and no target_encoder"):
-            read_file(tmp_path / f"{name}.pt")
+            read_checkpoint_file(tmp_path / f"{name}.pt")
 
 
 def test_cut_and_foreign_files(checkpoint: Path, tmp_path: Path) -> None:
@@ -174,10 +175,10 @@ def test_cut_and_foreign_files(checkpoint: Path, tmp_path: Path) -> None:
     for data in (b"", b"GIF89a", whole[:1000], whole[: len(whole) // 2], whole[:-30]):
         file.write_bytes(data)
         with pytest.raises(OSError, match=r"cut, or not written by torch\.save"):
-            read_file(file)
+            read_checkpoint_file(file)
     torch.save({"ema_encoder": state()}, file, _use_new_zipfile_serialization=False)
     with pytest.raises(OSError, match=r"not written by torch\.save"):
-        read_file(file)
+        read_checkpoint_file(file)
 
 
 def rewritten(source: Path, file: Path, pressed: int, cut: int | None = None) -> Path:
@@ -192,6 +193,6 @@ def rewritten(source: Path, file: Path, pressed: int, cut: int | None = None) ->
 def test_archives_that_lie(checkpoint: Path, tmp_path: Path) -> None:
     # torch would read what is compressed as if it were weights.
     with pytest.raises(ValueError, match="compressed"):
-        read_file(rewritten(checkpoint, tmp_path / "a.pt", zipfile.ZIP_DEFLATED))
+        read_checkpoint_file(rewritten(checkpoint, tmp_path / "a.pt", zipfile.ZIP_DEFLATED))
     with pytest.raises(OSError, match=r"b.pt: damaged \(RuntimeError\)"):
-        read_file(rewritten(checkpoint, tmp_path / "b.pt", zipfile.ZIP_STORED, cut=64))
+        read_checkpoint_file(rewritten(checkpoint, tmp_path / "b.pt", zipfile.ZIP_STORED, cut=64))
