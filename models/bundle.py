@@ -34,11 +34,10 @@ from models.card import (
 )
 from models.few_shot import EmbeddingSpace, pooled_space, trained_space
 from models.schema import EncoderSpec
-from models.vjepa2.graph import WAYS, GraphVariant
 
 BUILTIN = Path(__file__).parent / "builtin"
 IN_BUNDLE = "bundle:"  # an encoder source of this form is a folder or file inside the bundle
-ENCODER = "encoder"  # the folder of its checkpoint and its graphs, see `models.vjepa2.graph`
+ENCODER = "encoder"  # the folder of an encoder's files in the bundle
 
 _MAX_JSON_BYTES = 4 << 20
 _MAX_HEAD_BYTES = 1 << 30
@@ -74,8 +73,17 @@ class Bundle:
     card: dict[str, Any]
     head_path: Path | None  # None: there is no trained head, or it is the parts that have one
     space: EmbeddingSpace  # where takes of taught signs are compared
-    graphs: tuple[GraphVariant, ...] = ()  # ways to run the encoder's, on a CPU
     parts: tuple[Part, ...] = ()  # two or more, whose answers are fused; else none
+
+    @property
+    def encoder_files(self) -> dict[str, Path]:
+        """The encoder's files that travel in the bundle: name in the folder `encoder` -> path."""
+        folder = f"{ENCODER}/"
+        return {
+            file.removeprefix(folder): self.path / file
+            for file in self.card["files"]
+            if file.startswith(folder)
+        }
 
 
 def open_bundle(path: str | os.PathLike[str]) -> Bundle:
@@ -118,7 +126,6 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
         threshold=float(card["calibration"]["threshold"]),
         card=card,
         head_path=None if headless or parts else root / HEAD,
-        graphs=_graphs(root, card),
         # Takes of taught signs are compared where the first part compares them.
         space=parts[0].bundle.space if parts else _space(root, card, glosses, encoder),
         parts=parts,
@@ -221,15 +228,6 @@ def _encoder(root: Path, card: Mapping[str, Any]) -> EncoderSpec:
     if not any(name == inside or name.startswith(f"{inside}/") for name in card["files"]):
         raise BundleError(f"{root / CARD}: `files` lists nothing in the encoder's folder {inside}")
     return dataclasses.replace(spec, source=str(root / inside))
-
-
-def _graphs(root: Path, card: Mapping[str, Any]) -> tuple[GraphVariant, ...]:
-    """The ways to run its encoder's graphs, without those that the card tells not to take."""
-    told = card["metrics"].get("graphs")
-    figures = [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
-    left_out = [one.get("name") for one in figures if one.get("taken") is False]
-    ways = [GraphVariant.of(way, root / ENCODER) for way in WAYS if way not in left_out]
-    return tuple(way for way in ways if f"{ENCODER}/{way.file.name}" in card["files"])
 
 
 def _parts(root: Path, card: Mapping[str, Any], glosses: tuple[str, ...]) -> tuple[Part, ...]:

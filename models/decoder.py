@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,25 +56,6 @@ def candidates(
     """The `count` likeliest glosses of probabilities (G,), likeliest first."""
     best = np.argsort(probabilities, kind="stable")[::-1][:count]
     return tuple(Candidate(gloss=glosses[i], p=float(probabilities[i])) for i in best)
-
-
-def candidate_messages(ranked: Iterable[Candidate]) -> list[dict[str, Any]]:
-    """Candidates as they stand in messages and in `offline.predict`'s JSON."""
-    return [{"gloss": one.gloss, "p": round(one.p, 4)} for one in ranked]
-
-
-def sign_message(sign: Sign) -> dict[str, Any]:
-    """A sign as the message `sign`, and as `offline.predict` lists it."""
-    return {
-        "type": "sign",
-        "id": sign.id,
-        "gloss": sign.gloss,
-        "p": round(sign.p, 4),
-        "alternatives": candidate_messages(sign.alternatives),
-        "start_s": round(sign.start_s, 3),
-        "end_s": round(sign.end_s, 3),
-        "final": sign.final,
-    }
 
 
 def clip_probabilities(predictions: Sequence[Prediction]) -> NDArray[np.float32]:
@@ -155,7 +135,7 @@ class SignDecoder:
             signs += self._come_to_rest(prediction.end_s)
         return signs
 
-    def know(self, glosses: Sequence[str]) -> list[Sign]:
+    def set_glosses(self, glosses: Sequence[str]) -> list[Sign]:
         """Follow predictions over other glosses from now on; the sign under way is closed."""
         signs = self.flush()
         self._glosses = tuple(glosses)

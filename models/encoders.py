@@ -8,8 +8,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from models.bundle import ENCODER, Bundle
 from models.schema import Encoder, EncoderSpec
-from models.vjepa2.graph import GraphVariant
+from models.vjepa2.graph import WAYS, GraphVariant
 
 KINDS = ("landmarks", "vjepa2", "vjepa2-tokens")
 
@@ -45,6 +46,19 @@ def open_encoder(
 
         return VJEPA2Encoder.open(spec, device, graphs, batch)
     raise ValueError(f"no encoder of kind {spec.kind!r}; there are {', '.join(KINDS)}")
+
+
+def graph_variants(bundle: Bundle) -> tuple[GraphVariant, ...]:
+    """The graphs in `bundle` that a CPU may run its encoder by.
+
+    Variants are left out where the card's `metrics.graphs` says `"taken": false`: their features
+    differ too much from those of the weights.
+    """
+    listed = bundle.card["metrics"].get("graphs")
+    figures = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    refused = [one.get("name") for one in figures if one.get("taken") is False]
+    variants = [GraphVariant.of(way, bundle.path / ENCODER) for way in WAYS if way not in refused]
+    return tuple(variant for variant in variants if variant.file.name in bundle.encoder_files)
 
 
 def devices(spec: EncoderSpec, name: str) -> list[str]:

@@ -40,15 +40,15 @@ class OutOfMemory(RecognitionError):
 class NotANumber(RecognitionError, ArithmeticError):
     """The model gave something that is not a number for some of a batch's clips.
 
-    `answers` is in the order of the clips: None where there is none.
+    `predictions` is in the order of the clips: None where there is none.
     """
 
     kind = "not_a_number"
     sentence = "The recogniser has no answer for this moment; it may have one for the next."
 
-    def __init__(self, answers: Sequence[Prediction | None] = ()) -> None:
+    def __init__(self, predictions: Sequence[Prediction | None] = ()) -> None:
         super().__init__()
-        self.answers = tuple(answers)
+        self.predictions = tuple(predictions)
 
 
 class Stuck(RecognitionError):

@@ -59,7 +59,7 @@ class FewShotClassifier:
 
     @property
     def glosses(self) -> tuple[str, ...]:
-        """In the order of the probabilities that `read` gives: the head's, then the taught ones."""
+        """In the order of probabilities that `apply` returns: the head's, then the taught ones."""
         return self._glosses
 
     @property
@@ -86,7 +86,7 @@ class FewShotClassifier:
         check_takes(takes)
         if gloss not in self._taught and len(self._taught) >= MAX_SIGNS:
             raise FewShotFull(f"{MAX_SIGNS} signs are taught already: delete one first")
-        self._taught[gloss] = unit(takes)
+        self._taught[gloss] = unit_length(takes)
         self._arrange()
 
     def forget(self, gloss: str) -> None:
@@ -98,7 +98,7 @@ class FewShotClassifier:
         del self._taught[gloss]
         self._arrange()
 
-    def read(self, said: Prediction) -> Prediction:
+    def apply(self, said: Prediction) -> Prediction:
         """`said`, over `glosses` instead of the head's alone. Unchanged while nothing is taught."""
         if not self._taught or said.embedding is None:
             return said
@@ -111,7 +111,7 @@ class FewShotClassifier:
 
     def _shares(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
         """(K,) The probability of each taught sign but `IDLE`; their sum is at most 1."""
-        x = unit(unit(embedding) - self._centre)
+        x = unit_length(unit_length(embedding) - self._centre)
         nearest = np.zeros(0, np.float32)
         if len(self._firsts):
             nearest = np.maximum.reduceat(self._takes @ x, self._firsts)
@@ -123,7 +123,7 @@ class FewShotClassifier:
         return shares
 
     def _arrange(self) -> None:
-        """What `read` computes with, after a change."""
+        """What `apply` computes with, after a change."""
         new = [gloss for gloss in self._taught if gloss != IDLE]
         known = {gloss: place for place, gloss in enumerate(self._trained)}
         for gloss in new:
@@ -132,7 +132,7 @@ class FewShotClassifier:
         self._places = np.array([known[gloss] for gloss in new], np.intp)
         background = self._space.background
         size = self._space.dim
-        means = {gloss: unit(takes.mean(0)) for gloss, takes in self._taught.items()}
+        means = {gloss: unit_length(takes.mean(0)) for gloss, takes in self._taught.items()}
         if len(background):
             self._centre = background.mean(0)
         else:  # nothing to compare with but what was taught
@@ -142,11 +142,11 @@ class FewShotClassifier:
         of_trained = self._places[self._places < min(len(self._trained), len(background))]
         kept[of_trained] = False
         idle = self._taught.get(IDLE, np.zeros((0, size), np.float32))
-        self._others = unit(np.concatenate([background[kept], idle]) - self._centre)
+        self._others = unit_length(np.concatenate([background[kept], idle]) - self._centre)
         rows = np.array([means[gloss] for gloss in new], np.float32).reshape(-1, size)
-        self._prototypes = unit(rows - self._centre)  # (K, E)
+        self._prototypes = unit_length(rows - self._centre)  # (K, E)
         takes = np.concatenate([np.zeros((0, size), np.float32), *(self._taught[g] for g in new)])
-        self._takes = unit(takes - self._centre)  # (N, E), those of a sign together
+        self._takes = unit_length(takes - self._centre)  # (N, E), those of a sign together
         counts = [len(self._taught[gloss]) for gloss in new]
         self._firsts = np.cumsum([0, *counts[:-1]])[: len(new)]  # (K,) where each sign's begin
 
@@ -209,7 +209,7 @@ def trained_space(
     return EmbeddingSpace(
         id=_name(*digests),
         dim=background.shape[1],
-        background=unit(np.asarray(background, np.float32)),
+        background=unit_length(np.asarray(background, np.float32)),
         temperature=temperature,
         floor=floor,
     )
@@ -230,10 +230,10 @@ def pooled(features: NDArray[np.float32]) -> NDArray[np.float32]:
     half = (len(features) + 1) // 2
     mean = features.mean(0)
     change = features[-half:].mean(0) - features[:half].mean(0)
-    return unit(np.concatenate([mean, change]))
+    return unit_length(np.concatenate([mean, change]))
 
 
-def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """(..., E) at length 1; what is as good as nothing stays so."""
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     scaled: NDArray[np.float32] = (vectors / np.maximum(lengths, 1e-6)).astype(np.float32)

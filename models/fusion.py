@@ -24,29 +24,18 @@ from models.window import FrameSampler, WindowCutter
 
 
 def open_recognizer(
-    path: str | Path = "builtin",
+    model: Bundle | str | Path = "builtin",
     device: str = "auto",
     *,
     max_new_frames: int | None = None,
 ) -> Recognizer | FusedRecognizer:
-    """The recogniser of the bundle at `path`, be it one or several. As `Recognizer.open`."""
-    return recognizer_on(open_bundle(path), device, max_new_frames=max_new_frames)
+    """The recogniser of a bundle, be it one or several. Arguments and errors: `Recognizer.open`."""
+    bundle = model if isinstance(model, Bundle) else open_bundle(model)
 
+    def open_part(part: Bundle) -> Recognizer:
+        return Recognizer.open(part, device, max_new_frames=max_new_frames)
 
-def recognizer_on(
-    bundle: Bundle,
-    device: str = "auto",
-    *,
-    max_new_frames: int | None = None,
-) -> Recognizer | FusedRecognizer:
-    """The same of a bundle that is open already."""
-
-    def on(part: Bundle) -> Recognizer:
-        return Recognizer.on(part, device, max_new_frames=max_new_frames)
-
-    if not bundle.parts:
-        return on(bundle)
-    return FusedRecognizer.of(bundle, on)
+    return FusedRecognizer.of(bundle, open_part) if bundle.parts else open_part(bundle)
 
 
 class FusedRecognizer:
@@ -166,7 +155,7 @@ def _answers(part: Recognizer, clips: Sequence[Clip]) -> Sequence[Prediction | N
     try:
         return part.recognise(clips)
     except NotANumber as error:
-        return error.answers
+        return error.predictions
 
 
 # MERGED from models.fusion: Two recognisers' answers as one: a mean of their log-probabilities,

@@ -38,7 +38,7 @@ def softmax_over_time(scores: Tensor, mask: Tensor) -> Tensor:
     return scores.masked_fill(~mask[..., None], -1e4).softmax(1)
 
 
-def unit(vectors: Tensor) -> Tensor:
+def _unit_length(vectors: Tensor) -> Tensor:
     """(B, E) at length 1."""
     return F.normalize(vectors, dim=1, eps=1e-6)
 
@@ -122,7 +122,7 @@ class AttentiveProbe(nn.Module):
         seen, attention = self.look(query, x, x, key_padding_mask=~mask)  # B, 1, D; B, 1, T
         pooled = query + seen
         pooled = (pooled + self.after(pooled)).squeeze(1)  # B, D
-        return HeadOutput(self.classify(pooled), attention.squeeze(1), unit(pooled))
+        return HeadOutput(self.classify(pooled), attention.squeeze(1), _unit_length(pooled))
 
 
 HEADS = ("gloss", "attentive", "landmarks")
@@ -153,7 +153,7 @@ class GlossClassifier(nn.Module):
         features = features.masked_fill(~mask[..., None], 0.0)  # B, T, D
         attention = softmax_over_time(self.score(features), mask)  # B, T, 1
         pooled = (attention.transpose(1, 2) @ features).squeeze(1)  # B, D
-        return HeadOutput(self.classify(pooled), attention.squeeze(-1), unit(pooled))
+        return HeadOutput(self.classify(pooled), attention.squeeze(-1), _unit_length(pooled))
 
 
 class LandmarkClassifier(nn.Module):
@@ -229,7 +229,7 @@ class LandmarkClassifier(nn.Module):
         logits, attention, embedding = (
             torch.unflatten(part, 0, (2, -1)).mean(0) for part in both_ways
         )
-        return HeadOutput(logits, attention, unit(embedding))
+        return HeadOutput(logits, attention, _unit_length(embedding))
 
     def _one_way(self, rows: Tensor, mask: Tensor) -> HeadOutput:
         values, present = describe(rows)
@@ -271,7 +271,7 @@ class HeadEnsemble(nn.Module):
         if self._idle:
             others = logits[:, self._glosses :].logsumexp(1, keepdim=True)
             logits = torch.cat([logits[:, : self._glosses], others], 1)
-        return HeadOutput(logits, attention, unit(embedding))
+        return HeadOutput(logits, attention, _unit_length(embedding))
 
 
 Head = GlossClassifier | AttentiveProbe | LandmarkClassifier

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.bundle import Bundle, open_bundle
 from models.classifier import Classified, Classifier
-from models.encoders import open_encoder
+from models.encoders import graph_variants, open_encoder
 from models.faults import NotANumber
 from models.few_shot import pooled
 from models.schema import (
@@ -65,34 +65,26 @@ class Recognizer:
     @classmethod
     def open(
         cls,
-        path: str | Path = "builtin",
+        model: Bundle | str | Path = "builtin",
         device: str = "auto",
         *,
         max_new_frames: int | None = None,
     ) -> Recognizer:
-        """Open the bundle at `path` ("builtin" for our own) on `device` (auto, cpu, cuda, cuda:N).
+        """Open a bundle on `device` ("auto", "cpu", "cuda", "cuda:N").
 
+        `model`: the folder of the bundle, "builtin" for the one that comes with livegloss, or a
+        bundle that is open already, so that it is checked once for several devices.
         `max_new_frames`: see `models.encoders.open_encoder`.
 
         Raises:
             BundleError: the bundle is broken; the message names the file.
-            ValueError, OSError: the encoder can't be had; the message says what to do.
+            ValueError, OSError: the encoder can't be opened; the message says what to do.
         """
-        return cls.on(open_bundle(path), device, max_new_frames=max_new_frames)
-
-    @classmethod
-    def on(
-        cls,
-        bundle: Bundle,
-        device: str = "auto",
-        *,
-        max_new_frames: int | None = None,
-    ) -> Recognizer:
-        """As `open`, of a bundle that is open already: on several devices it is checked once."""
+        bundle = model if isinstance(model, Bundle) else open_bundle(model)
         encoder = open_encoder(
             bundle.encoder,
             device,
-            graphs=bundle.graphs,
+            graphs=graph_variants(bundle),
             max_new_frames=max_new_frames,
         )
         try:

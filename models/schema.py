@@ -104,6 +104,10 @@ class Candidate:
     gloss: str
     p: float
 
+    def message(self) -> dict[str, Any]:
+        """The candidate as JSON, in messages and in the output of `offline.predict`."""
+        return {"gloss": self.gloss, "p": round(self.p, 4)}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sign:
@@ -116,6 +120,19 @@ class Sign:
     start_s: float
     end_s: float
     final: bool
+
+    def message(self) -> dict[str, Any]:
+        """The sign as JSON: the message `sign`, and an entry of `signs` in `offline.predict`."""
+        return {
+            "type": "sign",
+            "id": self.id,
+            "gloss": self.gloss,
+            "p": round(self.p, 4),
+            "alternatives": [candidate.message() for candidate in self.alternatives],
+            "start_s": round(self.start_s, 3),
+            "end_s": round(self.end_s, 3),
+            "final": self.final,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

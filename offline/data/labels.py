@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.few_shot import IDLE as IDLE  # the gloss of videos in which nobody signs
+
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif", ".m4v", ".swf")
 EXTRA = "extra"  # a split to learn from, never to score: the word is written in the picture
-IDLE = "idle"  # the gloss of videos in which nobody signs
 
 
 class LabelError(ValueError):

@@ -16,7 +16,7 @@ from models.few_shot import (
     FewShotError,
     FewShotFull,
     SpaceMismatch,
-    unit,
+    unit_length,
 )
 from models.schema import Prediction
 
@@ -24,7 +24,7 @@ _DIM = 6
 
 
 def _axis(*weights: float) -> NDArray[np.float32]:
-    return unit(np.array([*weights, *[0.0] * (_DIM - len(weights))], np.float32))
+    return unit_length(np.array([*weights, *[0.0] * (_DIM - len(weights))], np.float32))
 
 
 A, B, REST, NEW, OTHER = (np.eye(_DIM, dtype=np.float32)[i] for i in range(5))
@@ -45,13 +45,13 @@ def _said(embedding: NDArray[np.float32], *p: float) -> Prediction:
 
 
 def _p(lexicon: FewShotClassifier, said: Prediction) -> dict[str, float]:
-    read = lexicon.read(said)
+    read = lexicon.apply(said)
     return dict(zip(lexicon.glosses, read.probabilities.tolist(), strict=True))
 
 
 def test_nothing_changes_while_nothing_is_taught() -> None:
     said = _said(A, 0.7, 0.2)
-    assert FewShotClassifier(["a", "b"], SPACE).read(said) is said
+    assert FewShotClassifier(["a", "b"], SPACE).apply(said) is said
 
 
 def test_a_taught_sign_is_told_from_all_that_the_head_knows() -> None:
@@ -74,7 +74,7 @@ def test_the_head_keeps_what_teaching_leaves_in_its_own_proportions() -> None:
     lexicon = FewShotClassifier(["a", "b"], SPACE)
     lexicon.teach("new", NEW[None])
     said = _said(_axis(1, 0, 0, 1), 0.6, 0.2)
-    read = lexicon.read(said)
+    read = lexicon.apply(said)
     assert read.probabilities.sum() + read.idle == pytest.approx(1, abs=1e-5)
     assert read.probabilities[0] / read.probabilities[1] == pytest.approx(3, rel=1e-4)
     assert 0 < read.probabilities[0] < 0.6
@@ -114,7 +114,7 @@ def test_forgetting_undoes_teaching() -> None:
     lexicon.forget("new")
     said = _said(NEW, 0.5, 0.1)
     assert lexicon.glosses == ("a", "b")
-    assert lexicon.read(said) is said
+    assert lexicon.apply(said) is said
     with pytest.raises(KeyError):
         lexicon.forget("new")
 
@@ -165,7 +165,7 @@ def test_probabilities_stay_probabilities(
         if np.linalg.norm(one) >= 1e-3:
             lexicon.teach(f"sign {number}", np.array([one], np.float32))
     p = () if headless else (0.25, 0.5)
-    read = lexicon.read(_said(unit(np.array(seen, np.float32)), *p))
+    read = lexicon.apply(_said(unit_length(np.array(seen, np.float32)), *p))
     assert len(read.probabilities) == len(lexicon.glosses)
     assert (read.probabilities >= 0).all()
     assert 0 <= read.idle <= 1

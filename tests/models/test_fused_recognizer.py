@@ -113,7 +113,7 @@ def test_a_clip_without_a_number_takes_no_other_s_answer(fused: FusedRecognizer)
     good, bad = (list(windows(f"{n}", frames(n), fused.spec, 0.5))[-1] for n in (2, 9))
     with pytest.raises(NotANumber) as told:
         fused.recognise([bad, good])
-    nothing, answer = told.value.answers
+    nothing, answer = told.value.predictions
     assert nothing is None and answer is not None and answer.stream == "2"
     assert fused.recognise([]) == []
 

@@ -48,7 +48,7 @@ def test_a_clip_without_a_number_takes_no_other_s_answer(tmp_path: Path, head: b
     recognizer = Recognizer(bundle, Said(), Classifier(bundle, "cpu") if head else None)
     with pytest.raises(NotANumber) as told:
         recognizer.recognise(clips("1", "nan", "2", "inf"))
-    first, *nothing = told.value.answers
+    first, *nothing = told.value.predictions
     (alone,) = recognizer.recognise(clips("1"))
     assert first is not None
     np.testing.assert_array_equal(first.probabilities, alone.probabilities)
