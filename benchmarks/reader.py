@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.decoder import candidates
+from models.decoder import top_candidates
 from models.schema import Frame
 from models.window import FrameSampler, WindowCutter
 from streaming.bench import barcode
@@ -63,7 +63,7 @@ class Window:
         clip = self._cutter.cut()
         with self._reader.lock:
             (said,) = self._reader.core.recognise([clip])
-        (best,) = candidates(self._reader.core.bundle.glosses, said.probabilities, 1)
+        (best,) = top_candidates(self._reader.core.bundle.glosses, said.probabilities, 1)
         picture = barcode.read(clip.frames[-1].image)
         return {"picture": picture, "gloss": best.gloss, "p": round(best.p, 3)}
 

@@ -50,7 +50,7 @@ class DecoderSettings:
             raise ValueError("alternatives must not be negative")
 
 
-def candidates(
+def top_candidates(
     glosses: Sequence[str], probabilities: NDArray[np.floating], count: int
 ) -> tuple[Candidate, ...]:
     """The `count` likeliest glosses of probabilities (G,), likeliest first."""
@@ -227,7 +227,7 @@ class SignDecoder:
         return [sign]
 
     def _tell(self, sign: _Open, *, final: bool) -> Sign:
-        ranked = candidates(self._glosses, sign.best, self.settings.alternatives + 1)
+        ranked = top_candidates(self._glosses, sign.best, self.settings.alternatives + 1)
         gloss = self._glosses[sign.gloss]
         return Sign(
             id=sign.id,

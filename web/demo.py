@@ -18,7 +18,7 @@ import streamlit as st
 
 from models.bundle import Bundle
 from models.command_line import read_command_line
-from models.decoder import DecoderSettings, candidates, clip_probabilities
+from models.decoder import DecoderSettings, clip_probabilities, top_candidates
 from models.fusion import open_recognizer
 from models.schema import Prediction
 from offline.scoring.video_predictions import signs_of
@@ -151,7 +151,7 @@ def _draw_file(bundle: Bundle, predictions: list[Prediction], threshold: float) 
     messages = [sign.message() for sign in signs]
     surest = max(messages, key=lambda sign: sign["p"], default=None)
     st.html(drawing.current_sign(surest, "No sign was sure enough."))
-    top = candidates(bundle.glosses, clip_probabilities(predictions), 5)
+    top = top_candidates(bundle.glosses, clip_probabilities(predictions), 5)
     idle = min(prediction.idle for prediction in predictions)
     st.html(drawing.candidate_bars([one.message() for one in top], idle))
     weights = drawing.file_attention(predictions, _MOMENTS)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.decoder import DecoderSettings, SignDecoder, candidates, clip_probabilities
+from models.decoder import DecoderSettings, SignDecoder, clip_probabilities, top_candidates
 from models.schema import Prediction, Sign
 
 GLOSSES = ("book", "drink", "help")
@@ -235,7 +235,7 @@ def test_every_sign_ends_once_and_in_order(
 
 
 def test_candidates_come_likeliest_first() -> None:
-    ranked = candidates(GLOSSES, np.array([0.2, 0.5, 0.3], np.float32), 2)
+    ranked = top_candidates(GLOSSES, np.array([0.2, 0.5, 0.3], np.float32), 2)
     assert [c.gloss for c in ranked] == ["drink", "help"]
 
 
