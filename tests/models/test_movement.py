@@ -31,7 +31,7 @@ def test_it_is_the_geometric_mean_of_what_windows_show_given_that_someone_signs(
     movement = together(window(1.0, 0.2, 0.72, 0.08), window(1.1, 0.2, 0.4, 0.4))
     assert movement.probabilities == pytest.approx([0.75, 0.25], abs=0.01)
     assert movement.signing == pytest.approx(0.8)
-    assert movement.began_s == 1.0
+    assert movement.start_s == 1.0
 
 
 def test_windows_without_signing_hardly_count() -> None:
