@@ -36,7 +36,7 @@ class _Fields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A JSON object of the card: fields without a default must be there, others must not."""
 
 
-class HeadFields(_Fields):
+class _Head(_Fields):
     """`head`: the kind of head and its arguments, see `models.heads`."""
 
     kind: str
@@ -44,24 +44,24 @@ class HeadFields(_Fields):
     idle: bool  # one more logit than glosses: nobody signs
 
 
-class FewShotFields(_Fields):
+class _FewShot(_Fields):
     """`calibration.taught`: see `models.few_shot.EmbeddingSpace`."""
 
     temperature: Annotated[float, Meta(ge=0.001, le=10)]
     floor: Annotated[float, Meta(ge=-1, le=1)]
 
 
-class CalibrationFields(_Fields):
+class _Calibration(_Fields):
     """`calibration`: see `models.bundle.Bundle`."""
 
     temperature: Annotated[float, Meta(ge=0.01, le=100)]
     threshold: Annotated[float, Meta(gt=0, le=1)]
-    taught: FewShotFields = msgspec.field(
-        default_factory=lambda: FewShotFields(temperature=TEMPERATURE, floor=FLOOR)
+    taught: _FewShot = msgspec.field(
+        default_factory=lambda: _FewShot(temperature=TEMPERATURE, floor=FLOOR)
     )
 
 
-class PartFields(_Fields):
+class _Part(_Fields):
     """An entry of `fusion`: a bundle in a folder of this one."""
 
     bundle: str
@@ -75,17 +75,17 @@ class Card(_Fields):
     format: int
     name: str
     encoder: EncoderSpec
-    head: HeadFields
+    head: _Head
     window_s: float
     hop_s: float
-    calibration: CalibrationFields
+    calibration: _Calibration
     data: dict[str, Any] | list[Any]
     licence: str
     metrics: dict[str, Any]
     versions: dict[str, Any]
     created: str
     files: dict[str, str]  # path in the bundle -> SHA-256
-    fusion: list[PartFields] = []
+    fusion: list[_Part] = []
 
     def __post_init__(self) -> None:
         if self.format != FORMAT:

@@ -1,6 +1,8 @@
 """Opens the encoder that a bundle or a command names. Imports only what that encoder needs.
 
-The landmarks encoder runs without torch; V-JEPA 2 is imported when a bundle asks for it.
+    EncoderSpec + the bundle's encoder files -> [encoders] -> an open `Encoder`
+
+The landmark encoder runs without torch; V-JEPA 2 is imported when a bundle needs it.
 """
 
 from __future__ import annotations
@@ -25,13 +27,12 @@ def open_encoder(
 ) -> Encoder:
     """The encoder that `spec` describes, on `device` ("auto", "cpu", "cuda", "cuda:N").
 
-    `graphs`: ways to run it, as a bundle that was checked lists them; a CPU takes the one that is
-    fastest there. Without them the weights answer, the same on each machine.
-    `max_new_frames` bounds what an encoder that works frame by frame does for one clip, so that a
-    machine that has fallen behind catches up; None: it looks at every frame.
-    `batch`: how many clips the weights run at once, always, with empty places if need be; None: as
-    many as there are. Arithmetic in another shape rounds otherwise, so with it a clip's features
-    are the same in any company, bit for bit on the same machine.
+    `graphs`: see `graph_variants`; a CPU takes the fastest of them. Without any, the weights are
+    run by torch: the same features on each machine.
+    `max_new_frames` bounds the frames that the landmark encoder processes for one clip, so that a
+    slow machine catches up; None: every frame.
+    `batch`: the size to which batches are padded; None: batches run as they are. Rounding depends
+    on the shape, so with it a clip's features are bit-identical whatever else is in its batch.
 
     Raises:
         ValueError: no such kind or device, a package is missing, or the weights do not fit `spec`.
@@ -62,16 +63,16 @@ def graph_variants(bundle: Bundle) -> tuple[GraphVariant, ...]:
 
 
 def devices(spec: EncoderSpec, name: str) -> list[str]:
-    """Where `spec`'s encoder runs at once when asked for `name`: for "cuda" on every GPU.
+    """The devices on which `spec`'s encoder is opened for `name`: every GPU for "cuda".
 
-    Several only for encoders that keep nothing between the clips of a stream.
+    More than one only for encoders that keep no state between the clips of a stream.
     """
     if name != "cuda" or "landmarks" in spec.kind.split("+"):
         return [name]
     try:
         import torch
     except ModuleNotFoundError:
-        return [name]  # opening it will say what is missing
+        return [name]  # opening the encoder raises the clear error
     return [f"cuda:{index}" for index in range(torch.cuda.device_count())] or [name]
 
 

@@ -33,7 +33,7 @@ def encoders() -> list[PartEncoder]:
 @pytest.fixture
 def fused(bundle: Bundle, encoders: list[PartEncoder]) -> FusedRecognizer:
     waiting = iter(encoders)
-    return FusedRecognizer.of(
+    return FusedRecognizer.open(
         bundle, lambda part: Recognizer(part, next(waiting), Classifier(part, "cpu"))
     )
 
@@ -154,5 +154,5 @@ def test_a_part_that_does_not_open_closes_the_others(bundle: Bundle) -> None:
         return Recognizer(part, first, Classifier(part, "cpu"))
 
     with pytest.raises(OSError, match="no weights"):
-        FusedRecognizer.of(bundle, open_part)
+        FusedRecognizer.open(bundle, open_part)
     assert first.closed
