@@ -1,4 +1,4 @@
-"""Errors of recognition, told apart by what may be hoped for next.
+"""Errors of recognition, by what may still work afterwards.
 
     RecognitionError        these windows have no prediction; the next ones may have
     ├── OutOfMemory         fewer windows at once may fit
@@ -44,7 +44,7 @@ class NotANumber(RecognitionError, ArithmeticError):
     """
 
     kind = "not_a_number"
-    sentence = "The recogniser has no answer for this moment; it may have one for the next."
+    sentence = "The recogniser has no result for this moment; it may have one for the next."
 
     def __init__(self, predictions: Sequence[Prediction | None] = ()) -> None:
         super().__init__()

@@ -54,7 +54,7 @@ class EmbeddingSpace:
 
     id: str
     dim: int  # E
-    # (M, E) unit rows that the head can tell apart: its glosses first, in their order, then other
+    # (M, E) unit rows that the head distinguishes: its glosses first, in their order, then other
     # signs and rest. M may be 0.
     background: NDArray[np.float32] = field(compare=False)  # `id` stands for it
     temperature: float = TEMPERATURE

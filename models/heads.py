@@ -21,8 +21,6 @@ from torch.nn import functional as F
 from models.landmarks import layout
 from models.landmarks.posture import FEATURES, HAND_FLAGS, describe
 
-HEADS = ("gloss", "attentive", "landmarks")
-
 _MOST_HEADS = 16
 _LAG = 2  # steps: a feature's movement is its change since then
 
@@ -325,6 +323,8 @@ def _unit_length(vectors: Tensor) -> Tensor:
 
 
 Head = GlossClassifier | AttentiveProbe | LandmarkClassifier
+_KINDS = {"gloss": GlossClassifier, "attentive": AttentiveProbe, "landmarks": LandmarkClassifier}
+HEADS = tuple(_KINDS)
 
 
 def make_head(settings: Mapping[str, Any]) -> Head:
@@ -333,12 +333,11 @@ def make_head(settings: Mapping[str, Any]) -> Head:
     Raises:
         ValueError: there is no such head, or it takes no such setting.
     """
-    kinds = {"gloss": GlossClassifier, "attentive": AttentiveProbe, "landmarks": LandmarkClassifier}
     kind = str(settings.get("kind"))
-    if kind not in kinds:
+    if kind not in HEADS:
         raise ValueError(f"no head of kind {kind!r}: use {', '.join(HEADS)}")
     try:
-        head: Head = kinds[kind](**{name: v for name, v in settings.items() if name != "kind"})
+        head: Head = _KINDS[kind](**{name: v for name, v in settings.items() if name != "kind"})
         return head
     except TypeError as exc:
         raise ValueError(f"head {kind!r}: {exc}") from exc

@@ -112,7 +112,6 @@ class Body:
     """The signer in one frame (MediaPipe's BlazePose)."""
 
     points: NDArray[np.float32]  # (33, 2)
-    visible: NDArray[np.float32]  # (33,) in [0, 1]
     region: Region  # where to search in the next frame
 
 
@@ -152,7 +151,7 @@ class BodyNetworks:
         following = spanning(placed[33], placed[34], _BODY_MARGIN)  # hips, and the body's extent
         if not (following.usable and np.isfinite(placed).all()):
             return None
-        return Body(placed[:33], sigmoid(marks[:33, 3]), following)
+        return Body(placed[:33], following)
 
 
 def _refined(points: NDArray[np.float32], heat: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -47,14 +47,13 @@ DIM = 154
 
 HOLD_S = 0.25  # how long the points of a lost hand are kept
 
-# The body points with left and right exchanged: `body[BODY_MIRROR]`.
-BODY_MIRROR = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11)
+_MIRRORED_BODY = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11]  # left and right exchanged
 
 
 def mirror_index() -> NDArray[np.int64]:
     """(DIM,) Where each number of a mirrored row comes from: left and right are exchanged."""
     index = np.arange(DIM)
-    index[BODY] = index[BODY].reshape(-1, 2)[list(BODY_MIRROR)].ravel()
+    index[BODY] = index[BODY].reshape(-1, 2)[_MIRRORED_BODY].ravel()
     index[LEFT_HAND], index[RIGHT_HAND] = index[RIGHT_HAND].copy(), index[LEFT_HAND].copy()
     index[SEEN] = index[SEEN][::-1]
     return index

@@ -38,9 +38,6 @@ class Region:
             4.0 <= self.side <= 20000.0 and max(abs(self.x), abs(self.y)) <= 40000.0
         )
 
-    def moved(self, x: float, y: float) -> Region:
-        return replace(self, x=self.x + x, y=self.y + y)
-
     def grown(self, scale: float, down: float = 0.0) -> Region:
         """Scaled, after a shift by `down` sides along its own y axis."""
         return replace(

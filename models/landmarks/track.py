@@ -151,11 +151,12 @@ class Track:
         """Where to search for a hand: likeliest first, each computed when it is needed."""
         last = self._found[side]
         if last is not None and before is not None:  # where it was, moved along with the wrist
-            step = body.points[_WRISTS[side]] - before.points[_WRISTS[side]]
-            yield last.region(side).moved(float(step[0]), float(step[1]))
-        region = self._hands.region_of(image, body, side)
-        if region is not None:
-            yield region
+            x, y = (body.points[_WRISTS[side]] - before.points[_WRISTS[side]]).tolist()
+            region = last.region(side)
+            yield replace(region, x=region.x + x, y=region.y + y)
+        refined = self._hands.region_of(image, body, side)
+        if refined is not None:
+            yield refined
         if self._missed[side] % _PALM_EVERY == 0:
             yield forearm_region(body, side, unit)
 
