@@ -50,6 +50,8 @@ _DEPTH = 0.4  # MediaPipe divides a hand's depth by this
 
 @dataclass(frozen=True, slots=True)
 class Detection:
+    """A body or palm that a detector found."""
+
     score: float
     centre: NDArray[np.float32]  # (2,)
     side: float  # of the square box

@@ -1,6 +1,6 @@
-"""One signer over time.
+"""One signer over time, followed from frame to frame.
 
-    frames of one stream -> [track]: body and hand networks -> one landmark row a frame, the signer
+    frames of one stream -> [track]: body and hand networks -> landmark rows, `Seen`
 
 A row depends on its frame and the frames before it, never on later ones, so rows are computed once
 and are the same live and offline. `layout.py` says what a row holds.
@@ -55,7 +55,7 @@ _CROWN, _CHIN, _HALF_WIDTH = 1.7, 0.8, 1.15
 
 
 class Track:
-    """Where body and hands of one signer were."""
+    """Follows body and hands of one signer from frame to frame."""
 
     def __init__(self, bodies: BodyNetworks, hands: HandNetworks) -> None:
         self._bodies = bodies
@@ -107,14 +107,11 @@ class Track:
         height, width = image.shape[:2]
         if min(height, width) < _SMALLEST or max(height, width) > _LARGEST:
             return None
-        if self._region is not None:
-            body = self._bodies.locate(image, self._region)
-            if body is not None:
-                self._region = body.region
-                return body
-        self._region = self._bodies.detect(image)
-        body = self._bodies.locate(image, self._region) if self._region is not None else None
-        self._region = body.region if body is not None else None
+        body = None if self._region is None else self._bodies.locate(image, self._region)
+        if body is None:
+            detected = self._bodies.detect(image)
+            body = None if detected is None else self._bodies.locate(image, detected)
+        self._region = None if body is None else body.region
         return body
 
     def _find_hands(
@@ -151,9 +148,9 @@ class Track:
         """Where to search for a hand: likeliest first, each computed when it is needed."""
         last = self._found[side]
         if last is not None and before is not None:  # where it was, moved along with the wrist
-            x, y = (body.points[_WRISTS[side]] - before.points[_WRISTS[side]]).tolist()
+            dx, dy = (body.points[_WRISTS[side]] - before.points[_WRISTS[side]]).tolist()
             region = last.region(side)
-            yield replace(region, x=region.x + x, y=region.y + y)
+            yield replace(region, x=region.x + dx, y=region.y + dy)
         refined = self._hands.region_of(image, body, side)
         if refined is not None:
             yield refined
