@@ -1,24 +1,27 @@
 """The recogniser bundle: the only door between the offline half, which writes it, and the live one.
 
-A folder: `card.json` (see `models.card`), `labels.json`, `head.onnx` (unless there is no trained
-head), `background.npy` (what taught signs are told from, see `models.few_shot`) and, when the
-encoder travels along, its files. Opening checks every file's SHA-256 and size against the card. It
-may hold several recognisers whose answers are fused: bundles in its folder, opened with it.
+    trained head + encoder -> [write_bundle] -> a folder -> [open_bundle] -> Bundle -> recogniser
+
+The folder holds `card.json` (see `models.card`), `labels.json`, `head.onnx` (unless there is no
+trained head), `background.npy` (embeddings that taught signs are compared with, see
+`models.few_shot`) and, when the encoder travels along, its files. Opening checks the SHA-256 and
+size of every file against the card. A fused bundle holds other bundles, which are opened with it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+import msgspec
 import numpy as np
 
 from models.card import (
@@ -28,23 +31,23 @@ from models.card import (
     HEAD,
     LABELS,
     NO_HEAD,
+    Card,
     check_card,
     check_glosses,
     spec_from,
 )
 from models.few_shot import EmbeddingSpace, pooled_space, trained_space
+from models.files import sha256
 from models.schema import EncoderSpec
-from models.vjepa2.graph_engine import WAYS, GraphVariant
 
 BUILTIN = Path(__file__).parent / "builtin"
 IN_BUNDLE = "bundle:"  # an encoder source of this form is a folder or file inside the bundle
-ENCODER = "encoder"  # the folder of its checkpoint and its graphs
+ENCODER = "encoder"  # the folder of an encoder's files in the bundle
 
 _MAX_JSON_BYTES = 4 << 20
-_MAX_HEAD_BYTES = 1 << 30
-_MAX_FILE_BYTES = 16 << 30  # an encoder's weights: ViT-g in float32 has 4 GB
 _MAX_FILES = 1000
-_MAX_BACKGROUND_BYTES = 64 << 20
+_MAX_FILE_BYTES = 16 << 30  # an encoder's weights: ViT-g in float32 has 4 GB
+_MAX_BYTES = {HEAD: 1 << 30, LABELS: _MAX_JSON_BYTES, BACKGROUND: 64 << 20}
 
 
 class BundleError(ValueError):
@@ -53,7 +56,7 @@ class BundleError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One of the recognisers of a bundle that has several."""
+    """One of the recognisers of a fused bundle."""
 
     bundle: Bundle
     weight: float  # of its log-probabilities, see `models.fusion`
@@ -71,11 +74,20 @@ class Bundle:
     idle: bool  # the head has one more logit after the glosses': nobody signs
     temperature: float  # logits are divided by it before the softmax
     threshold: float  # probability from which a gloss counts
-    card: dict[str, Any]
-    head_path: Path | None  # None: there is no trained head, or it is the parts that have one
+    card: dict[str, Any]  # `card.json` as it stands
+    head_path: Path | None  # None: no trained head, or only the parts have one
     space: EmbeddingSpace  # where takes of taught signs are compared
-    graphs: tuple[GraphVariant, ...] = ()  # ways to run the encoder's, on a CPU
-    parts: tuple[Part, ...] = ()  # two or more, whose answers are fused; else none
+    parts: tuple[Part, ...] = ()  # of a fused bundle: two or more
+
+    @property
+    def encoder_files(self) -> dict[str, Path]:
+        """The encoder's files that travel in the bundle: name in the folder `encoder` -> path."""
+        folder = f"{ENCODER}/"
+        return {
+            file.removeprefix(folder): self.path / file
+            for file in self.card["files"]
+            if file.startswith(folder)
+        }
 
 
 def open_bundle(path: str | os.PathLike[str]) -> Bundle:
@@ -88,41 +100,88 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     if not root.is_dir():
         raise BundleError(f"{root}: no such bundle folder")
     root = root.resolve()
-    try:
-        card = check_card(_read_json(root / CARD))
-    except BundleError:
-        raise
-    except ValueError as exc:
-        raise BundleError(f"{root / CARD}: {exc}") from exc
-    if len(card["files"]) > _MAX_FILES:
+    fields = _read_json(root / CARD)
+    with _errors_name(root / CARD):
+        card = check_card(fields)
+    if len(card.files) > _MAX_FILES:
         raise BundleError(f"{root / CARD}: lists more than {_MAX_FILES} files")
-    for name, digest in card["files"].items():
+    for name, digest in card.files.items():
         _check_file(root, name, digest)
-    headless = card["head"]["kind"] == NO_HEAD
-    try:
-        glosses = check_glosses(_read_json(root / LABELS), none=headless)
-    except BundleError:
-        raise
-    except ValueError as exc:
-        raise BundleError(f"{root / LABELS}: {exc}") from exc
+    headless = card.head.kind == NO_HEAD
+    labels = _read_json(root / LABELS)
+    with _errors_name(root / LABELS):
+        glosses = check_glosses(labels, headless=headless)
     encoder = _encoder(root, card)
     parts = _parts(root, card, glosses)
     return Bundle(
         path=root,
-        name=card["name"],
+        name=card.name,
         glosses=glosses,
         encoder=encoder,
-        hop_s=float(card["hop_s"]),
-        idle=card["head"]["idle"],
-        temperature=float(card["calibration"]["temperature"]),
-        threshold=float(card["calibration"]["threshold"]),
-        card=card,
+        hop_s=card.hop_s,
+        idle=card.head.idle,
+        temperature=card.calibration.temperature,
+        threshold=card.calibration.threshold,
+        card=fields,
         head_path=None if headless or parts else root / HEAD,
-        graphs=_graphs(root, card),
-        # Takes of taught signs are compared where the first part compares them.
+        # A fused bundle compares takes of taught signs as its first part does.
         space=parts[0].bundle.space if parts else _space(root, card, glosses, encoder),
         parts=parts,
     )
+
+
+def _check_file(root: Path, name: str, digest: str) -> None:
+    file = root / name
+    if not file.is_file():
+        raise BundleError(f"{file}: missing, though card.json lists it")
+    if not file.resolve().is_relative_to(root):
+        raise BundleError(f"{file}: leads out of the bundle")
+    limit = _MAX_BYTES.get(name, _MAX_FILE_BYTES)
+    if file.stat().st_size > limit:
+        raise BundleError(f"{file}: larger than the {limit} bytes that are allowed")
+    if sha256(file) != digest:
+        raise BundleError(f"{file}: SHA-256 differs from card.json; the file was changed or cut")
+
+
+def _encoder(root: Path, card: Card) -> EncoderSpec:
+    spec = card.encoder
+    if not spec.source.startswith(IN_BUNDLE):
+        return spec
+    inside = spec.source.removeprefix(IN_BUNDLE)
+    if not any(name == inside or name.startswith(f"{inside}/") for name in card.files):
+        raise BundleError(f"{root / CARD}: `files` lists nothing in the encoder's folder {inside}")
+    return dataclasses.replace(spec, source=str(root / inside))
+
+
+def _parts(root: Path, card: Card, glosses: tuple[str, ...]) -> tuple[Part, ...]:
+    """The bundles inside a fused one; they must agree with its card."""
+    parts = []
+    for listed in card.fusion:
+        bundle = open_bundle(root / listed.bundle)
+        if spec_from(bundle.card["encoder"]) != listed.encoder:
+            raise BundleError(f"{bundle.path / CARD}: has another encoder than {root / CARD} says")
+        if bundle.parts or bundle.head_path is None:
+            raise BundleError(f"{bundle.path}: a part of a fused bundle has a trained head")
+        if bundle.glosses != glosses or bundle.idle != card.head.idle:
+            raise BundleError(f"{bundle.path / LABELS}: other classes than {root / LABELS}")
+        parts.append(Part(bundle=bundle, weight=listed.weight))
+    return tuple(parts)
+
+
+def _space(root: Path, card: Card, glosses: Sequence[str], encoder: EncoderSpec) -> EmbeddingSpace:
+    if BACKGROUND not in card.files:
+        return pooled_space(encoder)
+    file = root / BACKGROUND
+    try:
+        rows = np.load(file, allow_pickle=False)
+    except (OSError, EOFError, ValueError) as exc:
+        raise BundleError(f"{file}: no array of numbers: {exc}") from exc
+    if rows.ndim != 2 or not np.issubdtype(rows.dtype, np.floating) or rows.shape[1] < 1:
+        raise BundleError(f"{file}: {rows.dtype} of shape {rows.shape}, not floats (M, E)")
+    if len(rows) < len(glosses) or not np.isfinite(rows).all():
+        raise BundleError(f"{file}: has no finite row for each of the {len(glosses)} glosses")
+    digests = [card.files[name] for name in (HEAD, BACKGROUND) if name in card.files]
+    return trained_space(digests, rows, **msgspec.structs.asdict(card.calibration.taught))
 
 
 def write_bundle(
@@ -140,10 +199,11 @@ def write_bundle(
         card: all fields but `format` and `files`, which are filled in here.
         glosses: in the order of the head's logits.
         files: path in the bundle -> its content, or the file to copy. `head.onnx` must be there.
-        check: given the new bundle before it takes its place; what it raises leaves the old one.
+        check: called with the new bundle before it replaces the old one; if it raises, the old
+            one stays.
 
     Raises:
-        BundleError: what was given makes no bundle, or `path` holds something else.
+        BundleError: the arguments make no valid bundle, or `path` holds something else.
     """
     target = Path(path).expanduser().absolute()
     if target.exists() and not (target / CARD).is_file():
@@ -185,102 +245,34 @@ def _fill(
             shutil.copyfile(content, file)
         else:
             file.write_bytes(content)
-        digests[name] = _sha256(file)
+        digests[name] = sha256(file)
     full = {"format": FORMAT, **card, "files": digests}
     try:
-        check_card(full)
         text = json.dumps(full, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        check_card(json.loads(text))
     except (TypeError, ValueError) as exc:
         raise BundleError(f"{CARD}: {exc}") from exc
     (root / CARD).write_text(text, encoding="utf-8")
 
 
-def _check_file(root: Path, name: str, digest: str) -> None:
-    file = root / name
-    if not file.is_file():
-        raise BundleError(f"{file}: missing, though card.json lists it")
-    if not file.resolve().is_relative_to(root):
-        raise BundleError(f"{file}: leads out of the bundle")
-    limits = {
-        HEAD: _MAX_HEAD_BYTES,
-        LABELS: _MAX_JSON_BYTES,
-        BACKGROUND: _MAX_BACKGROUND_BYTES,
-    }
-    limit = limits.get(name, _MAX_FILE_BYTES)
-    if file.stat().st_size > limit:
-        raise BundleError(f"{file}: larger than the {limit} bytes that are allowed")
-    if _sha256(file) != digest:
-        raise BundleError(f"{file}: SHA-256 differs from card.json; the file was changed or cut")
-
-
-def _encoder(root: Path, card: Mapping[str, Any]) -> EncoderSpec:
-    spec = spec_from(card["encoder"])
-    if not spec.source.startswith(IN_BUNDLE):
-        return spec
-    inside = spec.source.removeprefix(IN_BUNDLE)
-    if not any(name == inside or name.startswith(f"{inside}/") for name in card["files"]):
-        raise BundleError(f"{root / CARD}: `files` lists nothing in the encoder's folder {inside}")
-    return dataclasses.replace(spec, source=str(root / inside))
-
-
-def _graphs(root: Path, card: Mapping[str, Any]) -> tuple[GraphVariant, ...]:
-    """The ways to run its encoder's graphs, without those that the card tells not to take."""
-    told = card["metrics"].get("graphs")
-    figures = [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
-    left_out = [one.get("name") for one in figures if one.get("taken") is False]
-    ways = [GraphVariant.of(way, root / ENCODER) for way in WAYS if way not in left_out]
-    return tuple(way for way in ways if f"{ENCODER}/{way.file.name}" in card["files"])
-
-
-def _parts(root: Path, card: Mapping[str, Any], glosses: tuple[str, ...]) -> tuple[Part, ...]:
-    """The bundles inside a fused one; they must be those that its card tells of."""
-    parts = []
-    for told in card.get("fusion", []):
-        bundle = open_bundle(root / told["bundle"])
-        if bundle.card["encoder"] != told["encoder"]:
-            raise BundleError(f"{bundle.path / CARD}: has another encoder than {root / CARD} says")
-        if bundle.parts or bundle.head_path is None:
-            raise BundleError(f"{bundle.path}: a part of a fused bundle has a trained head")
-        if bundle.glosses != glosses or bundle.idle != card["head"]["idle"]:
-            raise BundleError(f"{bundle.path / LABELS}: other classes than {root / LABELS}")
-        parts.append(Part(bundle=bundle, weight=float(told["weight"])))
-    return tuple(parts)
-
-
-def _space(
-    root: Path, card: Mapping[str, Any], glosses: Sequence[str], encoder: EncoderSpec
-) -> EmbeddingSpace:
-    if BACKGROUND not in card["files"]:
-        return pooled_space(encoder)
-    file = root / BACKGROUND
+@contextlib.contextmanager
+def _errors_name(file: Path) -> Iterator[None]:
     try:
-        rows = np.load(file, allow_pickle=False)
-    except (OSError, EOFError, ValueError) as exc:
-        raise BundleError(f"{file}: no array of numbers: {exc}") from exc
-    if rows.ndim != 2 or not np.issubdtype(rows.dtype, np.floating) or rows.shape[1] < 1:
-        raise BundleError(f"{file}: {rows.dtype} of shape {rows.shape}, not floats (M, E)")
-    if len(rows) < len(glosses) or not np.isfinite(rows).all():
-        raise BundleError(f"{file}: has no finite row for each of the {len(glosses)} glosses")
-    digests = [card["files"][name] for name in (HEAD, BACKGROUND) if name in card["files"]]
-    return trained_space(digests, rows, **card["calibration"].get("taught", {}))
+        yield
+    except ValueError as exc:
+        raise BundleError(f"{file}: {exc}") from exc
 
 
-def _read_json(file: Path) -> object:
+def _read_json(file: Path) -> Any:
     if not file.is_file():
         raise BundleError(f"{file}: missing")
     if file.stat().st_size > _MAX_JSON_BYTES:
         raise BundleError(f"{file}: larger than the {_MAX_JSON_BYTES} bytes that are allowed")
     try:
-        value: object = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        return json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_constant)
     except (ValueError, RecursionError) as exc:
         raise BundleError(f"{file}: not JSON: {exc}") from exc
-    return value
 
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON value")
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

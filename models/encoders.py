@@ -1,6 +1,8 @@
 """Opens the encoder that a bundle or a command names. Imports only what that encoder needs.
 
-The landmarks encoder runs without torch; V-JEPA 2 is imported when a bundle asks for it.
+    EncoderSpec + the bundle's encoder files -> [encoders] -> an open `Encoder`
+
+The landmark encoder runs without torch; V-JEPA 2 is imported when a bundle needs it.
 """
 
 from __future__ import annotations
@@ -8,8 +10,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from models.bundle import ENCODER, Bundle
 from models.schema import Encoder, EncoderSpec
-from models.vjepa2.graph_engine import GraphVariant
+from models.vjepa2.graph_engine import WAYS, GraphVariant
 
 KINDS = ("landmarks", "vjepa2", "vjepa2-tokens")
 
@@ -24,13 +27,12 @@ def open_encoder(
 ) -> Encoder:
     """The encoder that `spec` describes, on `device` ("auto", "cpu", "cuda", "cuda:N").
 
-    `graphs`: ways to run it, as a bundle that was checked lists them; a CPU takes the one that is
-    fastest there. Without them the weights answer, the same on each machine.
-    `max_new_frames` bounds what an encoder that works frame by frame does for one clip, so that a
-    machine that has fallen behind catches up; None: it looks at every frame.
-    `batch`: how many clips the weights run at once, always, with empty places if need be; None: as
-    many as there are. Arithmetic in another shape rounds otherwise, so with it a clip's features
-    are the same in any company, bit for bit on the same machine.
+    `graphs`: see `graph_variants`; a CPU takes the fastest of them. Without any, the weights are
+    run by torch: the same features on each machine.
+    `max_new_frames` bounds the frames that the landmark encoder processes for one clip, so that a
+    slow machine catches up; None: every frame.
+    `batch`: the size to which batches are padded; None: batches run as they are. Rounding depends
+    on the shape, so with it a clip's features are bit-identical whatever else is in its batch.
 
     Raises:
         ValueError: no such kind or device, a package is missing, or the weights do not fit `spec`.
@@ -47,17 +49,30 @@ def open_encoder(
     raise ValueError(f"no encoder of kind {spec.kind!r}; there are {', '.join(KINDS)}")
 
 
-def devices(spec: EncoderSpec, name: str) -> list[str]:
-    """Where `spec`'s encoder runs at once when asked for `name`: for "cuda" on every GPU.
+def graph_variants(bundle: Bundle) -> tuple[GraphVariant, ...]:
+    """The graphs in `bundle` that a CPU may run its encoder by.
 
-    Several only for encoders that keep nothing between the clips of a stream.
+    Variants are left out where the card's `metrics.graphs` says `"taken": false`: their features
+    differ too much from those of the weights.
+    """
+    listed = bundle.card["metrics"].get("graphs")
+    figures = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    refused = [one.get("name") for one in figures if one.get("taken") is False]
+    variants = [GraphVariant.of(way, bundle.path / ENCODER) for way in WAYS if way not in refused]
+    return tuple(variant for variant in variants if variant.file.name in bundle.encoder_files)
+
+
+def devices(spec: EncoderSpec, name: str) -> list[str]:
+    """The devices on which `spec`'s encoder is opened for `name`: every GPU for "cuda".
+
+    More than one only for encoders that keep no state between the clips of a stream.
     """
     if name != "cuda" or "landmarks" in spec.kind.split("+"):
         return [name]
     try:
         import torch
     except ModuleNotFoundError:
-        return [name]  # opening it will say what is missing
+        return [name]  # opening the encoder raises the clear error
     return [f"cuda:{index}" for index in range(torch.cuda.device_count())] or [name]
 
 

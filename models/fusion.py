@@ -1,10 +1,12 @@
-"""Several recognisers on the same windows, their answers fused: landmarks beside V-JEPA 2, say.
+"""Several recognisers on the same windows as one: landmarks beside V-JEPA 2, for example.
 
     clips -> each part's own window of each clip -> its [recognizer] -> [fusion] -> predictions
 
-A clip is as long as the longest window of the parts and as dense as their highest rate. Each part
-gets what `models.window` would have cut for it out of those frames, so it meets what it was trained
-on, and all of a batch at once.
+A clip is as long as the longest window of the parts, at their highest frame rate. Each part gets
+the window that `models.window` would have cut for it out of those frames, as in its training, and
+all clips of a batch at once. The fused probabilities are the softmax of a weighted sum of the
+parts' log-probabilities. A weight says how much a part counts and how sure it may make the result
+(it is a temperature too). `offline.fuse` learns the weights from clips that no part was trained on.
 """
 
 from __future__ import annotations
@@ -22,38 +24,28 @@ from models.recognizer import Recognizer, grey_clips
 from models.schema import Clip, EncoderSpec, Prediction
 from models.window import FrameSampler, WindowCutter
 
+_LEAST = 1e-6  # a part cannot rule a class out alone
+
 
 def open_recognizer(
-    path: str | Path = "builtin",
+    model: Bundle | str | Path = "builtin",
     device: str = "auto",
     *,
     max_new_frames: int | None = None,
 ) -> Recognizer | FusedRecognizer:
-    """The recogniser of the bundle at `path`, be it one or several. As `Recognizer.open`."""
-    return recognizer_on(open_bundle(path), device, max_new_frames=max_new_frames)
+    """The recogniser of a bundle, fused or not. Arguments and errors: see `Recognizer.open`."""
+    bundle = model if isinstance(model, Bundle) else open_bundle(model)
 
+    def open_part(part: Bundle) -> Recognizer:
+        return Recognizer.open(part, device, max_new_frames=max_new_frames)
 
-def recognizer_on(
-    bundle: Bundle,
-    device: str = "auto",
-    *,
-    max_new_frames: int | None = None,
-) -> Recognizer | FusedRecognizer:
-    """The same of a bundle that is open already."""
-
-    def on(part: Bundle) -> Recognizer:
-        return Recognizer.on(part, device, max_new_frames=max_new_frames)
-
-    if not bundle.parts:
-        return on(bundle)
-    return FusedRecognizer.of(bundle, on)
+    return FusedRecognizer.open(bundle, open_part) if bundle.parts else open_part(bundle)
 
 
 class FusedRecognizer:
-    """A bundle of several parts at work: called, and answering, as `Recognizer` is and does.
+    """A bundle of several parts at work, with the methods of `Recognizer`.
 
-    What is said beside the glosses, the embedding and what was seen, comes from the first part that
-    says it.
+    `embedding` comes from the first part; `seen` and `resting` from the first part that has them.
     """
 
     def __init__(self, bundle: Bundle, parts: Sequence[Recognizer]) -> None:
@@ -62,15 +54,15 @@ class FusedRecognizer:
         self._weights = [part.weight for part in bundle.parts]
 
     @classmethod
-    def of(cls, bundle: Bundle, open_part: Callable[[Bundle], Recognizer]) -> FusedRecognizer:
-        """Open the parts one after the other; all of them, or none stays open."""
+    def open(cls, bundle: Bundle, open_part: Callable[[Bundle], Recognizer]) -> FusedRecognizer:
+        """Open the parts one after the other; if one fails, the others are closed."""
         opened: list[Recognizer] = []
         try:
             for part in bundle.parts:
                 opened.append(open_part(part.bundle))
         except BaseException:
-            for one in opened:
-                one.close()
+            for recognizer in opened:
+                recognizer.close()
             raise
         return cls(bundle, opened)
 
@@ -80,70 +72,67 @@ class FusedRecognizer:
 
     @property
     def device(self) -> str:
-        """Where the parts compute, each place once: "cpu", "cpu and cuda:0"."""
+        """Where the parts compute, each device once: "cpu", "cpu and cuda:0"."""
         return " and ".join(dict.fromkeys(part.device for part in self._parts))
 
     def recognise(self, clips: Sequence[Clip]) -> list[Prediction]:
-        """Answer each clip, in order. A clip's answer is the same alone and in any batch.
+        """A prediction for each clip, in order. It is the same for a clip alone or in any batch.
 
         Raises:
-            NotANumber, RecognitionError: as `Recognizer` does, as soon as a part does.
+            NotANumber, RecognitionError: as soon as a part raises it, see `Recognizer`.
         """
         if not clips:
             return []
-        said = [_answers(part, [cut(clip, part.spec) for clip in clips]) for part in self._parts]
-        answers = [
-            self._fused(clip, [one for one in of_clip if one is not None]) if all(of_clip) else None
-            for clip, *of_clip in zip(clips, *said, strict=True)
+        by_part = [_predict(part, [cut(clip, part.spec) for clip in clips]) for part in self._parts]
+        predictions = [
+            self._fused(clip, [p for p in of_clip if p is not None]) if all(of_clip) else None
+            for clip, *of_clip in zip(clips, *by_part, strict=True)
         ]
-        whole = [answer for answer in answers if answer is not None]
-        if len(whole) < len(answers):
-            raise NotANumber(answers)
-        return whole
+        complete = [prediction for prediction in predictions if prediction is not None]
+        if len(complete) < len(predictions):
+            raise NotANumber(predictions)
+        return complete
 
-    def _fused(self, clip: Clip, said: Sequence[Prediction]) -> Prediction:
-        first = said[0]
-        classes = [np.append(one.probabilities, one.idle) for one in said]
+    def _fused(self, clip: Clip, predictions: Sequence[Prediction]) -> Prediction:
+        """One prediction from those of the parts."""
+        classes = [np.append(p.probabilities, p.idle) for p in predictions]
         if not self.bundle.idle:
-            classes = [one[:-1] for one in classes]
+            classes = [row[:-1] for row in classes]
         probabilities = fuse(classes, self._weights)
         count = len(self.bundle.glosses)
-        seen = (one.seen for one in said if one.seen is not None)
-        resting = (one.resting for one in said if one.resting is not None)
-        stages = {stage for one in said for stage in one.stages_s}
+        stages = {stage for p in predictions for stage in p.stages_s}
         return Prediction(
             stream=clip.stream,
             probabilities=probabilities[:count],
             idle=float(probabilities[count]) if self.bundle.idle else 0.0,
-            attention=self._attention(said),
+            attention=self._attention(predictions),
             start_s=clip.start_s,
             end_s=clip.end_s,
-            embedding=first.embedding,
-            seen=next(seen, None),
-            resting=next(resting, None),
-            stages_s={one: sum(part.stages_s.get(one, 0.0) for part in said) for one in stages},
+            embedding=predictions[0].embedding,
+            seen=next((p.seen for p in predictions if p.seen is not None), None),
+            resting=next((p.resting for p in predictions if p.resting is not None), None),
+            stages_s={s: sum(p.stages_s.get(s, 0.0) for p in predictions) for s in stages},
         )
 
-    def _attention(self, said: Sequence[Prediction]) -> NDArray[np.float32]:
-        """(T,) The parts' attention, each spread over the ticks of its window, and their mean."""
+    def _attention(self, predictions: Sequence[Prediction]) -> NDArray[np.float32]:
+        """(T,) Mean of the parts' attention, each spread over the ticks of its own window."""
         ages_s = np.arange(self.spec.frames)[::-1] / self.spec.fps  # of each tick at the end
         total = np.zeros(self.spec.frames)
-        for part, one in zip(self._parts, said, strict=True):
-            steps = len(one.attention)
+        for part, prediction in zip(self._parts, predictions, strict=True):
+            steps = len(prediction.attention)
             step = steps - 1 - np.floor(ages_s / part.spec.window_s * steps).astype(int)
-            spread = np.where(step >= 0, one.attention[step.clip(min=0)], 0.0)
-            total += spread / spread.sum() / len(said)
+            spread = np.where(step >= 0, prediction.attention[step.clip(min=0)], 0.0)
+            total += spread / spread.sum() / len(predictions)
         return total.astype(np.float32)
 
     def warm(self, size: int = 1) -> None:
-        """Run every network on `size` windows of grey, so that the first signers don't wait."""
+        """As `Recognizer.warm`."""
         clips = grey_clips(self.spec, size)
         self.recognise(clips)
         for clip in clips:
             self.forget(clip.stream)
 
     def forget(self, stream: str) -> None:
-        """Drop what the parts keep for a stream that ended."""
         for part in self._parts:
             part.forget(stream)
 
@@ -153,7 +142,7 @@ class FusedRecognizer:
 
 
 def cut(clip: Clip, spec: EncoderSpec) -> Clip:
-    """The window for `spec` at the end of `clip`, of those of its frames that it would have had."""
+    """The window of `spec` that ends with `clip`, out of the frames that it would have sampled."""
     sampler = FrameSampler(spec.fps)
     cutter = WindowCutter(clip.stream, spec, spec.window_s)
     for frame in clip.frames:
@@ -162,31 +151,23 @@ def cut(clip: Clip, spec: EncoderSpec) -> Clip:
     return cutter.cut()
 
 
-def _answers(part: Recognizer, clips: Sequence[Clip]) -> Sequence[Prediction | None]:
+def _predict(part: Recognizer, clips: Sequence[Clip]) -> Sequence[Prediction | None]:
     try:
         return part.recognise(clips)
     except NotANumber as error:
-        return error.answers
-
-
-# MERGED from models.fusion: Two recognisers' answers as one: a mean of their log-probabilities,
-# weighted. probabilities of each part -> sum of weight * log p -> softmax -> probabilities A
-# weight says how much a part counts and how sure it may make the answer (it is a temperature
-# too). They are learnt from clips that no part was trained on, see `offline.fuse`. Pure.
-
-_LEAST = 1e-6  # a part that rules a class out does not do so alone, whatever the others say
-
-
-def log_probabilities(probabilities: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Their logarithms, never below that of one in a million."""
-    logs: NDArray[np.float32] = np.log(np.maximum(probabilities, _LEAST)).astype(np.float32)
-    return logs
+        return error.predictions
 
 
 def fuse(
     probabilities: Sequence[NDArray[np.floating]], weights: Sequence[float]
 ) -> NDArray[np.float32]:
-    """(…, K) from what each part says, (…, K) each."""
+    """(…, K) from the parts' probabilities, (…, K) each, and one weight a part."""
     parts = zip(probabilities, weights, strict=True)
-    logits = np.sum([weight * log_probabilities(one) for one, weight in parts], axis=0)
+    logits = np.sum([weight * log_probabilities(part) for part, weight in parts], axis=0)
     return softmax(np.asarray(logits, np.float32))
+
+
+def log_probabilities(probabilities: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Their logarithms; none is below that of one in a million."""
+    logs: NDArray[np.float32] = np.log(np.maximum(probabilities, _LEAST)).astype(np.float32)
+    return logs

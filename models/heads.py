@@ -1,12 +1,12 @@
 """Heads: the features of a window in; gloss logits, attention and an embedding out.
 
-Every head is called the same way, `head(features (B, T, D), mask (B, T)) -> HeadOutput`; the mask
-is true where a step is real; what stands elsewhere changes nothing. The embedding is what the last
-layers see: windows of one sign lie near each other in it, of signs too that the head was not
-trained on (`models.few_shot`).
-`GlossClassifier` and `AttentiveProbe` take any encoder's features,
-`LandmarkClassifier` the rows of `models.landmarks.layout`.
-Torch is only needed to train and to export: in service `models.classifier` runs the ONNX file.
+    features (B, T, D) + mask (B, T) -> [heads] -> HeadOutput -> offline.export -> head.onnx
+
+The mask is true for real steps; features elsewhere change nothing. The embedding is the input of
+the last layers: windows of the same sign lie near each other in it, even for signs that the head
+was not trained on (`models.few_shot`). `GlossClassifier` and `AttentiveProbe` take any encoder's
+features, `LandmarkClassifier` the rows of `models.landmarks.layout`.
+Torch is needed to train and to export only: in service `models.classifier` runs the ONNX file.
 """
 
 from __future__ import annotations
@@ -21,42 +21,54 @@ from torch.nn import functional as F
 from models.landmarks import layout
 from models.landmarks.posture import FEATURES, HAND_FLAGS, describe
 
-# MERGED from models.answer: What every head gives: `HeadOutput`, and the two things that all of
-# them do to make one.
+_MOST_HEADS = 16
+_LAG = 2  # steps: a feature's movement is its change since then
 
 
 class HeadOutput(NamedTuple):
-    """What a head says of windows."""
+    """The output of every head."""
 
     logits: Tensor  # B, K
     attention: Tensor  # B, T; sums to 1 over the real steps
     embedding: Tensor  # B, E; unit length
 
 
-def softmax_over_time(scores: Tensor, mask: Tensor) -> Tensor:
-    """Scores (B, T, P) -> weights that sum to 1 over the real steps."""
-    return scores.masked_fill(~mask[..., None], -1e4).softmax(1)
+class GlossClassifier(nn.Module):
+    """Attention over time, then two narrowing layers: for encoders with rich features."""
 
+    def __init__(self, dim: int, classes: int, dropout: float = 0.3) -> None:
+        super().__init__()
+        self.settings = {"kind": "gloss", "dim": dim, "classes": classes, "dropout": dropout}
+        self.score = nn.Linear(dim, 1)
+        self.classify = nn.Sequential(
+            nn.Linear(dim, 512),
+            nn.LayerNorm(512),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(512, 256),
+            nn.LayerNorm(256),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(256, classes),
+        )
 
-def unit(vectors: Tensor) -> Tensor:
-    """(B, E) at length 1."""
-    return F.normalize(vectors, dim=1, eps=1e-6)
-
-
-# MERGED from models.probe: V-JEPA 2's attentive probe: the head with which its authors score a
-# frozen encoder. Three self-attention blocks look from step to step, then one learnt query looks
-# at all of them (Assran et al. 2025, 'V-JEPA 2', appendix on probes: 16 heads, 4 blocks, MLP four
-# times as wide). A step's place is not added: V-JEPA 2's features carry it. Rows that don't
-# (landmarks) are read as a bag of steps here, so take `LandmarkClassifier` for them.
-
-_MOST_HEADS = 16
+    def forward(self, features: Tensor, mask: Tensor) -> HeadOutput:
+        features = features.masked_fill(~mask[..., None], 0.0)  # B, T, D
+        attention = _softmax_over_time(self.score(features), mask)  # B, T, 1
+        pooled = (attention.transpose(1, 2) @ features).squeeze(1)  # B, D
+        return HeadOutput(self.classify(pooled), attention.squeeze(-1), _unit_length(pooled))
 
 
 class AttentiveProbe(nn.Module):
-    """One query over steps that have seen each other, then one linear layer.
+    """V-JEPA 2's attentive probe: self-attention blocks, then one learnt query over all steps.
 
-    `attention_heads` is how many a block has: by default 16, as all of V-JEPA 2's widths
-    allow, or the most below that divide `dim`.
+    Its authors evaluate frozen encoders with it (Assran et al. 2025, "V-JEPA 2", appendix on
+    probes: 16 heads, 4 blocks, MLP four times as wide). It adds no position encoding, as V-JEPA 2's
+    features hold their position; it treats rows without one (landmarks) as an unordered set, so
+    use `LandmarkClassifier` for them.
+
+    `attention_heads` per block: by default 16, which divides all of V-JEPA 2's widths, or the
+    largest number below that divides `dim`.
 
     Raises:
         ValueError: `attention_heads` does not divide `dim`.
@@ -95,11 +107,11 @@ class AttentiveProbe(nn.Module):
             nn.LayerNorm(dim), nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim)
         )
         self.classify = nn.Sequential(nn.Dropout(dropout), nn.Linear(dim, classes))
-        self._start()
+        self._init_weights()
 
     @torch.no_grad()
-    def _start(self) -> None:
-        """Small weights, smaller the deeper a block lies, as V-JEPA 2 starts its probe."""
+    def _init_weights(self) -> None:
+        """Small weights, smaller in deeper blocks, as V-JEPA 2 initialises its probe."""
         for weight in self.parameters():
             if weight.ndim > 1:
                 nn.init.trunc_normal_(weight, std=0.02)
@@ -122,46 +134,15 @@ class AttentiveProbe(nn.Module):
         seen, attention = self.look(query, x, x, key_padding_mask=~mask)  # B, 1, D; B, 1, T
         pooled = query + seen
         pooled = (pooled + self.after(pooled)).squeeze(1)  # B, D
-        return HeadOutput(self.classify(pooled), attention.squeeze(1), unit(pooled))
-
-
-HEADS = ("gloss", "attentive", "landmarks")
-
-_LAG = 2  # steps: movement is the difference to what was that long ago
-
-
-class GlossClassifier(nn.Module):
-    """Attention over time, then two narrowing layers: for encoders whose features say a lot."""
-
-    def __init__(self, dim: int, classes: int, dropout: float = 0.3) -> None:
-        super().__init__()
-        self.settings = {"kind": "gloss", "dim": dim, "classes": classes, "dropout": dropout}
-        self.score = nn.Linear(dim, 1)
-        self.classify = nn.Sequential(
-            nn.Linear(dim, 512),
-            nn.LayerNorm(512),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(512, 256),
-            nn.LayerNorm(256),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(256, classes),
-        )
-
-    def forward(self, features: Tensor, mask: Tensor) -> HeadOutput:
-        features = features.masked_fill(~mask[..., None], 0.0)  # B, T, D
-        attention = softmax_over_time(self.score(features), mask)  # B, T, 1
-        pooled = (attention.transpose(1, 2) @ features).squeeze(1)  # B, D
-        return HeadOutput(self.classify(pooled), attention.squeeze(-1), unit(pooled))
+        return HeadOutput(self.classify(pooled), attention.squeeze(1), _unit_length(pooled))
 
 
 class LandmarkClassifier(nn.Module):
-    """Convolutions and one attention layer over landmark rows, for signs seen a few times only.
+    """Convolutions and one attention layer over landmark rows, for signs with few examples.
 
-    Shapes of the hands, their distances to the face and to each other and their movement are
-    derived from the rows in here, so that an encoder gives nothing but points. At inference the
-    answer is the mean over the rows and the mirrored rows: a left-handed signer gets the same one.
+    The encoder's rows are points only: hand shapes, their distances to the face and to each other
+    and their movement are computed from them here. At inference the output is the mean over the
+    rows and the mirrored rows, so that a left-handed signer gets the same one.
     """
 
     def __init__(
@@ -208,12 +189,12 @@ class LandmarkClassifier(nn.Module):
 
     @torch.no_grad()
     def fit_scale(self, rows: Tensor) -> None:
-        """Take mean and spread of the derived features from training rows (N, D)."""
+        """Set mean and scale of the computed features from training rows (N, D)."""
         rows = torch.cat([rows, self.mirrored(rows)])
         values, present = describe(rows[None])
-        seen = present.sum(1).clamp(min=1.0)  # 1, F
-        self.mean.copy_(((values * present).sum(1) / seen)[0])
-        spread = (((values - self.mean) * present).square().sum(1) / seen)[0].sqrt()
+        count = present.sum(1).clamp(min=1.0)  # 1, F
+        self.mean.copy_(((values * present).sum(1) / count)[0])
+        spread = (((values - self.mean) * present).square().sum(1) / count)[0].sqrt()
         self.scale.copy_(1 / spread.clamp(min=0.02))
 
     def mirrored(self, rows: Tensor) -> Tensor:
@@ -222,16 +203,14 @@ class LandmarkClassifier(nn.Module):
     def forward(self, features: Tensor, mask: Tensor) -> HeadOutput:
         features = features.masked_fill(~mask[..., None], 0.0)
         if self.training:
-            return self._one_way(features, mask)
-        # Both ways in one batch: half the graph to export, and one pass to run.
+            return self._classify(features, mask)
+        # Rows and mirrored rows in one batch: half the graph to export, and one pass to run.
         twice = torch.cat([features, self.mirrored(features)])
-        both_ways = self._one_way(twice, torch.cat([mask, mask]))
-        logits, attention, embedding = (
-            torch.unflatten(part, 0, (2, -1)).mean(0) for part in both_ways
-        )
-        return HeadOutput(logits, attention, unit(embedding))
+        both = self._classify(twice, torch.cat([mask, mask]))
+        logits, attention, embedding = (torch.unflatten(part, 0, (2, -1)).mean(0) for part in both)
+        return HeadOutput(logits, attention, _unit_length(embedding))
 
-    def _one_way(self, rows: Tensor, mask: Tensor) -> HeadOutput:
+    def _classify(self, rows: Tensor, mask: Tensor) -> HeadOutput:
         values, present = describe(rows)
         values = ((values - self.mean) * self.scale).clamp(-4, 4) * present  # B, T, F
         real = mask[..., None].to(values.dtype)  # B, T, 1
@@ -245,70 +224,13 @@ class LandmarkClassifier(nn.Module):
         for block in self.blocks:
             x = block(x, real)
         x = self.last(self.attend(x, mask), real)
-        attention = softmax_over_time(self.score(x), mask)  # B, T, P
+        attention = _softmax_over_time(self.score(x), mask)  # B, T, P
         pooled = (attention.transpose(1, 2) @ x).flatten(1)  # B, P * W
         return HeadOutput(self.out(self.mix(pooled)), attention.mean(-1), pooled)
 
 
-class HeadEnsemble(nn.Module):
-    """Several trained heads as one, which answers for the first `glosses` classes only.
-
-    Whatever else the heads were taught (signs outside the vocabulary, no sign at all) becomes the
-    one last logit, idle, so that (glosses + 1) logits come out. Without further classes: no idle.
-    """
-
-    def __init__(self, heads: Sequence[nn.Module], glosses: int, classes: int) -> None:
-        super().__init__()
-        self.heads = nn.ModuleList(heads)
-        self._glosses = glosses
-        self._idle = classes > glosses
-
-    def forward(self, features: Tensor, mask: Tensor) -> HeadOutput:
-        answers = [head(features, mask) for head in self.heads]
-        logits = torch.stack([answer[0] for answer in answers]).mean(0)  # B, K
-        attention = torch.stack([answer[1] for answer in answers]).mean(0)  # B, T
-        embedding = torch.cat([answer[2] for answer in answers], 1)  # B, E of each
-        if self._idle:
-            others = logits[:, self._glosses :].logsumexp(1, keepdim=True)
-            logits = torch.cat([logits[:, : self._glosses], others], 1)
-        return HeadOutput(logits, attention, unit(embedding))
-
-
-Head = GlossClassifier | AttentiveProbe | LandmarkClassifier
-
-
-def make_head(settings: Mapping[str, Any]) -> Head:
-    """A new head from what another's `settings` said.
-
-    Raises:
-        ValueError: there is no such head, or it takes no such setting.
-    """
-    kind, args = settings.get("kind"), {k: v for k, v in settings.items() if k != "kind"}
-    try:
-        if kind == "gloss":
-            return GlossClassifier(**args)
-        if kind == "attentive":
-            return AttentiveProbe(**args)
-        if kind == "landmarks":
-            return LandmarkClassifier(**args)
-    except TypeError as exc:
-        raise ValueError(f"head {kind!r}: {exc}") from exc
-    raise ValueError(f"no head of kind {kind!r}: take {', '.join(HEADS)}")
-
-
-def last_layer(head: Head) -> nn.Linear:
-    """The layer that gives the logits."""
-    layers = head.out if isinstance(head, LandmarkClassifier) else head.classify
-    last = layers[-1]
-    assert isinstance(last, nn.Linear)
-    return last
-
-
-# --- blocks ---------------------------------------------------------------------------------------
-
-
 class _ConvBlock(nn.Module):
-    """Depthwise over 5 steps, then pointwise; added to what came in."""
+    """Depthwise convolution over 5 steps, then pointwise, with a residual connection."""
 
     _REACH = 2  # steps to either side
 
@@ -328,12 +250,12 @@ class _ConvBlock(nn.Module):
         mixed = self.bias
         for shift, weight in enumerate(self.depth):
             mixed = mixed + y[:, shift : shift + steps] * weight
-        answer: Tensor = x + self.drop(self.outer(F.relu(self.inner(mixed))))
-        return answer
+        result: Tensor = x + self.drop(self.outer(F.relu(self.inner(mixed))))
+        return result
 
 
 class _ChannelDropout(nn.Module):
-    """Drops a channel for the whole window: time steps are too alike for dropping single ones."""
+    """Drops a channel for the whole window: steps are too similar to drop single ones."""
 
     def __init__(self, share: float) -> None:
         super().__init__()
@@ -357,10 +279,73 @@ class _SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         # B, T, 3 * W -> three of B, H, T, W / H
-        asked = self.ask(self.norm(x)).unflatten(-1, (3, self._heads, -1))
-        query, key, value = asked.permute(2, 0, 3, 1, 4).unbind(0)
+        projected = self.ask(self.norm(x)).unflatten(-1, (3, self._heads, -1))
+        query, key, value = projected.permute(2, 0, 3, 1, 4).unbind(0)
         scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
         weights = scores.masked_fill(~mask[:, None, None, :], -1e4).softmax(-1)
         mixed = (weights @ value).transpose(1, 2).flatten(-2)
-        answer: Tensor = x + self.drop(self.out(mixed))
-        return answer
+        result: Tensor = x + self.drop(self.out(mixed))
+        return result
+
+
+class HeadEnsemble(nn.Module):
+    """Several trained heads as one: the mean of their logits for the first `glosses` classes.
+
+    All further classes of the heads (signs outside the vocabulary, no sign at all) are merged into
+    one last logit, idle: (glosses + 1) logits. Without further classes there is no idle logit.
+    """
+
+    def __init__(self, heads: Sequence[nn.Module], glosses: int, classes: int) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(heads)
+        self._glosses = glosses
+        self._idle = classes > glosses
+
+    def forward(self, features: Tensor, mask: Tensor) -> HeadOutput:
+        outputs = [head(features, mask) for head in self.heads]
+        logits = torch.stack([output[0] for output in outputs]).mean(0)  # B, K
+        attention = torch.stack([output[1] for output in outputs]).mean(0)  # B, T
+        embedding = torch.cat([output[2] for output in outputs], 1)  # B, E of each
+        if self._idle:
+            others = logits[:, self._glosses :].logsumexp(1, keepdim=True)
+            logits = torch.cat([logits[:, : self._glosses], others], 1)
+        return HeadOutput(logits, attention, _unit_length(embedding))
+
+
+def _softmax_over_time(scores: Tensor, mask: Tensor) -> Tensor:
+    """Scores (B, T, P) -> weights that sum to 1 over the real steps."""
+    return scores.masked_fill(~mask[..., None], -1e4).softmax(1)
+
+
+def _unit_length(vectors: Tensor) -> Tensor:
+    """(B, E) at length 1."""
+    return F.normalize(vectors, dim=1, eps=1e-6)
+
+
+Head = GlossClassifier | AttentiveProbe | LandmarkClassifier
+_KINDS = {"gloss": GlossClassifier, "attentive": AttentiveProbe, "landmarks": LandmarkClassifier}
+HEADS = tuple(_KINDS)
+
+
+def make_head(settings: Mapping[str, Any]) -> Head:
+    """A new, untrained head from the `settings` of another.
+
+    Raises:
+        ValueError: there is no such head, or it takes no such setting.
+    """
+    kind = str(settings.get("kind"))
+    if kind not in HEADS:
+        raise ValueError(f"no head of kind {kind!r}: use {', '.join(HEADS)}")
+    try:
+        head: Head = _KINDS[kind](**{name: v for name, v in settings.items() if name != "kind"})
+        return head
+    except TypeError as exc:
+        raise ValueError(f"head {kind!r}: {exc}") from exc
+
+
+def last_layer(head: Head) -> nn.Linear:
+    """The layer whose output are the logits."""
+    layers = head.out if isinstance(head, LandmarkClassifier) else head.classify
+    last = layers[-1]
+    assert isinstance(last, nn.Linear)
+    return last

@@ -1,6 +1,8 @@
-"""A decoder's picture in, an RGB array out: the one conversion behind camera, file and stream.
+"""A decoded picture in, an RGB array out: one conversion for cameras, files and streams.
 
-Area scaling, FFmpeg's default colours: what a model met in training it meets live.
+    video decoder -> PyAV's VideoFrame -> [picture] -> RGB array of a `Frame`
+
+Area scaling and FFmpeg's default colours, so that a model gets the same input live as in training.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 
 
 class PictureScaler:
-    """For the pictures of one video, on one thread at a time."""
+    """Scales the pictures of one video. Called from one thread at a time."""
 
     def __init__(self, short_side: int) -> None:
         self._short_side = short_side
@@ -22,7 +24,7 @@ class PictureScaler:
     def rgb(self, picture: Any, aspect: float = 1.0) -> NDArray[np.uint8]:
         """(H, W, 3) RGB of a `VideoFrame` with a short side of at most `short_side` px.
 
-        `aspect` is the width of a pixel against its height; the array's are square.
+        `aspect` is a pixel's width divided by its height; the array's pixels are square.
         """
         width, height = picture.width * aspect, picture.height
         scale = min(1.0, self._short_side / min(width, height))
@@ -32,6 +34,6 @@ class PictureScaler:
             height=max(1, round(height * scale)),
             format="rgb24",
             interpolation="AREA",
-            threads=1,  # the default, one a core, is kept by every scaler
+            threads=1,  # by default every scaler keeps one thread a core
         )
         return np.asarray(small.to_ndarray(), dtype=np.uint8)

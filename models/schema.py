@@ -26,15 +26,15 @@ class Frame:
     media_s: float
     arrival_s: float = 0.0  # last packet of the frame read from the socket; 0 offline
     decoded_s: float = 0.0  # picture decoded and converted; 0 offline
-    rtp: int = 0  # the RTP timestamp as it came, 90 kHz, 32 bits
+    rtp: int = 0  # the RTP timestamp as received, 90 kHz, 32 bits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Clip:
     """The frames of one window, one a tick of the encoder's rate, oldest first.
 
-    A tick for which the sender delivered no frame repeats the frame before it (the same object), so
-    an encoder that works frame by frame can tell what it has seen already.
+    A tick without a frame from the sender repeats the frame before it (the same object), so that an
+    encoder that works frame by frame knows which frames it has processed already.
     """
 
     stream: str  # whose frames; an encoder may keep state between the clips of a stream
@@ -50,9 +50,9 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signer:
-    """A signer in one picture, in its fractions: x from 0 (left) to 1, y from 0 (top) to 1.
+    """Where a signer is in a picture: x from 0 (left) to 1, y from 0 (top) to 1.
 
-    Not mirrored. What lies outside of the picture is guessed, and below 0 or above 1.
+    Not mirrored. Points outside of the picture are guesses, below 0 or above 1.
     """
 
     head: Box
@@ -64,26 +64,26 @@ class Signer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What an encoder saw in one picture."""
+    """What an encoder detected in one picture."""
 
-    aspect: float  # width of the picture by its height
+    aspect: float  # width of the picture divided by its height
     signer: Signer | None  # None: nobody
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Embedding:
-    """What an encoder says of one clip: `features` (T, D) float32, a row a time step."""
+    """An encoder's output for one clip: `features` (T, D) float32, a row a time step."""
 
     features: NDArray[np.float32]
     start_s: float
     end_s: float
-    seen: Seen | None = None  # in the newest frame; None: the encoder can't tell
-    resting: bool | None = None  # the hands, at the end of it; None: the encoder can't tell
+    seen: Seen | None = None  # in the newest frame; None: this encoder detects no signers
+    resting: bool | None = None  # hands at rest at the end; None: this encoder can't tell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prediction:
-    """What the recogniser says of one window."""
+    """The recogniser's output for one window."""
 
     stream: str
     probabilities: NDArray[np.float32]  # (G,), in the order of the bundle's glosses; sum + idle = 1
@@ -92,8 +92,8 @@ class Prediction:
     start_s: float
     end_s: float
     embedding: NDArray[np.float32] | None = None  # (E,), unit length; see `models.few_shot`
-    seen: Seen | None = None  # in the newest frame; None: the encoder can't tell
-    resting: bool | None = None  # the hands, at the end of it; None: the encoder can't tell
+    seen: Seen | None = None  # in the newest frame; None: this encoder detects no signers
+    resting: bool | None = None  # hands at rest at the end; None: this encoder can't tell
     stages_s: dict[str, float] = field(default_factory=dict)  # seconds spent, by stage
 
 
@@ -104,10 +104,14 @@ class Candidate:
     gloss: str
     p: float
 
+    def message(self) -> dict[str, Any]:
+        """The candidate as JSON, in messages and in the output of `offline.predict`."""
+        return {"gloss": self.gloss, "p": round(self.p, 4)}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sign:
-    """One sign as the decoder sees it. A later one with the same `id` replaces it until `final`."""
+    """One sign. A later one with the same `id` replaces it, until one is `final`."""
 
     id: int
     gloss: str
@@ -117,13 +121,26 @@ class Sign:
     end_s: float
     final: bool
 
+    def message(self) -> dict[str, Any]:
+        """The sign as JSON: the message `sign`, and an entry of `signs` in `offline.predict`."""
+        return {
+            "type": "sign",
+            "id": self.id,
+            "gloss": self.gloss,
+            "p": round(self.p, 4),
+            "alternatives": [candidate.message() for candidate in self.alternatives],
+            "start_s": round(self.start_s, 3),
+            "end_s": round(self.end_s, 3),
+            "final": self.final,
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderSpec:
-    """What an encoder takes and gives; stored in a bundle's card under `encoder`.
+    """An encoder's input and output; stored in a bundle's card under `encoder`.
 
     A clip has `frames` pictures at `fps` pictures a second of media time, so a window lasts
-    `frames / fps` seconds. Pictures with a longer short side than `short_side` px are scaled down.
+    `frames / fps` seconds. Pictures are scaled down to a short side of `short_side` px at most.
     """
 
     kind: str  # "landmarks", "vjepa2"
@@ -144,14 +161,14 @@ class EncoderSpec:
 
     @property
     def camera_size(self) -> tuple[int, int]:
-        """Width and height, px, worth asking of a 4:3 camera: no more than is used, and even."""
+        """Width and height, px, to ask a 4:3 camera for: no more than is used, and even."""
         return self.short_side * 4 // 3 // 2 * 2, self.short_side // 2 * 2
 
 
 class Features(Protocol):
-    """(B, S, D) float32 where an encoder left them: a NumPy array, or a tensor on its device.
+    """(B, S, D) float32 on the encoder's device: a NumPy array, or a tensor.
 
-    They are whole: whoever takes them by DLPack has no stream to wait for.
+    They are complete: a reader by DLPack has no CUDA stream to wait for.
     """
 
     @property
@@ -176,7 +193,7 @@ class Encoder(Protocol):
         ...
 
     def forget(self, stream: str) -> None:
-        """Drop what is kept for a stream that ended. Unknown streams are fine."""
+        """Drop the state of a stream that ended. Unknown streams are ignored."""
         ...
 
     def close(self) -> None: ...
@@ -184,8 +201,8 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class DeviceEncoder(Encoder, Protocol):
-    """An encoder that can leave what it says on its device, for a head that computes there too."""
+    """An encoder that can leave its features on its device, for a head that computes there too."""
 
     def encode_on_device(self, clips: Sequence[Clip]) -> Features:
-        """(B, T, D) What `encode` says of `clips`, in order."""
+        """(B, T, D) The features of `encode` for `clips`, in order."""
         ...

@@ -1,7 +1,9 @@
-"""Which frames make a window, and when one is due: media time in, clips out.
+"""Which frames make a window, and when one is due.
 
-The live half and the offline commands cut windows with this one module, so a model meets in
-service what it met in training. Time is divided into ticks of `1 / fps` seconds, anchored at media
+    frames with media times -> [window] -> clips -> [recognizer]
+
+The live half and the offline commands cut windows with this one module, so a model gets the same
+input in service as in training. Time is divided into ticks of `1 / fps` seconds, anchored at media
 time 0: the first frame of a tick stands for it, a tick without a frame repeats the frame before it.
 Because ticks are anchored, two overlapping windows share their frames.
 
@@ -17,29 +19,29 @@ from collections.abc import Iterable, Iterator
 from models.schema import Clip, EncoderSpec, Frame
 
 _EDGE = 1e-6  # s, against rounding of media times
-# A tick begins this share of its length before its time. Streams begin at media time 0, so a camera
-# at the encoder's own rate gives its frames at n / fps, some a few milliseconds early: with ticks
-# that began sharply at n / fps, a third of them fell into the tick before and were lost.
+# A tick begins this fraction of its length before its time. Streams begin at media time 0, so a
+# camera at the encoder's own rate has frames at n / fps, some a few milliseconds early: if ticks
+# began exactly at n / fps, a third of the frames fell into the tick before and were lost.
 _EARLY = 0.3
-_LATE_S = 1.0  # s: a frame older than this against the newest one is no late frame
+_LATE_S = 1.0  # s: a frame older than the newest by more than this is no late one: time was reset
 
 
 class FrameSampler:
-    """Tells which frames of a stream a window will use, before anyone pays for converting them."""
+    """Says which frames of a stream windows will use, before the cost of converting them."""
 
     def __init__(self, fps: float) -> None:
         self._fps = fps
         self._tick: int | None = None
 
     def tick(self, media_s: float) -> int:
-        """The number of the tick that a media time belongs to: n / fps, early or late, is in n."""
+        """The number of the tick that a media time belongs to: n for n / fps, early or late."""
         return math.floor(media_s * self._fps + _EARLY)
 
     def wants(self, media_s: float) -> bool:
-        """True for the first frame of each tick, when time goes on.
+        """True for the first frame of each tick, as time goes on.
 
-        A frame a little before the newest one is late and not wanted; one long before it means
-        that the sender's clock was set back, and time goes on from there.
+        A frame a little older than the newest one is late and not wanted. A much older one means
+        that the sender's clock was set back; time goes on from there.
         """
         tick = self.tick(media_s)
         if self._tick is not None and 0 <= self._tick - tick <= _LATE_S * self._fps:
@@ -51,8 +53,8 @@ class FrameSampler:
 class WindowCutter:
     """Keeps the sampled frames of one stream, at most a window of them, and cuts windows.
 
-    Bound: `spec.frames` frames, the oldest leaves first. A jump of media time by more than a
-    window, or back, empties it: a window never mixes what lies apart.
+    Bound: `spec.frames` frames; the oldest is dropped first. A jump of media time by more than a
+    window, or back, clears it: a window never mixes frames from before and after a jump.
     """
 
     def __init__(self, stream: str, spec: EncoderSpec, hop_s: float) -> None:
@@ -63,7 +65,7 @@ class WindowCutter:
         self.hop_s = hop_s  # may be changed between two windows
         self._sampler = FrameSampler(spec.fps)
         self._frames: deque[Frame] = deque(maxlen=spec.frames)
-        self._cut_s = -math.inf  # end of the newest window handed out
+        self._cut_s = -math.inf  # end of the last window
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -76,12 +78,12 @@ class WindowCutter:
         self._frames.append(frame)
 
     def clear(self) -> None:
-        """Let go of the frames; the next one begins anew."""
+        """Drop the frames; the next one starts over."""
         self._frames.clear()
         self._cut_s = -math.inf
 
     def due(self) -> bool:
-        """True when the newest frame lies a hop or more after the newest window handed out."""
+        """True when the newest frame is a hop or more after the last window."""
         return bool(self._frames) and self._frames[-1].media_s >= self._cut_s + self.hop_s - _EDGE
 
     def cut(self) -> Clip:

@@ -40,7 +40,7 @@ from torch import nn
 from models.bundle import Bundle, write_bundle
 from models.card import BACKGROUND, HEAD, NO_HEAD, spec_as_card, spec_from
 from models.classifier import Classifier
-from models.encoders import encoder_spec
+from models.encoders import encoder_spec, graph_variants
 from models.recognizer import Recognizer
 from offline.exporting.encoder_export import INT8_IF, PARTS, EncoderParts, export_encoder
 from offline.exporting.head_export import check_edge, edge_forms, parity, to_onnx
@@ -194,7 +194,7 @@ def _write(
 
 def _opens(bundle: Bundle) -> None:
     """Open `bundle` as the live half will: its head must fit its card, and so must its graphs."""
-    if bundle.graphs:
+    if graph_variants(bundle):
         Recognizer.open(bundle.path, "cpu").close()
     elif bundle.head_path:
         Classifier(bundle, "cpu")

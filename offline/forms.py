@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle import Bundle, open_bundle
+from models.encoders import graph_variants
 from models.schema import EncoderSpec
 from offline.data.examples import read_examples, read_spec, scored
 from offline.exporting.encoder_export import compare_graphs, reference_features, torch_encoder
@@ -82,13 +83,14 @@ def compare_encoders(
     checkpoint: Checkpoint, bundle: Bundle, index: Path, clips: int
 ) -> list[Agreement]:
     """Each way to run the bundle's graphs, the head after it, on videos of the index."""
-    if not bundle.graphs:
+    graphs = graph_variants(bundle)
+    if not graphs:
         return []
     spec = read_spec(index)  # whose weights the bundle need not have
     encoder = torch_encoder(spec)
     *_, crop, _ = encoder.model.video_size
     asked = reference_features(encoder, read_clips(index, spec, crop, clips))
-    return compare_graphs(bundle.graphs, asked, checkpoint.head)
+    return compare_graphs(graphs, asked, checkpoint.head)
 
 
 def read_windows(

@@ -16,13 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from models.decoder import (
-    DecoderSettings,
-    candidate_messages,
-    candidates,
-    clip_probabilities,
-    sign_message,
-)
+from models.decoder import DecoderSettings, clip_probabilities, top_candidates
 from models.fusion import open_recognizer
 from offline.data.videos import VideoError
 from offline.scoring.video_predictions import VideoReader, read_predictions, signs_of
@@ -79,11 +73,11 @@ def answer(
         predictions = list(read_predictions(recognizer, path, hop_s=hop_s))
     except VideoError as exc:
         return {"video": path, "error": str(exc)}
-    top = candidates(glosses, clip_probabilities(predictions), top_k)
+    top = top_candidates(glosses, clip_probabilities(predictions), top_k)
     return {
         "video": path,
-        "top": candidate_messages(top),
-        "signs": [sign_message(sign) for sign in signs_of(glosses, predictions, settings)],
+        "top": [one.message() for one in top],
+        "signs": [sign.message() for sign in signs_of(glosses, predictions, settings)],
     }
 
 

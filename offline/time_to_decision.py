@@ -112,7 +112,7 @@ def read_bundle(
     """
     opened = open_bundle(bundle)
     opened = replace(opened, hop_s=hop_s or opened.hop_s)
-    recognizer = Recognizer.on(opened, "cpu", max_new_frames=max_new_frames)
+    recognizer = Recognizer.open(opened, "cpu", max_new_frames=max_new_frames)
 
     def read(path: Path, before_s: float = 0.0, after_s: float = 0.0) -> list[Prediction]:
         still_s = (before_s, after_s)

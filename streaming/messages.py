@@ -26,7 +26,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from models.bundle import Bundle
-from models.decoder import candidate_messages, candidates, sign_message
+from models.decoder import top_candidates
 from models.schema import Prediction, Seen, Sign
 
 PROTOCOL_VERSION = 1
@@ -225,7 +225,7 @@ def prediction_message(
     seen = prediction.seen
     return PredictionMessage(
         seq=seq,
-        top=candidate_messages(candidates(glosses, prediction.probabilities, top_k)),
+        top=[one.message() for one in top_candidates(glosses, prediction.probabilities, top_k)],
         idle=round(prediction.idle, 4),
         attention=[round(float(weight), 4) for weight in prediction.attention],
         window={"start_s": round(prediction.start_s, 3), "end_s": round(prediction.end_s, 3)},
@@ -255,7 +255,7 @@ def _near(fractions: Iterable[float]) -> list[float]:
 
 
 def to_sign_message(sign: Sign) -> SignMessage:
-    """The message of `models.decoder`, which `offline.predict` lists, too."""
-    fields = sign_message(sign)
+    """The message of `models.schema.Sign`, which `offline.predict` lists, too."""
+    fields = sign.message()
     del fields["type"]
     return SignMessage(**fields)

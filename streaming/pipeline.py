@@ -125,7 +125,7 @@ class Pipeline:
             while self._results:
                 result = self._results.popleft()
                 self.predicted += 1
-                prediction = self._few_shot.read(result.prediction)
+                prediction = self._few_shot.apply(result.prediction)
                 build = functools.partial(
                     self._message, self.predicted, result, prediction, self._few_shot.glosses
                 )
@@ -154,7 +154,7 @@ class Pipeline:
             FewShotError: it can't be learnt; nothing has changed.
         """
         self._few_shot.teach(gloss, takes)
-        self._send_signs(self._decoder.know(self._few_shot.glosses))
+        self._send_signs(self._decoder.set_glosses(self._few_shot.glosses))
 
     def forget(self, gloss: str) -> None:
         """Recognise a taught sign no more.
@@ -163,7 +163,7 @@ class Pipeline:
             KeyError: it was not taught.
         """
         self._few_shot.forget(gloss)
-        self._send_signs(self._decoder.know(self._few_shot.glosses))
+        self._send_signs(self._decoder.set_glosses(self._few_shot.glosses))
 
     def clear(self) -> None:
         """Close the sign under way and start over."""

@@ -23,7 +23,7 @@ from typing import Any, ParamSpec, Protocol, Self, TypeVar
 from models.bundle import Bundle, open_bundle
 from models.encoders import devices
 from models.faults import NotANumber, OutOfMemory, Stuck, WindowResult
-from models.fusion import recognizer_on
+from models.fusion import open_recognizer
 from models.schema import Clip, Prediction
 from streaming.cost import CostModel
 from streaming.settings import RecognizerSettings
@@ -66,7 +66,7 @@ async def recognizer_makers(settings: RecognizerSettings) -> list[RecognizerMake
     """
     bundle = await asyncio.to_thread(open_bundle, settings.model)
     return [
-        functools.partial(recognizer_on, bundle, name, max_new_frames=settings.max_new_frames)
+        functools.partial(open_recognizer, bundle, name, max_new_frames=settings.max_new_frames)
         for name in devices(bundle.encoder, settings.device)
     ]
 
@@ -206,7 +206,7 @@ class Runner:
         try:
             return list(self._opened().recognise(clips))
         except NotANumber as error:
-            return [error if result is None else result for result in error.answers]
+            return [error if result is None else result for result in error.predictions]
         except OutOfMemory as error:
             if len(clips) == 1:
                 return [error]

@@ -14,7 +14,7 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
-from models.few_shot import unit
+from models.few_shot import unit_length
 from models.schema import Prediction
 from streaming.messages import TakeMessage
 
@@ -63,7 +63,7 @@ class TakeRecorder:
         return TakeMessage(
             id=id,
             space=self._space,
-            embedding=pack(unit(np.mean(self._embeddings, axis=0))),
+            embedding=pack(unit_length(np.mean(self._embeddings, axis=0))),
             start_s=round(self._start_s, 3),
             end_s=round(prediction.end_s, 3),
         )

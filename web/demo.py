@@ -18,13 +18,7 @@ import streamlit as st
 
 from models.bundle import Bundle
 from models.command_line import read_command_line
-from models.decoder import (
-    DecoderSettings,
-    candidate_messages,
-    candidates,
-    clip_probabilities,
-    sign_message,
-)
+from models.decoder import DecoderSettings, clip_probabilities, top_candidates
 from models.fusion import open_recognizer
 from models.schema import Prediction
 from offline.scoring.video_predictions import signs_of
@@ -154,12 +148,12 @@ def _draw_file(bundle: Bundle, predictions: list[Prediction], threshold: float) 
         st.html(drawing.current_sign(None, "Choose a video."))
         return
     signs = signs_of(bundle.glosses, predictions, DecoderSettings(threshold=threshold))
-    messages = [sign_message(sign) for sign in signs]
+    messages = [sign.message() for sign in signs]
     surest = max(messages, key=lambda sign: sign["p"], default=None)
     st.html(drawing.current_sign(surest, "No sign was sure enough."))
-    top = candidates(bundle.glosses, clip_probabilities(predictions), 5)
+    top = top_candidates(bundle.glosses, clip_probabilities(predictions), 5)
     idle = min(prediction.idle for prediction in predictions)
-    st.html(drawing.candidate_bars(candidate_messages(top), idle))
+    st.html(drawing.candidate_bars([one.message() for one in top], idle))
     weights = drawing.file_attention(predictions, _MOMENTS)
     ends = drawing.clock(0), drawing.clock(predictions[-1].end_s)
     st.html(drawing.attention_strip(weights, ends))

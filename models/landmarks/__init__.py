@@ -1,1 +1,1 @@
-"""The landmark encoder: MediaPipe's networks look for body and hands, a row of numbers a frame."""
+"""The landmark encoder: MediaPipe's networks find body and hands; a row of numbers a frame."""

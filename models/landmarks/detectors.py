@@ -1,6 +1,10 @@
-"""Detectors' common half: MediaPipe's single-shot detectors score a fixed grid of anchors.
+"""Body and hands in one picture: MediaPipe's detectors and landmark networks.
 
-Used by the body and the palm detector: raw boxes and scores in, the best detections out.
+    picture -> [BodyNetworks] -> Body, 33 points -> [HandNetworks] -> Hand, 21 points -> track
+
+A detector searches a region for a body or for palms; a landmark network then computes the points
+of one body or hand in a tighter region. Points are pixels of the picture, x right, y down. Nothing
+is kept between calls: `track.py` remembers where body and hands were.
 """
 
 from __future__ import annotations
@@ -20,27 +24,42 @@ from models.landmarks.networks import (
     PALM_DETECTION,
     POSE_DETECTION,
     POSE_LANDMARKS,
-    Member,
     Network,
+    NetworkFile,
     sigmoid,
 )
 from models.landmarks.region import Region, spanning, turn_of
 
+LEFT_SHOULDER, RIGHT_SHOULDER = 11, 12  # body points
+LEFT_ELBOW, RIGHT_ELBOW = 13, 14
+LEFT_WRIST, RIGHT_WRIST = 15, 16
+SIDES = (0, 1)  # left, right: the signer's own
+_ELBOW, _WRIST = (LEFT_ELBOW, RIGHT_ELBOW), (LEFT_WRIST, RIGHT_WRIST)  # by side
+_LITTLE, _INDEX = (17, 18), (19, 20)
+
 _OVERLAP = 0.3  # boxes that overlap more are one detection (MediaPipe's min_suppression_threshold)
+_BODY_PRESENT = 0.5  # MediaPipe's threshold of the body detector and of the body landmark network
+_PALM_PRESENT = 0.5
+_BODY_MARGIN = 1.25  # a body's region is this much larger than the body
+_REACH = 3  # cells of the heat map to each side of a landmark that refine its position
+_USED = np.array([*range(23), 33, 34])  # landmarks that are used: no hips, no legs
+# The points that bound the palm: wrist, bases of thumb and fingers (MediaPipe's subset).
+_PALM = (0, 1, 2, 3, 5, 6, 9, 10, 13, 14, 17, 18)
+_DEPTH = 0.4  # MediaPipe divides a hand's depth by this
 
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """`points` (n, 2) in pixels of the picture, `side` of the box in pixels, box centre first."""
+    """A body or palm that a detector found."""
 
     score: float
-    centre: NDArray[np.float32]
-    side: float
-    points: NDArray[np.float32]
+    centre: NDArray[np.float32]  # (2,)
+    side: float  # of the square box
+    points: NDArray[np.float32]  # (n, 2)
 
 
 def anchor_centres(pixels: int, strides: Sequence[int]) -> NDArray[np.float32]:
-    """(n, 2) in [0, 1]: two anchors a cell and layer; layers of one stride share their cells."""
+    """(n, 2) in [0, 1]: two anchors a cell and layer; layers of the same stride share cells."""
     centres = []
     for stride in dict.fromkeys(strides):
         cells = (np.arange(pixels // stride) + 0.5) * stride / pixels
@@ -51,7 +70,7 @@ def anchor_centres(pixels: int, strides: Sequence[int]) -> NDArray[np.float32]:
 
 
 class Detector:
-    """A detection network with its anchors."""
+    """A single-shot detection network, which scores a fixed grid of anchors."""
 
     def __init__(self, network: Network, strides: Sequence[int]) -> None:
         self._network = network
@@ -60,7 +79,7 @@ class Detector:
     def __call__(
         self, image: NDArray[np.uint8], region: Region, border: int, threshold: float, most: int
     ) -> list[Detection]:
-        """The `most` best detections in `region` of `image`, best first."""
+        """The best detections in `region` of `image`, best first, at most `most`."""
         pixels = self._network.pixels
         boxes, scores = self._network(region.cut(image, pixels, border))  # (n, 4 + 2k), (n, 1)
         likely = sigmoid(scores[:, 0])
@@ -90,34 +109,18 @@ def _overlap(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(inner / np.maximum(areas + areas[0] - inner, 1e-9), np.float32)
 
 
-# MERGED from models.landmarks.body: Where the body is: 33 landmarks of the signer in one frame
-# (MediaPipe's BlazePose). A detector finds a body in the whole picture; then the landmark network
-# looks at the region that the frame before pointed at, and the detector rests until the body is
-# lost.
-
-LEFT_SHOULDER, RIGHT_SHOULDER = 11, 12
-LEFT_ELBOW, RIGHT_ELBOW = 13, 14
-LEFT_WRIST, RIGHT_WRIST = 15, 16
-
-_PRESENT = 0.5  # MediaPipe's thresholds for detector and landmark network
-_ROOM = 1.25  # a body's region is this much larger than the body
-_REACH = 3  # cells of the heat map to each side of a landmark that vote on its place
-_USED = np.array([*range(23), 33, 34])  # landmarks that someone reads: no hips, no legs
-
-
 @dataclass(frozen=True, slots=True)
 class Body:
-    """`points` (33, 2) pixels, `visible` (33,) in [0, 1], and where to look in the next frame."""
+    """The signer in one frame (MediaPipe's BlazePose)."""
 
-    points: NDArray[np.float32]
-    visible: NDArray[np.float32]
-    region: Region
+    points: NDArray[np.float32]  # (33, 2)
+    region: Region  # where to search in the next frame
 
 
-class BodyFinder:
-    """The detector and the landmark network; keeps nothing between calls."""
+class BodyNetworks:
+    """The body detector and the body landmark network."""
 
-    def __init__(self, paths: Mapping[Member, Path], threads: int = 1) -> None:
+    def __init__(self, paths: Mapping[NetworkFile, Path], threads: int = 1) -> None:
         detection = Network(
             paths[POSE_DETECTION], ("Identity", "Identity_1"), low=-1.0, threads=threads
         )
@@ -127,34 +130,34 @@ class BodyFinder:
         )
 
     def detect(self, image: NDArray[np.uint8]) -> Region | None:
-        """Where a body is, judged from the whole picture."""
+        """The region of a body, found in the whole picture."""
         height, width = image.shape[:2]
         whole = Region(width / 2, height / 2, max(width, height))
-        found = self._detector(image, whole, cv2.BORDER_CONSTANT, _PRESENT, most=1)
+        found = self._detector(image, whole, cv2.BORDER_CONSTANT, _BODY_PRESENT, most=1)
         if not found:
             return None
-        hips, reach = found[0].points[:2]
-        region = spanning(hips, reach, _ROOM)
+        hips, extent = found[0].points[:2]
+        region = spanning(hips, extent, _BODY_MARGIN)
         return region if region.usable else None
 
-    def look(self, image: NDArray[np.uint8], region: Region) -> Body | None:
+    def locate(self, image: NDArray[np.uint8], region: Region) -> Body | None:
         """The body in `region`, or None when there is none."""
         pixels = self._landmarks.pixels
         crop = region.cut(image, pixels, cv2.BORDER_REPLICATE)
         numbers, present, heat = self._landmarks(crop)
-        if float(present[0]) < _PRESENT:
+        if float(present[0]) < _BODY_PRESENT:
             return None
         marks = numbers.reshape(39, 5)
         points = _refined(marks[:, :2] / np.float32(pixels), heat)
         placed = region.place(points)
-        following = spanning(placed[33], placed[34], _ROOM)  # hips, and the reach of the body
+        following = spanning(placed[33], placed[34], _BODY_MARGIN)  # hips, and the body's extent
         if not (following.usable and np.isfinite(placed).all()):
             return None
-        return Body(placed[:33], sigmoid(marks[:33, 3]), following)
+        return Body(placed[:33], following)
 
 
 def _refined(points: NDArray[np.float32], heat: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Move each point that we use to where its heat nearby is, if it is hot.
+    """Move each used point to the centroid of its heat map nearby, if that has a peak.
 
     `points` (39, 2) in [0, 1], `heat` (rows, columns, 39).
     """
@@ -174,28 +177,13 @@ def _refined(points: NDArray[np.float32], heat: NDArray[np.float32]) -> NDArray[
     return refined
 
 
-# MERGED from models.landmarks.hands: Where a hand is: 21 landmarks of one hand in one frame
-# (MediaPipe's hand networks). The body says where to look; a tracked hand, a wider look and the
-# palm detector help where the body is wrong. Left hands are looked at in a mirror, so that the
-# network sees right hands only and a mirrored signer gets mirrored points.
-
-# What of the 21 points bounds the palm: wrist, thumb's and fingers' bases (MediaPipe's subset).
-_PALM = (0, 1, 2, 3, 5, 6, 9, 10, 13, 14, 17, 18)
-_DEPTH = 0.4  # MediaPipe divides a hand's depth by this
-_PALM_SEEN = 0.5
-
-SIDES = (0, 1)  # left, right: the signer's own
-_WRIST, _LITTLE, _INDEX, _ELBOW = (15, 16), (17, 18), (19, 20), (13, 14)  # body points by side
-
-
 @dataclass(frozen=True, slots=True)
 class Hand:
-    """`points` (21, 3) pixels (depth relative to the wrist), how sure it is that this is a hand,
-    and that it is the hand of the side it was looked at for."""
+    """One hand in one frame."""
 
-    points: NDArray[np.float32]
-    present: float
-    own_side: float
+    points: NDArray[np.float32]  # (21, 3), depth relative to the wrist
+    present: float  # probability that it is a hand
+    own_side: float  # probability that it is the hand of the side that was searched for
 
     @property
     def size(self) -> float:
@@ -203,7 +191,7 @@ class Hand:
         return float(np.hypot(*(self.points[9, :2] - self.points[0, :2])))
 
     def region(self, side: int) -> Region:
-        """Where to look for this hand again."""
+        """Where to search for this hand in the next frame."""
         flat = self.points[:, :2]
         fingers = (flat[6] + flat[14]) / 4 + flat[10] / 2
         turn = turn_of(flat[0], fingers)
@@ -217,10 +205,12 @@ class Hand:
         return replace(centre.grown(1.0, down=-0.1), side=long * 2.0)
 
 
-class HandFinder:
-    """The hand networks; keeps nothing between calls."""
+class HandNetworks:
+    """The hand networks. A left hand's region is mirrored: the networks get right hands only, and
+    a mirrored signer gets mirrored points.
+    """
 
-    def __init__(self, paths: Mapping[Member, Path], threads: int = 1) -> None:
+    def __init__(self, paths: Mapping[NetworkFile, Path], threads: int = 1) -> None:
         self._recrop = Network(paths[HAND_RECROP], ("output_crop",), threads=threads)
         self._landmarks = Network(
             paths[HAND_LANDMARKS], ("Identity", "Identity_1", "Identity_2"), threads=threads
@@ -228,8 +218,8 @@ class HandFinder:
         palm = Network(paths[PALM_DETECTION], ("Identity", "Identity_1"), threads=threads)
         self._detector = Detector(palm, (8, 16, 16, 16))
 
-    def look(self, image: NDArray[np.uint8], region: Region) -> Hand | None:
-        """The hand in `region`, however unlikely; None where that makes no sense."""
+    def locate(self, image: NDArray[np.uint8], region: Region) -> Hand | None:
+        """The hand in `region`, however unlikely; None if the region or the points are unusable."""
         if not region.usable:
             return None
         pixels = self._landmarks.pixels
@@ -242,8 +232,8 @@ class HandFinder:
             return None
         return Hand(placed, float(present[0]), float(handedness[0]))
 
-    def from_body(self, image: NDArray[np.uint8], body: Body, side: int) -> Region | None:
-        """Where the body's wrist and fingers say the hand is, set right by a small network."""
+    def region_of(self, image: NDArray[np.uint8], body: Body, side: int) -> Region | None:
+        """The region of a hand by the body's wrist and fingers, refined by a small network."""
         rough = rough_region(body, side)
         if not rough.usable:
             return None
@@ -253,9 +243,9 @@ class HandFinder:
         return replace(region, flipped=side == 0) if region.usable else None
 
     def palms(self, image: NDArray[np.uint8], around: Region) -> list[Region]:
-        """Where palms are in `around`, best first, two at most; not flipped."""
+        """The regions of palms detected in `around`, best first, two at most; not flipped."""
         regions = []
-        for palm in self._detector(image, around, cv2.BORDER_CONSTANT, _PALM_SEEN, most=2):
+        for palm in self._detector(image, around, cv2.BORDER_CONSTANT, _PALM_PRESENT, most=2):
             turn = turn_of(palm.points[0], palm.points[2])  # wrist to middle finger
             x, y = palm.centre
             region = Region(float(x), float(y), palm.side, turn).grown(2.6, down=-0.5)
@@ -265,17 +255,18 @@ class HandFinder:
 
 
 def rough_region(body: Body, side: int) -> Region:
-    """Around the hand that the body's wrist, index and little finger make."""
+    """The region of a hand by the body's wrist, index and little finger."""
     points = body.points
     middle = (2 * points[_INDEX[side]] + points[_LITTLE[side]]) / 3
     region = spanning(points[_WRIST[side]], middle, 2.7)
     return replace(region, x=float(middle[0]), y=float(middle[1]), flipped=side == 0)
 
 
-def forearm_region(body: Body, side: int, unit: float) -> Region:
-    """A wide look past the wrist along the forearm; `unit` is the shoulder width in pixels."""
+def forearm_region(body: Body, side: int, shoulder_width: float) -> Region:
+    """A wide region beyond the wrist, along the forearm."""
     wrist, elbow = body.points[_WRIST[side]], body.points[_ELBOW[side]]
     arm = wrist - elbow
-    centre = wrist + arm / max(float(np.hypot(*arm)), 1.0) * 0.2 * unit
+    centre = wrist + arm / max(float(np.hypot(*arm)), 1.0) * 0.2 * shoulder_width
     turn = turn_of(elbow, wrist)
-    return Region(float(centre[0]), float(centre[1]), 0.95 * unit, turn, flipped=side == 0)
+    x, y = centre.tolist()
+    return Region(x, y, 0.95 * shoulder_width, turn, flipped=side == 0)

@@ -1,8 +1,9 @@
-"""The landmark encoder: clips -> one row of hand and body landmarks a frame, on a CPU.
+"""The landmark encoder, for machines without a GPU: one row of landmarks a frame, on a CPU.
 
-For machines without a GPU. MediaPipe's networks (`networks.py`) look at each frame of a stream
-once; a `Track` per stream remembers where the signer was and what the last frames gave. What a row
-holds is in `layout.py`. Neither torch nor transformers is imported here.
+    clips -> [encoder]: new frames -> track -> rows (T, D), signer, hands at rest -> recogniser
+
+MediaPipe's networks process each frame of a stream once; a `Track` per stream remembers where the
+signer was. `layout.py` says what a row holds. Neither torch nor transformers is imported here.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.landmarks import layout, networks
-from models.landmarks.detectors import BodyFinder, HandFinder
+from models.landmarks.detectors import BodyNetworks, HandNetworks
 from models.landmarks.rest import at_rest
 from models.landmarks.track import Track
 from models.schema import Clip, Embedding, EncoderSpec, Frame, Seen
 
 KIND = "landmarks"
 SOURCE = "mediapipe"
-# The wheel, and the version of what we make of it: rows of another revision mean something else.
+# The wheel, and the version of our rows: rows of another revision mean something else.
 REVISION = f"{networks.VERSION}+rows1"
 
-_JUMP_S = 1.0  # a gap in media time after which the signer is searched anew
+_JUMP_S = 1.0  # a gap in media time after which the signer is searched in the whole picture
 
 
 def landmark_spec(frames: int = 32, fps: float = 15.0) -> EncoderSpec:
@@ -44,13 +45,13 @@ def landmark_spec(frames: int = 32, fps: float = 15.0) -> EncoderSpec:
 class LandmarkEncoder:
     """Implements `models.schema.Encoder`. Features are (T, 154) float32, a row a frame.
 
-    Bounds: `max_tracks` streams (the one unused for longest is forgotten first), and of each stream
-    the newest `spec.frames` frames with their rows. `max_new_frames` bounds the work for one clip:
-    of more new frames than that, evenly chosen ones are looked at (the newest always) and the
-    others repeat the row before them; None looks at all. `threads` is per network run.
+    Bounds: `max_tracks` streams (the least recently used is dropped first), and of each stream the
+    newest `spec.frames` frames with their rows. `max_new_frames` bounds the work for one clip: of
+    more new frames, that many are processed, evenly chosen and always with the newest, and each
+    other one repeats the row before it; None processes all. `threads` is per network run.
 
     Raises:
-        MediapipeError: the networks can't be had; the message says what to do.
+        MediapipeError: the networks can't be fetched; the message says what to do.
         ValueError: the spec is not one of this encoder's.
     """
 
@@ -68,7 +69,7 @@ class LandmarkEncoder:
         if (spec.source, spec.revision) != (SOURCE, REVISION):
             raise ValueError(
                 f"this model was trained on landmarks {spec.source} {spec.revision}, "
-                f"this version makes {SOURCE} {REVISION}: train it again or use its version"
+                f"this version computes {SOURCE} {REVISION}: train it again or use its version"
             )
         if max_new_frames is not None and max_new_frames < 1:
             raise ValueError(f"max_new_frames must be at least 1, not {max_new_frames}")
@@ -78,8 +79,8 @@ class LandmarkEncoder:
         self._max_new_frames = max_new_frames
         self._max_tracks = max_tracks
         paths = networks.fetch()
-        self._bodies = BodyFinder(paths, threads)
-        self._hands = HandFinder(paths, threads)
+        self._bodies = BodyNetworks(paths, threads)
+        self._hands = HandNetworks(paths, threads)
         self._streams: OrderedDict[str, _Stream] = OrderedDict()
 
     @property
@@ -91,10 +92,9 @@ class LandmarkEncoder:
         return "cpu"
 
     def encode(self, clips: Sequence[Clip]) -> list[Embedding]:
-        """Encode `clips`, in order; a frame that a stream has shown before costs nothing.
+        """Encode `clips`, in order; a frame that is already known of a stream costs nothing.
 
-        A stream's clips are expected in the order of their time; one that goes back is taken for a
-        new beginning.
+        A stream's clips are expected in the order of their time; one that goes back starts over.
         """
         return [self._encode(clip) for clip in clips]
 
@@ -105,13 +105,13 @@ class LandmarkEncoder:
         self._streams[clip.stream] = stream  # newest last
         while len(self._streams) > self._max_tracks:
             self._streams.popitem(last=False)
-        looked = stream.look(clip.frames, self._max_new_frames)
-        rows = np.stack([one.row for one in looked])
+        processed = stream.process(clip.frames, self._max_new_frames)
+        rows = np.stack([one.row for one in processed])
         return Embedding(
             features=rows,
             start_s=clip.start_s,
             end_s=clip.end_s,
-            seen=looked[-1].seen,
+            seen=processed[-1].seen,
             resting=at_rest(rows, self._spec.fps),
         )
 
@@ -123,49 +123,49 @@ class LandmarkEncoder:
 
 
 @dataclass(frozen=True, slots=True)
-class _Looked:
-    """A frame that was looked at, held so that its identity stays its own, and what came of it."""
+class _Processed:
+    """A frame and its results."""
 
-    frame: Frame
+    frame: Frame  # held, so that no other frame gets its id()
     row: NDArray[np.float32]
     seen: Seen | None
 
 
 class _Stream:
-    """A track and what came of its newest frames."""
+    """A track and the results of its newest frames."""
 
     def __init__(self, track: Track, frames: int) -> None:
         self._track = track
-        self._looked: deque[_Looked] = deque(maxlen=frames)
+        self._processed: deque[_Processed] = deque(maxlen=frames)
 
-    def look(self, frames: Sequence[Frame], max_new: int | None) -> list[_Looked]:
-        """What comes of a clip's `frames`, one each, looking at those that are new."""
-        known = {id(one.frame): one for one in self._looked}
+    def process(self, frames: Sequence[Frame], max_new: int | None) -> list[_Processed]:
+        """The results of a clip's `frames`, one each; only new frames are run."""
+        known = {id(one.frame): one for one in self._processed}
         new = [f for f in dict.fromkeys(frames) if id(f) not in known]
-        if new and self._looked and new[0].media_s <= self._looked[-1].frame.media_s:
-            self._looked.clear()  # the clock went back: another video under the same name
+        if new and self._processed and new[0].media_s <= self._processed[-1].frame.media_s:
+            self._processed.clear()  # the clock went back: another video under the same name
             self._track.reset()
             known.clear()
             new = list(dict.fromkeys(frames))
-        chosen = _thinned(len(new), max_new, fresh=not self._looked)
+        chosen = _evenly(len(new), max_new, fresh=not self._processed)
         row, seen = np.zeros(layout.DIM, np.float32), None
-        if self._looked:
-            row, seen = self._looked[-1].row, self._looked[-1].seen
+        if self._processed:
+            row, seen = self._processed[-1].row, self._processed[-1].seen
         for index, frame in enumerate(new):
-            if self._looked and frame.media_s - self._looked[-1].frame.media_s > _JUMP_S:
+            if self._processed and frame.media_s - self._processed[-1].frame.media_s > _JUMP_S:
                 self._track.reset()
             if index in chosen:
                 row = self._track.row(frame.image, frame.media_s)
                 seen = self._track.seen(frame.image)
-            known[id(frame)] = _Looked(frame, row, seen)
-            self._looked.append(known[id(frame)])
+            known[id(frame)] = _Processed(frame, row, seen)
+            self._processed.append(known[id(frame)])
         return [known[id(frame)] for frame in frames]
 
 
-def _thinned(count: int, most: int | None, fresh: bool) -> set[int]:
-    """Which of `count` new frames to look at: `most`, evenly, the last always.
+def _evenly(count: int, most: int | None, fresh: bool) -> set[int]:
+    """Which of `count` new frames to process: `most` at even distances, always with the last.
 
-    `fresh`: nothing comes before them, so the first is looked at as well.
+    `fresh`: no frame comes before them, so the first is processed as well.
     """
     if most is None or count <= most:
         return set(range(count))

@@ -1,17 +1,17 @@
 """What the numbers of a landmark row mean: the contract between the landmark encoder and its heads.
 
-A row describes one frame: `DIM` float32, in the body's own frame. Origin is the middle of the
-shoulders, the unit is the shoulder width (both steady over time), x points to the right of the
-picture, y down; pixels count as square whatever the picture's shape. Left and right are the
+A row describes one frame: `DIM` float32, in the body's own coordinates. The origin is the middle of
+the shoulders, the unit is the shoulder width (both smoothed over time), x points to the right of
+the picture, y down; pixels are square whatever the picture's shape. Left and right are the
 signer's own.
 
     BODY         13 points (x, y): the names in `BODY_POINTS`
     LEFT_HAND    21 points (x, y, z), MediaPipe's order (`FINGERTIPS`); z relative to the wrist
     RIGHT_HAND   likewise
-    SEEN         two flags: 1 where the left / right hand was seen in this very frame
+    SEEN         two flags: 1 if the left / right hand was seen in this frame
 
-A hand that is lost keeps its last points for `HOLD_S` (flag 0), then it is zeros. Without a body
-the whole row is zeros. Only numpy is imported here, so a head can use it without any network.
+A lost hand keeps its last points for `HOLD_S` (flag 0); then they are zeros. Without a body the
+whole row is zeros. Only numpy is imported here, so that a head can use it without any network.
 """
 
 from __future__ import annotations
@@ -45,23 +45,22 @@ SEEN = slice(152, 154)
 LEFT_SEEN, RIGHT_SEEN = 152, 153
 DIM = 154
 
-HOLD_S = 0.25  # how long the points of a lost hand stand
+HOLD_S = 0.25  # how long the points of a lost hand are kept
 
-# The body points with left and right exchanged: `body[BODY_MIRROR]`.
-BODY_MIRROR = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11)
+_MIRRORED_BODY = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11]  # left and right exchanged
 
 
 def mirror_index() -> NDArray[np.int64]:
-    """(DIM,) Where each number of a mirrored row comes from: left and right change places."""
+    """(DIM,) Where each number of a mirrored row comes from: left and right are exchanged."""
     index = np.arange(DIM)
-    index[BODY] = index[BODY].reshape(-1, 2)[list(BODY_MIRROR)].ravel()
+    index[BODY] = index[BODY].reshape(-1, 2)[_MIRRORED_BODY].ravel()
     index[LEFT_HAND], index[RIGHT_HAND] = index[RIGHT_HAND].copy(), index[LEFT_HAND].copy()
     index[SEEN] = index[SEEN][::-1]
     return index
 
 
 def mirror_sign() -> NDArray[np.float32]:
-    """(DIM,) -1 where a number is an x, which a mirror turns round, else 1."""
+    """(DIM,) -1 where a number is an x, whose sign a mirror changes, else 1."""
     sign = np.ones(DIM, np.float32)
     sign[BODY].reshape(-1, 2)[:, 0] = -1
     sign[LEFT_HAND].reshape(-1, 3)[:, 0] = -1
@@ -70,6 +69,6 @@ def mirror_sign() -> NDArray[np.float32]:
 
 
 def mirrored(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(..., DIM) What the rows would be if the signer were filmed in a mirror."""
+    """(..., DIM) The rows of the mirrored video."""
     flipped: NDArray[np.float32] = rows[..., mirror_index()] * mirror_sign()
     return flipped

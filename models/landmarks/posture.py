@@ -1,7 +1,8 @@
-"""What a landmark row says of a posture: the shape of the hands, where they are, what they touch.
+"""Features of a posture: the shape of the hands, where they are and what they are near to.
 
-Rows of `layout` -> [posture] -> features of `models.heads.LandmarkClassifier`. Plain tensor code,
-so that it becomes part of the exported head.
+    landmark rows -> [posture] -> features of `models.heads.LandmarkClassifier`
+
+Plain tensor code, so that it becomes part of the exported head.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ _FACE = [0, 1, 2, 3, 4, 5, 6]  # body points: nose, eyes, ears, mouth
 _ONE_HAND = 63 + 60 + 5 + 7 + 2 + 10 + 35 + 4
 _BOTH = 2 + 25
 FEATURES = 26 + 2 * _ONE_HAND + _BOTH
-HAND_FLAGS = [26, 26 + _ONE_HAND]  # where `present` tells of the left and of the right hand
+HAND_FLAGS = [26, 26 + _ONE_HAND]  # where `present` is that of the left and of the right hand
 
 
 def describe(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows (B, T, D) -> features (B, T, F), and 1 where a feature's hands are there, else 0."""
+    """Rows (B, T, D) -> features (B, T, F), and 1 where a feature's hands are present, else 0."""
     body = torch.unflatten(rows[..., layout.BODY], -1, (13, 2))
     # B, T, hand, point, (x, y, z): the two hands lie next to each other
     both = slice(layout.LEFT_HAND.start, layout.RIGHT_HAND.stop)
     hands = torch.unflatten(rows[..., both], -1, (2, 21, 3))
-    has_body = _there(body)  # B, T, 1
-    has_hands = _there(hands)  # B, T, 2, 1
+    has_body = _present(body)  # B, T, 1
+    has_hands = _present(hands)  # B, T, 2, 1
     has_both = has_hands.prod(-2)
     left, right = hands[..., 0, :, :], hands[..., 1, :, :]
     parts = [
@@ -55,7 +56,7 @@ def describe(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _hand(hand: Tensor, body: Tensor) -> Tensor:
-    """Hands (B, T, 2, 21, 3): their shape, place, and how near fingertips are to the face."""
+    """Hands (B, T, 2, 21, 3): their shape, position, and distances of fingertips to the face."""
     wrist = hand[..., :1, :]
     shape = hand - wrist
     bones = shape[..., _CHILD, :] - shape[..., _PARENT, :]
@@ -83,12 +84,12 @@ def _hand(hand: Tensor, body: Tensor) -> Tensor:
     )
 
 
-def _there(points: Tensor) -> Tensor:
+def _present(points: Tensor) -> Tensor:
     """1 where any of the points (..., P, C) is not zero: (..., 1)."""
     return (points.abs().sum((-2, -1)) > 0).to(points.dtype)[..., None]
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:
-    """Between each of a (..., P, C) and each of b (..., Q, C): (..., P * Q)."""
+    """(..., P * Q) Between each of a (..., P, C) and each of b (..., Q, C)."""
     gap = a[..., :, None, :] - b[..., None, :, :]
     return (gap.square().sum(-1) + 1e-6).sqrt().flatten(-2)

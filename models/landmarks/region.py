@@ -1,7 +1,8 @@
-"""Regions: turned squares of a picture, what the landmark networks look at.
+"""Regions: rotated squares of a picture, the input of the landmark networks.
 
-A region is cut out as the small square picture that a network takes, and the points that the
-network finds are carried back into the picture. Units are pixels of the picture, x right, y down.
+    picture -> [Region.cut] -> square input of a network; its points -> [Region.place] -> picture
+
+Units are pixels of the picture, x right, y down.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ Points = NDArray[np.float32]  # (n, 2) or (n, 3)
 class Region:
     """A square: centre (`x`, `y`), length of a side, clockwise turn in radians.
 
-    `flipped` looks at it in a mirror: a network that sees left hands flipped sees right hands only,
-    and a mirrored video gives mirrored points.
+    `flipped` mirrors its picture: with left hands flipped a network gets right hands only, and a
+    mirrored video gives mirrored points.
     """
 
     x: float
@@ -32,16 +33,13 @@ class Region:
 
     @property
     def usable(self) -> bool:
-        """False when there is nothing to look at: too small, too large, not a number."""
+        """False when it is too small, too large, or has a NaN or infinity."""
         return all(map(math.isfinite, (self.x, self.y, self.side, self.turn))) and (
             4.0 <= self.side <= 20000.0 and max(abs(self.x), abs(self.y)) <= 40000.0
         )
 
-    def moved(self, x: float, y: float) -> Region:
-        return replace(self, x=self.x + x, y=self.y + y)
-
     def grown(self, scale: float, down: float = 0.0) -> Region:
-        """Scaled, after shifting by `down` sides along its own y axis."""
+        """Scaled, after a shift by `down` sides along its own y axis."""
         return replace(
             self,
             x=self.x - down * self.side * math.sin(self.turn),
@@ -50,7 +48,7 @@ class Region:
         )
 
     def _matrix(self) -> NDArray[np.float64]:
-        """(2, 3) from the unit square, centre at (0.5, 0.5), to the picture."""
+        """(2, 3) The affine map from the unit square to the picture."""
         cos, sin = math.cos(self.turn) * self.side, math.sin(self.turn) * self.side
         across = -1.0 if self.flipped else 1.0
         matrix = np.array([[cos * across, -sin, 0.0], [sin * across, cos, 0.0]])
@@ -72,7 +70,7 @@ class Region:
         return np.asarray(cut, np.uint8)
 
     def place(self, points: Points) -> Points:
-        """Carry points in units of the region's side ([0, 1] inside) into the picture.
+        """Map points in units of the region's side ([0, 1] inside) to the picture.
 
         A third coordinate, depth, is scaled like x.
         """
@@ -90,7 +88,7 @@ def turn_of(start: Points, end: Points, target: float = math.pi / 2) -> float:
 
 
 def spanning(centre: Points, edge: Points, scale: float, target: float = math.pi / 2) -> Region:
-    """The region around `centre` that reaches `edge`, times `scale`, with `edge` at `target`."""
+    """The region around `centre` that reaches to `edge`, scaled, with `edge` at angle `target`."""
     reach = float(np.hypot(*(edge[:2] - centre[:2])))
     return Region(
         float(centre[0]), float(centre[1]), 2 * reach * scale, turn_of(centre, edge, target)

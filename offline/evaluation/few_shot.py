@@ -107,7 +107,7 @@ def score(
                 seconds = len(example.rows) / plan.spec.fps
                 rest_before.add(seconds, _signs(told, crossing.known, settings))
                 for lexicon in lessons.of_others(example):
-                    read = [lexicon.read(one) for one in told]
+                    read = [lexicon.apply(one) for one in told]
                     rest_after.add(seconds, _signs(read, lexicon.glosses, settings))
             elif example.gloss in crossing.new:
                 for kind in alone:
@@ -227,7 +227,7 @@ class _Lessons:
 
 def _answer(lexicon: FewShotClassifier, told: Iterable[Prediction]) -> dict[str, float]:
     """The probability of each gloss that the session knows, for a whole clip."""
-    p = clip_probabilities([lexicon.read(one) for one in told])
+    p = clip_probabilities([lexicon.apply(one) for one in told])
     return dict(zip(lexicon.glosses, p.tolist(), strict=True))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from models.few_shot import IDLE, unit
+from models.few_shot import IDLE, unit_length
 from models.schema import EncoderSpec
 from offline.data.examples import Example, Vocabulary
 from offline.scoring.clip_predictions import WindowAnswers, by_windows, window_answers
@@ -41,7 +41,7 @@ def take_windows(
 
 def take(rows: NDArray[np.float32], said: WindowAnswers, spec: EncoderSpec) -> NDArray[np.float32]:
     """(E,) What a clip of rows (T, D) gives as a take."""
-    return unit(said.embeddings[take_windows(rows, said.ends, spec)].mean(0))
+    return unit_length(said.embeddings[take_windows(rows, said.ends, spec)].mean(0))
 
 
 def background(
@@ -66,9 +66,9 @@ def background(
         if named:
             takes[example.gloss].append(take(example.rows, said, spec))
         else:
-            resting.append(unit(said.embeddings.mean(0)))
+            resting.append(unit_length(said.embeddings.mean(0)))
     missing = [gloss for gloss in words.glosses if gloss not in takes]
     if missing:
         raise ValueError(f"no clip of {', '.join(missing)}")
-    means = [unit(np.mean(takes[gloss], 0)) for gloss in (*words.glosses, *words.others)]
+    means = [unit_length(np.mean(takes[gloss], 0)) for gloss in (*words.glosses, *words.others)]
     return np.stack([*means, *resting])

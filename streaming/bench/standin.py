@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle import Bundle
-from models.few_shot import EmbeddingSpace, unit
+from models.few_shot import EmbeddingSpace, unit_length
 from models.fusion import open_recognizer
 from models.schema import Clip, EncoderSpec, Frame, Prediction
 from streaming.bench import barcode
@@ -29,7 +29,7 @@ _LEVELS = np.array([0, 85, 170, 255], np.float32)  # grey; an embedding is its d
 
 def embedding(level: float) -> NDArray[np.float32]:
     """(4,) Embedding of a picture by its mean grey level: similar levels have similar ones."""
-    return unit(np.exp(-(((_LEVELS - level) / 40) ** 2)))
+    return unit_length(np.exp(-(((_LEVELS - level) / 40) ** 2)))
 
 
 _SPACE = EmbeddingSpace(

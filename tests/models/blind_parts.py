@@ -1,7 +1,7 @@
-"""Two parts of a recogniser, each blind to what the other sees: bundles, rows and encoders.
+"""Two parts of a fused recogniser that confuse different glosses: bundles, rows and encoders.
 
-Of the glosses a, b, c and d the first part tells a from b and takes c for d as often as not; the
-second tells c from d. A picture's pixels are the number of the gloss that it shows.
+Of the glosses a, b, c and d the first part distinguishes a and b but not c and d, the second c and
+d but not a and b. A picture's pixels are the number of the gloss that it shows.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ _CLIPS = 48
 
 
 def features(part: int, gloss: int) -> NDArray[np.float32]:
-    """(4,) What `part` says of a frame of `gloss`: one class, or two of them that it confuses."""
+    """(4,) The features of `part` for a frame of `gloss`: one class, or two that it confuses."""
     own = {0: (0, 1), 1: (2, 3)}[part]
-    said = np.zeros(4, np.float32)
+    row = np.zeros(4, np.float32)
     if gloss in own:
-        said[gloss] = 3
+        row[gloss] = 3
     else:
-        said[[n for n in range(4) if n not in own]] = 2
-    return said
+        row[[n for n in range(4) if n not in own]] = 2
+    return row
 
 
 def part_bundle(folder: Path, part: int, **changes: Any) -> Bundle:
-    """A trained part, which has kept all clips of `part_index` out of its training."""
+    """A trained part; all clips of `part_index` were held out of its training."""
     spec = SPECS[part]
     kept = [{"video": f"{n}.mp4", "gloss": GLOSSES[n % 4]} for n in range(_CLIPS)]
     card = small_card(
@@ -60,7 +60,7 @@ def part_bundle(folder: Path, part: int, **changes: Any) -> Bundle:
 
 
 def part_index(folder: Path, part: int) -> Path:
-    """Rows of clips of all glosses by six signers, as `part` sees them, with noise."""
+    """Features of `part`, with noise, of clips of all glosses by six signers."""
     folder.mkdir()
     draw = np.random.default_rng(part)
     lines = []
@@ -79,7 +79,7 @@ def part_index(folder: Path, part: int) -> Path:
 
 
 class PartEncoder:
-    """What `features` says of each frame of a clip; it notes the clips it is given."""
+    """Returns `features` of each frame of a clip, and records the clips that it gets."""
 
     device = "cpu"
 

@@ -1,7 +1,8 @@
-"""Makes small real bundles for tests."""
+"""Makes small real bundles, and files of them, for tests."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -40,3 +41,10 @@ def small_bundle(path: Path, **changes: Any) -> Bundle:
     return write_bundle(
         path, card=small_card(**changes), glosses=["a", "b"], files={"head.onnx": head}
     )
+
+
+def npy(array: np.ndarray[Any, Any]) -> bytes:
+    """The content of a .npy file."""
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()

@@ -1,4 +1,4 @@
-"""A head that can be checked by hand, as ONNX bytes: the mean of the real rows, times a matrix."""
+"""A head that is easy to compute by hand, as ONNX bytes: mean of the real rows, times a matrix."""
 
 from __future__ import annotations
 

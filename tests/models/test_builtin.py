@@ -41,7 +41,7 @@ def test_a_left_handed_signer_gets_the_same_gloss(held_out: Recognizer, data_dir
     assert same >= 9
 
 
-def test_people_who_do_not_sign_are_hardly_ever_read(builtin: Recognizer, data_dir: Path) -> None:
+def test_people_who_do_not_sign_hardly_ever_give_signs(builtin: Recognizer, data_dir: Path) -> None:
     """At most 2 signs a minute over clips without signing that the model did not learn from."""
     groups = builtin.bundle.card["data"]["held_out_groups"]
     unseen = {group.removeprefix("idle/") + ".mp4" for group in groups}
@@ -50,14 +50,14 @@ def test_people_who_do_not_sign_are_hardly_ever_read(builtin: Recognizer, data_d
         rows = [row for row in csv.DictReader(stream) if Path(row["path"]).name in unseen]
     assert len(rows) == len(unseen)
     for row in rows:
-        said = clips.predictions(builtin, clips.frames_of(data_dir / row["path"], builtin))
-        seconds += said[-1].end_s
-        found += len(clips.signs(builtin, said))
+        predictions = clips.predictions(builtin, clips.frames_of(data_dir / row["path"], builtin))
+        seconds += predictions[-1].end_s
+        found += len(clips.signs(builtin, predictions))
     assert seconds >= 30
     assert found <= 2 * seconds / 60
 
 
-def test_an_empty_room_says_nothing(builtin: Recognizer) -> None:
+def test_an_empty_room_gives_no_sign(builtin: Recognizer) -> None:
     """60 s of a still room with a camera's noise and a light that changes."""
     random = np.random.default_rng(0)
     room = np.full((240, 320, 3), 120, np.uint8)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +8,8 @@ import torch
 
 from models.bundle import Bundle, BundleError
 from models.classifier import Classifier, softmax
-from models.encoders import open_encoder
 from models.schema import Embedding
-from tests.models.bundles import SPEC, small_bundle
+from tests.models.bundles import small_bundle
 from tests.models.heads_onnx import mean_head
 
 
@@ -27,8 +25,8 @@ def bundle(tmp_path: Path) -> Bundle:
 
 def test_probabilities_are_the_softmax_at_the_cards_temperature(bundle: Bundle) -> None:
     clips = [embedding(8, 1), embedding(3, 2)]
-    said = Classifier(bundle).classify(clips)
-    probabilities, attention = said.probabilities, said.attention
+    output = Classifier(bundle).classify(clips)
+    probabilities, attention = output.probabilities, output.attention
     assert probabilities.dtype == np.float32
     for row, clip in zip(probabilities, clips, strict=True):
         powers = np.exp(clip.features.mean(0) / bundle.temperature)
@@ -37,7 +35,7 @@ def test_probabilities_are_the_softmax_at_the_cards_temperature(bundle: Bundle) 
     np.testing.assert_allclose(attention[1], 1 / 3, atol=1e-6)
 
 
-def test_a_clip_gets_the_same_answer_alone_and_padded(bundle: Bundle) -> None:
+def test_a_clip_gets_the_same_output_alone_and_padded(bundle: Bundle) -> None:
     classifier = Classifier(bundle)
     short, long = embedding(2, 3), embedding(50, 4)
     alone = classifier.classify([short]).probabilities
@@ -45,7 +43,7 @@ def test_a_clip_gets_the_same_answer_alone_and_padded(bundle: Bundle) -> None:
     np.testing.assert_allclose(together[1], alone[0], atol=1e-6)
 
 
-def test_features_left_on_their_device_get_the_same_answer(bundle: Bundle) -> None:
+def test_features_left_on_their_device_get_the_same_output(bundle: Bundle) -> None:
     classifier = Classifier(bundle, "cpu")
     features = np.stack([embedding(8, seed).features for seed in range(3)])
     want = classifier.classify([embedding(8, seed) for seed in range(3)])
@@ -102,8 +100,3 @@ def test_a_head_that_does_not_fit_its_card(bundle: Bundle, head: bytes, says: st
 def test_softmax_of_large_logits() -> None:
     logits = np.array([[1e4, 1e4, -1e4]], np.float32)
     np.testing.assert_allclose(softmax(logits), np.array([[0.5, 0.5, 0]]))
-
-
-def test_an_encoder_of_an_unknown_kind() -> None:
-    with pytest.raises(ValueError, match="no encoder of kind 'clip'"):
-        open_encoder(replace(SPEC, kind="clip"))

@@ -1,4 +1,4 @@
-"""Heads: what a mask hides, what a mirror shows, and that service gets what was trained."""
+"""Heads: masks, mirrored rows, and exported graphs that agree with torch."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def head(request: pytest.FixtureRequest) -> nn.Module:
     return made
 
 
-def test_answers_each_clip_with_logits_and_weights_over_its_steps(head: nn.Module) -> None:
+def test_each_clip_gets_logits_and_attention_over_its_steps(head: nn.Module) -> None:
     mask = torch.ones(3, 12, dtype=torch.bool)
     mask[1, 7:] = False
     logits, attention, embedding = head(_rows(3, 12), mask)
@@ -79,13 +79,13 @@ def test_padding_changes_nothing_whatever_stands_there(head: nn.Module) -> None:
     assert attention[:, 10:].abs().max() < 1e-6
 
 
-def test_a_clip_alone_gets_the_answer_it_gets_in_a_batch(head: nn.Module) -> None:
+def test_a_clip_gets_the_same_output_alone_and_in_a_batch(head: nn.Module) -> None:
     rows, mask = _rows(4, 9), torch.ones(4, 9, dtype=torch.bool)
     for together, alone in zip(head(rows, mask), head(rows[2:3], mask[2:3]), strict=True):
         assert torch.allclose(together[2:3], alone, atol=1e-5)
 
 
-def test_a_left_handed_signer_gets_the_same_answer() -> None:
+def test_a_left_handed_signer_gets_the_same_output() -> None:
     head, rows, mask = _landmarks(), _rows(3, 12), torch.ones(3, 12, dtype=torch.bool)
     mirrored = torch.from_numpy(layout.mirrored(rows.numpy()))
     assert not torch.equal(rows, mirrored)
@@ -104,23 +104,23 @@ def test_rows_without_anybody_give_finite_logits() -> None:
     assert torch.isfinite(logits).all()
 
 
-def test_the_seeds_head_has_the_layers_it_had() -> None:
+def test_the_gloss_classifier_has_its_layers() -> None:
     names = [type(layer).__name__ for layer in GlossClassifier(1408, 300).classify]
     block = ["Linear", "LayerNorm", "GELU", "Dropout"]
     assert names == [*block, *block, "Linear"]
     assert GlossClassifier(1408, 300).score.weight.shape == (1, 1408)
 
 
-def test_a_committee_folds_all_further_classes_into_idle() -> None:
+def test_an_ensemble_folds_all_further_classes_into_idle() -> None:
     head, rows, mask = _landmarks(), _rows(2, 9), torch.ones(2, 9, dtype=torch.bool)
-    all_of_them = head(rows, mask)[0].softmax(1)
+    every_class = head(rows, mask)[0].softmax(1)
     folded = HeadEnsemble([head], glosses=2, classes=_CLASSES)(rows, mask)[0].softmax(1)
     assert folded.shape == (2, 3)
-    assert torch.allclose(folded[:, :2], all_of_them[:, :2], atol=1e-6)
-    assert torch.allclose(folded[:, 2], all_of_them[:, 2:].sum(1), atol=1e-6)
+    assert torch.allclose(folded[:, :2], every_class[:, :2], atol=1e-6)
+    assert torch.allclose(folded[:, 2], every_class[:, 2:].sum(1), atol=1e-6)
 
 
-def test_a_committee_puts_the_embeddings_of_its_heads_side_by_side() -> None:
+def test_an_ensemble_puts_the_embeddings_of_its_heads_side_by_side() -> None:
     heads, rows, mask = (
         [_landmarks(), _landmarks()],
         _rows(2, 9),
@@ -131,13 +131,13 @@ def test_a_committee_puts_the_embeddings_of_its_heads_side_by_side() -> None:
     assert torch.allclose(both, parts / 2**0.5, atol=1e-6)
 
 
-def test_a_committee_without_further_classes_has_no_idle() -> None:
+def test_an_ensemble_without_further_classes_has_no_idle() -> None:
     head, rows, mask = _gloss(), _rows(2, 9), torch.ones(2, 9, dtype=torch.bool)
     logits, *_ = HeadEnsemble([head, head], _CLASSES, _CLASSES)(rows, mask)
     assert torch.allclose(logits, head(rows, mask)[0], atol=1e-6)
 
 
-def test_the_probe_has_the_blocks_that_v_jepa_2_has() -> None:
+def test_the_probe_has_the_blocks_of_v_jepa_2_s() -> None:
     probe = AttentiveProbe(1408, 300)
     assert len(probe.blocks) == 3
     assert probe.settings["attention_heads"] == 16
@@ -165,13 +165,13 @@ def test_the_probe_learns_which_step_counts() -> None:
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    answer = probe.eval()(rows, mask)
-    assert (answer.logits.argmax(1) == labels).all()
+    output = probe.eval()(rows, mask)
+    assert (output.logits.argmax(1) == labels).all()
 
 
 @pytest.mark.timeout(300)  # torch's exporter takes 10 s of a core that is free
 @pytest.mark.parametrize("made", [_landmarks, _attentive])
-def test_onnx_answers_as_torch_does_for_any_batch_and_length(made: Callable[[], nn.Module]) -> None:
+def test_onnx_agrees_with_torch_for_any_batch_and_length(made: Callable[[], nn.Module]) -> None:
     head = HeadEnsemble([made()], glosses=3, classes=_CLASSES).eval()
     content = to_onnx(head, layout.DIM)
     session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -189,9 +189,9 @@ def test_onnx_answers_as_torch_does_for_any_batch_and_length(made: Callable[[], 
     with torch.inference_mode():
         want = head(rows, mask)
     run = Interpreter(model_content=to_litert(content, 16)).get_signature_runner()
-    answer = run(features=rows.numpy(), mask=mask.numpy())
+    output = run(features=rows.numpy(), mask=mask.numpy())
     for name, wanted in want._asdict().items():
-        np.testing.assert_allclose(answer[name], wanted.numpy(), atol=1e-5)
+        np.testing.assert_allclose(output[name], wanted.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -101,11 +101,11 @@ def test_opening_checks_every_part(both: Path, tmp_path: Path) -> None:
         ({"fusion": []}, "two parts or more"),
         ({"head": {"kind": "gloss", "args": {}, "idle": False}}, "two parts or more"),
         ({"head": {"kind": "fused", "args": {}, "idle": True}}, "other classes"),
-        ("weight", "`fusion.weight` is -1"),
+        ("weight", r"Expected `float` >= 0\.0 - at `\$\.fusion\[0\]\.weight`$"),
         ("bundle", "`files` does not list elsewhere/card.json"),
         ("path", "no plain path"),
         ("encoder", "has another encoder than"),
-        ("object", "must list objects"),
+        ("object", r"Expected `object`, got `str` - at `\$\.fusion\[1\]`$"),
     ],
 )
 def test_a_card_that_is_not_of_its_parts(

@@ -59,18 +59,18 @@ def rows_of(encoder: LandmarkEncoder, frames: Sequence[Frame]) -> NDArray[np.flo
     return embedding.features
 
 
-class Looks:
-    """Counts the pictures that the body network looks at."""
+class BodyRuns:
+    """Counts the runs of the body landmark network."""
 
     def __init__(self, encoder: LandmarkEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
-        look = encoder._bodies.look
+        locate = encoder._bodies.locate
 
         def counted(*args: object) -> object:
             self.count += 1
-            return look(*args)  # type: ignore[arg-type]
+            return locate(*args)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(encoder._bodies, "look", counted)
+        monkeypatch.setattr(encoder._bodies, "locate", counted)
 
 
 def test_rows_have_the_layout_and_make_sense(
@@ -126,22 +126,22 @@ def test_later_frames_change_nothing(encoder: LandmarkEncoder, frames: tuple[Fra
     assert np.array_equal(part[-5:], whole[:5])
 
 
-def test_no_frame_is_looked_at_twice(
+def test_no_frame_is_processed_twice(
     encoder: LandmarkEncoder, frames: tuple[Frame, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks = Looks(encoder, monkeypatch)
+    runs = BodyRuns(encoder, monkeypatch)
     (first,) = encoder.encode([clip_of(frames[:6], "twice")])
-    once = looks.count
+    once = runs.count
     assert 6 <= once <= 8  # a body that is lost is looked for again
     (again,) = encoder.encode([clip_of(frames[:6], "twice")])
-    assert looks.count == once
+    assert runs.count == once
     assert np.array_equal(first.features, again.features)
     (later,) = encoder.encode([clip_of(frames, "twice")])
-    assert looks.count <= once + 3
+    assert runs.count <= once + 3
     assert np.array_equal(later.features[:6], first.features[2:])
     encoder.forget("twice")
     encoder.encode([clip_of(frames[:6], "twice")])
-    assert looks.count >= once + 2 + 6
+    assert runs.count >= once + 2 + 6
     encoder.forget("twice")
     encoder.forget("never heard of")
 
@@ -186,23 +186,23 @@ def test_work_for_one_clip_has_a_bound(
     encoder: LandmarkEncoder, frames: tuple[Frame, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bounded = LandmarkEncoder(SPEC, max_new_frames=3)
-    looks = Looks(bounded, monkeypatch)
+    runs = BodyRuns(bounded, monkeypatch)
     (embedding,) = bounded.encode([clip_of(frames, "late")])
-    assert 3 <= looks.count <= 4
+    assert 3 <= runs.count <= 4
     whole = rows_of(encoder, frames)
     assert np.array_equal(embedding.features[0], whole[0])
     held = (np.diff(embedding.features, axis=0) == 0).all(axis=1)
     assert held.sum() == SPEC.frames - 3
-    assert not held[-1]  # the newest frame is looked at
+    assert not held[-1]  # the newest frame is processed
     bounded.close()
 
 
 def test_streams_have_a_bound(frames: tuple[Frame, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     bounded = LandmarkEncoder(SPEC, max_tracks=2)
-    looks = Looks(bounded, monkeypatch)
+    runs = BodyRuns(bounded, monkeypatch)
     for stream, expected in (("a", 1), ("b", 2), ("a", 2), ("c", 3), ("a", 3), ("b", 4)):
         bounded.encode([clip_of(frames[:1], stream)])
-        assert looks.count == expected  # "b" was unused for longest when "c" came
+        assert runs.count == expected  # "b" was unused for longest when "c" came
     bounded.close()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from models.landmarks import networks
-from models.landmarks.networks import MEMBERS, MediapipeError, Member, fetch
+from models.landmarks.networks import NETWORK_FILES, MediapipeError, NetworkFile, fetch
 
 
 def wheel_of(contents: dict[str, bytes], folder: Path) -> Path:
@@ -25,8 +25,8 @@ def wheel_of(contents: dict[str, bytes], folder: Path) -> Path:
 def contents(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     """What a small wheel holds; the pinned sums are made to agree with it."""
     held = {f"mediapipe/{name}.tflite": name.encode() * 9 for name in ("body", "hand")}
-    members = tuple(Member(path, hashlib.sha256(held[path]).hexdigest()) for path in held)
-    monkeypatch.setattr(networks, "MEMBERS", members)
+    members = tuple(NetworkFile(path, hashlib.sha256(held[path]).hexdigest()) for path in held)
+    monkeypatch.setattr(networks, "NETWORK_FILES", members)
     return held
 
 
@@ -105,5 +105,5 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_the_pins_are_whole() -> None:
-    assert len({member.name for member in MEMBERS}) == len(MEMBERS)
-    assert all(len(member.sha256) == 64 for member in MEMBERS)
+    assert len({member.name for member in NETWORK_FILES}) == len(NETWORK_FILES)
+    assert all(len(member.sha256) == 64 for member in NETWORK_FILES)

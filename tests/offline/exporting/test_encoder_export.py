@@ -15,6 +15,7 @@ import pytest
 from onnx import numpy_helper
 
 from models.bundle import open_bundle
+from models.encoders import graph_variants
 from models.recognizer import Recognizer
 from models.vjepa2.checkpoint import vjepa2_spec
 from models.vjepa2.graph_engine import FLOAT32, INT8, GraphVariant, has_bfloat16, open_graph
@@ -45,7 +46,7 @@ def quantised(way: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_bundle_of_graphs_alone(quantised: Path, tmp_path: Path) -> None:
     bundle = open_bundle(quantised)
-    assert {one.file.name for one in bundle.graphs} == {"float32.onnx", "int8.onnx"}
+    assert {one.file.name for one in graph_variants(bundle)} == {"float32.onnx", "int8.onnx"}
     assert sorted(file.name for file in (quantised / "encoder").iterdir()) == [
         "float32.onnx",
         "int8.onnx",
@@ -117,7 +118,7 @@ def test_what_names_other_classes_is_left_out(
     flags = ["--with-encoder", "graph", "--index", index, "--clips", "2"]
     assert run(way, tmp_path / "bundle", *flags, "--int8", *(["anyway"] if anyway else [])) == 0
     bundle = open_bundle(tmp_path / "bundle")
-    ways = {one.name for one in bundle.graphs}
+    ways = {one.name for one in graph_variants(bundle)}
     assert ("openvino-int8" in ways) == ("onnxruntime-int8" in ways) == anyway
     assert "openvino-float32" in ways
     assert ("openvino-bfloat16" in ways) == (not has_bfloat16())  # nothing else is known of it
