@@ -1,4 +1,4 @@
-"""Folds of a cross-validation: what may not stand on both sides is refused before any training."""
+"""Folds of a cross-validation: leaks are refused before any training."""
 
 from __future__ import annotations
 
