@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
@@ -16,14 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.decoder import DecoderSettings
-from offline.data.examples import ORIGINAL, Example, scored
+from offline.data.examples import ORIGINAL, Example, clips_of, common_glosses, scored
 from offline.data.labels import EXTRA, IDLE
-from offline.data.splits import ExamplePair, copied, grouped_folds, refuse_leaks
+from offline.data.splits import ExamplePair, copied, grouped_folds, refuse_leaks, row_name
+from offline.evaluation.figures import TOPS, details, figures_of
 from offline.scoring.clip_predictions import ClipLogits, predict_clip, predictions, window_outputs
+from offline.scoring.outcomes import Outcomes, clip_rows, outcomes_of
 from offline.scoring.video_predictions import signs_of
 from offline.training.selection import TrainingPlan, learn
 
 T = TypeVar("T")
+_THRESHOLDS = tuple(percent / 100 for percent in range(30, 72, 2))
 
 
 def fold_of_groups(
@@ -179,3 +182,133 @@ def choose_threshold(live: Sequence[dict[str, Any]]) -> float:
         if (row["false_signs_per_min"] or 0) <= 1 and (row["taken_for_a_known_sign"] or 0) <= 0.3:
             return float(row["threshold"])
     return float(live[-1]["threshold"])
+
+
+def cross_validation_report(
+    plan: TrainingPlan,
+    folds: int,
+    seed: int,
+    *,
+    allow_duplicates: bool = False,
+    jobs: int = 1,
+    vocabulary: str | None = None,
+) -> dict[str, Any]:
+    """The report of a cross-validation, and accuracy against the sizes in `vocabulary`.
+
+    With `allow_duplicates` signers stay as labelled, and the report lists the recordings that are
+    on both sides of a fold under two ids.
+
+    Raises:
+        ValueError: see `cross_validate` and `vocabularies`.
+    """
+    sizes = vocabularies(vocabulary, plan.examples) if vocabulary else []
+    if allow_duplicates:
+        as_labelled = [replace(e, group=e.signer or e.group) for e in plan.examples]
+        plan = replace(plan, examples=as_labelled)
+
+    def validate(plan: TrainingPlan) -> tuple[CrossValidation, float, Outcomes]:
+        print(f"{folds} folds, {len(plan.glosses)} glosses; {plan.settings}")
+        validation = cross_validate(
+            plan,
+            folds,
+            seed,
+            allow_duplicates=allow_duplicates,
+            jobs=jobs,
+            progress=lambda line: print(line, flush=True),
+        )
+        temperature = fit_temperature(validation.clips, plan)
+        fair = scorable(validation.clips, plan.glosses)
+        outcomes = outcomes_of(fair, plan.glosses, plan.spec, plan.hop_s, temperature)
+        return validation, temperature, outcomes
+
+    validation, temperature, outcomes = validate(plan)
+    report = report_of(outcomes, validation.clips, plan, temperature)
+    if validation.duplicates:
+        report["duplicates"] = _duplicates(validation, outcomes)
+    report["vocabulary"] = vocabulary_curve(
+        plan, sizes, report["scores"], lambda other: figures_of(validate(other)[2])
+    )
+    return report
+
+
+def report_of(
+    outcomes: Outcomes, clips: Sequence[ClipLogits], plan: TrainingPlan, temperature: float
+) -> dict[str, Any]:
+    """The fields that each report has; those of `live_figures` for an open set, from `clips`."""
+    live = live_figures(clips, plan, temperature, _THRESHOLDS) if plan.open_set else []
+    threshold = choose_threshold(live) if live else 0.5
+    return {
+        "scores": figures_of(outcomes),
+        "calibration": {"temperature": round(temperature, 4), "threshold": threshold},
+        **details(outcomes),
+        "live": live,
+        "encoder": ": ".join(filter(None, (plan.spec.kind, plan.spec.source))),
+        "glosses": list(plan.glosses),
+        "clips": clip_rows(outcomes),
+    }
+
+
+def _duplicates(validation: CrossValidation, outcomes: Outcomes) -> dict[str, Any]:
+    """The recordings on both sides of a fold, and the figures without the clips of them."""
+    ids = {tested.video_id for _, tested in validation.duplicates}
+    rest = tuple(clip for clip in outcomes.clips if clip.video_id not in ids)
+    pairs = {frozenset((a.video_id, b.video_id)): (a, b) for a, b in validation.duplicates}
+    return {
+        "pairs": [[row_name(a), row_name(b)] for a, b in pairs.values()],
+        "clips": len(outcomes) - len(rest),
+        "scores_without": figures_of(replace(outcomes, clips=rest)) if rest else None,
+    }
+
+
+def vocabularies(text: str, examples: Sequence[Example]) -> list[tuple[str, ...]]:
+    """The vocabularies of a list such as `23,32,49` or `5+,4+,3+`, smallest first.
+
+    `23`: the 23 glosses with the most clips to score, equal ones by name; `5+`: all glosses with
+    at least five. So each vocabulary holds the smaller ones.
+
+    Raises:
+        ValueError: an item is none of these, or there are not so many glosses.
+    """
+    counts = clips_of(examples)
+    order = sorted(counts, key=lambda gloss: (-counts[gloss], gloss))
+    found = set()
+    for item in (item.strip() for item in text.split(",")):
+        number = item.removesuffix("+")
+        if not number.isdecimal() or int(number) < 1:
+            raise ValueError(f"--vocabulary: {item!r} is neither a size (23) nor clips (5+)")
+        if item.endswith("+"):
+            found.add(common_glosses(examples, int(number)))
+        elif int(number) > len(order):
+            raise ValueError(f"--vocabulary {number}: only {len(order)} glosses can be scored")
+        else:
+            found.add(tuple(sorted(order[: int(number)])))
+    return sorted(found, key=len)
+
+
+def vocabulary_curve(
+    plan: TrainingPlan,
+    sizes: Sequence[tuple[str, ...]],
+    known: dict[str, Any],
+    evaluate: Callable[[TrainingPlan], dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """One object a vocabulary: its size, the clips of its rarest gloss, and its figures.
+
+    `known` are the figures of the plan's own vocabulary. Each other one is trained and tested by
+    `evaluate`, with folds of its own, as it would be served.
+    """
+    counts = Counter(e.gloss for e in scored(plan.examples))
+    points = []
+    for glosses in sizes:
+        same = set(glosses) == set(plan.glosses)
+        scores = known if same else evaluate(replace(plan, glosses=glosses))
+        tops = [f"top{top}" for top in TOPS if f"top{top}" in scores]
+        points.append(
+            {
+                "glosses": len(glosses),
+                "least_clips": min(counts[gloss] for gloss in glosses),
+                "clips": scores["clips"],
+                "chance": round(1 / len(glosses), 4),
+                **{key: scores[key] for top in tops for key in (top, f"{top}_interval95")},
+            }
+        )
+    return points

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,7 @@ from offline.scoring.video_predictions import signs_of
 from offline.training.selection import TrainingPlan, learn
 
 _EPISODES = 5  # for each clip that is read
+_Read = tuple[FewShotClassifier, list[Prediction]]  # a clip's windows as the classifier reads them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,27 +124,25 @@ def score(
     decoder = DecoderSettings(threshold=settings.threshold)
     draw = random.Random(settings.seed)
     for crossing in crossings:
-        episodes = _Episodes(crossing, plan, settings, draw)
-        for example in episodes.to_read():
-            windows = episodes.predictions(example)
+        for example, windows, read in _episodes(crossing, plan, settings, draw):
             if example.gloss == IDLE:
                 seconds = len(example.rows) / plan.spec.fps
                 idle_s["before"] += seconds
+                idle_s["after"] += seconds * len(read)
                 idle_signs["before"] += len(signs_of(crossing.known, windows, decoder))
-                for classifier in episodes.of_others(example):
-                    read = [classifier.read(one) for one in windows]
-                    idle_s["after"] += seconds
-                    idle_signs["after"] += len(signs_of(classifier.glosses, read, decoder))
-            elif example.gloss in crossing.new:
-                read_by = [(c.taught, _read(c, windows)) for c in episodes.of(example)]
-                if read_by:
-                    among_taught.append(_share(example, [_best(p, names) for names, p in read_by]))
-                    among_all.append(_share(example, [_best(p, p) for _, p in read_by]))
-            else:
+                idle_signs["after"] += sum(len(signs_of(c.glosses, w, decoder)) for c, w in read)
+                continue
+            if example.gloss in crossing.known:
                 plain = crossing.known[int(clip_probabilities(windows).argmax())]
-                before.append(_share(example, [plain]))
-                read_all = [_read(c, windows) for c in episodes.of_others(example)]
-                after.append(_share(example, [_best(p, p) for p in read_all]))
+                before.append(float(plain == example.gloss))
+            if read:
+                right = [_best(c, w, c.glosses) == example.gloss for c, w in read]
+                (after if example.gloss in crossing.known else among_all).append(
+                    float(np.mean(right))
+                )
+            if read and example.gloss in crossing.new:
+                right = [_best(c, w, c.taught) == example.gloss for c, w in read]
+                among_taught.append(float(np.mean(right)))
     return {
         "ways": settings.ways,
         "takes": settings.takes,
@@ -153,112 +152,79 @@ def score(
         "known_before": _figures(before),
         "known_after": _figures(after),
         **{
-            f"false_signs_per_min_{when}": round(60 * idle_signs[when] / idle_s[when], 2)
+            f"false_signs_per_min_{when}": round(60 * signs / idle_s[when], 2)
             if idle_s[when]
             else None
-            for when in ("before", "after")
+            for when, signs in idle_signs.items()
         },
     }
 
 
-class _Episodes:
-    """The episodes of one crossing: for a clip, classifiers that were taught before it is read."""
+def _episodes(
+    crossing: Crossing, plan: TrainingPlan, settings: EpisodeSettings, draw: random.Random
+) -> Iterator[tuple[Example, list[Prediction], list[_Read]]]:
+    """The fold's clips of new and known glosses that may be scored, and its idle clips: each with
+    the head's prediction for each window, and as classifiers read it that were taught before."""
+    glosses = {*crossing.new, *crossing.known}
+    fair = {e for e in scored(plan.examples) if e.gloss in glosses}
+    teaching = [e for e in scored(plan.examples) if e.gloss in crossing.new]
+    space = trained_space(["measured"], crossing.background)
 
-    def __init__(
-        self,
-        crossing: Crossing,
-        plan: TrainingPlan,
-        settings: EpisodeSettings,
-        draw: random.Random,
-    ) -> None:
-        self._crossing = crossing
-        fair = scored(plan.examples)
-        self._fair = [e for e in fair if e.gloss in {*crossing.new, *crossing.known}]
-        self._plan = plan
-        self._settings = settings
-        self._draw = draw
-        self._space = trained_space(["measured"], crossing.background)
-
-    def to_read(self) -> list[Example]:
-        """The fold's clips of new and known glosses that may be scored, and its idle clips."""
-        fair = set(self._fair)
-        return [
-            e
-            for e in self._plan.examples
-            if e.video_id in self._crossing.outputs
-            and (e in fair or (e.gloss == IDLE and e.split != EXTRA))
-        ]
-
-    def predictions(self, example: Example) -> list[Prediction]:
-        """The head's prediction for each window of a clip, with its embedding."""
-        outputs = self._crossing.outputs[example.video_id]
-        windows = predictions(
-            outputs.logits,
-            len(self._crossing.known),
-            self._plan.spec,
-            self._plan.hop_s,
-            self._settings.head_temperature,
-            example.rows,
-        )
-        return [
-            dataclasses.replace(one, embedding=row)
-            for one, row in zip(windows, outputs.embeddings, strict=True)
-        ]
-
-    def of(self, example: Example) -> Iterator[FewShotClassifier]:
-        """The gloss of `example` and others are taught; nothing where there are too few clips."""
-        takes = self._takes(example)
-        ready = {g: ids for g, ids in takes.items() if len(ids) >= self._settings.takes}
-        others = sorted(gloss for gloss in ready if gloss != example.gloss)
-        if example.gloss not in ready or len(others) < self._settings.ways - 1:
-            return
-        for _ in range(_EPISODES):
-            chosen = [example.gloss, *self._draw.sample(others, self._settings.ways - 1)]
-            yield self._taught(ready, chosen)
-
-    def of_others(self, example: Example) -> Iterator[FewShotClassifier]:
-        """Any of the new glosses are taught."""
-        takes = self._takes(example)
-        for _ in range(_EPISODES):
-            chosen = self._draw.sample(sorted(takes), min(self._settings.ways, len(takes)))
-            yield self._taught(takes, chosen)
-
-    def _takes(self, example: Example) -> dict[str, list[str]]:
-        """gloss -> video_ids of other signer groups than that of `example`."""
+    def taught(example: Example) -> Iterator[FewShotClassifier]:
+        """Taught by signers of other groups. To read a new gloss, it is one of those taught, and
+        each has all its takes; there is no classifier where there are too few clips for that."""
         takes: dict[str, list[str]] = defaultdict(list)
-        for clip in self._fair:
-            if clip.gloss in self._crossing.new and clip.group != example.group:
+        for clip in teaching:
+            if clip.group != example.group:
                 takes[clip.gloss].append(clip.video_id)
-        return takes
+        fixed = []
+        if example.gloss in crossing.new:
+            takes = {g: ids for g, ids in takes.items() if len(ids) >= settings.takes}
+            if example.gloss not in takes or len(takes) < settings.ways:
+                return
+            fixed = [example.gloss]
+        others = sorted(takes.keys() - fixed)
+        count = min(settings.ways - len(fixed), len(others))
+        for _ in range(_EPISODES):
+            classifier = FewShotClassifier(crossing.known, space)
+            for gloss in [*fixed, *draw.sample(others, count)]:
+                ids = draw.sample(takes[gloss], min(settings.takes, len(takes[gloss])))
+                classifier.teach(gloss, np.stack([crossing.takes[id] for id in ids]))
+            yield classifier
 
-    def _taught(
-        self, takes: Mapping[str, Sequence[str]], glosses: Iterable[str]
-    ) -> FewShotClassifier:
-        classifier = FewShotClassifier(self._crossing.known, self._space)
-        for gloss in glosses:
-            count = min(self._settings.takes, len(takes[gloss]))
-            chosen = self._draw.sample(takes[gloss], count)
-            classifier.teach(gloss, np.stack([self._crossing.takes[one] for one in chosen]))
-        return classifier
+    for example in plan.examples:
+        may_be_read = example in fair or (example.gloss == IDLE and example.split != EXTRA)
+        outputs = crossing.outputs.get(example.video_id)
+        if outputs is None or not may_be_read:
+            continue
+        windows = [
+            dataclasses.replace(one, embedding=row)
+            for one, row in zip(
+                predictions(
+                    outputs.logits,
+                    len(crossing.known),
+                    plan.spec,
+                    plan.hop_s,
+                    settings.head_temperature,
+                    example.rows,
+                ),
+                outputs.embeddings,
+                strict=True,
+            )
+        ]
+        yield example, windows, [(c, [c.read(one) for one in windows]) for c in taught(example)]
 
 
-def _read(classifier: FewShotClassifier, windows: Iterable[Prediction]) -> dict[str, float]:
-    """The probability of each gloss of the classifier, for a whole clip."""
-    p = clip_probabilities([classifier.read(one) for one in windows])
-    return dict(zip(classifier.glosses, p.tolist(), strict=True))
-
-
-def _best(probabilities: Mapping[str, float], among: Iterable[str]) -> str:
-    return max(among, key=probabilities.__getitem__)
-
-
-def _share(example: Example, predicted: Sequence[str]) -> float:
-    """The share of a clip's episodes in which the prediction was right."""
-    return float(np.mean([gloss == example.gloss for gloss in predicted]))
+def _best(
+    classifier: FewShotClassifier, windows: Sequence[Prediction], among: Sequence[str]
+) -> str:
+    """The likeliest of some glosses of the classifier, for a whole clip that it has read."""
+    p = dict(zip(classifier.glosses, clip_probabilities(windows).tolist(), strict=True))
+    return max(among, key=p.__getitem__)
 
 
 def _figures(shares: Sequence[float]) -> dict[str, Any]:
-    """The mean over clips and its 95 % interval."""
+    """The mean over clips and its 95 % interval; of a clip, the share of its episodes is given."""
     if not shares:
         return {"clips": 0}
     right, interval = mean_of(np.array(shares))

@@ -1,6 +1,6 @@
-"""The signs decoded from clips, and how soon after the end of the signing they were decided.
+"""The signs that a bundle decodes from held-out clips, and how soon after the signing has ended.
 
-    sign updates + ends of signs -> [time_to_decision] -> figures
+    clips -> predictions, as live -> sign updates + ends -> [time_to_decision] -> figures
 
 A sign is decided with its final message. The end of the signing comes from MediaPipe Holistic's
 landmarks of the clip: other networks than ours, so that it does not depend on a prediction.
@@ -8,18 +8,31 @@ landmarks of the clip: other networks than ours, so that it does not depend on a
 
 from __future__ import annotations
 
+import csv
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.schema import Sign
+from models.bundle import open_bundle
+from models.decoder import DecoderSettings, clip_probabilities
+from models.recognizer import Recognizer
+from models.schema import Prediction, Sign
 from offline.data.index import UNREADABLE
+from offline.data.labels import read_negatives
 from offline.scoring.metrics import mean_of, quantile_of
+from offline.scoring.video_predictions import (
+    VideoReader,
+    read_predictions,
+    sign_updates,
+    signs_of,
+)
 
+_BEFORE_S, _AFTER_S = 1.0, 3.0  # clips are cut close to their sign: their ends are held so long
 _SHOULDERS, _WRISTS = [11, 12], [15, 16]  # BlazePose's numbers: left, right
 _LOW = 0.95  # shoulder widths below the shoulders: hands at rest hang lower
 _SPEED = 0.7  # shoulder widths a second: held hands tremble with 0.1 to 0.4, signs move with 2 to 9
@@ -108,6 +121,81 @@ class SignLog:
         """The clip's final sign: the last right one, else the most probable."""
         rights = [final for final in self.finals if final[1].gloss == self.gloss]
         return rights[-1] if rights else max(self.finals, key=lambda f: f[1].p, default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleLog:
+    """The signs that one bundle decoded."""
+
+    logs: list[SignLog]  # of its held-out clips
+    idle_signs: int  # of the idle videos of held-out groups: all are false
+    idle_s: float
+    window_ms: list[float]  # encoder and head, a window
+
+
+def read_bundle(
+    path: str, data: Path, hop_s: float | None = None, max_new_frames: int | None = None
+) -> BundleLog:
+    """Read the held-out clips and idle videos of a bundle, by its own hop unless one is given.
+
+    Raises:
+        ValueError, OSError: one line that names the file.
+    """
+    bundle = open_bundle(path)
+    bundle = replace(bundle, hop_s=hop_s or bundle.hop_s)
+    about = bundle.card["data"]
+    if not isinstance(about, dict) or not about.get("held_out_clips"):
+        raise ValueError(f"{bundle.path}: its card names no held-out clips")
+    manifest = read_manifest(data)
+    logs: list[SignLog] = []
+    window_ms: list[float] = []
+    idle_s, idle_signs = 0.0, 0
+    recognizer = Recognizer.on(bundle, "cpu", max_new_frames=max_new_frames)
+    try:
+        for clip in about["held_out_clips"]:
+            line = manifest.get(clip["video"])
+            if line is None:
+                raise ValueError(f"{data / 'manifest.csv'}: does not list {clip['video']}")
+            windows, log = read_clip(recognizer, data, line, clip["gloss"])
+            logs.append(log)
+            window_ms += [1000 * sum(one.stages_s.values()) for one in windows[1:]]
+        for video in read_negatives(data / "negatives"):
+            if video.signer in about["held_out_groups"]:
+                windows = list(read_predictions(recognizer, video.path))
+                idle_s += windows[-1].end_s
+                settings = DecoderSettings(threshold=bundle.threshold)
+                idle_signs += len(signs_of(bundle.glosses, windows, settings))
+    finally:
+        recognizer.close()
+    return BundleLog(logs=logs, idle_signs=idle_signs, idle_s=idle_s, window_ms=window_ms)
+
+
+def read_manifest(data: Path) -> dict[str, dict[str, str]]:
+    """The lines of the data's manifest.csv by the names of the clips."""
+    with (data / "manifest.csv").open(newline="", encoding="utf-8") as stream:
+        return {Path(line["path"]).name: line for line in csv.DictReader(stream)}
+
+
+def read_clip(
+    reader: VideoReader, data: Path, line: Mapping[str, str], gloss: str
+) -> tuple[list[Prediction], SignLog]:
+    """The predictions for a clip of the manifest, with held ends, and the signs in them.
+
+    Raises:
+        ValueError: see `read_end` and `read_predictions`.
+    """
+    bundle, path = reader.bundle, data / line["path"]
+    end = read_end(data / line["landmarks"], float(line["width"]) / float(line["height"]))
+    windows = list(read_predictions(reader, path, hold_s=(_BEFORE_S, _AFTER_S)))
+    shown = [p for p in windows if 0 <= p.end_s - _BEFORE_S <= end.clip_s + 1e-3]
+    updates = sign_updates(bundle.glosses, windows, DecoderSettings(threshold=bundle.threshold))
+    return windows, SignLog(
+        video=path.name,
+        gloss=gloss,
+        clip_gloss=bundle.glosses[int(clip_probabilities(shown or windows).argmax())],
+        end=end,
+        updates=tuple((at_s - _BEFORE_S, sign) for at_s, sign in updates),
+    )
 
 
 def decision_figures(logs: Sequence[SignLog]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from offline.data.examples import ORIGINAL, Example, read_spec, scored
 from offline.data.labels import read_labels
-from offline.evaluation.crossval import scorable
+from offline.evaluation.crossval import report_of, scorable
 from offline.scoring.clip_predictions import ClipLogits, window_outputs
 from offline.scoring.outcomes import Outcomes, outcomes_of
 from offline.training.checkpoint import Checkpoint, load_checkpoint
@@ -38,6 +38,14 @@ class HeadScores:
     outcomes: Outcomes
     temperature: float
     not_kept_out: int  # clips that the card does not list as kept out of training
+
+    def report(self) -> dict[str, Any]:
+        report = report_of(self.outcomes, self.clips, self.plan, self.temperature)
+        clips = self.plan.examples
+        report["coverage"] = round(len(self.outcomes) / len(scored(clips)), 4)
+        if self.official:
+            report["official"] = self.official.coverage(clips, self.outcomes)
+        return report
 
 
 def score_head(

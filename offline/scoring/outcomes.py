@@ -134,19 +134,15 @@ def read_outcomes(path: str) -> Outcomes:
     try:
         report = msgspec.json.decode(Path(path).read_bytes(), type=_Report)
         outcomes = Outcomes(glosses=report.glosses, clips=report.clips)
-        _check(outcomes)
+        if not len(outcomes):
+            raise ValueError("it scored no clip")
+        if len({clip.video_id for clip in outcomes.clips}) < len(outcomes):
+            raise ValueError("it lists a video twice")
+        if any(clip.rank > len(outcomes.glosses) for clip in outcomes.clips):
+            raise ValueError("a rank is out of range")
+        if ((outcomes.ranks == 0) != (outcomes.predicted == outcomes.labels)).any():
+            raise ValueError("a clip's rank and predicted gloss contradict each other")
     except (OSError, ValueError, KeyError, msgspec.MsgspecError) as exc:
         reason = f"has no {exc}" if isinstance(exc, KeyError) else str(exc)
         raise ValueError(f"{path}: no report to compare, evaluate again: {reason}") from exc
     return outcomes
-
-
-def _check(outcomes: Outcomes) -> None:
-    if not len(outcomes):
-        raise ValueError("it scored no clip")
-    if len({clip.video_id for clip in outcomes.clips}) < len(outcomes):
-        raise ValueError("it lists a video twice")
-    if (outcomes.ranks >= len(outcomes.glosses)).any():
-        raise ValueError("a rank is out of range")
-    if ((outcomes.ranks == 0) != (outcomes.predicted == outcomes.labels)).any():
-        raise ValueError("a clip's rank and predicted gloss contradict each other")

@@ -30,7 +30,7 @@ from offline.data.splits import grouped_folds
 from offline.scoring.clip_predictions import predict_clip, window_outputs
 from offline.training.batches import TrainClips, batches_of
 from offline.training.config import DataSettings, TrainSettings
-from offline.training.trainer import FittedHead, OnProgress, Score, fit_heads
+from offline.training.trainer import FittedHead, OnProgress, Resume, Score, fit
 
 _FOLDS = 5  # one of them is held back; of fewer signer groups, one group
 
@@ -105,6 +105,8 @@ def learn(
 ) -> Trained:
     """Train heads for `glosses` on `train`; to choose among candidates, on 4/5 of its signers.
 
+    The heads differ by their seeds. Each resumes from the state in `RESUME.NUMBER`.
+
     Raises:
         ValueError: there are too few clips or signer groups; `resume` is of another training.
     """
@@ -125,15 +127,17 @@ def learn(
         return right / len(held), -loss / len(held)
 
     clips = batches_of(train, classes, plan.spec, plan.settings)
-    fitted = fit_heads(
-        clips,
-        plan.settings,
-        validate=validate if held else None,
-        resume=resume,
-        progress=progress,
-    )
-    for one in fitted:
+    fitted = []
+    for i in range(plan.settings.heads):
+        one = fit(
+            clips,
+            replace(plan.settings, seed=plan.settings.seed + i),
+            validate=validate if held else None,
+            resume=Resume(resume.with_name(f"{resume.name}.{i}")) if resume else None,
+            progress=progress,
+        )
         adjust_logits(one.head, clips, len(glosses))
+        fitted.append(one)
     ensemble = HeadEnsemble([one.head for one in fitted], len(glosses), classes.classes)
     return Trained(head=ensemble.eval(), vocabulary=classes, fitted=fitted)
 

@@ -13,7 +13,7 @@ import math
 import pickle
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from offline.training.config import TrainSettings
 
 Score = tuple[float, float]  # larger is better
 OnProgress = Callable[[int, int, float], None]  # step, steps, loss
+_MODULES = ("head", "average", "optimizer")  # of a candidate, in its saved state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -39,27 +40,6 @@ class FittedHead:
     losses: list[float]  # of each step, the mean over the candidates
     candidates: list[dict[str, Any]]  # their scores on signers held back; none: no choice
     waited: float  # share of the time in which no batch was ready
-
-
-def fit_heads(
-    clips: TrainClips,
-    settings: TrainSettings,
-    *,
-    validate: Callable[[nn.Module], Score] | None = None,
-    resume: Path | None = None,
-    progress: OnProgress | None = None,
-) -> list[FittedHead]:
-    """`settings.heads` heads that differ by their seeds; each resumes from `RESUME.NUMBER`."""
-    return [
-        fit(
-            clips,
-            replace(settings, seed=settings.seed + i),
-            validate=validate,
-            resume=Resume(resume.with_name(f"{resume.name}.{i}")) if resume else None,
-            progress=progress,
-        )
-        for i in range(settings.heads)
-    ]
 
 
 def fit(
@@ -187,19 +167,12 @@ class CandidateHead:
         }
 
     def state(self) -> dict[str, Any]:
-        return {
-            "head": self.head.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "score": self.score,
-            "epoch": self.epoch,
-            "best": self.best,
-        }
+        modules = {name: getattr(self, name).state_dict() for name in _MODULES}
+        return modules | {"score": self.score, "epoch": self.epoch, "best": self.best}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.head.load_state_dict(state["head"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for name in _MODULES:
+            getattr(self, name).load_state_dict(state[name])
         self.score, self.epoch, self.best = state["score"], state["epoch"], state["best"]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import csv
 import json
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from models.schema import EncoderSpec
 from offline import evaluate, train
-from offline.data.examples import Example
 from offline.data.fingerprints import write_fingerprints
-from offline.evaluate import vocabularies, vocabulary_curve
 from offline.evaluation.report import points
-from offline.training.config import TrainSettings
-from offline.training.selection import TrainingPlan
 from tests.offline.indexes import write_index
 
 _LANDMARKS = (
@@ -270,75 +264,3 @@ def test_help_explains_every_figure(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     for figure in ("topK_class_mean", "interval95", "ece", "aurc", "mcnemar", "coverage"):
         assert f"  {figure}: " in text
-
-
-def _clips() -> list[Example]:
-    """Five clips of `a`, four of `b` and `c`, two of `d`; captioned ones don't count."""
-    clips = [*"aaaaa", *"bbbb", *"cccc", *"dd", *"eeeeee"]
-    return [
-        Example(
-            video_id=str(number),
-            video=f"{number}.mp4",
-            gloss=gloss,
-            group=f"signer {number}",
-            split="extra" if gloss == "e" else "",
-            variant="original",
-            stored=np.zeros((2, 3), np.float32),
-        )
-        for number, gloss in enumerate(clips)
-    ]
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("1,3", ["a", "abc"]),
-        ("2", ["ab"]),  # of as many clips the first by name
-        ("4+, 2+", ["abc", "abcd"]),
-        ("3,4+", ["abc"]),
-    ],
-)
-def test_sizes_and_clip_counts_choose_vocabularies(text: str, found: list[str]) -> None:
-    assert ["".join(glosses) for glosses in vocabularies(text, _clips())] == found
-
-
-def test_duplicates_change_no_vocabulary() -> None:
-    """The head that `--min-clips` makes stays a point of the curve."""
-    examples = [replace(e, copy_of="0") if e.gloss == "a" else e for e in _clips()]  # one recording
-    assert vocabularies("2,4+", examples) == vocabularies("2,4+", _clips())
-
-
-@pytest.mark.parametrize(
-    ("text", "says"), [("5", "only 4 glosses"), ("many", "'many'"), ("0", "'0'"), ("9+", "9 clips")]
-)
-def test_an_impossible_vocabulary_is_refused(text: str, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
-        vocabularies(text, _clips())
-
-
-def test_each_size_is_evaluated_once_and_the_known_one_not_again() -> None:
-    evaluated = []
-
-    def measure(plan: TrainingPlan) -> dict[str, Any]:
-        evaluated.append(plan.glosses)
-        return {"clips": 9, "top1": 0.5, "top1_interval95": [0.4, 0.6]}
-
-    spec = EncoderSpec(
-        kind="vjepa2", source="", revision="", dim=3, frames=16, fps=15.0, short_side=320
-    )
-    plan = TrainingPlan(
-        examples=_clips(),
-        glosses=("c", "a", "b"),
-        spec=spec,
-        hop_s=0.1,
-        open_set=False,
-        settings=TrainSettings(),
-    )
-    known = {"clips": 13, "top1": 0.8, "top1_interval95": [0.7, 0.9]}
-    curve = vocabulary_curve(plan, vocabularies("3,4", _clips()), known, measure)
-    assert evaluated == [("a", "b", "c", "d")]
-    assert [(p["glosses"], p["least_clips"], p["clips"], p["top1"]) for p in curve] == [
-        (3, 4, 13, 0.8),
-        (4, 2, 9, 0.5),
-    ]
-    assert curve[1]["chance"] == 0.25

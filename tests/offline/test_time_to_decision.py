@@ -12,8 +12,8 @@ import pytest
 
 from models.landmarks.networks import MediapipeError
 from models.recognizer import Recognizer
-from offline.scoring.video_predictions import read_predictions
-from offline.time_to_decision import AFTER_S, BEFORE_S, end_of, log_signs, main, read_manifest
+from offline.evaluation.time_to_decision import read_clip, read_manifest
+from offline.time_to_decision import main
 from tests import clips
 
 
@@ -36,11 +36,9 @@ def test_a_held_out_clip_is_decided_soon_after_its_end(
     manifest = read_manifest(data_dir)
     delays = []
     for clip in chosen:
-        windows = list(read_predictions(recognizer, clip.path, hold_s=(BEFORE_S, AFTER_S)))
-        end = end_of(data_dir, manifest[clip.path.name])
-        log = log_signs(recognizer.bundle, windows, clip.path.name, clip.gloss, end)
+        _, log = read_clip(recognizer, data_dir, manifest[clip.path.name], clip.gloss)
         if log.decision is not None:
-            delays.append(log.decision[0] - end.moved_s)
+            delays.append(log.decision[0] - log.end.moved_s)
     assert len(delays) >= 4
     assert np.median(delays) <= 0.6 and max(delays) <= 1.2, delays
 
