@@ -241,7 +241,7 @@ def _read_json(path: str | None) -> dict[str, Any]:
 
 
 def _out_of_memory(exc: BaseException) -> bool:
-    """True for the errors of NumPy, of torch on a GPU, and on a CPU, where only the text tells."""
+    """True for the errors of NumPy, of torch on a GPU, and on a CPU, known by its text."""
     import torch
 
     return isinstance(exc, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(

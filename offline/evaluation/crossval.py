@@ -44,16 +44,17 @@ def fold_of_groups(
 
 
 def split_fold(
-    examples: Sequence[Example], fold_of: dict[str, int], fold: int, copies: bool = True
+    examples: Sequence[Example], fold_of: dict[str, int], fold: int, refuse_duplicates: bool = True
 ) -> tuple[list[Example], list[Example]]:
     """The clips that a fold trains on, and those it is tested on: all of its signer groups.
 
     Raises:
-        ValueError: something is on both sides; for a recording under two ids only with `copies`.
+        ValueError: something is on both sides; for a recording under two ids only if
+            `refuse_duplicates`.
     """
     train = [e for e in examples if fold_of.get(e.group) != fold]
     test = [e for e in examples if fold_of.get(e.group) == fold]
-    refuse_leaks(train, test, copies=copies)
+    refuse_leaks(train, test, copies=refuse_duplicates)
     return train, test
 
 

@@ -131,18 +131,13 @@ def score(
                 idle_s["after"] += seconds * len(read)
                 idle_signs["before"] += len(signs_of(crossing.known, windows, decoder))
                 idle_signs["after"] += sum(len(signs_of(c.glosses, w, decoder)) for c, w in read)
-                continue
-            if example.gloss in crossing.known:
+            elif example.gloss in crossing.known:
                 plain = crossing.known[int(clip_probabilities(windows).argmax())]
                 before.append(float(plain == example.gloss))
-            if read:
-                right = [_best(c, w, c.glosses) == example.gloss for c, w in read]
-                (after if example.gloss in crossing.known else among_all).append(
-                    float(np.mean(right))
-                )
-            if read and example.gloss in crossing.new:
-                right = [_best(c, w, c.taught) == example.gloss for c, w in read]
-                among_taught.append(float(np.mean(right)))
+                after.append(_accuracy(example, read))
+            elif read:
+                among_all.append(_accuracy(example, read))
+                among_taught.append(_accuracy(example, read, only_taught=True))
     return {
         "ways": settings.ways,
         "takes": settings.takes,
@@ -215,12 +210,14 @@ def _episodes(
         yield example, windows, [(c, [c.read(one) for one in windows]) for c in taught(example)]
 
 
-def _best(
-    classifier: FewShotClassifier, windows: Sequence[Prediction], among: Sequence[str]
-) -> str:
-    """The likeliest of some glosses of the classifier, for a whole clip that it has read."""
-    p = dict(zip(classifier.glosses, clip_probabilities(windows).tolist(), strict=True))
-    return max(among, key=p.__getitem__)
+def _accuracy(example: Example, read: Sequence[_Read], only_taught: bool = False) -> float:
+    """The share of a clip's episodes in which its gloss is the likeliest, of all or taught ones."""
+    right = []
+    for classifier, windows in read:
+        p = dict(zip(classifier.glosses, clip_probabilities(windows).tolist(), strict=True))
+        among = classifier.taught if only_taught else classifier.glosses
+        right.append(max(among, key=p.__getitem__) == example.gloss)
+    return float(np.mean(right))
 
 
 def _figures(shares: Sequence[float]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 _LISTED = 20  # rows of confusions and of errors; the JSON has all
 _FEW_SIGNERS = 20  # fewer make intervals too narrow
 
-# Colours that stand for the page's: each becomes a CSS variable of the same place.
+# Colours that stand for the page's: each becomes a CSS variable.
 _INK, _QUIET, _FIRST, _SECOND, _THIRD = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f"
 _VARIABLES = {
     _INK: ("ink", "#1f2328", "#e6e8eb"),
@@ -64,7 +64,7 @@ def refuse_place(path: str) -> None:
     while not folder.exists():
         folder = folder.parent
     if Path(path).is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ValueError(f"{path}: can't be written: look at its folder")
+        raise ValueError(f"{path}: can't be written: check its folder")
 
 
 def write_report(path: str, report: Mapping[str, Any]) -> None:

@@ -90,14 +90,9 @@ class Batches:
     batch, one batch ahead of the training, and are taken whole.
     """
 
-    def __init__(
-        self,
-        clips: TrainClips,
-        settings: TrainSettings,
-        changes: AugmentSettings,
-        draw: torch.Generator,
-    ) -> None:
-        self._clips, self._settings, self._changes, self._draw = clips, settings, changes, draw
+    def __init__(self, clips: TrainClips, settings: TrainSettings, draw: torch.Generator) -> None:
+        self._clips, self._settings, self._draw = clips, settings, draw
+        self._changes = AugmentSettings()
         self._labels = torch.tensor(list(clips.labels))
         self._weights = torch.tensor(list(clips.weights))
         self._source: WindowSource | None = None

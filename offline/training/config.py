@@ -73,10 +73,10 @@ class TrainSettings:
     weight_decay: Floats = (0.05,)  # several: as --lr
     patience: int = 0  # end after so many epochs without a better head; 0: never
     warmup: float = 0.05  # share of the steps in which the learning rate rises
-    smoothing: float = 0.1  # of labels: the share that all classes get alike
+    smoothing: float = 0.1  # of labels: the share that is spread over all classes
     mixup: float = 0.3  # share of batches in which clips are mixed
     average: float = 0.99  # of weights: how much of the average stays at a step
-    balance: float = 0.5  # 0: clips are drawn alike; 1: classes are drawn alike
+    balance: float = 0.5  # 0: each clip is drawn as often; 1: each class is
     dropout: float | None = None  # in the head; None: the head's own
     heads: int = 1  # trained with seeds --seed, --seed + 1, …, used as an ensemble
     seed: int = 0

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from models.files import replacing
 from models.heads import Head, make_head
-from offline.training.augment import AugmentSettings
 from offline.training.batches import Batch, Batches, TrainClips
 from offline.training.config import TrainSettings
 
@@ -63,7 +62,7 @@ def fit(
     if settings.chooses and validate is None:
         raise ValueError("several --lr or --weight-decay, or --patience, need clips held back")
     draw = torch.Generator().manual_seed(settings.seed)
-    batches = Batches(clips, settings, AugmentSettings(), draw)
+    batches = Batches(clips, settings, draw)
     candidates = _candidates(clips, settings, batches)
     epoch_steps = math.ceil(len(clips.rows) / settings.batch)
     steps = max(1, round(settings.epochs * epoch_steps))
@@ -75,11 +74,11 @@ def fit(
         for candidate, saved in zip(candidates, state["candidates"], strict=True):
             candidate.restore(saved)
 
-    began = asked = time.monotonic()
+    began = waiting_since = time.monotonic()
     waited = 0.0
     stale = _stale(candidates, done, epoch_steps, settings)
     for step, batch in enumerate(batches.take(0 if stale else steps - done), done + 1):
-        waited += time.monotonic() - asked
+        waited += time.monotonic() - waiting_since
         share = schedule(step - 1, steps, settings.warmup)
         batch_losses = [one.learn(batch, step, share, settings) for one in candidates]
         losses.append(sum(batch_losses) / len(batch_losses))
@@ -103,7 +102,7 @@ def fit(
             progress(step, steps, losses[-1])
         if stale:
             break
-        asked = time.monotonic()
+        waiting_since = time.monotonic()
     total = time.monotonic() - began
     best = max(candidates, key=lambda one: one.score or ())  # of equal scores, the first
     if best.best is not None:

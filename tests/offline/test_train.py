@@ -124,7 +124,18 @@ def test_the_attentive_head_is_trained_and_chosen_by_signers_held_back(
 ) -> None:
     index, model = write_index(tmp_path, kind="vjepa2", dtype=np.float16), tmp_path / "head.pt"
     options = (
-        *("--head", "attentive", "--batch", "8", "--epochs", "40", "--min-clips", "4"),
+        *(
+            "--head",
+            "attentive",
+            "--batch",
+            "8",
+            "--epochs",
+            "40",
+            "--min-clips",
+            "4",
+            "--threads",
+            "1",
+        ),
         *("--lr", "1e-6", "3e-3", "--patience", "30", "--resume", str(tmp_path / "state")),
     )
     assert _train(index, model, *options) == 0

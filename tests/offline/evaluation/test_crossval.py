@@ -33,7 +33,7 @@ def test_a_recording_on_both_sides_of_a_fold_is_refused_and_named() -> None:
     fold_of = {"ann": 0, "ben": 1}
     with pytest.raises(ValueError, match=r"one recording under two ids.*2 \(.*ben\) and 1 \(.*ann"):
         split_fold(examples, fold_of, 0)
-    assert split_fold(examples, fold_of, 0, copies=False) == (examples[1:], examples[:1])
+    assert split_fold(examples, fold_of, 0, refuse_duplicates=False) == (examples[1:], examples[:1])
 
 
 def _clips() -> list[Example]:
