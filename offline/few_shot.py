@@ -16,7 +16,6 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from models.command_line import read_command_line
 from offline.training.config import DataSettings, TrainSettings
@@ -47,10 +46,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = read_command_line(
         FewShotOptions, argv, prog="python -m offline.few_shot", description=__doc__
     )
+    from offline.evaluation.few_shot import EpisodeSettings, cross, score
     from offline.evaluation.report import write_report
+    from offline.training.selection import read_plan
 
     try:
-        report = run(options)
+        plan = read_plan(options.data, options.training)
+        crossings = cross(
+            plan,
+            takes=options.takes,
+            sets=options.sets,
+            folds=options.folds,
+            seed=options.data.fold_seed,
+            jobs=options.jobs,
+            progress=lambda line: print(line, flush=True),
+        )
+        settings = EpisodeSettings(
+            ways=options.ways,
+            takes=options.takes,
+            seed=options.data.fold_seed,
+            head_temperature=options.head_temperature,
+            threshold=options.threshold,
+        )
+        report = score(crossings, plan, settings)
         if options.report:
             write_report(options.report, report)
     except ValueError as exc:
@@ -58,35 +76,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     print(json.dumps(report))
     return 0
-
-
-def run(options: FewShotOptions) -> dict[str, Any]:
-    """Train the heads and score the episodes.
-
-    Raises:
-        ValueError: the index or an option does not allow it.
-    """
-    from offline.evaluation.few_shot import EpisodeSettings, cross, score
-    from offline.training.selection import read_plan
-
-    plan = read_plan(options.data, options.training)
-    crossings = cross(
-        plan,
-        takes=options.takes,
-        sets=options.sets,
-        folds=options.folds,
-        seed=options.data.fold_seed,
-        jobs=options.jobs,
-        progress=lambda line: print(line, flush=True),
-    )
-    settings = EpisodeSettings(
-        ways=options.ways,
-        takes=options.takes,
-        seed=options.data.fold_seed,
-        head_temperature=options.head_temperature,
-        threshold=options.threshold,
-    )
-    return score(crossings, plan, settings)
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         TrainOptions, argv, prog="python -m offline.train", description=__doc__
     )
     try:
-        result = run(options)
+        result = train_head(options)
     except ValueError as exc:
         print(f"train: {exc}", file=sys.stderr)
         return 2
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(options: TrainOptions) -> dict[str, Any]:
+def train_head(options: TrainOptions) -> dict[str, Any]:
     """Train as the options say; write head, card and plots. Returns the last line's object.
 
     Raises:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from offline.evaluation.figures import TOPS, resampled
-from offline.scoring.metrics import Figure, class_share, intervals, mcnemar, share
+from offline.scoring.metrics import Figure, class_share, clip_share, intervals, mcnemar
 from offline.scoring.outcomes import Outcomes
 
 _NAMED = 3  # clips that an error names
@@ -32,7 +32,7 @@ def compare_outcomes(a: Outcomes, b: Outcomes, names: tuple[str, str]) -> dict[s
     for top in TOPS:
         if top < len(a.glosses):
             within = a.ranks < top, b.ranks < top
-            pairs[f"top{top}"] = share(within[0]), share(within[1])
+            pairs[f"top{top}"] = clip_share(within[0]), clip_share(within[1])
             of_class = class_share(within[0], a.labels), class_share(within[1], a.labels)
             pairs[f"top{top}_class_mean"] = of_class
     bounds = intervals({name: _difference(*pair) for name, pair in pairs.items()}, a.groups)

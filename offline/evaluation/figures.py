@@ -14,12 +14,12 @@ from offline.scoring.metrics import (
     Figure,
     calibration_error,
     class_share,
+    clip_share,
     confusions,
     intervals,
     reliability,
     risk_area,
     risk_coverage,
-    share,
 )
 from offline.scoring.outcomes import Outcomes
 
@@ -32,7 +32,7 @@ def figures_of(outcomes: Outcomes) -> dict[str, Any]:
     measured: dict[str, Figure] = {}
     for top in TOPS:
         if top < len(outcomes.glosses):
-            measured[f"top{top}"] = share(outcomes.ranks < top)
+            measured[f"top{top}"] = clip_share(outcomes.ranks < top)
             measured[f"top{top}_class_mean"] = class_share(outcomes.ranks < top, outcomes.labels)
     measured["aurc"] = risk_area(outcomes.confidence, right)
     bounds = intervals(measured, outcomes.groups)

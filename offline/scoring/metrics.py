@@ -82,7 +82,7 @@ def intervals(figures: Mapping[str, Figure], groups: Sequence[str]) -> dict[str,
     return {name: (float(low), float(high)) for name, (low, high) in bounds.items()}
 
 
-def share(right: NDArray[np.bool_]) -> Figure:
+def clip_share(right: NDArray[np.bool_]) -> Figure:
     """The share of clips (N,) that are right: each clip counts alike."""
     return lambda weights: float(weights @ right / weights.sum())
 

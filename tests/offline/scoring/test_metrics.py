@@ -8,6 +8,7 @@ import pytest
 from offline.scoring.metrics import (
     calibration_error,
     class_share,
+    clip_share,
     confusions,
     intervals,
     mcnemar,
@@ -15,7 +16,6 @@ from offline.scoring.metrics import (
     reliability,
     risk_area,
     risk_coverage,
-    share,
     share_within,
 )
 
@@ -47,7 +47,7 @@ def test_clips_of_one_signer_are_drawn_together() -> None:
     """Ten signers, always right or never: ten clips of each tell no more than one."""
     right = np.repeat([True, False] * 5, 10)
     of_signers = np.repeat(np.arange(10), 10).astype(str)
-    figure = {"top1": share(right)}
+    figure = {"top1": clip_share(right)}
     low, high = intervals(figure, of_signers.tolist())["top1"]
     alone_low, alone_high = intervals(figure, np.arange(100).astype(str).tolist())["top1"]
     assert high - low == pytest.approx(2 * 1.96 * (0.25 / 10) ** 0.5, abs=0.08)
@@ -57,7 +57,7 @@ def test_clips_of_one_signer_are_drawn_together() -> None:
 def test_a_rare_class_counts_as_much_as_a_frequent_one() -> None:
     labels, right = np.array([0, 0, 0, 1]), np.array([True, True, True, False])
     every = np.ones(4)
-    assert share(right)(every) == 0.75
+    assert clip_share(right)(every) == 0.75
     assert class_share(right, labels)(every) == 0.5
     assert class_share(right, labels)(np.array([1.0, 1, 1, 0])) == 1.0  # one class was not drawn
 
