@@ -2,49 +2,68 @@
 
     python -m offline.train --index embeddings/index.csv --batch 32 --epochs 10 --lr 1e-4
 
-    index.csv + .npy -> [examples] -> [leaks] -> [selection] -> [trainer]
+    index.csv + .npy -> [examples] -> split without leaks -> [selection] -> [trainer]
                      -> models/gloss_classifier_<time>.pt and .json
 
-Beside the head it draws its loss and, for clips kept out, its confusions as PNG. The last line of
-stdout is one JSON object.
+Beside the head it writes its loss curve and, for clips kept out, a confusion matrix as PNG. The
+last line of stdout is one JSON object.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import torch
-
-from models.card import spec_as_card
+from models.command_line import read_command_line
 from models.few_shot import IDLE
-from models.heads import HeadEnsemble
-from offline.data.examples import Example, vocabulary
-from offline.data.splits import refuse_leaks
-from offline.evaluation.crossval import calibrate, fold_of_groups, split_fold, to_score
-from offline.evaluation.figures import figures_of
-from offline.options import add_training_options, named_groups, plan_from
-from offline.scoring.clip_predictions import Answered, clip_logits
-from offline.scoring.outcomes import outcomes_of
-from offline.scoring.takes import background
-from offline.training.checkpoint import save_checkpoint
-from offline.training.progress import Progress, draw_confusion, draw_loss
-from offline.training.selection import learn
+from offline.training.config import DataSettings, TrainSettings
+
+if TYPE_CHECKING:  # torch and scikit-learn come when the command line is right
+    from offline.data.examples import Example
+    from offline.scoring.clip_predictions import ClipLogits
+    from offline.training.selection import TrainingPlan
 
 _FOLDS = 5
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions:
+    """Which clips test, and what is written."""
+
+    data: DataSettings
+    training: TrainSettings = field(default_factory=TrainSettings)
+    split: Literal["official", "grouped", "none"] = "grouped"
+    """official: the labels' own; grouped: keep one fold of signers out; none: train on all"""
+    fold: int = 0  # which of five folds --split grouped keeps out
+    hold_out_groups: str | None = None  # signers to keep out, separated by commas
+    leave_out: str | None = None  # signers neither to train nor to test on
+    duplicates: Literal["refuse", "leave-out", "allow"] = "refuse"
+    """of kept-out videos among those to train on, under another id"""
+    card: str | None = None  # JSON file with fields for the card: name, data, licence …
+    report: str | None = None  # JSON report of offline.evaluate: calibration and figures
+    threshold: float | None = None  # probability from which the live half shows a gloss
+    out: str | None = None  # the .pt to write
+    resume: str | None = None  # file for the state: an interrupted training goes on from it
+    tensorboard: str | None = None  # folder for TensorBoard's events
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fold < _FOLDS:
+            raise ValueError(f"--fold must be 0 to {_FOLDS - 1}")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    args = _parser().parse_args(argv)
+    """The command. Exit status 2 for wrong options, clips that do not allow it, or no memory."""
+    options = read_command_line(
+        TrainOptions, argv, prog="python -m offline.train", description=__doc__
+    )
     try:
-        result = run(args)
+        result = train_head(options)
     except ValueError as exc:
         print(f"train: {exc}", file=sys.stderr)
         return 2
@@ -52,8 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not _out_of_memory(exc):
             raise
         print(
-            f"train: out of memory on a batch of {args.batch}: halve --batch, try fewer --lr and "
-            "--weight-decay at once, or --device cpu",
+            f"train: out of memory on a batch of {options.training.batch}: halve --batch, try "
+            "fewer --lr and --weight-decay at once, or --device cpu",
             file=sys.stderr,
         )
         return 2
@@ -61,50 +80,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Train as the command line says; what the last line tells.
+def train_head(options: TrainOptions) -> dict[str, Any]:
+    """Train as the options say; write head, card and plots. Returns the last line's object.
 
     Raises:
         ValueError: the index or an option does not allow it.
     """
-    torch.set_num_threads(args.threads)
-    base = _read_json(args.card) if args.card else {}
-    report = _read_json(args.report) if args.report else {}
-    plan = plan_from(args)
-    examples, glosses, spec, settings = plan.examples, plan.glosses, plan.spec, plan.settings
-    away = named_groups(args.leave_out, examples, "--leave-out")
-    left_out = [e for e in examples if e.group in away]
-    train, test = _split(args, examples, glosses)
-    train = [e for e in train if e.group not in away]
-    test = [e for e in test if e.group not in away]
-    if test:
-        train = _without_leaks(args, train, test)
-    words = vocabulary(train, glosses, args.open_set)
+    import numpy as np
+    import torch
+
+    from models.card import spec_as_card
+    from offline.evaluation.crossval import fit_temperature, scorable
+    from offline.evaluation.figures import figures_of
+    from offline.scoring.clip_predictions import ClipLogits, window_outputs
+    from offline.scoring.outcomes import outcomes_of
+    from offline.scoring.takes import background
+    from offline.training.checkpoint import save_checkpoint
+    from offline.training.progress import Progress, draw_confusion, draw_loss
+    from offline.training.selection import learn, read_plan
+
+    base, report = _read_json(options.card), _read_json(options.report)
+    plan = read_plan(options.data, options.training)
+    glosses, spec, hop_s = plan.glosses, plan.spec, plan.hop_s
+    train, test, left_out = _split(options, plan)
     print(
-        f"{len(train)} clips to train on, {len(test)} kept out; {len(glosses)} glosses, "
-        f"{words.classes} classes; {settings}",
+        f"{len(train)} clips to train on, {len(test)} kept out; {len(glosses)} glosses; "
+        f"{plan.settings}",
         flush=True,
     )
-    progress = Progress(args.tensorboard)
-    fitted = learn(
-        train,
-        words,
-        spec,
-        args.hop_s,
-        settings,
-        resume=Path(args.resume) if args.resume else None,
-        progress=progress,
-    )
-    heads = [one.head for one in fitted]
-    losses = [loss for one in fitted for loss in one.losses]
-    head = HeadEnsemble(heads, len(glosses), words.classes).eval()
-    out = Path(args.out or f"models/gloss_classifier_{datetime.now(UTC):%Y%m%d-%H%M%S}.pt")
+    resume = Path(options.resume) if options.resume else None
+    progress = Progress(options.tensorboard)
+    trained = learn(plan, train, glosses, resume=resume, progress=progress)
+    losses = [loss for fitted in trained.fitted for loss in fitted.losses]
 
-    answers = [
-        Answered(example=e, fold=0, logits=clip_logits(head, e.rows, spec, args.hop_s))
+    tested = [
+        ClipLogits(
+            example=e, fold=0, logits=window_outputs(trained.head, e.rows, spec, hop_s).logits
+        )
         for e in test
     ]
-    known = to_score(answers, glosses)
+    known = scorable(tested, glosses)
     metrics: dict[str, Any] = {}
     calibration: dict[str, Any] = {"temperature": 1.0, "threshold": 0.5}
     if report:
@@ -114,103 +129,110 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             row for row in report["live"] if row["threshold"] == calibration["threshold"]
         ]
     elif known:
-        calibration["temperature"] = calibrate(answers, plan)
-    if args.threshold is not None:
-        calibration["threshold"] = args.threshold
-    if settings.chooses:
-        metrics["chosen_from"] = [one.candidates for one in fitted]
+        calibration["temperature"] = fit_temperature(tested, plan)
+    if options.threshold is not None:
+        calibration["threshold"] = options.threshold
+    if plan.settings.chooses:
+        metrics["chosen_from"] = [fitted.candidates for fitted in trained.fitted]
     if known:
-        outcomes = outcomes_of(known, glosses, spec, args.hop_s, calibration["temperature"])
+        outcomes = outcomes_of(known, glosses, spec, hop_s, calibration["temperature"])
         metrics["kept_out"] = figures_of(outcomes)
+
+    out = Path(options.out or f"models/gloss_classifier_{datetime.now(UTC):%Y%m%d-%H%M%S}.pt")
     card = {
         "name": out.stem,
         "encoder": spec_as_card(spec),
         "window_s": spec.window_s,
-        "hop_s": args.hop_s,
+        "hop_s": hop_s,
         "calibration": calibration,
         "licence": "not stated",
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **base,
-        "data": {**base.get("data", {}), **_about(train, test, known, left_out)},
+        "data": {**base.get("data", {}), **_about(train, [*test, *left_out], known)},
         "metrics": metrics,
         "glosses": list(glosses),
-        "classes": words.classes,
+        "classes": trained.vocabulary.classes,
     }
-    save_checkpoint(out, heads, card, background(head, train, words, spec, args.hop_s))
-    if args.resume:
-        for i in range(settings.heads):
-            Path(f"{args.resume}.{i}").unlink(missing_ok=True)
+    takes = background(trained.head, train, trained.vocabulary, spec, hop_s)
+    save_checkpoint(out, [fitted.head for fitted in trained.fitted], card, takes)
+    for i in range(plan.settings.heads if resume else 0):
+        Path(f"{resume}.{i}").unlink(missing_ok=True)
     draw_loss(losses, out.with_name(f"{out.stem}_loss.png"))
     if known:
         picture = out.with_name(f"{out.stem}_confusion.png")
-        draw_confusion(outcomes.labels, outcomes.answers, glosses, picture)
+        draw_confusion(outcomes.labels, outcomes.predicted, glosses, picture)
     return {
         "model": str(out),
         "clips": len(train),
-        "classes": words.classes,
+        "classes": trained.vocabulary.classes,
         "glosses": len(glosses),
         "loss": round(float(np.mean(losses[-20:])), 4),
-        "waited_for_rows": round(max(one.waited for one in fitted), 3),
+        "waited_for_rows": round(max(fitted.waited for fitted in trained.fitted), 3),
         **{f"kept_out_{k}": v for k, v in metrics.get("kept_out", {}).items() if k != "per_gloss"},
     }
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m offline.train",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_training_options(parser)
-    parser.add_argument(
-        "--split",
-        choices=("official", "grouped", "none"),
-        default="grouped",
-        help="official: the labels' own; grouped: keep one fold of signers out; none: train on all",
-    )
-    parser.add_argument(
-        "--fold", type=int, default=0, help="which of five --split grouped keeps out"
-    )
-    parser.add_argument("--hold-out-groups", help="signers to keep out, with commas between")
-    parser.add_argument("--leave-out", help="signers neither to train on nor to score")
-    parser.add_argument(
-        "--copies",
-        choices=("refuse", "leave-out", "allow"),
-        default="refuse",
-        help="of kept-out videos among those to train on, under another id",
-    )
-    parser.add_argument("--card", help="JSON file with fields for the card: name, data, licence …")
-    parser.add_argument("--report", help="JSON report of offline.evaluate: calibration and figures")
-    parser.add_argument("--threshold", type=float, help="probability at which a gloss counts, live")
-    parser.add_argument("--out", help="the .pt to write")
-    parser.add_argument(
-        "--resume", help="file for the state of training, removed at the end; goes on from it"
-    )
-    parser.add_argument("--tensorboard", help="folder for TensorBoard's events")
-    return parser
+def _split(
+    options: TrainOptions, plan: TrainingPlan
+) -> tuple[list[Example], list[Example], list[Example]]:
+    """The clips to train on, those kept out for testing, and those of `--leave-out`.
+
+    Raises:
+        ValueError: something is in both train and test.
+    """
+    from offline.data.splits import refuse_leaks
+    from offline.evaluation.crossval import fold_of_groups, split_fold
+    from offline.training.selection import named_groups
+
+    unused = named_groups(options.leave_out, plan.examples, "--leave-out")
+    left_out = [e for e in plan.examples if e.group in unused]
+    examples = plan.examples
+    if options.hold_out_groups:
+        groups = named_groups(options.hold_out_groups, examples, "--hold-out-groups")
+        train = [e for e in examples if e.group not in groups]
+        test = [e for e in examples if e.group in groups]
+    elif options.split == "none":
+        train, test = list(examples), []
+    elif options.split == "official":
+        train = [e for e in examples if e.split in ("train", "extra")]
+        test = [e for e in examples if e.split in ("val", "test")]
+    else:
+        folds = fold_of_groups(examples, plan.glosses, _FOLDS, options.data.fold_seed)
+        train, test = split_fold(examples, folds, options.fold)
+    train = [e for e in train if e.group not in unused]
+    test = [e for e in test if e.group not in unused]
+    if test and options.duplicates == "leave-out":
+        recordings = {e.recording for e in test}
+        kept = [e for e in train if not e.duplicate_of or e.duplicate_of not in recordings]
+        print(f"{len(train) - len(kept)} clips left out: they are duplicates of kept-out clips")
+        train = kept
+    if test:
+        grouped = options.split != "official" or options.hold_out_groups is not None
+        refuse_leaks(train, test, grouped=grouped, duplicates=options.duplicates != "allow")
+    return train, test, left_out
 
 
 def _about(
-    train: Sequence[Example],
-    test: Sequence[Example],
-    known: Sequence[Answered],
-    left_out: Sequence[Example],
+    train: Sequence[Example], held_out: Sequence[Example], tested: Sequence[ClipLogits]
 ) -> dict[str, Any]:
-    """What the card says of who and what is in the data."""
+    """The card's fields about the people and clips in the data."""
     return {
         "clips": len(train),
         "clips_without_signing": sum(e.gloss == IDLE for e in train),
         "signer_groups": len({e.group for e in train if e.gloss != IDLE}),
-        "held_out_groups": sorted({e.signer for e in (*test, *left_out)}),
+        "held_out_groups": sorted({e.signer for e in held_out}),
         "held_out_clips": [
-            {"video": a.example.video, "gloss": a.example.gloss}
-            for a in sorted(known, key=lambda a: (a.example.gloss, a.example.video_id))
+            {"video": clip.example.video, "gloss": clip.example.gloss}
+            for clip in sorted(tested, key=lambda c: (c.example.gloss, c.example.video_id))
         ],
     }
 
 
-def _read_json(path: str) -> dict[str, Any]:
+def _read_json(path: str | None) -> dict[str, Any]:
+    """The object in a JSON file; an empty one without a path."""
+    if path is None:
+        return {}
     try:
         value: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as exc:
@@ -218,48 +240,10 @@ def _read_json(path: str) -> dict[str, Any]:
     return value
 
 
-def _without_leaks(
-    args: argparse.Namespace, train: Sequence[Example], test: Sequence[Example]
-) -> list[Example]:
-    """What to train on. Raises ValueError for what stands on both sides."""
-    if args.copies == "leave-out":
-        theirs = {e.recording for e in test}
-        kept = [e for e in train if not e.duplicate_of or e.duplicate_of not in theirs]
-        print(f"{len(train) - len(kept)} clips left out: they are copies of what is kept out")
-        train = kept
-    refuse_leaks(
-        train,
-        test,
-        grouped=args.split != "official" or args.hold_out_groups is not None,
-        duplicates=args.copies != "allow",
-    )
-    return list(train)
-
-
-def _split(
-    args: argparse.Namespace, examples: Sequence[Example], glosses: Sequence[str]
-) -> tuple[list[Example], list[Example]]:
-    if args.hold_out_groups:
-        groups = named_groups(args.hold_out_groups, examples, "--hold-out-groups")
-        return (
-            [e for e in examples if e.group not in groups],
-            [e for e in examples if e.group in groups],
-        )
-    if args.split == "none":
-        return list(examples), []
-    if args.split == "official":
-        train = [e for e in examples if e.split in ("train", "extra")]
-        test = [e for e in examples if e.split in ("val", "test")]
-        return train, test
-    if not 0 <= args.fold < _FOLDS:
-        raise ValueError(f"--fold must be 0 to {_FOLDS - 1}")
-    return split_fold(
-        examples, fold_of_groups(examples, glosses, _FOLDS, args.fold_seed), args.fold
-    )
-
-
 def _out_of_memory(exc: BaseException) -> bool:
-    """True for what NumPy, torch on a GPU and torch on a CPU (by its words alone) say of it."""
+    """True for the errors of NumPy, of torch on a GPU, and on a CPU, known by its text."""
+    import torch
+
     return isinstance(exc, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(
         exc
     )

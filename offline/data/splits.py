@@ -16,7 +16,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from offline.data.examples import Example
 
 LABEL_HINT = "mend split or signer in the labels"
-COPY_HINT = "--copies leave-out: train without its copies"
+DUPLICATE_HINT = "--duplicates leave-out: train without its duplicates"
 _NAMED = 5  # rows that an error names
 
 ExamplePair = tuple[Example, Example]  # one to train on, and one to test with
@@ -63,7 +63,7 @@ def refuse_leaks(
     if grouped:
         _refuse("one signer group", _shared(train, test, lambda e: e.group))
     if duplicates:
-        _refuse("one recording under two ids", shared_recordings(train, test), COPY_HINT)
+        _refuse("one recording under two ids", shared_recordings(train, test), DUPLICATE_HINT)
 
 
 def shared_recordings(train: Sequence[Example], test: Sequence[Example]) -> list[ExamplePair]:

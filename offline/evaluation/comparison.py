@@ -1,20 +1,21 @@
 """Two recognisers on the same clips, paired: is one better, and by how much?
 
-    outcomes of A, of B -> [comparison] -> report
+    outcomes of A and of B -> [comparison] -> report
 
-Each clip is answered by both, so what makes a clip hard is the same for both and falls out of the
-difference: paired figures find differences that lie far inside the intervals of each alone.
+What makes a clip hard is the same for both and drops out of the difference, so paired figures find
+differences far smaller than the interval of each recogniser alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from offline.evaluation.figures import TOPS, resampled
-from offline.scoring.metrics import Figure, class_share, intervals, mcnemar, share
+from offline.scoring.metrics import Figure, class_share, clip_share, intervals, mcnemar
 from offline.scoring.outcomes import Outcomes
 
 _NAMED = 3  # clips that an error names
@@ -24,20 +25,20 @@ def compare_outcomes(a: Outcomes, b: Outcomes, names: tuple[str, str]) -> dict[s
     """The figures of both, the differences B - A with 95 % intervals, and McNemar's test.
 
     Raises:
-        ValueError: they were not asked the same clips of the same glosses.
+        ValueError: their clips or their glosses differ.
     """
-    a, b = _aligned(a, b, names)
-    tops = [top for top in TOPS if top < min(len(a.glosses), len(b.glosses))]
-    each: dict[str, tuple[Figure, Figure]] = {}
-    for top in tops:
-        right = a.ranks < top, b.ranks < top
-        each[f"top{top}"] = share(right[0]), share(right[1])
-        of_class = class_share(right[0], a.labels), class_share(right[1], a.labels)
-        each[f"top{top}_class_mean"] = of_class
-    bounds = intervals({name: _difference(*pair) for name, pair in each.items()}, a.groups)
+    b = _aligned(a, b, names)
+    pairs: dict[str, tuple[Figure, Figure]] = {}
+    for top in TOPS:
+        if top < len(a.glosses):
+            within = a.ranks < top, b.ranks < top
+            pairs[f"top{top}"] = clip_share(within[0]), clip_share(within[1])
+            of_class = class_share(within[0], a.labels), class_share(within[1], a.labels)
+            pairs[f"top{top}_class_mean"] = of_class
+    bounds = intervals({name: _difference(*pair) for name, pair in pairs.items()}, a.groups)
     every = np.ones(len(a))
-    mine, its = a.ranks == 0, b.ranks == 0
-    only_a, only_b = int((mine & ~its).sum()), int((its & ~mine).sum())
+    right_a, right_b = a.ranks == 0, b.ranks == 0
+    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     return {
         "a": names[0],
         "b": names[1],
@@ -51,24 +52,24 @@ def compare_outcomes(a: Outcomes, b: Outcomes, names: tuple[str, str]) -> dict[s
                 "difference": round(pair[1](every) - pair[0](every), 4),
                 "difference_interval95": [round(x, 4) for x in bounds[name]],
             }
-            for name, pair in each.items()
+            for name, pair in pairs.items()
         },
         "mcnemar": {
-            "both_right": int((mine & its).sum()),
+            "both_right": int((right_a & right_b).sum()),
             "only_a_right": only_a,
             "only_b_right": only_b,
-            "neither_right": int((~mine & ~its).sum()),
+            "neither_right": int((~right_a & ~right_b).sum()),
             "p": float(f"{mcnemar(only_a, only_b):.3g}"),
         },
         "differ": [
             {
-                "video_id": a.video_ids[i],
-                "gloss": a.glosses[a.labels[i]],
-                "signer": a.signer(i),
-                "a": a.glosses[a.answers[i]],
-                "b": b.glosses[b.answers[i]],
+                "video_id": a.clips[i].video_id,
+                "gloss": a.clips[i].gloss,
+                "signer": a.signers[i],
+                "a": a.clips[i].predicted,
+                "b": b.clips[i].predicted,
             }
-            for i in np.flatnonzero(mine != its).tolist()
+            for i in np.flatnonzero(right_a != right_b).tolist()
         ],
     }
 
@@ -77,33 +78,35 @@ def _difference(a: Figure, b: Figure) -> Figure:
     return lambda weights: b(weights) - a(weights)
 
 
-def _aligned(a: Outcomes, b: Outcomes, names: tuple[str, str]) -> tuple[Outcomes, Outcomes]:
-    """Both, in the order of A's clips."""
+def _aligned(a: Outcomes, b: Outcomes, names: tuple[str, str]) -> Outcomes:
+    """B, in the order of A's clips."""
     if set(a.glosses) != set(b.glosses):
         only = sorted(set(a.glosses) ^ set(b.glosses))
         raise ValueError(
-            f"{names[0]} chose from {len(a.glosses)} glosses, {names[1]} from {len(b.glosses)}; "
-            f"{len(only)} are not in both ({_some(only)}): the same clips are not as hard for both"
+            f"{names[0]} has a vocabulary of {len(a.glosses)} glosses, {names[1]} of "
+            f"{len(b.glosses)}; {len(only)} are not in both ({_some(only)}): the same clips are "
+            "not equally hard for both"
         )
-    mine, its = set(a.video_ids), set(b.video_ids)
-    if mine != its:
+    of_b = {clip.video_id: clip for clip in b.clips}
+    ids_a, ids_b = {clip.video_id for clip in a.clips}, of_b.keys()
+    if ids_a != ids_b:
         raise ValueError(
-            f"not the same clips: {len(mine - its)} only in {names[0]}{_named(mine - its)}, "
-            f"{len(its - mine)} only in {names[1]}{_named(its - mine)}; score both on one split"
+            f"not the same clips: {len(ids_a - ids_b)} only in {names[0]}{_named(ids_a - ids_b)}, "
+            f"{len(ids_b - ids_a)} only in {names[1]}{_named(ids_b - ids_a)}; score both on one "
+            "split"
         )
-    place = {video_id: i for i, video_id in enumerate(b.video_ids)}
-    b = b.take([place[video_id] for video_id in a.video_ids])
+    b = replace(b, clips=tuple(of_b[clip.video_id] for clip in a.clips))
     relabelled = [
-        a.video_ids[i]
-        for i in range(len(a))
-        if a.glosses[a.labels[i]] != b.glosses[b.labels[i]] or a.groups[i] != b.groups[i]
+        clip.video_id
+        for clip, other in zip(a.clips, b.clips, strict=True)
+        if (clip.gloss, clip.signer) != (other.gloss, other.signer)
     ]
     if relabelled:
         raise ValueError(
             f"{len(relabelled)} clips have another gloss or signer in {names[1]} than in "
             f"{names[0]}{_named(relabelled)}: the labels were changed in between"
         )
-    return a, b
+    return b
 
 
 def _named(ids: Iterable[str]) -> str:

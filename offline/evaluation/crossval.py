@@ -1,46 +1,40 @@
-"""Grouped cross-validation: every clip answered by heads that never saw its signers.
+"""Grouped cross-validation: each clip is predicted by heads that were not trained on its signer.
 
-Examples -> folds by signer group -> [trainer] -> [answers] -> what to report, and how to calibrate.
+examples -> folds by signer group -> [trainer] -> logits -> figures, temperature, threshold
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from models.decoder import DecoderSettings, SignDecoder
+from models.decoder import DecoderSettings
 from models.few_shot import IDLE
-from models.heads import HeadEnsemble
-from models.schema import EncoderSpec, Prediction
-from offline.data.examples import Example, Vocabulary, scored, vocabulary
+from offline.data.examples import Example, clip_counts, common_glosses, scored
 from offline.data.index import ORIGINAL
 from offline.data.labels import EXTRA
-from offline.data.splits import ExamplePair, grouped_folds, refuse_leaks, shared_recordings
-from offline.scoring.clip_predictions import Answered, clip_answer, clip_logits, predictions
-from offline.training.config import TrainSettings
-from offline.training.selection import learn
+from offline.data.splits import (
+    ExamplePair,
+    grouped_folds,
+    refuse_leaks,
+    row_name,
+    shared_recordings,
+)
+from offline.evaluation.figures import TOPS, details, figures_of
+from offline.scoring.clip_predictions import ClipLogits, predict_clip, predictions, window_outputs
+from offline.scoring.outcomes import Outcomes, clip_rows, outcomes_of
+from offline.scoring.video_predictions import signs_of
+from offline.training.selection import TrainingPlan, learn
 
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingPlan:
-    """Everything one fold needs to know."""
-
-    examples: Sequence[Example]
-    glosses: tuple[str, ...]
-    spec: EncoderSpec
-    hop_s: float
-    open_set: bool
-    settings: TrainSettings
-    threads: int = 1
+T = TypeVar("T")
+_THRESHOLDS = tuple(percent / 100 for percent in range(30, 72, 2))
 
 
 def fold_of_groups(
@@ -48,35 +42,36 @@ def fold_of_groups(
 ) -> dict[str, int]:
     """The fold in which each signer group is tested. Groups without a clip to score are in none.
 
-    Clips of nobody signing are groups of their own: dealt to the folds in the order of their names.
+    Idle clips are groups of their own, put into the folds in the order of their names.
     """
     test = [e for e in scored(examples) if e.gloss in glosses]
-    dealt = grouped_folds([e.gloss for e in test], [e.group for e in test], folds, seed)
-    fold_of = {e.group: fold for e, fold in zip(test, dealt, strict=True)}
-    resting = sorted({e.group for e in examples if e.gloss == IDLE} - fold_of.keys())
-    return fold_of | {group: i % folds for i, group in enumerate(resting)}
+    chosen = grouped_folds([e.gloss for e in test], [e.group for e in test], folds, seed)
+    fold_of = {e.group: fold for e, fold in zip(test, chosen, strict=True)}
+    idle = sorted({e.group for e in examples if e.gloss == IDLE} - fold_of.keys())
+    return fold_of | {group: i % folds for i, group in enumerate(idle)}
 
 
 def split_fold(
-    examples: Sequence[Example], fold_of: dict[str, int], fold: int, copies: bool = True
+    examples: Sequence[Example], fold_of: dict[str, int], fold: int, refuse_duplicates: bool = True
 ) -> tuple[list[Example], list[Example]]:
-    """What a fold trains on, and what it is tested on: all clips of its signer groups.
+    """The clips that a fold trains on, and those it is tested on: all of its signer groups.
 
     Raises:
-        ValueError: something is on both sides; a recording under two ids only with `copies`.
+        ValueError: something is on both sides; for a recording under two ids only if
+            `refuse_duplicates`.
     """
     train = [e for e in examples if fold_of.get(e.group) != fold]
     test = [e for e in examples if fold_of.get(e.group) == fold]
-    refuse_leaks(train, test, duplicates=copies)
+    refuse_leaks(train, test, duplicates=refuse_duplicates)
     return train, test
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Validated:
-    """What came of a cross-validation."""
+class CrossValidation:
+    """The result of a cross-validation."""
 
-    answers: list[Answered]  # captioned clips, other signs and nobody signing too
-    copies: list[ExamplePair]  # recordings on both sides of a fold, where that was allowed
+    clips: list[ClipLogits]  # those that are not scored too: captioned, other signs, idle
+    duplicates: list[ExamplePair]  # recordings on both sides of a fold, where that was allowed
 
 
 def cross_validate(
@@ -84,85 +79,113 @@ def cross_validate(
     folds: int,
     seed: int,
     *,
-    allow_copies: bool = False,
+    allow_duplicates: bool = False,
     jobs: int = 1,
     progress: Callable[[str], None] = lambda line: None,
-) -> Validated:
-    """Answers to every clip of every group that is tested, in its original variant.
+) -> CrossValidation:
+    """Predict each clip of each group that is tested, in its original variant.
 
     Raises:
-        ValueError: something stands on both sides of a fold, or there are too few groups.
+        ValueError: something is on both sides of a fold, or there are too few groups.
     """
     fold_of = fold_of_groups(plan.examples, plan.glosses, folds, seed)
-    splits = [split_fold(plan.examples, fold_of, k, not allow_copies) for k in range(folds)]
+    splits = [split_fold(plan.examples, fold_of, k, not allow_duplicates) for k in range(folds)]
     pairs = [pair for train, test in splits for pair in shared_recordings(train, test)]
     splits = [(train, [e for e in test if e.variant == ORIGINAL]) for train, test in splits]
-    answers: list[Answered] = []
-    said = in_workers(_run_fold, [(plan, *split) for split in splits], jobs)
-    for fold, (logits, (train, test)) in enumerate(zip(said, splits, strict=True)):
+    clips: list[ClipLogits] = []
+    results = in_workers(_run_fold, [(plan, *split) for split in splits], jobs)
+    for fold, (logits, (train, test)) in enumerate(zip(results, splits, strict=True)):
         progress(f"fold {fold + 1} of {folds}: {len(train)} clips trained, {len(test)} tested")
-        answers += [
-            Answered(example=e, fold=fold, logits=x) for e, x in zip(test, logits, strict=True)
+        clips += [
+            ClipLogits(example=e, fold=fold, logits=x) for e, x in zip(test, logits, strict=True)
         ]
-    return Validated(answers=answers, copies=pairs)
+    return CrossValidation(clips=clips, duplicates=pairs)
 
 
 def in_workers(
-    function: Callable[..., _T], work: Sequence[tuple[Any, ...]], jobs: int
-) -> Iterator[_T]:
-    """What `function` makes of each piece of `work`, in order; `jobs` processes share it."""
+    function: Callable[..., T], work: Sequence[tuple[Any, ...]], jobs: int
+) -> Iterator[T]:
+    """The results of `function` for each tuple of arguments, in order, from `jobs` processes."""
     # Spawned, not forked: torch's threads do not survive a fork.
     with ProcessPoolExecutor(min(jobs, len(work)), mp_context=get_context("spawn")) as workers:
         yield from workers.map(function, *zip(*work, strict=True))
 
 
-def train_head(
-    plan: TrainingPlan, train: Sequence[Example], glosses: tuple[str, ...]
-) -> tuple[HeadEnsemble, Vocabulary]:
-    """A head for `glosses`, trained on `train` as the plan says, in evaluation mode."""
-    torch.set_num_threads(plan.threads)
-    words = vocabulary(train, glosses, plan.open_set)
-    fitted = learn(train, words, plan.spec, plan.hop_s, plan.settings)
-    return HeadEnsemble([one.head for one in fitted], len(glosses), words.classes).eval(), words
-
-
 def _run_fold(
     plan: TrainingPlan, train: Sequence[Example], test: Sequence[Example]
 ) -> list[NDArray[np.float32]]:
-    head, _ = train_head(plan, train, plan.glosses)
-    return [clip_logits(head, e.rows, plan.spec, plan.hop_s) for e in test]
+    head = learn(plan, train, plan.glosses).head
+    return [window_outputs(head, e.rows, plan.spec, plan.hop_s).logits for e in test]
 
 
-def calibrate(answers: Sequence[Answered], plan: TrainingPlan) -> float:
-    """The temperature at which the right glosses of whole clips are likeliest: 0.25 to 4.
+def scorable(clips: Sequence[ClipLogits], glosses: Sequence[str]) -> list[ClipLogits]:
+    """The clips that figures may be computed from."""
+    fair = set(scored([clip.example for clip in clips]))
+    return [c for c in clips if c.example in fair and c.example.gloss in glosses]
 
-    On clips whose signers the heads had not seen, by the clip's answer as it is served.
+
+def fit_temperature(clips: Sequence[ClipLogits], plan: TrainingPlan) -> float:
+    """The temperature, 0.25 to 4, with the highest likelihood of the right glosses of whole clips.
+
+    On clips of signers whom the heads were not trained on, predicted as they are served.
     """
-    test = to_score(answers, plan.glosses)
-    count = len(plan.glosses)
+    test = scorable(clips, plan.glosses)
     place = {gloss: i for i, gloss in enumerate(plan.glosses)}
 
-    def surprise(temperature: float) -> float:
+    def loss(temperature: float) -> float:
         total = 0.0
-        for one in test:
-            p = clip_answer(one.logits, count, plan.spec, plan.hop_s, temperature)
-            total -= float(np.log(p[place[one.example.gloss]] + 1e-9))
+        for clip in test:
+            p = predict_clip(clip.logits, len(place), plan.spec, plan.hop_s, temperature)
+            total -= float(np.log(p[place[clip.example.gloss]] + 1e-9))
         return total
 
-    return float(min(np.geomspace(0.25, 4.0, 41), key=surprise))
+    return float(min(np.geomspace(0.25, 4.0, 41), key=loss))
 
 
-def to_score(answers: Sequence[Answered], glosses: Sequence[str]) -> list[Answered]:
-    """The answers that figures may be made of."""
-    fair = set(scored([a.example for a in answers]))
-    return [a for a in answers if a.example in fair and a.example.gloss in glosses]
+def live_figures(
+    clips: Sequence[ClipLogits], plan: TrainingPlan, temperature: float, thresholds: Sequence[float]
+) -> list[dict[str, Any]]:
+    """What the sign decoder makes of known signs, other signs and idle clips at each threshold."""
+    clips = [clip for clip in clips if clip.example.split != EXTRA]
+    idle_s = sum(len(c.example.rows) for c in clips if c.example.gloss == IDLE) / plan.spec.fps
+    known = sum(clip.example.gloss in plan.glosses for clip in clips)
+    other = sum(clip.example.gloss not in (*plan.glosses, IDLE) for clip in clips)
+    counts = {threshold: Counter[str]() for threshold in thresholds}
+    for clip in clips:
+        gloss, rows = clip.example.gloss, clip.example.rows
+        windows = predictions(
+            clip.logits, len(plan.glosses), plan.spec, plan.hop_s, temperature, rows
+        )
+        for threshold, count in counts.items():
+            signs = signs_of(plan.glosses, windows, DecoderSettings(threshold=threshold))
+            if gloss == IDLE:
+                count["idle"] += len(signs)
+            elif gloss not in plan.glosses:
+                count["other"] += bool(signs)
+            elif any(sign.gloss == gloss for sign in signs):
+                count["right"] += 1
+            else:
+                count["wrong"] += bool(signs)
+    return [
+        {
+            "threshold": threshold,
+            "idle_s": round(idle_s, 1),
+            "false_signs_per_min": round(60 * n["idle"] / idle_s, 2) if idle_s else None,
+            "clips_of_other_signs": other,
+            "taken_for_a_known_sign": round(n["other"] / other, 3) if other else None,
+            "known_signs_named": round(n["right"] / max(1, known), 3),
+            "known_signs_misnamed": round(n["wrong"] / max(1, known), 3),
+            "known_signs_missed": round((known - n["right"] - n["wrong"]) / max(1, known), 3),
+        }
+        for threshold, n in counts.items()
+    ]
 
 
-def calm_threshold(live: Sequence[dict[str, Any]]) -> float:
-    """The lowest threshold (of `rejections`) at which the transcript stays calm, or the highest.
+def choose_threshold(live: Sequence[dict[str, Any]]) -> float:
+    """The lowest threshold of `live_figures` with few false signs, or the highest of all.
 
-    Calm: at most one false sign a minute where nobody signs, and at most three in ten of the
-    signs outside the vocabulary taken for one inside it. What was not measured counts as calm.
+    Few: at most one a minute of idle, and at most three in ten of the clips of other signs taken
+    for a known sign. A figure that was not measured is no limit.
     """
     for row in live:
         if (row["false_signs_per_min"] or 0) <= 1 and (row["taken_for_a_known_sign"] or 0) <= 0.3:
@@ -170,66 +193,131 @@ def calm_threshold(live: Sequence[dict[str, Any]]) -> float:
     return float(live[-1]["threshold"])
 
 
-@dataclass(slots=True)
-class _Live:
-    """What the sign decoder told with one threshold."""
+def cross_validation_report(
+    plan: TrainingPlan,
+    folds: int,
+    seed: int,
+    *,
+    allow_duplicates: bool = False,
+    jobs: int = 1,
+    vocabulary: str | None = None,
+) -> dict[str, Any]:
+    """The report of a cross-validation, and accuracy against the sizes in `vocabulary`.
 
-    threshold: float
-    idle_signs: int = 0
-    foreign_signs: int = 0  # clips of other signs of which something was told
-    right: int = 0
-    wrong: int = 0
+    With `allow_duplicates` signers stay as labelled, and the report lists the recordings that are
+    on both sides of a fold under two ids.
 
-    def hear(self, gloss: str, told: Sequence[Prediction], glosses: Sequence[str]) -> None:
-        """A clip of `gloss`, of which the windows `told` so much."""
-        decoder = SignDecoder(glosses, DecoderSettings(threshold=self.threshold))
-        signs = {s.id: s for p in told for s in decoder.update(p)}
-        signs |= {s.id: s for s in decoder.flush()}
-        if gloss == IDLE:
-            self.idle_signs += len(signs)
-        elif gloss not in glosses:
-            self.foreign_signs += bool(signs)
-        elif any(s.gloss == gloss for s in signs.values()):
-            self.right += 1
-        elif signs:
-            self.wrong += 1
-
-
-def rejections(
-    answers: Sequence[Answered], plan: TrainingPlan, temperature: float, thresholds: Sequence[float]
-) -> list[dict[str, Any]]:
-    """How calm the answers are where nobody signs a known gloss, and how soon they come elsewhere.
-
-    By the sign decoder with each threshold, on clips of groups that the heads did not see.
+    Raises:
+        ValueError: see `cross_validate` and `vocabularies`.
     """
-    lives = [_Live(threshold) for threshold in thresholds]
-    idle_s, foreign, known = 0.0, 0, 0
-    for answer in answers:
-        example = answer.example
-        if example.split == EXTRA:
-            continue
-        told = predictions(
-            answer.logits, len(plan.glosses), plan.spec, plan.hop_s, temperature, example.rows
+    sizes = vocabularies(vocabulary, plan.examples) if vocabulary else []
+    if allow_duplicates:
+        as_labelled = [replace(e, group=e.signer or e.group) for e in plan.examples]
+        plan = replace(plan, examples=as_labelled)
+
+    def validate(plan: TrainingPlan) -> tuple[CrossValidation, float, Outcomes]:
+        print(f"{folds} folds, {len(plan.glosses)} glosses; {plan.settings}")
+        validation = cross_validate(
+            plan,
+            folds,
+            seed,
+            allow_duplicates=allow_duplicates,
+            jobs=jobs,
+            progress=lambda line: print(line, flush=True),
         )
-        for live in lives:
-            live.hear(example.gloss, told, plan.glosses)
-        if example.gloss == IDLE:
-            idle_s += len(example.rows) / plan.spec.fps
-        elif example.gloss in plan.glosses:
-            known += 1
+        temperature = fit_temperature(validation.clips, plan)
+        fair = scorable(validation.clips, plan.glosses)
+        outcomes = outcomes_of(fair, plan.glosses, plan.spec, plan.hop_s, temperature)
+        return validation, temperature, outcomes
+
+    validation, temperature, outcomes = validate(plan)
+    report = report_of(outcomes, validation.clips, plan, temperature)
+    if validation.duplicates:
+        report["duplicates"] = _duplicates(validation, outcomes)
+    report["vocabulary"] = vocabulary_curve(
+        plan, sizes, report["scores"], lambda other: figures_of(validate(other)[2])
+    )
+    return report
+
+
+def report_of(
+    outcomes: Outcomes, clips: Sequence[ClipLogits], plan: TrainingPlan, temperature: float
+) -> dict[str, Any]:
+    """The fields that each report has; those of `live_figures` for an open set, from `clips`."""
+    live = live_figures(clips, plan, temperature, _THRESHOLDS) if plan.open_set else []
+    threshold = choose_threshold(live) if live else 0.5
+    return {
+        "scores": figures_of(outcomes),
+        "calibration": {"temperature": round(temperature, 4), "threshold": threshold},
+        **details(outcomes),
+        "live": live,
+        "encoder": ": ".join(filter(None, (plan.spec.kind, plan.spec.source))),
+        "glosses": list(plan.glosses),
+        "clips": clip_rows(outcomes),
+    }
+
+
+def _duplicates(validation: CrossValidation, outcomes: Outcomes) -> dict[str, Any]:
+    """The recordings on both sides of a fold, and the figures without the clips of them."""
+    ids = {tested.video_id for _, tested in validation.duplicates}
+    rest = tuple(clip for clip in outcomes.clips if clip.video_id not in ids)
+    pairs = {frozenset((a.video_id, b.video_id)): (a, b) for a, b in validation.duplicates}
+    return {
+        "pairs": [[row_name(a), row_name(b)] for a, b in pairs.values()],
+        "clips": len(outcomes) - len(rest),
+        "scores_without": figures_of(replace(outcomes, clips=rest)) if rest else None,
+    }
+
+
+def vocabularies(text: str, examples: Sequence[Example]) -> list[tuple[str, ...]]:
+    """The vocabularies of a list such as `23,32,49` or `5+,4+,3+`, smallest first.
+
+    `23`: the 23 glosses with the most clips to score, equal ones by name; `5+`: all glosses with
+    at least five. So each vocabulary holds the smaller ones.
+
+    Raises:
+        ValueError: an item is none of these, or there are not so many glosses.
+    """
+    counts = clip_counts(examples)
+    order = sorted(counts, key=lambda gloss: (-counts[gloss], gloss))
+    found = set()
+    for item in (item.strip() for item in text.split(",")):
+        number = item.removesuffix("+")
+        if not number.isdecimal() or int(number) < 1:
+            raise ValueError(f"--vocabulary: {item!r} is neither a size (23) nor clips (5+)")
+        if item.endswith("+"):
+            found.add(common_glosses(examples, int(number)))
+        elif int(number) > len(order):
+            raise ValueError(f"--vocabulary {number}: only {len(order)} glosses can be scored")
         else:
-            foreign += 1
-    of = max(1, known)
-    return [
-        {
-            "threshold": live.threshold,
-            "idle_s": round(idle_s, 1),
-            "false_signs_per_min": round(60 * live.idle_signs / idle_s, 2) if idle_s else None,
-            "clips_of_other_signs": foreign,
-            "taken_for_a_known_sign": round(live.foreign_signs / foreign, 3) if foreign else None,
-            "known_signs_named": round(live.right / of, 3),
-            "known_signs_misnamed": round(live.wrong / of, 3),
-            "known_signs_missed": round((known - live.right - live.wrong) / of, 3),
-        }
-        for live in lives
-    ]
+            found.add(tuple(sorted(order[: int(number)])))
+    return sorted(found, key=len)
+
+
+def vocabulary_curve(
+    plan: TrainingPlan,
+    sizes: Sequence[tuple[str, ...]],
+    known: dict[str, Any],
+    evaluate: Callable[[TrainingPlan], dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """One object a vocabulary: its size, the clips of its rarest gloss, and its figures.
+
+    `known` are the figures of the plan's own vocabulary. Each other one is trained and tested by
+    `evaluate`, with folds of its own, as it would be served.
+    """
+    counts = Counter(e.gloss for e in scored(plan.examples))
+    points = []
+    for glosses in sizes:
+        same = set(glosses) == set(plan.glosses)
+        scores = known if same else evaluate(replace(plan, glosses=glosses))
+        tops = [f"top{top}" for top in TOPS if f"top{top}" in scores]
+        points.append(
+            {
+                "glosses": len(glosses),
+                "least_clips": min(counts[gloss] for gloss in glosses),
+                "clips": scores["clips"],
+                "chance": round(1 / len(glosses), 4),
+                **{key: scores[key] for top in tops for key in (top, f"{top}_interval95")},
+            }
+        )
+    return points

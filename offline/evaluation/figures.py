@@ -1,4 +1,4 @@
-"""The figures of a report, with a sentence for each that says what it means.
+"""The figures of a report and of a card, from the outcomes of clips.
 
 outcomes -> [figures] -> report, card
 """
@@ -14,66 +14,36 @@ from offline.scoring.metrics import (
     Figure,
     calibration_error,
     class_share,
+    clip_share,
     confusions,
     intervals,
     reliability,
     risk_area,
     risk_coverage,
-    share,
 )
 from offline.scoring.outcomes import Outcomes
 
 TOPS = (1, 3, 5, 10)
-MEANINGS = {
-    "topK": "The share of clips whose right gloss is among the K likeliest: what papers call "
-    "accuracy per instance.",
-    "topK_class_mean": "The same for each gloss by itself, then the mean over glosses: a frequent "
-    "gloss counts no more than a rare one (papers: per class).",
-    "interval95": "Where the figure lies in 95 of 100 draws of as many signers from those tested, "
-    "with replacement (bootstrap; clips of unknown signers are drawn one by one); below about 20 "
-    "signers it is too narrow. It tells of other signers, not of another training.",
-    "ece": "Expected calibration error: how far, on the mean over clips, the stated probability "
-    "is from how often answers so sure are right, in ten bins; 0 is best, and a few hundred clips "
-    "show a few points by chance alone.",
-    "aurc": "Area under the risk-coverage curve: the share of errors when only the surest answers "
-    "are given, averaged over how many are given; 0 is best, and answers that are no surer where "
-    "they are right show the share of errors.",
-    "signers": "How often each signer was right: a mean can hide someone who is never understood.",
-    "confusions": "Which gloss was taken for which, the most frequent first.",
-    "coverage": "How many instances of the official split were at hand: WLASL's videos vanish "
-    "from the web, and a figure on what is left is not the figure of the whole split.",
-    "copies": "Clips of which a copy, under another id and another signer, was trained on: they "
-    "ask for what was learnt.",
-    "vocabulary": "Cross-validated accuracy for vocabularies of several sizes, the glosses with "
-    "the most clips first: a figure means nothing without the number of glosses it was among.",
-    "difference": "B minus A on the same clips, with the interval of the paired difference: when "
-    "it leaves out 0 they differ by more than the chance of who signed.",
-    "mcnemar": "McNemar's exact test on the clips that one alone had right: the chance of so "
-    "uneven a count if both were as good. It counts clips as independent, so where signers gave "
-    "many each, trust the interval.",
-}
 
 
 def figures_of(outcomes: Outcomes) -> dict[str, Any]:
-    """What a card and a report's `scores` tell of clips, by the whole clip's answer."""
-    labels, rank = outcomes.labels, outcomes.ranks
-    right = rank == 0
+    """A report's `scores`, by the prediction for the whole clip."""
+    right = outcomes.ranks == 0
     measured: dict[str, Figure] = {}
     for top in TOPS:
         if top < len(outcomes.glosses):
-            measured[f"top{top}"] = share(rank < top)
-            measured[f"top{top}_class_mean"] = class_share(rank < top, labels)
-    measured["aurc"] = risk_area(outcomes.sure, right)
+            measured[f"top{top}"] = clip_share(outcomes.ranks < top)
+            measured[f"top{top}_class_mean"] = class_share(outcomes.ranks < top, outcomes.labels)
+    measured["aurc"] = risk_area(outcomes.confidence, right)
     bounds = intervals(measured, outcomes.groups)
-    every = np.ones(len(outcomes))
     found: dict[str, Any] = {"clips": len(outcomes), "glosses": len(outcomes.glosses)}
     for name, figure in measured.items():
-        found[name] = round(figure(every), 4)
+        found[name] = round(figure(np.ones(len(outcomes))), 4)
         found[f"{name}_interval95"] = [round(x, 4) for x in bounds[name]]
-    found["ece"] = round(calibration_error(outcomes.sure, right), 4)
+    found["ece"] = round(calibration_error(outcomes.confidence, right), 4)
     by_gloss: dict[str, list[bool]] = defaultdict(list)
-    for label, is_right in zip(labels.tolist(), right.tolist(), strict=True):
-        by_gloss[outcomes.glosses[label]].append(is_right)
+    for clip in outcomes.clips:
+        by_gloss[clip.gloss].append(clip.rank == 1)
     found["per_gloss"] = {g: [sum(v), len(v)] for g, v in sorted(by_gloss.items())}
     found["signer_groups"] = len(set(outcomes.groups))
     found["intervals_over"] = resampled(outcomes)
@@ -81,49 +51,48 @@ def figures_of(outcomes: Outcomes) -> dict[str, Any]:
 
 
 def resampled(outcomes: Outcomes) -> str:
-    """What intervals are drawn over, in words."""
-    signers = [outcomes.signer(i) for i in range(len(outcomes))]
-    known, alone = len(set(signers) - {None}), signers.count(None)
-    if not alone:
+    """What the bootstrap draws, in words."""
+    known, unknown = len(set(outcomes.signers) - {None}), outcomes.signers.count(None)
+    if not unknown:
         return f"{known} signer groups"
     if not known:
-        return f"{alone} clips, as no signer is known"
-    return f"{known} signer groups and {alone} clips of unknown signers"
+        return f"{unknown} clips, as no signer is known"
+    return f"{known} signer groups and {unknown} clips of unknown signers"
 
 
 def details(outcomes: Outcomes) -> dict[str, Any]:
-    """What a report tells beside its `scores`: reliability, risk, confusions, signers."""
+    """The rest of a report: reliability, risk, confusions, signers."""
     right = outcomes.ranks == 0
     glosses = outcomes.glosses
-    times_of = np.bincount(outcomes.labels, minlength=len(glosses))
+    clips_of = np.bincount(outcomes.labels, minlength=len(glosses))
     return {
-        "reliability": reliability(outcomes.sure, right),
-        "risk_coverage": risk_coverage(outcomes.sure, right),
+        "reliability": reliability(outcomes.confidence, right),
+        "risk_coverage": risk_coverage(outcomes.confidence, right),
         "confusions": [
             {
                 "gloss": glosses[label],
-                "answer": glosses[answer],
+                "predicted": glosses[predicted],
                 "times": times,
-                "of": int(times_of[label]),
+                "of": int(clips_of[label]),
             }
-            for label, answer, times in confusions(outcomes.labels, outcomes.answers)
+            for label, predicted, times in confusions(outcomes.labels, outcomes.predicted)
         ],
-        "signers": _signers(outcomes),
+        "signers": _by_signer(outcomes),
     }
 
 
-def _signers(outcomes: Outcomes) -> list[dict[str, Any]]:
-    """One object a signer, the one with the most clips first; unknown ones (null) together."""
-    places: dict[str | None, list[int]] = defaultdict(list)
-    for i in range(len(outcomes)):
-        places[outcomes.signer(i)].append(i)
-    order = sorted(places, key=lambda name: (name is None, -len(places[name]), name or ""))
+def _by_signer(outcomes: Outcomes) -> list[dict[str, Any]]:
+    """One object a signer, the one with the most clips first; unknown signers (null) as one."""
+    ranks: dict[str | None, list[int]] = defaultdict(list)
+    for signer, clip in zip(outcomes.signers, outcomes.clips, strict=True):
+        ranks[signer].append(clip.rank)
+    order = sorted(ranks, key=lambda name: (name is None, -len(ranks[name]), name or ""))
     return [
         {
             "signer": name,
-            "clips": len(places[name]),
-            "right": int((outcomes.ranks[places[name]] == 0).sum()),
-            "within5": int((outcomes.ranks[places[name]] < 5).sum()),
+            "clips": len(ranks[name]),
+            "right": sum(rank == 1 for rank in ranks[name]),
+            "within5": sum(rank <= 5 for rank in ranks[name]),
         }
         for name in order
     ]

@@ -1,19 +1,21 @@
-"""How good answers are, and how sure we can be of that. Arrays in, plain numbers out.
+"""Metrics of predictions, and how certain they are. Arrays in, plain numbers out.
 
-    outcomes -> [scores] -> report
+    outcomes -> [metrics] -> figures of a report
 
-A figure is a function of weights (N,), one a clip: how often the clip counts. Its value is that of
-weights of one; its interval comes from weights drawn at random. Where one signer gave several
-clips they are drawn together: clips of a person are more alike than clips of two, and intervals
+A `Figure` is a function of weights (N,), one a clip: how often the clip counts. With weights of one
+it gives the value; its interval comes from weights drawn at random (bootstrap). All clips of a
+signer are drawn together: clips of one person are more alike than clips of two, and an interval
 over single clips would be too narrow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 Interval = tuple[float, float]
 Weights = NDArray[np.float64]  # (N,)
@@ -24,10 +26,10 @@ _BINS = 10
 
 
 def ranks(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many classes stand before the right one, for each of probabilities (N, G).
+    """How many classes come before the right one, for each of probabilities (N, G).
 
-    Of classes that are alike the first stands before the others, as `argmax` has it: a head that
-    calls all classes alike is not always right.
+    Of classes with equal probability the first comes first, as in `argmax`: a head that gives all
+    classes the same probability is not always right.
     """
     right = probabilities[np.arange(len(labels)), labels][:, None]
     earlier = np.arange(probabilities.shape[1]) < labels[:, None]
@@ -35,60 +37,52 @@ def ranks(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> NDAr
     return count
 
 
-# --- intervals ------------------------------------------------------------------------------------
+def share_within(rank: NDArray[np.int64], top: int) -> tuple[float, Interval]:
+    """The share of clips with the right class among the first `top`, with its interval."""
+    return mean_of((rank < top).astype(np.float64))
 
 
-def share_within(
-    rank: NDArray[np.int64], top: int, draws: int = _DRAWS, seed: int = 0
+def mean_of(values: NDArray[np.float64]) -> tuple[float, Interval]:
+    """The mean of values (N,), one a clip, and its 95 % interval from a bootstrap over clips."""
+    return _bootstrapped(values, np.mean)
+
+
+def quantile_of(values: NDArray[np.float64], q: float) -> tuple[float, Interval]:
+    """The quantile `q` (0 to 1) of values (N,) and its 95 % interval from a bootstrap."""
+    return _bootstrapped(values, lambda draws, axis: np.quantile(draws, q, axis=axis))
+
+
+def _bootstrapped(
+    values: NDArray[np.float64], statistic: Callable[..., Any]
 ) -> tuple[float, Interval]:
-    """The share of clips with the right class among the first `top`, as `mean_of` gives it."""
-    return mean_of((rank < top).astype(np.float64), draws, seed)
+    value = float(statistic(values, axis=0))
+    if len(values) < 2:  # scipy takes no single value
+        return value, (value, value)
+    draw = np.random.default_rng(0)
+    low, high = stats.bootstrap(
+        (values,), statistic, n_resamples=_DRAWS, method="percentile", random_state=draw
+    ).confidence_interval
+    return value, (float(low), float(high))
 
 
-def mean_of(
-    shares: NDArray[np.float64], draws: int = _DRAWS, seed: int = 0
-) -> tuple[float, Interval]:
-    """The mean over clips (N,) and its 95 % interval, from a bootstrap over clips."""
-    picks = np.random.default_rng(seed).integers(0, len(shares), (draws, len(shares)))
-    low, high = np.percentile(shares[picks].mean(1), [2.5, 97.5])
-    return float(shares.mean()), (float(low), float(high))
+def intervals(figures: Mapping[str, Figure], groups: Sequence[str]) -> dict[str, Interval]:
+    """The 95 % interval of each figure, all from the same draws of whole groups (N,).
 
-
-def quantile_of(
-    values: NDArray[np.float64], q: float, draws: int = _DRAWS, seed: int = 0
-) -> tuple[float, Interval]:
-    """The quantile `q` (0 to 1) of values (N,) and its 95 % interval, from a bootstrap."""
-    picks = np.random.default_rng(seed).integers(0, len(values), (draws, len(values)))
-    low, high = np.percentile(np.quantile(values[picks], q, axis=1), [2.5, 97.5])
-    return float(np.quantile(values, q)), (float(low), float(high))
-
-
-def intervals(
-    figures: Mapping[str, Figure], groups: Sequence[str], draws: int = _DRAWS, seed: int = 0
-) -> dict[str, Interval]:
-    """The 95 % interval of each figure, all from the same draws of whole groups (N,)."""
-    drawn = {name: np.empty(draws) for name in figures}
-    for i, weights in enumerate(_resampled(groups, draws, seed)):
+    One draw is in memory at a time: 2,000 draws of 21,083 clips would take 340 MB.
+    """
+    names, group_of = np.unique(np.asarray(groups), return_inverse=True)
+    draw = np.random.default_rng(0)
+    drawn: dict[str, list[float]] = {name: [] for name in figures}
+    for _ in range(_DRAWS):
+        picks = draw.integers(0, len(names), len(names))
+        weights = np.bincount(picks, minlength=len(names))[group_of].astype(np.float64)
         for name, figure in figures.items():
-            drawn[name][i] = figure(weights)
+            drawn[name].append(figure(weights))
     bounds = {name: np.percentile(values, [2.5, 97.5]) for name, values in drawn.items()}
     return {name: (float(low), float(high)) for name, (low, high) in bounds.items()}
 
 
-def _resampled(groups: Sequence[str], draws: int, seed: int) -> Iterator[Weights]:
-    """How often each clip (N,) stands in a draw of as many groups as there are. One at a time:
-    2,000 draws of 21,083 clips would take 340 MB."""
-    names, group_of = np.unique(np.asarray(groups), return_inverse=True)
-    draw = np.random.default_rng(seed)
-    for _ in range(draws):
-        picks = draw.integers(0, len(names), len(names))
-        yield np.bincount(picks, minlength=len(names))[group_of].astype(np.float64)
-
-
-# --- figures --------------------------------------------------------------------------------------
-
-
-def share(right: NDArray[np.bool_]) -> Figure:
+def clip_share(right: NDArray[np.bool_]) -> Figure:
     """The share of clips (N,) that are right: each clip counts alike."""
     return lambda weights: float(weights @ right / weights.sum())
 
@@ -96,7 +90,7 @@ def share(right: NDArray[np.bool_]) -> Figure:
 def class_share(right: NDArray[np.bool_], labels: NDArray[np.int64]) -> Figure:
     """The mean over classes of the share that is right: each class counts alike.
 
-    Of a class that a draw left out nothing is known; the mean is of the others.
+    A class without a clip in a draw is left out of its mean.
     """
 
     def figure(weights: Weights) -> float:
@@ -107,91 +101,88 @@ def class_share(right: NDArray[np.bool_], labels: NDArray[np.int64]) -> Figure:
     return figure
 
 
-def risk_area(sure: NDArray[np.float64], right: NDArray[np.bool_]) -> Figure:
-    """The area under the risk-coverage curve of clips (N,): the mean share of errors among the
-    surest answers, over all shares of clips that could be answered. 0 is best."""
-    order = np.argsort(-sure, kind="stable")
+def risk_area(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> Figure:
+    """The area under the risk-coverage curve of clips (N,): the share of errors among the most
+    confident predictions, averaged over all coverages. 0 is best."""
+    order = np.argsort(-confidence, kind="stable")
     wrong = ~right[order]
 
     def figure(weights: Weights) -> float:
         ordered = weights[order]
-        answered = ordered.cumsum()
-        risk = (ordered * wrong).cumsum() / np.maximum(answered, 1e-12)
-        return float(risk @ ordered / answered[-1])
+        covered = ordered.cumsum()
+        risk = (ordered * wrong).cumsum() / np.maximum(covered, 1e-12)
+        return float(risk @ ordered / covered[-1])
 
     return figure
 
 
 def risk_coverage(
-    sure: NDArray[np.float64], right: NDArray[np.bool_], points: int = 20
+    confidence: NDArray[np.float64], right: NDArray[np.bool_], points: int = 20
 ) -> list[dict[str, float]]:
-    """The share of errors (risk) when only the surest share of clips (coverage) is answered, and
-    the least probability at which that happens."""
-    order = np.argsort(-sure, kind="stable")
+    """The share of errors (risk) when only the most confident share of clips (coverage) is
+    predicted, and the least probability `p` among those."""
+    order = np.argsort(-confidence, kind="stable")
     wrong = (~right[order]).cumsum()
-    counts = np.unique(np.ceil(np.linspace(0, 1, points + 1)[1:] * len(sure)).astype(int))
+    counts = np.unique(np.ceil(np.linspace(0, 1, points + 1)[1:] * len(confidence)).astype(int))
     return [
         {
-            "coverage": round(count / len(sure), 4),
+            "coverage": round(count / len(confidence), 4),
             "risk": round(float(wrong[count - 1] / count), 4),
-            "p": round(float(sure[order[count - 1]]), 4),
+            "p": round(float(confidence[order[count - 1]]), 4),
         }
         for count in counts.tolist()
     ]
 
 
 def reliability(
-    sure: NDArray[np.float64], right: NDArray[np.bool_], bins: int = _BINS
+    confidence: NDArray[np.float64], right: NDArray[np.bool_]
 ) -> list[dict[str, float]]:
-    """Clips by how sure their answer was, in bins of the same width that are not empty: how sure on
-    the mean, and how often right."""
-    bin_of = np.minimum((sure * bins).astype(int), bins - 1)
-    clips = np.bincount(bin_of, minlength=bins)
+    """Clips by confidence, in bins of equal width that are not empty: the mean confidence of a bin
+    and the share that is right."""
+    bin_of = _bin_of(confidence)
+    clips = np.bincount(bin_of, minlength=_BINS)
     with np.errstate(invalid="ignore"):
-        mean = np.bincount(bin_of, sure, bins) / clips
-        share_right = np.bincount(bin_of, right, bins) / clips
+        mean = np.bincount(bin_of, confidence, _BINS) / clips
+        share_right = np.bincount(bin_of, right, _BINS) / clips
     return [
         {
-            "from": round(b / bins, 4),
-            "to": round((b + 1) / bins, 4),
+            "from": round(b / _BINS, 4),
+            "to": round((b + 1) / _BINS, 4),
             "clips": int(clips[b]),
-            "sure": round(float(mean[b]), 4),
+            "confidence": round(float(mean[b]), 4),
             "right": round(float(share_right[b]), 4),
         }
         for b in np.flatnonzero(clips).tolist()
     ]
 
 
-def calibration_error(
-    sure: NDArray[np.float64], right: NDArray[np.bool_], bins: int = _BINS
-) -> float:
-    """ECE: how far the likeliest class's probability is from how often it is right."""
-    bin_of = np.minimum((sure * bins).astype(int), bins - 1)
-    gaps = np.bincount(bin_of, sure - right, bins)
-    return float(np.abs(gaps).sum() / len(sure))
+def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
+    """ECE: the mean distance, over bins of clips, of confidence from the share that is right."""
+    gaps = np.bincount(_bin_of(confidence), confidence - right, _BINS)
+    return float(np.abs(gaps).sum() / len(confidence))
 
 
-def confusions(labels: NDArray[np.int64], answers: NDArray[np.int64]) -> list[tuple[int, int, int]]:
-    """(true class, answer, how often) of wrong answers, most frequent first."""
-    wrong = labels != answers
-    pairs, times = np.unique(
-        np.stack([labels[wrong], answers[wrong]], 1), axis=0, return_counts=True
+def _bin_of(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.asarray(np.minimum(confidence * _BINS, _BINS - 1), np.int64)
+
+
+def confusions(
+    labels: NDArray[np.int64], predicted: NDArray[np.int64]
+) -> list[tuple[int, int, int]]:
+    """(true class, predicted class, count) of wrong predictions, most frequent first."""
+    wrong = labels != predicted
+    pairs, counts = np.unique(
+        np.stack([labels[wrong], predicted[wrong]], 1), axis=0, return_counts=True
     )
-    order = np.argsort(-times, kind="stable")
-    return [(int(pairs[i, 0]), int(pairs[i, 1]), int(times[i])) for i in order]
+    order = np.argsort(-counts, kind="stable")
+    return [(int(pairs[i, 0]), int(pairs[i, 1]), int(counts[i])) for i in order]
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """The chance that so uneven a count, or a more uneven one, comes from two that are as good.
+    """The p value of McNemar's exact two-sided test; clips count as independent.
 
-    only_a, only_b: clips that one of them alone had right. Exact and two-sided; clips count as
-    independent.
+    only_a, only_b: clips that only one of the two recognisers has right.
     """
-    trials, fewer = only_a + only_b, min(only_a, only_b)
-    if not trials:
+    if not only_a + only_b:
         return 1.0
-    ways, term = 1, 1
-    for k in range(fewer):
-        term = term * (trials - k) // (k + 1)
-        ways += term
-    return min(1.0, float(2 * ways / 2**trials))
+    return float(stats.binomtest(only_a, only_a + only_b).pvalue)

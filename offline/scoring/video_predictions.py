@@ -1,6 +1,8 @@
-"""What the live way would say of a video file: the same windows, encoder, head and sign decoder.
+"""What the live path predicts for a video file: the same windows, encoder, head and sign decoder.
 
-A file in, predictions out, signs out of those: behind `offline.predict` and the demo.
+    video file -> [windows] -> recogniser -> predictions -> sign decoder -> signs
+
+`offline.predict`, `offline.time_to_decision` and the demo are built on it.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ _HELD_FPS = 15
 
 
 class VideoReader(Protocol):
-    """What reads: `models.recognizer.Recognizer`, or something that has one at work elsewhere."""
+    """`models.recognizer.Recognizer`, or an object that passes clips on to one elsewhere."""
 
     @property
     def bundle(self) -> Bundle: ...
@@ -36,14 +38,15 @@ def read_predictions(
     *,
     hop_s: float | None = None,
     until_s: float | None = None,
-    still_s: tuple[float, float] = (0.0, 0.0),
+    hold_s: tuple[float, float] = (0.0, 0.0),
 ) -> Iterator[Prediction]:
-    """What `reader` says of each window of the file, in order, as each is read.
+    """The prediction for each window of the file, in order, as each is read.
 
     Args:
-        hop_s: media time between two windows; None: as the bundle says.
-        until_s: what the file shows from then on is not read.
-        still_s: see `held`; media time then counts from the first held picture.
+        hop_s: media time between two windows; None: the bundle's.
+        until_s: frames from this media time on are not read.
+        hold_s: how long the first and the last frame are held, see `hold_ends`; media time then
+            starts at the first held frame.
 
     Raises:
         VideoError: see `offline.data.videos.read_video`.
@@ -53,18 +56,18 @@ def read_predictions(
     frames = read_video(stream, bundle.encoder.short_side, sampler.wants)
     if until_s is not None:
         frames = itertools.takewhile(lambda frame: frame.media_s < until_s, frames)
-    frames = held(frames, *still_s)
     try:
-        for clip in windows(stream, frames, bundle.encoder, hop_s or bundle.hop_s):
+        clips = windows(stream, hold_ends(frames, *hold_s), bundle.encoder, hop_s or bundle.hop_s)
+        for clip in clips:
             yield from reader.recognise([clip])
     finally:
         reader.forget(stream)
 
 
-def held(frames: Iterable[Frame], before_s: float, after_s: float) -> Iterator[Frame]:
-    """A clip with its first picture held before it and its last one after, at 15 a second.
+def hold_ends(frames: Iterable[Frame], before_s: float, after_s: float) -> Iterator[Frame]:
+    """A clip with its first frame held before it and its last frame after it, at 15 fps.
 
-    As a camera would have gone on: clips are cut close to their sign.
+    Clips are cut close to their sign; a camera would have started earlier and gone on.
     """
     last: Frame | None = None
     for frame in frames:
@@ -78,10 +81,10 @@ def held(frames: Iterable[Frame], before_s: float, after_s: float) -> Iterator[F
             yield replace(last, media_s=last.media_s + n / _HELD_FPS)
 
 
-def told(
+def sign_updates(
     glosses: Sequence[str], predictions: Iterable[Prediction], settings: DecoderSettings
 ) -> Iterator[tuple[float, Sign]]:
-    """Each sign each time it is told, with the end of the window that made it so, media time."""
+    """Each version of each sign, with the media time at which its last window ends."""
     decoder = SignDecoder(glosses, settings)
     end_s = 0.0
     for prediction in predictions:
@@ -93,5 +96,5 @@ def told(
 def signs_of(
     glosses: Sequence[str], predictions: Iterable[Prediction], settings: DecoderSettings
 ) -> list[Sign]:
-    """The signs that the predictions of a file make: the last word on each, in order."""
-    return list({sign.id: sign for _, sign in told(glosses, predictions, settings)}.values())
+    """The signs in the predictions of a file: the last version of each, in order."""
+    return list({s.id: s for _, s in sign_updates(glosses, predictions, settings)}.values())

@@ -1,1 +1,1 @@
-"""Rows -> a trained head: what train.py is made of."""
+"""Stored rows -> a trained head."""

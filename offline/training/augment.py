@@ -1,7 +1,9 @@
-"""Windows for training: cut out of landmark rows at random, then changed as other signers would.
+"""Windows for training: cut out of landmark rows at random, then changed as for another signer.
 
-A window in service ends anywhere: before, in or after a sign. So does a window here; what it is
-called depends on how much of the sign it shows and on how long ago that was.
+    rows of clips -> [augment] -> batches
+
+A served window ends anywhere: before, in or after a sign. So does a window here; its target depends
+on how much of the sign it shows and on how long ago the sign ended.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.landmarks import layout
-from models.landmarks.rest import raised
+from offline.scoring.takes import sign_span
 
 _HANDS = (layout.LEFT_HAND, layout.RIGHT_HAND)
 _MIRROR_INDEX = torch.from_numpy(layout.mirror_index())
@@ -28,7 +30,7 @@ class AugmentSettings:
     speed: tuple[float, float] = (0.7, 1.4)
     coverage: tuple[float, float] = (0.2, 0.5)  # share of the sign seen: no sign .. that sign
     memory_s: tuple[float, float] = (0.6, 1.1)  # since the sign ended: that sign .. no sign
-    before: float = 0.25  # share of windows with something else before the sign
+    before: float = 0.25  # share of windows with the end of another clip before the sign
     rotate_deg: float = 10.0
     scale: float = 0.15
     stretch: float = 0.1
@@ -36,15 +38,9 @@ class AugmentSettings:
     hand_shift: float = 0.04
     noise: float = 0.012
     depth: float = 0.4
-    slow_camera: float = 0.25  # share of windows with ticks repeated
+    slow_camera: float = 0.25  # share of windows with repeated frames
     lose_hand: float = 0.3  # share of windows with a hand lost for a while
     lose_other: float = 0.1  # share of windows without the hand that is seen less
-
-
-def sign_span(rows: NDArray[np.float32]) -> tuple[int, int]:
-    """First and one past the last step of rows (T, D) with a hand raised; (0, 0) when none is."""
-    steps = np.flatnonzero(raised(rows).any(1))
-    return (int(steps[0]), int(steps[-1]) + 1) if len(steps) else (0, 0)
 
 
 class WindowSource:
@@ -63,9 +59,9 @@ class WindowSource:
         self.last = torch.where(whole, self.length, spans[:, 1])
 
     def take(self, clip: Tensor, when: Tensor) -> Tensor:
-        """Rows of `clip` (B,) at `when` (B, T) steps, ends repeated: (B, T, D).
+        """Rows (B, T, D) of `clip` (B,) at steps `when` (B, T); its ends are repeated.
 
-        Between two steps the points move in a straight line, if the hand is there at both.
+        Between two steps the points move in a straight line, if the hand is seen at both.
         """
         top = (self.length[clip] - 1)[:, None]
         when = when.clamp(min=0).minimum(top.to(when.dtype))
@@ -91,7 +87,7 @@ class WindowSource:
         speed = slow * (fast / slow) ** torch.rand(count, generator=draw)
         first, last = self.first[clip].float(), self.last[clip].float()
         span = frames * speed
-        # Ends run from just before the sign until it is forgotten.
+        # A window ends between just before the sign and when the sign no longer counts.
         early = first - 3
         late = last + (settings.memory_s[1] * self.fps * speed)
         end = early + (late - early) * torch.rand(count, generator=draw)
@@ -115,7 +111,7 @@ class WindowSource:
         settings: AugmentSettings,
         draw: torch.Generator,
     ) -> Tensor:
-        """Let another clip's end stand before the sign: people sign on, a video loops."""
+        """Put the end of another clip before the sign: people go on signing, a video loops."""
         count, frames = when.shape
         chosen = (torch.rand(count, generator=draw) < settings.before) & (seen > 0.99)
         other = torch.randint(len(self.length), (count,), generator=draw)
@@ -148,7 +144,7 @@ def shown(
 
 
 def augment(rows: Tensor, settings: AugmentSettings, draw: torch.Generator) -> Tensor:
-    """Rows (B, T, D) as another signer before another camera might have given them."""
+    """Rows (B, T, D) as of another signer in front of another camera."""
     count, frames, _ = rows.shape
 
     def spread(*shape: int) -> Tensor:
@@ -181,7 +177,7 @@ def augment(rows: Tensor, settings: AugmentSettings, draw: torch.Generator) -> T
         out[..., piece] = torch.where(there, flat, points).flatten(-2)
 
     steps = torch.arange(frames)
-    hold = 4  # steps a lost hand stands: layout.HOLD_S at 15 a second
+    hold = 4  # steps for which a lost hand stays in place: layout.HOLD_S at 15 fps
     for side, piece in enumerate(_HANDS):
         flag = layout.LEFT_SEEN + side
         lost = torch.rand(count, generator=draw) < settings.lose_hand
@@ -210,7 +206,7 @@ def _ramp(x: Tensor, low: float, high: float) -> Tensor:
 
 
 def _held(count: int, frames: int, share: float, draw: torch.Generator) -> Tensor:
-    """(B, T) Which step each step shows when a slow camera leaves ticks without a frame."""
+    """(B, T) The step that each step repeats when a slow camera misses frames; else itself."""
     slow = (
         (torch.rand(count, 1, generator=draw) < share) * 0.5 * torch.rand(count, 1, generator=draw)
     )

@@ -1,8 +1,10 @@
-"""A trained head on disk: `NAME.pt` (tensors: state dicts, background) and `NAME.json`, its card.
+"""A trained head on disk: `NAME.pt` (state dicts, background) and `NAME.json`, its card.
 
-`offline.train` writes it, `offline.evaluate` and `offline.export` read it. The card has what a
-bundle's card has (see `models.card`) but the files, and two fields more: `glosses`, in the order of
-the logits, and `classes`, how many logits each head has before they are folded to the glosses.
+    trainer -> [checkpoint] -> `offline.evaluate`, `offline.export`
+
+The card has the fields of a bundle's card (see `models.card`) except `files`, and two more:
+`glosses`, in the order of the logits, and `classes`, the number of logits of each head before they
+are folded to the glosses.
 """
 
 from __future__ import annotations
@@ -25,7 +27,16 @@ from models.heads import Head, HeadEnsemble, make_head
 
 
 class CheckpointError(ValueError):
-    """A trained head that can't be read; one line that says which file and why."""
+    """A trained head that cannot be read; one line that says which file and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Checkpoint:
+    """What training wrote."""
+
+    head: HeadEnsemble  # all heads as one, in evaluation mode
+    card: dict[str, Any]
+    background: NDArray[np.float32]  # (M, E), see `offline.scoring.takes`
 
 
 def save_checkpoint(
@@ -34,43 +45,28 @@ def save_checkpoint(
     card: Mapping[str, Any],
     background: NDArray[np.float32],
 ) -> Path:
-    """Write `path` (`….pt`) and the card beside it (`….json`). Several heads answer together.
-
-    `background` (M, E): see `offline.scoring.takes`.
-    """
+    """Write `path` (`….pt`) and the card beside it (`….json`). Several heads are an ensemble."""
     file = Path(path)
-    states = [{k: v.detach().cpu().clone() for k, v in head.state_dict().items()} for head in heads]
     file.parent.mkdir(parents=True, exist_ok=True)
+    states = [{k: v.detach().cpu().clone() for k, v in head.state_dict().items()} for head in heads]
     with replacing(file) as stream:
         torch.save({"states": states, "background": torch.from_numpy(background)}, stream)
-    full = {
-        **card,
-        "head": {
-            "kind": heads[0].settings["kind"],
-            "args": {"heads": len(heads), **heads[0].settings},
-            "idle": int(card["classes"]) > len(card["glosses"]),
-        },
+    head_card = {
+        "kind": heads[0].settings["kind"],
+        "args": {"heads": len(heads), **heads[0].settings},
+        "idle": int(card["classes"]) > len(card["glosses"]),
     }
-    text = json.dumps(full, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps({**card, "head": head_card}, indent=1, ensure_ascii=False, allow_nan=False)
     with replacing(file.with_suffix(".json")) as stream:
-        stream.write(text.encode())
+        stream.write(f"{text}\n".encode())
     return file
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Checkpoint:
-    """What training left."""
-
-    head: HeadEnsemble  # all heads as one, in evaluation mode
-    card: dict[str, Any]
-    background: NDArray[np.float32]  # (M, E), see `offline.scoring.takes`
-
-
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """What `save_checkpoint` wrote to `path`.
+    """Read what `save_checkpoint` wrote to `path`.
 
     Raises:
-        CheckpointError: a file is missing, or the two don't belong together.
+        CheckpointError: a file is missing, or the two do not belong together.
     """
     file = Path(path)
     try:
@@ -80,13 +76,12 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         content = torch.load(file, map_location="cpu", weights_only=True)
         states, background = content["states"], content["background"].numpy()
         if len(states) != count:
-            raise ValueError(f"the card tells of {count} heads, the file has {len(states)}")
+            raise ValueError(f"the card has {count} heads, the file {len(states)}")
         heads: list[nn.Module] = []
         for state in states:
-            head = make_head(args)
-            head.load_state_dict(state, strict=True)
-            heads.append(head)
-        committee = HeadEnsemble(heads, len(card["glosses"]), int(card["classes"]))
+            heads.append(make_head(args))
+            heads[-1].load_state_dict(state, strict=True)
+        ensemble = HeadEnsemble(heads, len(card["glosses"]), int(card["classes"]))
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, pickle.UnpicklingError) as exc:
         raise CheckpointError(f"{file}: not a trained head: {exc}") from exc
-    return Checkpoint(head=committee.eval(), card=card, background=background)
+    return Checkpoint(head=ensemble.eval(), card=card, background=background)

@@ -1,37 +1,88 @@
-"""How a head is trained: `TrainSettings`, one frozen record that options fill and cards tell of."""
+"""The training config: the options that `offline.train`, `evaluate` and `few_shot` share.
+
+    command line -> [config] -> selection, trainer
+
+Nothing here imports torch: a wrong option is reported at once.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+
+def _floats(texts: list[str]) -> tuple[float, ...]:
+    return tuple(float(text) for text in texts)
+
+
+# One number or several after one option: --lr 1e-4 3e-4
+Floats = Annotated[
+    tuple[float, ...],
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="FLOAT [FLOAT ...]",
+        instance_from_str=_floats,
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: [f"{number:g}" for number in value],
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSettings:
+    """Clips and glosses.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    index: str  # index.csv that offline.encode wrote
+    glosses: str | None = None  # file with the glosses to recognise, one a line
+    min_clips: int = 2  # without --glosses: those with at least so many clips
+    open_set: bool = False  # learn idle and other signs too: what is outside the glosses
+    cards: Literal["keep", "leave-out"] = "keep"
+    """clips that a title card or another scene interrupts: their labels are often wrong"""
+    hop_s: float = 0.1  # seconds between windows
+    fold_seed: int = 0  # of the folds of signers
+    threads: int = 2  # of torch
+
+    def __post_init__(self) -> None:
+        if self.min_clips < 1 or self.threads < 1:
+            raise ValueError("--min-clips and --threads must be 1 or more")
+        if not 0 < self.hop_s < float("inf"):
+            raise ValueError("--hop-s must be above 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings:
-    """How long and how: `epochs` passes over the clips, in batches.
+    """Training.
 
-    Each learning rate with each weight decay is a head; all see the same batches, and the best on
-    clips held back is kept.
+    Each learning rate with each weight decay is a candidate head. All candidates see the same
+    batches; the best on signers held back is kept.
 
     Raises:
-        ValueError: a number that trains nothing.
+        ValueError: a number is out of range.
     """
 
-    head: str = "landmarks"
-    batch: int = 64
-    epochs: float = 40
-    lr: tuple[float, ...] = (2e-3,)
-    weight_decay: tuple[float, ...] = (0.05,)
-    smoothing: float = 0.1
-    mixup: float = 0.3  # share of batches that are mixed
-    warmup: float = 0.05  # share of the steps
-    average: float = 0.99  # of the weights, a step
-    balance: float = 0.5  # 0: as many windows as clips; 1: as many of each class
-    patience: int = 0  # epochs without a better head before it ends; 0: never
-    shares: tuple[float, float, float, float] = (0.65, 0.15, 0.1, 0.1)  # of windows: see `lessons`
-    heads: int = 1  # trained with seeds `seed`, `seed + 1`, …, to answer together
+    head: Literal["gloss", "attentive", "landmarks"] = "gloss"  # see models/heads.py
+    batch: int = 32  # clips a step
+    epochs: float = 10  # passes over the clips
+    lr: Floats = (1e-4,)  # several: a head for each; the best on signers held back is kept
+    weight_decay: Floats = (0.05,)  # several: as --lr
+    patience: int = 0  # end after so many epochs without a better head; 0: never
+    warmup: float = 0.05  # share of the steps in which the learning rate rises
+    smoothing: float = 0.1  # of labels: the share that is spread over all classes
+    mixup: float = 0.3  # share of batches in which clips are mixed
+    average: float = 0.99  # of weights: how much of the average stays at a step
+    balance: float = 0.5  # 0: each clip is drawn as often; 1: each class is
+    dropout: float | None = None  # in the head; None: the head's own
+    heads: int = 1  # trained with seeds --seed, --seed + 1, …, used as an ensemble
     seed: int = 0
-    device: str = "cpu"
-    extra: dict[str, float] = field(default_factory=dict)  # settings of the head itself
+    device: str = "auto"  # auto, cpu, cuda or cuda:N
+    shares: tyro.conf.Suppress[tuple[float, float, float, float]] = (0.65, 0.15, 0.1, 0.1)
+    """of windows: glosses to recognise, other glosses with a class each, further glosses, idle"""
 
     def __post_init__(self) -> None:
         for name in ("smoothing", "mixup", "warmup", "average", "balance"):
@@ -43,8 +94,10 @@ class TrainSettings:
             raise ValueError("--weight-decay must be 0 or more")
         if not 0 < self.epochs < float("inf"):
             raise ValueError("--epochs must be above 0")
+        if self.batch < 1 or self.heads < 1:
+            raise ValueError("--batch and --heads must be 1 or more")
 
     @property
     def chooses(self) -> bool:
-        """True when there is something to choose, so that clips must be held back for it."""
+        """True when there are candidates to choose from, which needs signers held back."""
         return self.patience > 0 or len(self.lr) * len(self.weight_decay) > 1

@@ -1,4 +1,7 @@
-"""Tells how a training is going, while it goes: steps and losses in, lines and events out."""
+"""Shows a training: the loss while it runs, then its curve and the confusion matrix as PNG.
+
+trainer -> [progress] -> terminal, TensorBoard, PNG
+"""
 
 from __future__ import annotations
 
@@ -15,19 +18,21 @@ from numpy.typing import NDArray
 matplotlib.use("Agg")  # no display; before pyplot is imported
 from matplotlib import pyplot as plt
 
+_LARGEST = 30.0  # inches: room for the names of 100 glosses; beyond that the axes have numbers
+
 
 class Progress:
-    """Tells of the loss: on a terminal twice a second, to TensorBoard each step."""
+    """Shows the loss: on a terminal twice a second, in TensorBoard each step."""
 
     def __init__(self, tensorboard: str | None) -> None:
         self._board = _board(tensorboard)
-        self._told = 0.0
+        self._shown_s = 0.0
 
     def __call__(self, step: int, steps: int, loss: float) -> None:
         if self._board is not None:
             self._board.add_scalar("loss", loss, step)
-        if sys.stderr.isatty() and (time.monotonic() - self._told > 0.5 or step == steps):
-            self._told = time.monotonic()
+        if sys.stderr.isatty() and (time.monotonic() - self._shown_s > 0.5 or step == steps):
+            self._shown_s = time.monotonic()
             end = "\n" if step == steps else ""
             print(f"\rstep {step}/{steps}  loss {loss:.3f} ", end=end, file=sys.stderr, flush=True)
 
@@ -43,12 +48,6 @@ def _board(folder: str | None) -> Any:
     return SummaryWriter(folder)
 
 
-# MERGED from offline.plots: Pictures of a training: the loss, and which gloss is taken for which.
-
-
-_LARGEST = 30.0  # inches: room for the names of 100 glosses; of more, numbers stand at the axes
-
-
 def draw_loss(losses: Sequence[float], path: Path) -> None:
     """The loss of each step, smoothed over 20 steps."""
     width = min(20, len(losses))
@@ -61,21 +60,18 @@ def draw_loss(losses: Sequence[float], path: Path) -> None:
 
 
 def draw_confusion(
-    labels: NDArray[np.int64],
-    answers: NDArray[np.int64],
-    glosses: Sequence[str],
-    path: Path,
+    labels: NDArray[np.int64], predicted: NDArray[np.int64], glosses: Sequence[str], path: Path
 ) -> None:
-    """Counts of true gloss (a row) and answer (a column)."""
+    """Clips by true gloss (row) and predicted gloss (column)."""
     size = min(max(4.0, 0.3 * len(glosses)), _LARGEST)  # 2,000 names would take 14 GB to draw
     figure, axes = plt.subplots(figsize=(size, size))
     table = np.zeros((len(glosses), len(glosses)), np.int64)
-    np.add.at(table, (labels, answers), 1)
+    np.add.at(table, (labels, predicted), 1)
     axes.imshow(table, cmap="Blues")
-    axes.set(xlabel="answer", ylabel="signed")
+    axes.set(xlabel="predicted gloss", ylabel="true gloss")
     if size < _LARGEST:
         ticks = range(len(glosses))
-        # A gloss may have a $ in it, and is no formula.
+        # A gloss may contain a $, and is no formula.
         axes.set_xticks(ticks, glosses, rotation=90, parse_math=False)
         axes.set_yticks(ticks, glosses, parse_math=False)
     figure.savefig(path, dpi=100, bbox_inches="tight")

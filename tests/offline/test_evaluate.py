@@ -1,4 +1,4 @@
-"""Evaluating by its command: figures, refusals, and a page that strangers' names can't break."""
+"""Evaluating by its command: figures, refusals, and a page that hostile names cannot break."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 
 def _error(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line that tells what was wrong."""
+    """The one line that says what was wrong."""
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("evaluate: ")
     return last
@@ -94,9 +94,7 @@ class _Page(HTMLParser):
         self.text += data
 
 
-def test_names_of_strangers_stay_text_on_a_page_that_fetches_nothing(
-    made: Path, tmp_path: Path
-) -> None:
+def test_hostile_names_stay_text_on_a_page_that_fetches_nothing(made: Path, tmp_path: Path) -> None:
     assert _evaluate(made, *_model(made), "--report", str(tmp_path / "full.json")) == 0
     text = (tmp_path / "full.html").read_text(encoding="utf-8")
     page = _Page(text)
@@ -119,11 +117,11 @@ def test_a_comparison_has_a_page_too(
     assert _evaluate(made, *_model(made), "--report", saved) == 0
     capsys.readouterr()
     assert _evaluate(made, "--compare", saved, str(made / "head.pt"), "--report", str(out)) == 0
-    told = _last_line(capsys)
-    assert told["figures"]["top1"]["difference"] == 0 and told["mcnemar"]["p"] == 1
+    last = _last_line(capsys)
+    assert last["figures"]["top1"]["difference"] == 0 and last["mcnemar"]["p"] == 1
     page = " ".join(_Page(out.with_suffix(".html").read_text("utf-8")).text.split())
     assert "on the same 24 clips" in page and "+0.0 points (+0.0 to +0.0)" in page
-    assert "These clips do not tell which of the two is better" in page
+    assert "These clips do not show which of the two is better" in page
     groups = ("--groups", "signer 0,signer 2")
     assert _evaluate(made, "--compare", saved, str(made / "head.pt"), *groups) == 2
     assert "16 only in" in _error(capsys)
@@ -131,7 +129,7 @@ def test_a_comparison_has_a_page_too(
     assert "--index" in _error(capsys)
 
 
-def test_differences_keep_their_signs_and_nought_has_none() -> None:
+def test_differences_keep_their_signs_and_zero_has_none() -> None:
     assert points(-0.004, 0.028) == "\N{MINUS SIGN}0.4 to +2.8"
     assert points(-0.0, -0.0001) == "+0.0 to +0.0"
 
@@ -146,15 +144,15 @@ def test_figures_of_kept_out_signers_are_those_of_training(
     kept_out = _last_line(capsys)["kept_out_top1"]
     chosen = ["--index", str(index), "--model", str(model), "--groups", groups, "--threads", "1"]
     assert evaluate.main(chosen) == 0
-    said = capsys.readouterr()
-    assert json.loads(said.out.splitlines()[-1])["top1"] == kept_out
-    assert "kept out" not in said.err
+    captured = capsys.readouterr()
+    assert json.loads(captured.out.splitlines()[-1])["top1"] == kept_out
+    assert "kept out" not in captured.err
 
 
-def test_the_official_split_says_how_much_of_it_was_at_hand(
+def test_a_report_on_the_official_split_has_its_coverage(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Ten instances: eight at hand, of which one is captioned and one of an unknown gloss."""
+    """Ten instances: eight available, of which one is captioned and one of an unknown gloss."""
     lines = ["path,gloss,video_id,split"]
     for number in (0, 2, 4, 6, 8, 10, 26, 27):
         gloss = "other 0" if number > 26 else '"<script>alert(""1"")</script>"'
@@ -167,7 +165,7 @@ def test_the_official_split_says_how_much_of_it_was_at_hand(
     capsys.readouterr()
     found = json.loads((tmp_path / "report.json").read_text("utf-8"))
     official = found["official"]
-    assert (official["instances"], official["at_hand"], official["scored"]) == (10, 8, 6)
+    assert (official["instances"], official["available"], official["scored"]) == (10, 8, 6)
     assert (official["glosses"], official["glosses_scored"]) == (3, 1)
     right = round(6 * found["scores"]["top1"])
     assert official["top1_bounds"] == [right / 10, (right + 4) / 10]
@@ -184,7 +182,7 @@ def test_the_official_split_says_how_much_of_it_was_at_hand(
         assert says in _error(capsys)
 
 
-def test_cross_validation_keeps_copies_on_one_side_or_names_them(
+def test_cross_validation_keeps_duplicates_on_one_side_or_lists_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Two clips of two signers are one recording: they are one group, or stand in the report."""
@@ -197,11 +195,11 @@ def test_cross_validation_keeps_copies_on_one_side_or_names_them(
     assert evaluate.main([*options, "--cross-validate", "6"]) == 2
     assert "5 signer groups can't make 6 folds" in _error(capsys)
 
-    more = ["--copies", "allow", "--vocabulary", "2", "--report", str(report)]
+    more = ["--duplicates", "allow", "--vocabulary", "2", "--report", str(report)]
     assert evaluate.main([*options, "--cross-validate", "2", *more]) == 0
-    told = _last_line(capsys)
-    low, high = told["top1_interval95"]
-    assert low <= told["top1"] <= high
+    last = _last_line(capsys)
+    low, high = last["top1_interval95"]
+    assert low <= last["top1"] <= high
     full = json.loads(report.read_text(encoding="utf-8"))
     # Neither the captioned nor the idle nor the other signs, and the recording once.
     assert full["scores"]["clips"] == 23
@@ -209,10 +207,10 @@ def test_cross_validation_keeps_copies_on_one_side_or_names_them(
     assert full["how"]["shared_signer_groups"] == 0
     assert 0.25 <= full["calibration"]["temperature"] <= 4
     assert full["live"][0]["idle_s"] == 4.0
-    [pair] = full["copies"]["pairs"]
+    [pair] = full["duplicates"]["pairs"]
     named = ["clip-0 (original, down, signer 0)", "clip-8 (original, down, signer 4)"]
     assert sorted(pair) == named
-    assert full["copies"]["scores_without"]["clips"] == 22
+    assert full["duplicates"]["scores_without"]["clips"] == 22
     assert [point["glosses"] for point in full["vocabulary"]] == [2]
     assert sum(row["clips"] for row in full["signers"]) == 23
 
@@ -221,17 +219,13 @@ def test_cross_validation_keeps_copies_on_one_side_or_names_them(
     assert train.main([*train_all, "--out", str(model), "--report", str(report)]) == 0
     card = json.loads(model.with_suffix(".json").read_text("utf-8"))
     assert card["calibration"] == full["calibration"]
-    assert card["metrics"]["cross_validation"]["top1"] == told["top1"]
+    assert card["metrics"]["cross_validation"]["top1"] == last["top1"]
     assert card["data"]["held_out_groups"] == []
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ((), "give one of --model"),
-        (("--model", "a.pt", "--cross-validate", "5"), "give one of --model"),
-        (("--model", "a.pt", "--vocabulary", "3"), "--vocabulary"),
-        (("--cross-validate", "5", "--official", "a.json"), "--official"),
         (("--model", "none.pt"), "none.pt"),
         (("--model", "HEAD", "--split", "nowhere"), "no clip to score"),
         (("--model", "HEAD", "--report", "/dev/null/report"), "can't be written"),
@@ -246,9 +240,27 @@ def test_wrong_use_ends_with_one_clear_line(
     assert says in _error(capsys)
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ((), "give one of --model"),
+        (("--model", "a.pt", "--cross-validate", "5"), "give one of --model"),
+        (("--model", "a.pt", "--vocabulary", "3"), "--vocabulary"),
+        (("--cross-validate", "5", "--official", "a.json"), "--official"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    made: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], says: str
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        _evaluate(made, *options)
+    assert refused.value.code == 2
+    assert says in capsys.readouterr().err
+
+
 def test_help_explains_every_figure(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         evaluate.main(["--help"])
-    said = capsys.readouterr().out
+    text = capsys.readouterr().out
     for figure in ("topK_class_mean", "interval95", "ece", "aurc", "mcnemar", "coverage"):
-        assert f"  {figure}: " in said
+        assert f"  {figure}: " in text

@@ -13,7 +13,7 @@ from models.decoder import clip_probabilities
 from models.recognizer import Recognizer
 from models.schema import Frame, Prediction
 from offline.data.videos import read_video
-from offline.scoring.video_predictions import held
+from offline.scoring.video_predictions import hold_ends
 from streaming.app import serve
 from streaming.settings import RecognizerSettings, ServerSettings, SessionSettings, Settings
 from tests import clips
@@ -52,7 +52,7 @@ def offline(chosen: list[clips.LabelledClip]) -> list[np.ndarray[Any, Any]]:
     try:
         expected = []
         for clip in chosen:
-            frames = held(clips.frames_of(clip.path, recognizer), _BEFORE_S, _AFTER_S)
+            frames = hold_ends(clips.frames_of(clip.path, recognizer), _BEFORE_S, _AFTER_S)
             expected.append(clip_probabilities(clips.predictions(recognizer, frames)))
         return expected
     finally:

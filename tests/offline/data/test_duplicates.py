@@ -28,7 +28,7 @@ from offline.data.fingerprints import (
 )
 from offline.data.videos import read_video
 from offline.evaluation.crossval import fold_of_groups, split_fold
-from offline.options import named_groups
+from offline.training.selection import named_groups
 from tests.offline.indexes import write_index
 
 

@@ -1,4 +1,4 @@
-"""Training windows: named after what they show, and changed as bodies may be."""
+"""Training windows: labelled by what they show, and changed as bodies may differ."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from models.landmarks import layout
-from offline.training.augment import AugmentSettings, WindowSource, augment, shown, sign_span
+from offline.scoring.takes import sign_span
+from offline.training.augment import AugmentSettings, WindowSource, augment, shown
 from tests.offline.indexes import landmark_rows
 
 _STILL = AugmentSettings(speed=(1.0, 1.0), before=0.0, slow_camera=0.0)
@@ -26,7 +27,7 @@ def test_a_sign_lasts_while_a_hand_is_raised() -> None:
     assert sign_span(rows) == (4, 7)
 
 
-def test_a_window_is_named_after_how_much_of_the_sign_it_shows_and_how_lately() -> None:
+def test_a_windows_label_depends_on_how_much_of_the_sign_it_shows_and_when() -> None:
     ends = torch.tensor([5.0, 10.0, 12.0, 20.0, 29.0, 45.0])  # the sign: steps 10 to 20
     same = torch.ones(6)
     seen = shown(ends, 10 * same, 20 * same, 32 * same, 15.0, AugmentSettings())

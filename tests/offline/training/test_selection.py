@@ -1,4 +1,4 @@
-"""What a head learnt of how often glosses come is taken back, and nothing else is."""
+"""Logit adjustment: how often a gloss was drawn is taken out of its logit, and nothing else."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from models.heads import HEADS, last_layer, make_head
 from models.landmarks import layout
 from offline.training.batches import TrainClips
-from offline.training.selection import even_out
+from offline.training.selection import adjust_logits
 
 
-def test_a_gloss_that_was_shown_seldom_gains_what_it_was_short_of() -> None:
-    """Two of four classes are to be recognised; one was shown three times as often."""
+def test_a_gloss_that_was_drawn_seldom_gains_what_that_cost_it() -> None:
+    """Two of four classes are to be recognised; one was drawn three times as often."""
     clips = TrainClips(
         rows=[np.zeros((4, layout.DIM), np.float32)] * 5,
         labels=[0, 1, 2, 3, 3],
@@ -28,7 +28,7 @@ def test_a_gloss_that_was_shown_seldom_gains_what_it_was_short_of() -> None:
         head = make_head({"kind": kind, "dim": layout.DIM, "classes": 4}).eval()
         features, mask = torch.randn(2, 4, layout.DIM), torch.ones(2, 4, dtype=torch.bool)
         before = head(features, mask).logits.detach()
-        even_out(head, clips, 2)
+        adjust_logits(head, clips, 2)
         gained = (head(features, mask).logits.detach() - before).mean(0)
         want = torch.tensor([math.log(0.3 / 0.45), math.log(0.3 / 0.15), 0.0, 0.0])
         assert torch.allclose(gained, want, atol=1e-5)
@@ -46,5 +46,5 @@ def test_a_gloss_without_a_clip_is_left_alone() -> None:
         frames=4,
         fps=15.0,
     )
-    even_out(head, clips, 3)
+    adjust_logits(head, clips, 3)
     assert torch.equal(last_layer(head).bias.detach(), before)

@@ -20,16 +20,16 @@ from offline.data.index import StoredRows
 from offline.training.batches import TrainClips, batches_of, pad
 from offline.training.config import TrainSettings
 from offline.training.selection import hold_back
-from offline.training.trainer import Fitted, Resume, fit
+from offline.training.trainer import FittedHead, Resume, fit
 from tests.offline.indexes import GLOSSES, write_index
 
-_SETTINGS = TrainSettings(head="attentive", batch=8, epochs=3, lr=(1e-3,), seed=5,
-                          extra={"dropout": 0.1})  # fmt: skip
+_SETTINGS = TrainSettings(
+    head="attentive", batch=8, epochs=3, lr=(1e-3,), seed=5, dropout=0.1, device="cpu"
+)
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from offline.training.trainer import Resume
-from offline.training.trainer import fit
+from offline.training.trainer import Resume, fit
 from tests.offline.training.test_trainer import _SETTINGS, clips
 def at(step, steps, loss):
     if step == 4:
@@ -62,7 +62,7 @@ def _accuracy(head: nn.Module) -> tuple[float, float]:
     return right, -float(nn.functional.cross_entropy(logits, labels))
 
 
-def _same(one: Fitted, other: Fitted) -> bool:
+def _same(one: FittedHead, other: FittedHead) -> bool:
     a, b = one.head.state_dict(), other.head.state_dict()
     return all(torch.equal(a[key], b[key]) for key in a)
 
@@ -148,8 +148,8 @@ def test_memory_does_not_grow_with_the_index(tmp_path: Path) -> None:
     try:
         examples = read_examples(tmp_path / "index.csv")
         some = batches_of(examples, Vocabulary(glosses=GLOSSES), spec, TrainSettings())
-        for i in range(len(some.rows)):
-            assert some.rows[i].nbytes == 8 * 3200 * 4
+        for stored in some.rows:
+            assert np.asarray(stored, np.float32).nbytes == 8 * 3200 * 4
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
