@@ -1,0 +1,414 @@
+"""An exported head -> a LiteRT file for phones, which run it without ONNX.
+
+    head.onnx, all sizes fixed -> operator by operator -> tensors and operators -> head.tflite
+
+It takes one clip of a fixed number of steps, `features` (1, T, D) float32 and `mask` (1, T) bool,
+and returns what the head returns. A shorter clip is padded; the mask says so.
+
+Written by us, since no converter installs beside our other packages (tried 2026-11, Python 3.11):
+* litert-torch 0.10.0 (once ai-edge-torch) converts our heads, the landmark head only with squares
+  written as products ("failed to legalize operation 'tfl.pow'"), in 25 to 50 s. But its xdsl 0.28
+  needs typing_extensions < 4.13, tyro 1.0.17 at least 4.13; and it brings 800 MB, JAX among it.
+* onnx2tf 2.6.9 needs Python 3.12; 1.29.24 pins TensorFlow 2.19, NumPy 1.26 and onnx 1.19.
+* TinyNeuralNetwork is not on PyPI.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import flatbuffers
+import numpy as np
+import onnx
+import onnxruntime as ort
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper, shape_inference
+
+# ONNX operators that LiteRT has too, with the same meaning.
+_SAME = {
+    "Abs": "ABS",
+    "Add": "ADD",
+    "Cast": "CAST",
+    "Div": "DIV",
+    "Gelu": "GELU",
+    "Greater": "GREATER",
+    "MatMul": "BATCH_MATMUL",
+    "Mul": "MUL",
+    "Not": "LOGICAL_NOT",
+    "Relu": "RELU",
+    "Sqrt": "SQRT",
+    "Sub": "SUB",
+    "Where": "SELECT_V2",
+}
+_REDUCTIONS = {"ReduceMean": "MEAN", "ReduceProd": "REDUCE_PROD", "ReduceSum": "SUM"}
+_RESHAPES = ("Reshape", "Squeeze", "Unsqueeze")  # the same numbers in the same order
+
+# LiteRT operators with options, and the version of operators whose first version can't do what we
+# ask (tensorflow/lite/core/kernels/register.cc lists what a runtime takes).
+_OPTIONS = {
+    "CONCATENATION": "ConcatenationOptions",
+    "GATHER": "GatherOptions",
+    "SOFTMAX": "SoftmaxOptions",
+    **dict.fromkeys(("MEAN", "REDUCE_MAX", "REDUCE_PROD", "SUM"), "ReducerOptions"),
+}
+_VERSIONS = {"BROADCAST_TO": 2}
+
+_SCHEMA_VERSION = 3
+_IDENTIFIER = b"TFL3"
+_ALIGNMENT = 16  # bytes, as the schema asks of every buffer
+_TYPES = {"float32": "FLOAT32", "int32": "INT32", "bool": "BOOL"}
+
+_Attributes = dict[str, Any]
+
+
+class NotConvertible(ValueError):
+    """A head with an operator, or a use of one, that is not translated; says which."""
+
+
+def to_litert(head: bytes, steps: int) -> bytes:
+    """`head` (the content of a `head.onnx`) as a LiteRT file for one clip of `steps` steps.
+
+    Raises:
+        NotConvertible: it has an operator that is not translated.
+    """
+    model = _fix_sizes(head, steps)
+    graph = _Graph(model.graph)
+    for node in model.graph.node:
+        _translate(graph, node)
+    return graph.content()
+
+
+def _fix_sizes(head: bytes, steps: int) -> onnx.ModelProto:
+    """The head for one clip of `steps` steps; what depends on sizes alone is computed."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.add_free_dimension_override_by_name("B", 1)
+    options.add_free_dimension_override_by_name("T", steps)
+    options.log_severity_level = 3
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = f"{folder}/head.onnx"
+        ort.InferenceSession(head, options, providers=["CPUExecutionProvider"])
+        return shape_inference.infer_shapes(onnx.load(Path(folder, "head.onnx")), data_prop=True)
+
+
+class _Graph:
+    """A LiteRT graph under construction, with the names of values of an ONNX graph.
+
+    A value is written to the file when an operator first takes or returns it.
+    """
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self.constants: dict[str, NDArray[Any]] = {
+            value.name: numpy_helper.to_array(value) for value in graph.initializer
+        }
+        self._computed: dict[str, tuple[list[int], str]] = {}  # shape and type of the other values
+        for value in (*graph.input, *graph.value_info, *graph.output):
+            kind = value.type.tensor_type
+            shape = [axis.dim_value for axis in kind.shape.dim]
+            self._computed[value.name] = shape, helper.tensor_dtype_to_np_dtype(kind.elem_type).name
+        self._numbers: dict[str, int] = {}  # of the tensors in the file
+        self._tensors: list[Any] = []
+        self._buffers: list[Any] = [schema.BufferT()]  # 0: the empty one of all computed tensors
+        self._operators: list[Any] = []
+        self._codes: list[str] = []
+        self._inputs = {value.name: self._number(value.name) for value in graph.input}
+        self._outputs = [value.name for value in graph.output]
+
+    def shape(self, name: str) -> list[int]:
+        return self._shape_and_type(name)[0]
+
+    def constant(self, values: object) -> str:
+        """Add a constant; its name."""
+        name = f"litert constant {len(self.constants)}"
+        self.constants[name] = np.asarray(values)
+        return name
+
+    def add(
+        self,
+        operator: str,
+        inputs: Sequence[str],
+        output: str | None = None,
+        shape: Sequence[int] | None = None,
+        **options: Any,
+    ) -> str:
+        """Add an operator ("ADD") that computes `output`, whose name is returned.
+
+        None: a new value, of `shape`, else of the inputs' shape when they are broadcast.
+        """
+        if output is None:
+            output = f"litert {operator} {len(self._computed)}"
+            kinds = [self._shape_and_type(name) for name in inputs]
+            found = np.broadcast_shapes(*(kind for kind, _ in kinds)) if shape is None else shape
+            self._computed[output] = list(found), kinds[0][1]
+        if operator not in self._codes:
+            self._codes.append(operator)
+        made = schema.OperatorT()
+        made.opcodeIndex = self._codes.index(operator)
+        made.inputs = np.array([self._number(name) for name in inputs], np.int32)
+        made.outputs = np.array([self._number(output)], np.int32)
+        if operator in _OPTIONS:
+            kind = _OPTIONS[operator]
+            made.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
+            made.builtinOptions = getattr(schema, f"{kind}T")()
+            for field, value in options.items():
+                setattr(made.builtinOptions, field, value)
+        self._operators.append(made)
+        return output
+
+    def reduce(self, operator: str, x: str, axes: Sequence[int], output: str | None = None) -> str:
+        """Add an operator that reduces `x` over `axes`, which stay, as 1, if `output` has them."""
+        shape = self.shape(x)
+        keep = output is None or len(self.shape(output)) == len(shape)
+        left = [1 if axis in axes else size for axis, size in enumerate(shape)]
+        return self.add(operator, [x, self.constant(axes)], output, left, keepDims=keep)
+
+    def transpose(self, x: str, order: Sequence[int], output: str | None = None) -> str:
+        shape = self.shape(x)
+        turned = [shape[axis] for axis in order]
+        return self.add("TRANSPOSE", [x, self.constant(order)], output, turned)
+
+    def content(self) -> bytes:
+        """The file. Its one signature, `serving_default`, names the head's inputs and outputs."""
+        outputs = {name: self._number(name) for name in self._outputs}
+        graph = schema.SubGraphT()
+        graph.tensors, graph.operators = self._tensors, self._operators
+        graph.inputs = np.array(list(self._inputs.values()), np.int32)
+        graph.outputs = np.array(list(outputs.values()), np.int32)
+        signature = schema.SignatureDefT()
+        signature.signatureKey = b"serving_default"
+        signature.inputs, signature.outputs = _named(self._inputs), _named(outputs)
+        model = schema.ModelT()
+        model.version = _SCHEMA_VERSION
+        model.description = b"livegloss"
+        model.subgraphs, model.buffers, model.signatureDefs = [graph], self._buffers, [signature]
+        model.operatorCodes = [_code(operator) for operator in self._codes]
+        builder = flatbuffers.Builder(1 << 20)
+        builder.Finish(model.Pack(builder), _IDENTIFIER)
+        return bytes(builder.Output())
+
+    def _shape_and_type(self, name: str) -> tuple[list[int], str]:
+        if name in self.constants:
+            return list(self.constants[name].shape), self.constants[name].dtype.name
+        return self._computed[name]
+
+    def _number(self, name: str) -> int:
+        """The number of the tensor `name`, which is in the file from now on."""
+        if name in self._numbers:
+            return self._numbers[name]
+        shape, dtype = self._shape_and_type(name)
+        made = schema.TensorT()
+        if name in self.constants:
+            # No index here is large, and every runtime takes int32.
+            dtype = "int32" if dtype == "int64" else dtype
+            made.buffer = len(self._buffers)
+            self._buffers.append(_AlignedBuffer(self.constants[name].astype(dtype)))
+        if dtype not in _TYPES:
+            raise NotConvertible(f"{name}: {dtype} is not translated to LiteRT")
+        made.name = name.encode()
+        made.shape = np.array(shape, np.int32)
+        made.type = getattr(schema.TensorType, _TYPES[dtype])
+        made.hasRank = True
+        self._tensors.append(made)
+        self._numbers[name] = len(self._tensors) - 1
+        return self._numbers[name]
+
+
+class _AlignedBuffer(schema.BufferT):  # type: ignore[misc]
+    """Values at an address from which every runtime may read; the schema's class doesn't align."""
+
+    def __init__(self, values: NDArray[Any]) -> None:
+        super().__init__()
+        self._content = np.ascontiguousarray(values).tobytes()
+
+    def Pack(self, builder: Any) -> int:
+        size = len(self._content)
+        builder.StartVector(1, size, _ALIGNMENT)
+        builder.head = builder.Head() - size
+        builder.Bytes[builder.Head() : builder.Head() + size] = self._content
+        data = builder.EndVector()
+        schema.BufferStart(builder)
+        schema.BufferAddData(builder, data)
+        made: int = schema.BufferEnd(builder)
+        return made
+
+
+def _code(operator: str) -> Any:
+    made = schema.OperatorCodeT()
+    made.builtinCode = getattr(schema.BuiltinOperator, operator)
+    made.deprecatedBuiltinCode = min(made.builtinCode, 127)  # the most that its byte can hold
+    made.version = _VERSIONS.get(operator, 1)
+    return made
+
+
+def _named(numbers: dict[str, int]) -> list[Any]:
+    maps = []
+    for name, number in numbers.items():
+        made = schema.TensorMapT()
+        made.name, made.tensorIndex = name.encode(), number
+        maps.append(made)
+    return maps
+
+
+def _translate(graph: _Graph, node: onnx.NodeProto) -> None:
+    kind, [output] = node.op_type, node.output
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    if kind == "Gelu" and attributes.get("approximate", b"none") != b"none":
+        raise NotConvertible("an approximate Gelu is not translated to LiteRT")
+    if kind in _SAME:
+        graph.add(_SAME[kind], node.input, output)
+    elif kind in _RESHAPES:
+        graph.add("RESHAPE", [node.input[0], graph.constant(graph.shape(output))], output)
+    elif kind in _REDUCTIONS:
+        graph.reduce(_REDUCTIONS[kind], node.input[0], _axes(graph, node), output)
+    elif kind in _OTHERS:
+        _OTHERS[kind](graph, node, output, attributes)
+    else:
+        raise NotConvertible(f"the operator {kind} is not translated to LiteRT")
+
+
+def _axes(graph: _Graph, node: onnx.NodeProto) -> list[int]:
+    """The axes that a reduction is over: all, where it names none."""
+    rank = len(graph.shape(node.input[0]))
+    named = graph.constants[node.input[1]].tolist() if len(node.input) > 1 else range(rank)
+    return [axis % rank for axis in named]
+
+
+# --- operators that need more than another name: each adds what computes `output` ---------------
+
+
+def _clip(graph: _Graph, node: onnx.NodeProto, output: str, attributes: _Attributes) -> None:
+    x, *bounds = node.input
+    limits = [limit for limit in zip(("MAXIMUM", "MINIMUM"), bounds, strict=False) if limit[1]]
+    for operator, bound in limits[:-1]:
+        x = graph.add(operator, [x, bound])
+    operator, bound = limits[-1]
+    graph.add(operator, [x, bound], output)
+
+
+def _concat(graph: _Graph, node: onnx.NodeProto, output: str, attributes: _Attributes) -> None:
+    graph.add("CONCATENATION", node.input, output, axis=attributes["axis"])
+
+
+def _expand(graph: _Graph, node: onnx.NodeProto, output: str, attributes: _Attributes) -> None:
+    graph.add("BROADCAST_TO", [node.input[0], graph.constant(graph.shape(output))], output)
+
+
+def _gather(graph: _Graph, node: onnx.NodeProto, output: str, attributes: _Attributes) -> None:
+    graph.add("GATHER", node.input, output, axis=attributes.get("axis", 0))
+
+
+def _gather_nd(graph: _Graph, node: onnx.NodeProto, output: str, attributes: _Attributes) -> None:
+    if attributes.get("batch_dims", 0):
+        raise NotConvertible("GatherND with batch_dims is not translated to LiteRT")
+    graph.add("GATHER_ND", node.input, output)
+
+
+def _gemm(graph: _Graph, node: onnx.NodeProto, output: str, attributes: _Attributes) -> None:
+    x, by, *bias = node.input
+    scaled = not attributes.get("alpha", 1) == attributes.get("beta", 1) == 1
+    if scaled or attributes.get("transA") or by not in graph.constants:
+        raise NotConvertible("only Gemm by weights, unscaled, is translated to LiteRT")
+    weights = graph.constants[by]
+    if not attributes.get("transB"):
+        weights = weights.T  # LiteRT wants a row for each output
+    graph.add("FULLY_CONNECTED", [x, graph.constant(weights), *bias], output)
+
+
+def _layer_norm(graph: _Graph, node: onnx.NodeProto, output: str, attributes: _Attributes) -> None:
+    x, scale, *bias = node.input
+    last = len(graph.shape(x)) - 1
+    if attributes.get("axis", -1) not in (-1, last):
+        raise NotConvertible("only LayerNormalization of the last axis is translated to LiteRT")
+    epsilon = graph.constant(np.float32(attributes.get("epsilon", 1e-5)))
+    mean = graph.reduce("MEAN", x, [last])
+    variance = graph.reduce("MEAN", graph.add("SQUARED_DIFFERENCE", [x, mean]), [last])
+    inverse = graph.add("RSQRT", [graph.add("ADD", [variance, epsilon])])
+    normal = graph.add("MUL", [graph.add("SUB", [x, mean]), inverse])
+    scaled = graph.add("MUL", [normal, scale], None if bias else output)
+    if bias:
+        graph.add("ADD", [scaled, *bias], output)
+
+
+def _log_sum_exp(graph: _Graph, node: onnx.NodeProto, output: str, attributes: _Attributes) -> None:
+    if not attributes.get("keepdims", 1):
+        raise NotConvertible("ReduceLogSumExp without keepdims is not translated to LiteRT")
+    x, axes = node.input[0], _axes(graph, node)
+    largest = graph.reduce("REDUCE_MAX", x, axes)
+    powers = graph.add("EXP", [graph.add("SUB", [x, largest])])
+    graph.add("ADD", [graph.add("LOG", [graph.reduce("SUM", powers, axes)]), largest], output)
+
+
+def _norm(graph: _Graph, node: onnx.NodeProto, output: str, attributes: _Attributes) -> None:
+    if not attributes.get("keepdims", 1):
+        raise NotConvertible("ReduceL2 without keepdims is not translated to LiteRT")
+    squares = graph.add("SQUARE", [node.input[0]])
+    graph.add("SQRT", [graph.reduce("SUM", squares, _axes(graph, node))], output)
+
+
+def _pad(graph: _Graph, node: onnx.NodeProto, output: str, attributes: _Attributes) -> None:
+    x, pads, *rest = node.input
+    value = graph.constants[rest[0]] if rest and rest[0] else np.zeros(1)
+    if attributes.get("mode", b"constant") != b"constant" or value.any() or rest[1:]:
+        raise NotConvertible("only padding all axes by zeros is translated to LiteRT")
+    by_axis = graph.constants[pads].reshape(2, -1).T  # ONNX: before all axes, then after all
+    graph.add("PAD", [x, graph.constant(by_axis)], output)
+
+
+def _power(graph: _Graph, node: onnx.NodeProto, output: str, attributes: _Attributes) -> None:
+    x, exponent = node.input
+    if exponent not in graph.constants or (graph.constants[exponent] != 2).any():
+        raise NotConvertible("only squares are translated to LiteRT, no other power")
+    graph.add("SQUARE", [x], output)
+
+
+def _slice(graph: _Graph, node: onnx.NodeProto, output: str, attributes: _Attributes) -> None:
+    x, *parts = node.input
+    starts, ends, *rest = (graph.constants[name].tolist() for name in parts)
+    axes = rest[0] if rest else range(len(starts))
+    steps = rest[1] if rest[1:] else [1] * len(starts)
+    shape = graph.shape(x)
+    begin, end, stride = [0] * len(shape), list(shape), [1] * len(shape)
+    for start, stop, axis, step in zip(starts, ends, axes, steps, strict=True):
+        if step < 1:
+            raise NotConvertible("slices that run backwards are not translated to LiteRT")
+        begin[axis], end[axis], stride[axis] = slice(start, stop, step).indices(shape[axis])
+    bounds = [graph.constant(part) for part in (begin, end, stride)]
+    graph.add("STRIDED_SLICE", [x, *bounds], output)
+
+
+def _softmax(graph: _Graph, node: onnx.NodeProto, output: str, attributes: _Attributes) -> None:
+    [x] = node.input
+    order = list(range(len(graph.shape(x))))
+    axis = attributes.get("axis", -1) % len(order)
+    if axis == order[-1]:
+        graph.add("SOFTMAX", [x], output, beta=1.0)
+        return
+    order[axis], order[-1] = order[-1], order[axis]  # LiteRT's is over the last axis
+    turned = graph.add("SOFTMAX", [graph.transpose(x, order)], beta=1.0)
+    graph.transpose(turned, order, output)
+
+
+def _transpose(graph: _Graph, node: onnx.NodeProto, output: str, attributes: _Attributes) -> None:
+    graph.transpose(node.input[0], attributes["perm"], output)
+
+
+_OTHERS: dict[str, Callable[[_Graph, onnx.NodeProto, str, _Attributes], None]] = {
+    "Clip": _clip,
+    "Concat": _concat,
+    "Expand": _expand,
+    "Gather": _gather,
+    "GatherND": _gather_nd,
+    "Gemm": _gemm,
+    "LayerNormalization": _layer_norm,
+    "Pad": _pad,
+    "Pow": _power,
+    "ReduceL2": _norm,
+    "ReduceLogSumExp": _log_sum_exp,
+    "Slice": _slice,
+    "Softmax": _softmax,
+    "Transpose": _transpose,
+}
