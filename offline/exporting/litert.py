@@ -16,7 +16,7 @@ Written by us, since no converter installs beside our other packages (tried 2026
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +30,15 @@ from onnx import helper, numpy_helper, shape_inference
 
 # ONNX operators that LiteRT has too, with the same meaning.
 _SAME = {
-    "Abs": "ABS",
-    "Add": "ADD",
-    "Cast": "CAST",
-    "Div": "DIV",
-    "Gelu": "GELU",
-    "Greater": "GREATER",
+    **{
+        name: name.upper()
+        for name in ("Abs", "Add", "Cast", "Div", "Gelu", "Greater", "Mul", "Relu", "Sqrt", "Sub")
+    },
     "MatMul": "BATCH_MATMUL",
-    "Mul": "MUL",
     "Not": "LOGICAL_NOT",
-    "Relu": "RELU",
-    "Sqrt": "SQRT",
-    "Sub": "SUB",
     "Where": "SELECT_V2",
 }
 _REDUCTIONS = {"ReduceMean": "MEAN", "ReduceProd": "REDUCE_PROD", "ReduceSum": "SUM"}
-_RESHAPES = ("Reshape", "Squeeze", "Unsqueeze")  # the same numbers in the same order
 
 # LiteRT operators with options, and the version of operators whose first version can't do what we
 # ask (tensorflow/lite/core/kernels/register.cc lists what a runtime takes).
@@ -61,8 +54,6 @@ _SCHEMA_VERSION = 3
 _IDENTIFIER = b"TFL3"
 _ALIGNMENT = 16  # bytes, as the schema asks of every buffer
 _TYPES = {"float32": "FLOAT32", "int32": "INT32", "bool": "BOOL"}
-
-_Attributes = dict[str, Any]
 
 
 class NotConvertible(ValueError):
@@ -254,20 +245,60 @@ def _named(numbers: dict[str, int]) -> list[Any]:
 
 
 def _translate(graph: _Graph, node: onnx.NodeProto) -> None:
-    kind, [output] = node.op_type, node.output
+    """Add the operators that compute the node's output."""
+    kind, x, output = node.op_type, node.input[0], node.output[0]
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    if kind == "Gelu" and attributes.get("approximate", b"none") != b"none":
-        raise NotConvertible("an approximate Gelu is not translated to LiteRT")
-    if kind in _SAME:
-        graph.add(_SAME[kind], node.input, output)
-    elif kind in _RESHAPES:
-        graph.add("RESHAPE", [node.input[0], graph.constant(graph.shape(output))], output)
-    elif kind in _REDUCTIONS:
-        graph.reduce(_REDUCTIONS[kind], node.input[0], _axes(graph, node), output)
-    elif kind in _OTHERS:
-        _OTHERS[kind](graph, node, output, attributes)
-    else:
-        raise NotConvertible(f"the operator {kind} is not translated to LiteRT")
+    match kind:
+        case "Reshape" | "Squeeze" | "Unsqueeze":  # the same numbers in the same order
+            graph.add("RESHAPE", [x, graph.constant(graph.shape(output))], output)
+        case "Expand":
+            graph.add("BROADCAST_TO", [x, graph.constant(graph.shape(output))], output)
+        case "Transpose":
+            graph.transpose(x, attributes["perm"], output)
+        case "Concat":
+            graph.add("CONCATENATION", node.input, output, axis=attributes["axis"])
+        case "Gather":
+            graph.add("GATHER", node.input, output, axis=attributes.get("axis", 0))
+        case "GatherND":
+            _need(not attributes.get("batch_dims"), "GatherND without batch_dims")
+            graph.add("GATHER_ND", node.input, output)
+        case "ReduceMean" | "ReduceProd" | "ReduceSum":
+            graph.reduce(_REDUCTIONS[kind], x, _axes(graph, node), output)
+        case "ReduceL2":
+            _need(attributes.get("keepdims", 1), "ReduceL2 with keepdims")
+            total = graph.reduce("SUM", graph.add("SQUARE", [x]), _axes(graph, node))
+            graph.add("SQRT", [total], output)
+        case "ReduceLogSumExp":
+            _need(attributes.get("keepdims", 1), "ReduceLogSumExp with keepdims")
+            _log_sum_exp(graph, x, _axes(graph, node), output)
+        case "Pow":
+            squares = (graph.constants.get(node.input[1], np.zeros(1)) == 2).all()
+            _need(squares, "Pow that squares")
+            graph.add("SQUARE", [x], output)
+        case "Clip":
+            _clip(graph, node, output)
+        case "Gemm":
+            _gemm(graph, node, output, attributes)
+        case "LayerNormalization":
+            _layer_norm(graph, node, output, attributes)
+        case "Pad":
+            _pad(graph, node, output, attributes)
+        case "Slice":
+            _slice(graph, node, output)
+        case "Softmax":
+            _softmax(graph, x, output, attributes.get("axis", -1))
+        case _:
+            if kind == "Gelu":
+                _need(attributes.get("approximate", b"none") == b"none", "exact Gelu")
+            if kind not in _SAME:
+                raise NotConvertible(f"the operator {kind} is not translated to LiteRT")
+            graph.add(_SAME[kind], node.input, output)
+
+
+def _need(condition: object, use: str) -> None:
+    """Raise NotConvertible unless `condition`: a `use` of an operator that is translated."""
+    if not condition:
+        raise NotConvertible(f"only {use} is translated to LiteRT")
 
 
 def _axes(graph: _Graph, node: onnx.NodeProto) -> list[int]:
@@ -277,52 +308,30 @@ def _axes(graph: _Graph, node: onnx.NodeProto) -> list[int]:
     return [axis % rank for axis in named]
 
 
-# --- operators that need more than another name: each adds what computes `output` ---------------
-
-
-def _clip(graph: _Graph, node: onnx.NodeProto, output: str, attributes: _Attributes) -> None:
+def _clip(graph: _Graph, node: onnx.NodeProto, output: str) -> None:
     x, *bounds = node.input
     limits = [limit for limit in zip(("MAXIMUM", "MINIMUM"), bounds, strict=False) if limit[1]]
-    for operator, bound in limits[:-1]:
-        x = graph.add(operator, [x, bound])
-    operator, bound = limits[-1]
-    graph.add(operator, [x, bound], output)
+    for number, (operator, bound) in enumerate(limits, 1):
+        x = graph.add(operator, [x, bound], output if number == len(limits) else None)
 
 
-def _concat(graph: _Graph, node: onnx.NodeProto, output: str, attributes: _Attributes) -> None:
-    graph.add("CONCATENATION", node.input, output, axis=attributes["axis"])
-
-
-def _expand(graph: _Graph, node: onnx.NodeProto, output: str, attributes: _Attributes) -> None:
-    graph.add("BROADCAST_TO", [node.input[0], graph.constant(graph.shape(output))], output)
-
-
-def _gather(graph: _Graph, node: onnx.NodeProto, output: str, attributes: _Attributes) -> None:
-    graph.add("GATHER", node.input, output, axis=attributes.get("axis", 0))
-
-
-def _gather_nd(graph: _Graph, node: onnx.NodeProto, output: str, attributes: _Attributes) -> None:
-    if attributes.get("batch_dims", 0):
-        raise NotConvertible("GatherND with batch_dims is not translated to LiteRT")
-    graph.add("GATHER_ND", node.input, output)
-
-
-def _gemm(graph: _Graph, node: onnx.NodeProto, output: str, attributes: _Attributes) -> None:
+def _gemm(graph: _Graph, node: onnx.NodeProto, output: str, attributes: dict[str, Any]) -> None:
     x, by, *bias = node.input
-    scaled = not attributes.get("alpha", 1) == attributes.get("beta", 1) == 1
-    if scaled or attributes.get("transA") or by not in graph.constants:
-        raise NotConvertible("only Gemm by weights, unscaled, is translated to LiteRT")
+    plain = attributes.get("alpha", 1) == attributes.get("beta", 1) == 1
+    plain = plain and not attributes.get("transA") and by in graph.constants
+    _need(plain, "Gemm by weights, unscaled,")
     weights = graph.constants[by]
     if not attributes.get("transB"):
         weights = weights.T  # LiteRT wants a row for each output
     graph.add("FULLY_CONNECTED", [x, graph.constant(weights), *bias], output)
 
 
-def _layer_norm(graph: _Graph, node: onnx.NodeProto, output: str, attributes: _Attributes) -> None:
+def _layer_norm(
+    graph: _Graph, node: onnx.NodeProto, output: str, attributes: dict[str, Any]
+) -> None:
     x, scale, *bias = node.input
     last = len(graph.shape(x)) - 1
-    if attributes.get("axis", -1) not in (-1, last):
-        raise NotConvertible("only LayerNormalization of the last axis is translated to LiteRT")
+    _need(attributes.get("axis", -1) in (-1, last), "LayerNormalization of the last axis")
     epsilon = graph.constant(np.float32(attributes.get("epsilon", 1e-5)))
     mean = graph.reduce("MEAN", x, [last])
     variance = graph.reduce("MEAN", graph.add("SQUARED_DIFFERENCE", [x, mean]), [last])
@@ -333,82 +342,41 @@ def _layer_norm(graph: _Graph, node: onnx.NodeProto, output: str, attributes: _A
         graph.add("ADD", [scaled, *bias], output)
 
 
-def _log_sum_exp(graph: _Graph, node: onnx.NodeProto, output: str, attributes: _Attributes) -> None:
-    if not attributes.get("keepdims", 1):
-        raise NotConvertible("ReduceLogSumExp without keepdims is not translated to LiteRT")
-    x, axes = node.input[0], _axes(graph, node)
+def _log_sum_exp(graph: _Graph, x: str, axes: list[int], output: str) -> None:
     largest = graph.reduce("REDUCE_MAX", x, axes)
     powers = graph.add("EXP", [graph.add("SUB", [x, largest])])
     graph.add("ADD", [graph.add("LOG", [graph.reduce("SUM", powers, axes)]), largest], output)
 
 
-def _norm(graph: _Graph, node: onnx.NodeProto, output: str, attributes: _Attributes) -> None:
-    if not attributes.get("keepdims", 1):
-        raise NotConvertible("ReduceL2 without keepdims is not translated to LiteRT")
-    squares = graph.add("SQUARE", [node.input[0]])
-    graph.add("SQRT", [graph.reduce("SUM", squares, _axes(graph, node))], output)
-
-
-def _pad(graph: _Graph, node: onnx.NodeProto, output: str, attributes: _Attributes) -> None:
+def _pad(graph: _Graph, node: onnx.NodeProto, output: str, attributes: dict[str, Any]) -> None:
     x, pads, *rest = node.input
     value = graph.constants[rest[0]] if rest and rest[0] else np.zeros(1)
-    if attributes.get("mode", b"constant") != b"constant" or value.any() or rest[1:]:
-        raise NotConvertible("only padding all axes by zeros is translated to LiteRT")
+    zeros = attributes.get("mode", b"constant") == b"constant" and not value.any()
+    _need(zeros and not rest[1:], "padding all axes by zeros")
     by_axis = graph.constants[pads].reshape(2, -1).T  # ONNX: before all axes, then after all
     graph.add("PAD", [x, graph.constant(by_axis)], output)
 
 
-def _power(graph: _Graph, node: onnx.NodeProto, output: str, attributes: _Attributes) -> None:
-    x, exponent = node.input
-    if exponent not in graph.constants or (graph.constants[exponent] != 2).any():
-        raise NotConvertible("only squares are translated to LiteRT, no other power")
-    graph.add("SQUARE", [x], output)
-
-
-def _slice(graph: _Graph, node: onnx.NodeProto, output: str, attributes: _Attributes) -> None:
+def _slice(graph: _Graph, node: onnx.NodeProto, output: str) -> None:
     x, *parts = node.input
     starts, ends, *rest = (graph.constants[name].tolist() for name in parts)
     axes = rest[0] if rest else range(len(starts))
     steps = rest[1] if rest[1:] else [1] * len(starts)
+    _need(min(steps) > 0, "Slice that runs forwards")
     shape = graph.shape(x)
     begin, end, stride = [0] * len(shape), list(shape), [1] * len(shape)
     for start, stop, axis, step in zip(starts, ends, axes, steps, strict=True):
-        if step < 1:
-            raise NotConvertible("slices that run backwards are not translated to LiteRT")
         begin[axis], end[axis], stride[axis] = slice(start, stop, step).indices(shape[axis])
     bounds = [graph.constant(part) for part in (begin, end, stride)]
     graph.add("STRIDED_SLICE", [x, *bounds], output)
 
 
-def _softmax(graph: _Graph, node: onnx.NodeProto, output: str, attributes: _Attributes) -> None:
-    [x] = node.input
+def _softmax(graph: _Graph, x: str, output: str, axis: int) -> None:
     order = list(range(len(graph.shape(x))))
-    axis = attributes.get("axis", -1) % len(order)
+    axis %= len(order)
     if axis == order[-1]:
         graph.add("SOFTMAX", [x], output, beta=1.0)
         return
     order[axis], order[-1] = order[-1], order[axis]  # LiteRT's is over the last axis
     turned = graph.add("SOFTMAX", [graph.transpose(x, order)], beta=1.0)
     graph.transpose(turned, order, output)
-
-
-def _transpose(graph: _Graph, node: onnx.NodeProto, output: str, attributes: _Attributes) -> None:
-    graph.transpose(node.input[0], attributes["perm"], output)
-
-
-_OTHERS: dict[str, Callable[[_Graph, onnx.NodeProto, str, _Attributes], None]] = {
-    "Clip": _clip,
-    "Concat": _concat,
-    "Expand": _expand,
-    "Gather": _gather,
-    "GatherND": _gather_nd,
-    "Gemm": _gemm,
-    "LayerNormalization": _layer_norm,
-    "Pad": _pad,
-    "Pow": _power,
-    "ReduceL2": _norm,
-    "ReduceLogSumExp": _log_sum_exp,
-    "Slice": _slice,
-    "Softmax": _softmax,
-    "Transpose": _transpose,
-}

@@ -115,7 +115,8 @@ def test_predict_without_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_predict_with_a_wrong_option(
     way: Path, capsys: pytest.CaptureFixture[str], option: list[str], says: str
 ) -> None:
-    assert predict.main(["--model", str(way / "bundle"), *option, "a.mp4"]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        raise SystemExit(predict.main(["--model", str(way / "bundle"), *option, "a.mp4"]))
     assert says in capsys.readouterr().err
 
 

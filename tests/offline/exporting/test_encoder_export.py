@@ -172,7 +172,7 @@ def test_a_graph_that_differs_from_torch_is_refused(quantised: Path, tmp_path: P
     says = np.eye(2, dtype=np.float32)
     answers = iter([says, says[::-1]])  # a head that says something else
     both = np.stack([open_graph(other, 1)(one) for one in flipped])
-    with pytest.raises(ValueError, match="the same first answer in 0,"):
+    with pytest.raises(ValueError, match="the same first class in 0,"):
         compare(other, flipped, both, lambda features: next(answers), 1)
     with pytest.raises(ValueError, match="more than float32 explains"):
         compare(way, [clip], want * np.float32("nan"), None, 1)
