@@ -137,17 +137,16 @@ class _Graph:
             self._computed[output] = list(found), kinds[0][1]
         if operator not in self._codes:
             self._codes.append(operator)
-        made = schema.OperatorT()
-        made.opcodeIndex = self._codes.index(operator)
-        made.inputs = np.array([self._number(name) for name in inputs], np.int32)
-        made.outputs = np.array([self._number(output)], np.int32)
-        if operator in _OPTIONS:
-            kind = _OPTIONS[operator]
-            made.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
-            made.builtinOptions = getattr(schema, f"{kind}T")()
-            for field, value in options.items():
-                setattr(made.builtinOptions, field, value)
-        self._operators.append(made)
+        kind = _OPTIONS.get(operator, "NONE")
+        self._operators.append(
+            schema.OperatorT(
+                opcodeIndex=self._codes.index(operator),
+                inputs=np.array([self._number(name) for name in inputs], np.int32),
+                outputs=np.array([self._number(output)], np.int32),
+                builtinOptionsType=getattr(schema.BuiltinOptions, kind),
+                builtinOptions=getattr(schema, f"{kind}T")(**options) if options else None,
+            )
+        )
         return output
 
     def reduce(self, operator: str, x: str, axes: Sequence[int], output: str | None = None) -> str:
@@ -165,18 +164,23 @@ class _Graph:
     def content(self) -> bytes:
         """The file. Its one signature, `serving_default`, names the head's inputs and outputs."""
         outputs = {name: self._number(name) for name in self._outputs}
-        graph = schema.SubGraphT()
-        graph.tensors, graph.operators = self._tensors, self._operators
-        graph.inputs = np.array(list(self._inputs.values()), np.int32)
-        graph.outputs = np.array(list(outputs.values()), np.int32)
-        signature = schema.SignatureDefT()
-        signature.signatureKey = b"serving_default"
-        signature.inputs, signature.outputs = _named(self._inputs), _named(outputs)
-        model = schema.ModelT()
-        model.version = _SCHEMA_VERSION
-        model.description = b"livegloss"
-        model.subgraphs, model.buffers, model.signatureDefs = [graph], self._buffers, [signature]
-        model.operatorCodes = [_code(operator) for operator in self._codes]
+        graph = schema.SubGraphT(
+            tensors=self._tensors,
+            operators=self._operators,
+            inputs=np.array(list(self._inputs.values()), np.int32),
+            outputs=np.array(list(outputs.values()), np.int32),
+        )
+        signature = schema.SignatureDefT(
+            signatureKey=b"serving_default", inputs=_named(self._inputs), outputs=_named(outputs)
+        )
+        model = schema.ModelT(
+            version=_SCHEMA_VERSION,
+            description=b"livegloss",
+            subgraphs=[graph],
+            buffers=self._buffers,
+            signatureDefs=[signature],
+            operatorCodes=[_code(operator) for operator in self._codes],
+        )
         builder = flatbuffers.Builder(1 << 20)
         builder.Finish(model.Pack(builder), _IDENTIFIER)
         return bytes(builder.Output())
@@ -191,19 +195,24 @@ class _Graph:
         if name in self._numbers:
             return self._numbers[name]
         shape, dtype = self._shape_and_type(name)
-        made = schema.TensorT()
+        buffer = 0
         if name in self.constants:
             # No index here is large, and every runtime takes int32.
             dtype = "int32" if dtype == "int64" else dtype
-            made.buffer = len(self._buffers)
+            buffer = len(self._buffers)
             self._buffers.append(_AlignedBuffer(self.constants[name].astype(dtype)))
         if dtype not in _TYPES:
             raise NotConvertible(f"{name}: {dtype} is not translated to LiteRT")
-        made.name = name.encode()
-        made.shape = np.array(shape, np.int32)
-        made.type = getattr(schema.TensorType, _TYPES[dtype])
-        made.hasRank = True
-        self._tensors.append(made)
+        kind = getattr(schema.TensorType, _TYPES[dtype])
+        self._tensors.append(
+            schema.TensorT(
+                name=name.encode(),
+                shape=np.array(shape, np.int32),
+                type=kind,
+                buffer=buffer,
+                hasRank=True,
+            )
+        )
         self._numbers[name] = len(self._tensors) - 1
         return self._numbers[name]
 
@@ -228,20 +237,16 @@ class _AlignedBuffer(schema.BufferT):  # type: ignore[misc]
 
 
 def _code(operator: str) -> Any:
-    made = schema.OperatorCodeT()
-    made.builtinCode = getattr(schema.BuiltinOperator, operator)
-    made.deprecatedBuiltinCode = min(made.builtinCode, 127)  # the most that its byte can hold
-    made.version = _VERSIONS.get(operator, 1)
-    return made
+    code = getattr(schema.BuiltinOperator, operator)
+    return schema.OperatorCodeT(
+        builtinCode=code,
+        deprecatedBuiltinCode=min(code, 127),  # the most that its byte can hold
+        version=_VERSIONS.get(operator, 1),
+    )
 
 
 def _named(numbers: dict[str, int]) -> list[Any]:
-    maps = []
-    for name, number in numbers.items():
-        made = schema.TensorMapT()
-        made.name, made.tensorIndex = name.encode(), number
-        maps.append(made)
-    return maps
+    return [schema.TensorMapT(name.encode(), number) for name, number in numbers.items()]
 
 
 def _translate(graph: _Graph, node: onnx.NodeProto) -> None:
