@@ -1,33 +1,34 @@
-"""Two trained bundles -> one that runs both on the same windows and weighs what they say.
+"""Two or more trained bundles -> one bundle that fuses their predictions, late, by learnt weights.
 
     python -m offline.fuse --part bundles/landmarks data/landmarks/index.csv \\
         --part bundles/vjepa2 data/vjepa2/index.csv --out bundles/both
 
-    both indexes -> clips that neither part was trained on -> each part's answer to each
-                 -> weights that make the right one likeliest -> bundle
+    indexes -> clips that no part was trained on -> each part's probabilities of each clip
+            -> weights that make the labels likeliest -> bundle (`exporting.bundle_export`)
 
-The weights (`models.fusion`) are learnt from clips that the cards of all parts list as kept out:
-train the parts with the same `--split official` or `grouped`, and the same glosses. Figures are of
-signers that their weights have not seen (five folds); `--score SPLIT` keeps that split for figures
-alone. The last line of stdout is one JSON object.
+Weights (`models.fusion`) are learnt from clips that the cards of all parts list as held out: train
+the parts with the same `--split official` or `grouped`, and the same glosses. Scores come from five
+folds by signer, so that weights are scored on signers they were not learnt from; `--score SPLIT`
+keeps that split for the scores alone. The last line of stdout is one JSON object.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import tyro
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from models.bundle import Bundle, open_bundle
 from models.classifier import Classifier, softmax
+from models.command_line import read_command_line
 from models.few_shot import IDLE
 from models.fusion import fuse, log_probabilities
 from models.schema import Embedding
@@ -35,144 +36,157 @@ from offline.data.examples import Example, read_examples
 from offline.data.index import ORIGINAL
 from offline.data.labels import EXTRA
 from offline.data.splits import grouped_folds
-from offline.exporting.fused_bundle import write_fused
-from offline.scoring.clip_predictions import middle_rows
 from offline.scoring.metrics import ranks, share_within
 
 _FOLDS = 5
-_MOST = 100.0  # a weight; the card allows no more
+_MAX_WEIGHT = 100.0  # the card allows no more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FuseOptions:
+    part: Annotated[tuple[tuple[Path, Path], ...], tyro.conf.arg(metavar="BUNDLE INDEX.csv")]
+    """a trained bundle and the index of its rows; twice or more"""
+    out: Path  # the new bundle's folder
+    name: str = "fused"  # the new bundle's name
+    score: str | None = None  # clips of this split are for the scores alone
+
+    def __post_init__(self) -> None:
+        if len(self.part) < 2:
+            raise ValueError("give --part twice or more")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Exit status 2 when the parts can't be fused, and says why."""
-    parser = argparse.ArgumentParser(
-        prog="python -m offline.fuse", description=__doc__.splitlines()[0] if __doc__ else ""
+    options = read_command_line(
+        FuseOptions, argv, prog="python -m offline.fuse", description=__doc__
     )
-    add = parser.add_argument
-    add("--part", nargs=2, action="append", metavar=("BUNDLE", "INDEX.csv"), required=True)
-    add("--out", type=Path, required=True, help="the bundle's folder")
-    add("--name", default="fused", help="the bundle's name (fused)")
-    add("--score", metavar="SPLIT", help="clips of this split are for the figures alone")
-    options = parser.parse_args(argv)
+    from offline.exporting.bundle_export import write_fused  # torch
+
     try:
         parts = [open_bundle(bundle) for bundle, _ in options.part]
-        answers = read_answers(parts, [Path(index) for _, index in options.part])
-        weights, scores = fit_fusion(answers, options.score)
+        predictions = predict_held_out(parts, [index for _, index in options.part])
+        weights, scores = fit_fusion(predictions, options.score)
         bundle = write_fused(options.out, options.name, parts, weights, scores)
     except (ValueError, OSError) as exc:
         print(f"offline.fuse: {exc}", file=sys.stderr)
         return 2
-    for part, weight in zip(bundle.parts, weights, strict=True):
-        print(f"{part.bundle.name}: weight {weight:.3f}")
+    for part, weight in zip(parts, weights, strict=True):
+        print(f"{part.name}: weight {weight:.3f}")
     print(json.dumps({"bundle": str(bundle.path), "weights": weights, **scores}))
     return 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Answers:
-    """What P parts say of the same N clips, none of which they were trained on."""
+class PartPredictions:
+    """Predictions of P parts for the same N clips, none of which a part was trained on."""
 
     names: list[str]  # of the parts
-    glosses: int  # so many classes come first; another may be idle
+    glosses: int  # number of classes without idle, which comes last if there is one
     clips: list[Example]
     labels: NDArray[np.int64]  # (N,)
     probabilities: NDArray[np.float32]  # (P, N, K)
 
-    def of(self, chosen: Sequence[int]) -> Answers:
-        return Answers(
+    def of(self, clips: NDArray[np.int64]) -> PartPredictions:
+        """The same for the clips with these numbers."""
+        return PartPredictions(
             names=self.names,
             glosses=self.glosses,
-            clips=[self.clips[n] for n in chosen],
-            labels=self.labels[chosen],
-            probabilities=self.probabilities[:, chosen],
+            clips=[self.clips[n] for n in clips],
+            labels=self.labels[clips],
+            probabilities=self.probabilities[:, clips],
         )
 
 
-def read_answers(parts: Sequence[Bundle], indexes: Sequence[Path]) -> Answers:
-    """What each of `parts` says of the clips that all of them know and none learnt from.
+def predict_held_out(parts: Sequence[Bundle], indexes: Sequence[Path]) -> PartPredictions:
+    """Predictions of `parts` for the clips that all of them know and none was trained on.
 
     Raises:
-        ValueError: there are fewer than two parts, they have other classes, or there is no such
-            clip.
+        ValueError: a part has no head or other classes than the first, or there is no such clip.
     """
-    if len(parts) < 2:
-        raise ValueError("give --part twice or more")
     first = parts[0]
     for part in parts:
         if part.head_path is None:
             raise ValueError(f"{part.path}: has no trained head of its own")
         if (part.glosses, part.idle) != (first.glosses, first.idle):
             raise ValueError(f"{part.path}: knows other classes than {first.path}")
-    found = [_kept_out(p, read_examples(i)) for p, i in zip(parts, indexes, strict=True)]
-    common = sorted(set.intersection(*(set(clips) for clips in found)))
+    held_out = [_held_out(p, read_examples(i)) for p, i in zip(parts, indexes, strict=True)]
+    common = sorted(set.intersection(*(set(clips) for clips in held_out)))
     if not common:
         raise ValueError(
-            "no clip was kept out of the training of all parts: train them with the same --split "
+            "no clip was held out of the training of all parts: train them with the same --split "
             "official or grouped, on indexes of the same videos"
         )
     classes = {gloss: number for number, gloss in enumerate((*first.glosses, IDLE))}
-    rows = [[clips[name].rows for name in common] for clips in found]
-    return Answers(
+    clips = [held_out[0][video_id] for video_id in common]
+    return PartPredictions(
         names=[part.name for part in parts],
         glosses=len(first.glosses),
-        clips=[found[0][name] for name in common],
-        labels=np.array([classes[found[0][name].gloss] for name in common]),
-        probabilities=np.stack([_said(p, r) for p, r in zip(parts, rows, strict=True)]),
+        clips=clips,
+        labels=np.array([classes[clip.gloss] for clip in clips]),
+        probabilities=np.stack(
+            [
+                _probabilities(part, [examples[video_id].rows for video_id in common])
+                for part, examples in zip(parts, held_out, strict=True)
+            ]
+        ),
     )
 
 
-def _kept_out(part: Bundle, examples: Sequence[Example]) -> dict[str, Example]:
-    """The clips whose class `part` has and that its card lists as kept out, by their ids."""
+def _held_out(part: Bundle, examples: Sequence[Example]) -> dict[str, Example]:
+    """By video id, the clips of the part's classes that its card lists as held out."""
     data = part.card["data"] if isinstance(part.card["data"], dict) else {}
-    videos = {one.get("video") for one in data.get("held_out_clips", [])}
+    videos = {clip.get("video") for clip in data.get("held_out_clips", [])}
     groups = set(data.get("held_out_groups", []))
     return {
-        one.video_id: one
-        for one in examples
-        if one.variant == ORIGINAL and one.split != EXTRA
-        if (one.gloss in part.glosses and one.video in videos)
-        or (one.gloss == IDLE and part.idle and one.group in groups)
+        example.video_id: example
+        for example in examples
+        if example.variant == ORIGINAL and example.split != EXTRA
+        if (example.gloss in part.glosses and example.video in videos)
+        or (example.gloss == IDLE and part.idle and example.group in groups)
     }
 
 
-def _said(part: Bundle, rows: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """(N, K) What the part's head says of the middle of each clip."""
+def _probabilities(part: Bundle, clips: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """(N, K) The prediction of the part's head for the window in the middle of each clip (T, D)."""
+    from offline.scoring.clip_predictions import middle_rows  # torch
+
     head = Classifier(part, "cpu")
-    clips = [middle_rows(one, part.encoder) for one in rows]
-    said = [head.classify([Embedding(features=one, start_s=0.0, end_s=0.0)]) for one in clips]
-    return np.concatenate([one.probabilities for one in said])
+    windows = [
+        Embedding(features=middle_rows(rows, part.encoder), start_s=0.0, end_s=0.0)
+        for rows in clips
+    ]
+    return np.concatenate([head.classify([window]).probabilities for window in windows])
 
 
-def fit_fusion(answers: Answers, score: str | None) -> tuple[list[float], dict[str, Any]]:
-    """The weights (P,), and figures of clips that they were not learnt from.
+def fit_fusion(parts: PartPredictions, score: str | None) -> tuple[list[float], dict[str, Any]]:
+    """The weights (P,), and scores on clips that they were not learnt from.
 
     Raises:
-        ValueError: there are no clips for the one or the other.
+        ValueError: there are no clips to learn from or to score.
     """
-    kept = [n for n, clip in enumerate(answers.clips) if score and clip.split == score]
-    fitted = answers.of([n for n in range(len(answers.clips)) if n not in set(kept)])
-    if not fitted.clips or (score and not kept):
-        raise ValueError(f"no clips {'of' if fitted.clips else 'but those of'} --score {score}")
-    weights = learn_weights(fitted.probabilities, fitted.labels)
-    if kept:
-        scored = answers.of(kept)
-        return weights, _scores(scored, fuse(list(scored.probabilities), weights))
-    groups = [clip.group for clip in fitted.clips]
+    in_split = np.array([score is not None and clip.split == score for clip in parts.clips])
+    train, test = parts.of(np.flatnonzero(~in_split)), parts.of(np.flatnonzero(in_split))
+    if not train.clips or (score and not test.clips):
+        raise ValueError(f"no clips {'of' if train.clips else 'but those of'} --score {score}")
+    weights = learn_weights(train.probabilities, train.labels)
+    if test.clips:
+        return weights, _scores(test, fuse(list(test.probabilities), weights))
+    groups = [clip.group for clip in train.clips]
     folds = min(_FOLDS, len(set(groups)))
-    fold_of = np.array(grouped_folds([clip.gloss for clip in fitted.clips], groups, folds))
-    together = np.zeros_like(fitted.probabilities[0])
+    fold_of = np.array(grouped_folds([clip.gloss for clip in train.clips], groups, folds))
+    fused = np.zeros_like(train.probabilities[0])
     for fold in range(folds):
-        rest, test = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
-        of_rest = learn_weights(fitted.probabilities[:, rest], fitted.labels[rest])
-        together[test] = fuse(list(fitted.probabilities[:, test]), of_rest)
-    return weights, _scores(fitted, together)
+        rest = train.of(np.flatnonzero(fold_of != fold))
+        of_rest = learn_weights(rest.probabilities, rest.labels)
+        fused[fold_of == fold] = fuse(list(train.probabilities[:, fold_of == fold]), of_rest)
+    return weights, _scores(train, fused)
 
 
 def learn_weights(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> list[float]:
-    """Weights (P,), none negative, that make `labels` (N,) likeliest, of (P, N, K).
+    """Weights (P,), none negative, under which (P, N, K) fused make `labels` (N,) likeliest.
 
-    One clip's worth holds them to the parts' plain mean, so that parts which are never wrong do not
-    get weights without end. The loss is convex: there is one best answer.
+    A prior pulls them to the plain mean of the parts as strongly as one clip does: without it parts
+    that are never wrong would get endless weights. The loss is convex: it has one minimum.
     """
     logs = log_probabilities(probabilities).astype(np.float64)
     parts, count, _ = logs.shape
@@ -181,37 +195,33 @@ def learn_weights(probabilities: NDArray[np.float32], labels: NDArray[np.int64])
 
     def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         p = softmax(np.asarray(np.tensordot(weights, logs, 1), np.float32)).astype(np.float64)
-        surprise = -np.log(np.maximum(p[np.arange(count), labels], 1e-12)).sum()
-        slope = (logs * p).sum((1, 2)) - right.sum(1) + (weights - mean)
-        return float(surprise + np.square(weights - mean).sum() / 2), slope
+        cross_entropy = -np.log(np.maximum(p[np.arange(count), labels], 1e-12)).sum()
+        gradient = (logs * p).sum((1, 2)) - right.sum(1) + (weights - mean)
+        return float(cross_entropy + np.square(weights - mean).sum() / 2), gradient
 
-    found = minimize(loss, np.full(parts, mean), jac=True, bounds=[(0, _MOST)] * parts)
+    bounds = [(0, _MAX_WEIGHT)] * parts
+    found = minimize(loss, np.full(parts, mean), jac=True, bounds=bounds)
     return [round(float(weight), 4) for weight in found.x]
 
 
-def _scores(answers: Answers, together: NDArray[np.float32]) -> dict[str, Any]:
-    """How often each part alone and all together have the right gloss first, and among five."""
-    signs = [n for n, clip in enumerate(answers.clips) if clip.gloss != IDLE]
-    labels = answers.labels[signs]
-    told: dict[str, Any] = {}
-    for name, said in zip(
-        [*answers.names, "fused"], [*answers.probabilities, together], strict=True
+def _scores(parts: PartPredictions, fused: NDArray[np.float32]) -> dict[str, Any]:
+    """Top-1 and top-5 of each part and of all fused, on clips that show a sign; also printed."""
+    signs = [n for n, clip in enumerate(parts.clips) if clip.gloss != IDLE]
+    scores: dict[str, Any] = {}
+    for name, probabilities in zip(
+        [*parts.names, "fused"], [*parts.probabilities, fused], strict=True
     ):
-        rank = ranks(said[signs, : answers.glosses], labels)
-        top1, top5 = share_within(rank, 1), share_within(rank, 5)
-        low, high = top1[1]
-        told[name] = {
+        rank = ranks(probabilities[signs, : parts.glosses], parts.labels[signs])
+        (top1, (low, high)), (top5, _) = share_within(rank, 1), share_within(rank, 5)
+        scores[name] = {
             "clips": len(signs),
-            "top1": round(top1[0], 4),
+            "top1": round(top1, 4),
             "top1_interval95": [round(low, 4), round(high, 4)],
-            "top5": round(top5[0], 4),
+            "top5": round(top5, 4),
         }
-        print(
-            f"{name}: right first {top1[0]:.1%} ({low:.1%} to {high:.1%}), among five "
-            f"{top5[0]:.1%}, of {len(signs)} clips",
-            flush=True,
-        )
-    return told
+        interval = f"{low:.1%} to {high:.1%}"
+        print(f"{name}: top-1 {top1:.1%} ({interval}), top-5 {top5:.1%}, {len(signs)} clips")
+    return scores
 
 
 if __name__ == "__main__":

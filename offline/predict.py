@@ -1,112 +1,120 @@
-"""What the live way would say of video files: the same windows, encoder, head and sign decoder.
+"""What the live path would predict for video files: same windows, encoder, head and sign decoder.
 
     python -m offline.predict --model builtin hello.mp4
     python -m offline.predict --model bundles/mine --json *.mp4
 
-`--json` prints one list with an object a file, in the order given: {"video", "top", "signs"}, or
+    video -> [video_predictions] -> predictions of its windows -> top glosses of the clip, signs
+
+`--json` prints one list with an object per file, in the order given: {"video", "top", "signs"}, or
 {"video", "error"} for a file that can't be read; then the exit status is 1.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from models.decoder import DecoderSettings, clip_probabilities, top_candidates
+import tyro
+
+from models.command_line import read_command_line
+from models.decoder import (
+    DecoderSettings,
+    clip_probabilities,
+    top_candidates,
+)
 from models.fusion import open_recognizer
 from offline.data.videos import VideoError
 from offline.scoring.video_predictions import VideoReader, read_predictions, signs_of
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictOptions:
+    videos: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="VIDEO...")]
+    """files to read"""
+    model: str = "builtin"  # a bundle's folder, or builtin
+    device: str = "auto"  # auto, cpu, cuda or cuda:N
+    hop_s: float | None = None  # seconds between windows (None: the bundle's)
+    threshold: float | None = None  # least probability of a sign (None: the bundle's)
+    top_k: int = 5  # glosses listed for the whole clip
+    json: bool = False  # print one JSON list
+
+    def __post_init__(self) -> None:
+        if not self.videos:
+            raise ValueError("give at least one VIDEO")
+        if self.hop_s is not None and not self.hop_s > 0:
+            raise ValueError(f"--hop-s must be more than 0, not {self.hop_s:g}")
+        if self.top_k < 1:
+            raise ValueError(f"--top-k must be at least 1, not {self.top_k}")
+        if self.threshold is not None:
+            DecoderSettings(threshold=self.threshold)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Exit status 1 when a file can't be read, 2 when the model can't be opened."""
-    options = _parser().parse_args(argv)
+    options = read_command_line(
+        PredictOptions, argv, prog="python -m offline.predict", description=__doc__
+    )
     try:
-        settings = DecoderSettings()
-        if options.threshold is not None:
-            settings = replace(settings, threshold=options.threshold)
-        if options.hop_s is not None and not options.hop_s > 0:
-            raise ValueError(f"--hop-s must be more than 0, not {options.hop_s:g}")
-        if options.top_k < 1:
-            raise ValueError(f"--top-k must be at least 1, not {options.top_k}")
         recognizer = open_recognizer(options.model, options.device)
     except (ValueError, OSError) as exc:
         print(f"offline.predict: {exc}", file=sys.stderr)
         return 2
-    if not recognizer.bundle.glosses:
-        recognizer.close()
-        print(
-            f"offline.predict: {options.model} has no trained head, so it knows no gloss: "
-            "serve it and teach it signs in the page",
-            file=sys.stderr,
-        )
-        return 2
-    if options.threshold is None:
-        settings = replace(settings, threshold=recognizer.bundle.threshold)
-    answers = []
+    results = []
     try:
-        for path in options.videos:
-            answers.append(answer(recognizer, path, settings, options.hop_s, options.top_k))
+        if not recognizer.bundle.glosses:
+            print(
+                f"offline.predict: {options.model} has no trained head, so it knows no gloss: "
+                "serve it and teach it signs in the page",
+                file=sys.stderr,
+            )
+            return 2
+        threshold = options.threshold
+        if threshold is None:
+            threshold = recognizer.bundle.threshold
+        settings = DecoderSettings(threshold=threshold)
+        for video in options.videos:
+            results.append(_predict(recognizer, video, settings, options))
             if not options.json:
-                _show(answers[-1])
+                _print(results[-1])
     finally:
         recognizer.close()
     if options.json:
-        print(json.dumps(answers, ensure_ascii=False))
-    return 1 if any("error" in one for one in answers) else 0
+        print(json.dumps(results, ensure_ascii=False))
+    return 1 if any("error" in result for result in results) else 0
 
 
-def answer(
-    recognizer: VideoReader,
-    path: str,
-    settings: DecoderSettings,
-    hop_s: float | None = None,
-    top_k: int = 5,
+def _predict(
+    recognizer: VideoReader, video: str, settings: DecoderSettings, options: PredictOptions
 ) -> dict[str, Any]:
-    """What the recogniser says of the file `path`: {"video", "top", "signs"} or {…, "error"}."""
+    """The JSON object of one file: {"video", "top", "signs"} or {"video", "error"}."""
     glosses = recognizer.bundle.glosses
     try:
-        predictions = list(read_predictions(recognizer, path, hop_s=hop_s))
+        predictions = list(read_predictions(recognizer, video, hop_s=options.hop_s))
     except VideoError as exc:
-        return {"video": path, "error": str(exc)}
-    top = top_candidates(glosses, clip_probabilities(predictions), top_k)
+        return {"video": video, "error": str(exc)}
+    top = top_candidates(glosses, clip_probabilities(predictions), options.top_k)
     return {
-        "video": path,
-        "top": [one.message() for one in top],
+        "video": video,
+        "top": [candidate.message() for candidate in top],
         "signs": [sign.message() for sign in signs_of(glosses, predictions, settings)],
     }
 
 
-def _show(answered: dict[str, Any]) -> None:
-    print(answered["video"])
-    if "error" in answered:
-        print(f"  {answered['error']}")
+def _print(result: dict[str, Any]) -> None:
+    """The same for people."""
+    print(result["video"])
+    if "error" in result:
+        print(f"  {result['error']}")
         return
-    print("  top    " + "  ".join(f"{c['gloss']} {c['p']:.0%}" for c in answered["top"][:3]))
-    for sign in answered["signs"]:
+    print("  top    " + "  ".join(f"{c['gloss']} {c['p']:.0%}" for c in result["top"][:3]))
+    for sign in result["signs"]:
         times = f"{sign['start_s']:6.2f} to {sign['end_s']:.2f} s"
         print(f"  sign   {times}  {sign['gloss']} {sign['p']:.0%}")
-    if not answered["signs"]:
-        print("  sign   none was sure enough")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m offline.predict", description=__doc__.splitlines()[0] if __doc__ else ""
-    )
-    add = parser.add_argument
-    add("videos", nargs="+", metavar="VIDEO")
-    add("--model", default="builtin", metavar="PATH", help="a bundle's folder, or builtin")
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    add("--hop-s", type=float, metavar="S", help="time between windows (the bundle's own)")
-    add("--threshold", type=float, metavar="P", help="how sure a sign must be (the bundle's own)")
-    add("--top-k", type=int, default=5, metavar="K", help="glosses told for the whole clip (5)")
-    add("--json", action="store_true", help="print one JSON list")
-    return parser
+    if not result["signs"]:
+        print("  sign   none was above the threshold")
 
 
 if __name__ == "__main__":

@@ -15,9 +15,6 @@ import logging
 import time
 from contextlib import AbstractContextManager
 
-from aiortc import RTCDataChannel
-
-from models.bundle import Bundle
 from models.window import FrameSampler
 from streaming import messages
 from streaming.batcher import Batcher
@@ -27,7 +24,7 @@ from streaming.pipeline import Pipeline
 from streaming.ring import FrameRing
 from streaming.settings import SessionSettings
 from streaming.subscribers import MAX_STREAMS, PREDICTIONS, RESULTS, Outbox, Subscribers
-from streaming.webrtc.data_channel import TokenBucket, send_texts
+from streaming.webrtc.data_channel import Channel, TokenBucket, send_texts
 from streaming.webrtc.ice import rtc_ice_servers
 from streaming.webrtc.offer import Fragment, Offer, OfferError
 from streaming.webrtc.peer import BoundedPeerConnection
@@ -180,7 +177,7 @@ class Session:
 
     # Data channels
 
-    def _open_channel(self, channel: RTCDataChannel) -> None:
+    def _open_channel(self, channel: Channel) -> None:
         """The page has opened a channel. One that is not of the protocol is closed."""
         label = channel.label
         known = label in (RESULTS, PREDICTIONS)
@@ -192,7 +189,7 @@ class Session:
         sending = self._send_on(channel, self._subscribers.join(label))
         self._channels[label] = self._tasks.create_task(sending, name=f"channel {label}")
 
-    async def _send_on(self, channel: RTCDataChannel, outbox: Outbox) -> None:
+    async def _send_on(self, channel: Channel, outbox: Outbox) -> None:
         buffered_bytes = self._settings.buffered_bytes
         await send_texts(channel, outbox.take_text, buffered_bytes=buffered_bytes)
         self._subscribers.leave(channel.label)

@@ -1,23 +1,53 @@
-// Where the page's parts meet: the camera goes into a session, its messages go to what shows them.
+// Connects the page's parts: the camera's stream -> session -> messages -> the parts that show them.
 
 import { CameraError, closeCamera, openCamera } from "/static/camera.js";
 import { ConnectionError } from "/static/connection.js";
 import { Candidates, CurrentSign } from "/static/current.js";
-import { HintLine } from "/static/hint.js";
 import { fetchModel, ModelCard } from "/static/model.js";
+import { HintLine, Problem } from "/static/notices.js";
 import { Overlay } from "/static/overlay.js";
 import { PracticePanel } from "/static/practice.js";
 import { Preview } from "/static/preview.js";
-import { Problem } from "/static/problem.js";
 import { Session } from "/static/session.js";
 import { Settings } from "/static/settings.js";
 import { Strip } from "/static/strip.js";
-import { Tabs } from "/static/tabs.js";
 import { TeachPanel } from "/static/teach.js";
 import { Transcript } from "/static/transcript.js";
 import { Vitals } from "/static/vitals.js";
 
 const STATS_MS = 1_000;
+
+/** A list of tabs: one panel shows at a time; arrow keys, Home and End move along it. */
+class Tabs {
+  #tabs;
+
+  constructor(list) {
+    this.#tabs = [...list.querySelectorAll("[role=tab]")];
+    for (const tab of this.#tabs) tab.addEventListener("click", () => this.#show(tab));
+    list.addEventListener("keydown", (event) => {
+      const at = this.#tabs.indexOf(document.activeElement);
+      const last = this.#tabs.length - 1;
+      const to = { ArrowRight: at === last ? 0 : at + 1, ArrowLeft: at === 0 ? last : at - 1, Home: 0, End: last }[event.key];
+      if (to === undefined) return;
+      event.preventDefault();
+      this.#show(this.#tabs[to]);
+      this.#tabs[to].focus();
+    });
+  }
+
+  /** Shows the panel of the tab with this id. */
+  choose(id) {
+    this.#show(this.#tabs.find((tab) => tab.id === id));
+  }
+
+  #show(shown) {
+    for (const tab of this.#tabs) {
+      tab.setAttribute("aria-selected", String(tab === shown));
+      tab.tabIndex = tab === shown ? 0 : -1;
+      document.getElementById(tab.getAttribute("aria-controls")).hidden = tab !== shown;
+    }
+  }
+}
 
 const at = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
@@ -69,7 +99,7 @@ const problem = new Problem({
   text: at("problem-text"),
   countdown: at("countdown"),
   retry: at("retry"),
-  hurry: () => session?.hurry(),
+  retryNow: () => session?.retryNow(),
 });
 const strip = new Strip({ preview, film: at("film"), heat: at("heat") });
 const settings = new Settings(at("settings"));
@@ -93,7 +123,7 @@ at("panel-teach").addEventListener("taught", ({ detail }) => practice.taught(det
 let model = null;
 let stream = null;
 let session = null;
-let run = 0; // counts presses of Start, so that what an earlier one began can tell it is over
+let run = 0; // counts presses of Start, so that work of an earlier one can see that it is over
 
 async function loadModel() {
   model ??= await fetchModel(token);
@@ -102,8 +132,8 @@ async function loadModel() {
   teach.model(model);
 }
 
-/** What the camera and the connection are at, for all who show it. */
-function tellState(name) {
+/** Pass the state of camera and connection to all parts that show it. */
+function showState(name) {
   for (const part of [vitals, practice, teach]) part.state(name);
 }
 
@@ -111,7 +141,7 @@ async function start() {
   const mine = ++run;
   problem.show(null);
   at("toggle").textContent = "Stop";
-  tellState("camera");
+  showState("camera");
   current.rest("Allow the camera if the browser asks");
   try {
     await loadModel();
@@ -142,17 +172,17 @@ function stop() {
   strip.end();
   transcript.settle();
   candidates.clear();
-  forgetHints();
+  clearHints();
   at("toggle").textContent = "Start camera";
-  tellState("off");
+  showState("off");
   if (current.empty) current.rest("Start the camera and sign");
 }
 
 function fail(error) {
   stop();
   const known = error instanceof CameraError || error instanceof ConnectionError;
-  problem.show(known ? error : { code: "page", message: "The page itself has a fault. Reload it." });
-  tellState("failed");
+  problem.show(known ? error : { code: "page", message: "This page has an internal error. Reload it." });
+  showState("failed");
   if (!known) throw error;
 }
 
@@ -161,7 +191,7 @@ function onState({ state, error, waitS }) {
     fail(error);
     return;
   }
-  tellState(state);
+  showState(state);
   problem.show(error, waitS);
   if (state === "live") {
     if (current.empty) current.rest("Sign to the camera");
@@ -170,7 +200,7 @@ function onState({ state, error, waitS }) {
   if (current.empty) current.rest(state === "waiting" ? "No connection yet" : "Connecting");
   transcript.settle();
   candidates.clear();
-  forgetHints();
+  clearHints();
 }
 
 function onMessage(message) {
@@ -178,7 +208,7 @@ function onMessage(message) {
   switch (message.type) {
     case "hello":
       transcript.begin(message.session);
-      if (settings.values.threshold !== null) tellThreshold();
+      if (settings.values.threshold !== null) sendThreshold();
       if (model.name !== message.model.name) {
         model = null; // the server came back with another model
         loadModel().catch((error) => console.warn(error.message));
@@ -226,21 +256,21 @@ async function watchVideo(mine) {
   }
 }
 
-function forgetHints() {
+function clearHints() {
   hint.clear();
   overlay.clear();
 }
 
-function tellThreshold() {
+function sendThreshold() {
   session?.send({ type: "settings", threshold: settings.values.threshold ?? model.threshold });
 }
 
-/** Acts on a setting that was chosen now or before. */
+/** Applies a setting, chosen now or on an earlier visit. */
 function apply(name) {
   const { candidates: rows, theme, left } = settings.values;
   switch (name) {
     case "threshold":
-      tellThreshold();
+      sendThreshold();
       break;
     case "candidates":
       candidates.rows = rows;
@@ -264,7 +294,7 @@ at("toggle").addEventListener("click", () => (at("toggle").textContent === "Stop
 at("stage").addEventListener("preview", ({ detail: shown }) => (at("strip").dataset.pictures = shown ? "on" : "off"));
 at("settings-open").addEventListener("click", () => settings.open(model?.threshold ?? null));
 settings.addEventListener("change", ({ detail }) => apply(detail));
-window.addEventListener("online", () => session?.hurry());
+window.addEventListener("online", () => session?.retryNow());
 window.addEventListener("pagehide", () => {
   if (session) stop();
 });

@@ -1,5 +1,5 @@
-// Taught signs in this browser. `place` says what is to become of one where the server keeps signs
-// too: "waiting" for the server to take it, or it "stays" here; undefined while nobody has decided.
+// Taught signs in this browser. `place` matters where the server keeps signs too:
+// "waiting" to be taken by the server, or "stays" here; undefined while the person has not decided.
 
 import { MAX_KEPT, NotKept, parse, written } from "/static/sign.js";
 
@@ -63,7 +63,7 @@ export class BrowserStore {
     try {
       text = localStorage.getItem(KEY);
     } catch {
-      this.#stored = false; // the person, or a policy, keeps pages from storing
+      this.#stored = false; // the person, or a policy, does not let pages store
       return;
     }
     try {

@@ -1,6 +1,6 @@
 // The camera: asks the browser for the picture that the model needs, and no more.
 
-/** A camera that can't be had. `code` is short and stable, `message` says what to do about it. */
+/** The camera can't be used. `code` is short and stable, `message` says what to do about it. */
 export class CameraError extends Error {
   constructor(code, message) {
     super(message);
@@ -8,7 +8,7 @@ export class CameraError extends Error {
   }
 }
 
-const WORDS = {
+const MESSAGES = {
   insecure:
     "Browsers give the camera to secure pages only. Open this page with https://, " +
     "or as http://localhost on the computer that runs the server.",
@@ -27,7 +27,7 @@ const WORDS = {
 };
 
 function problem(code) {
-  return new CameraError(code, WORDS[code]);
+  return new CameraError(code, MESSAGES[code]);
 }
 
 function explain(error) {
@@ -38,7 +38,7 @@ function explain(error) {
     case "NotFoundError":
     case "OverconstrainedError":
       return problem("missing");
-    default: // NotReadableError, AbortError, and what browsers may invent
+    default: // NotReadableError, AbortError, and errors that browsers may add
       return problem("busy");
   }
 }

@@ -9,8 +9,8 @@ const SHAKY_MS = 4_000; // how long a connection may be "disconnected" before it
 const PROTOCOL = 1;
 
 /**
- * Why there is no connection. `retry` tells whether trying again can help, `afterS` how long the
- * server asked to wait (null: it did not say).
+ * Why there is no connection. `retry`: trying again can help; `afterS`: seconds that the server asked
+ * to wait (null: it did not ask).
  */
 export class ConnectionError extends Error {
   constructor(code, message, { retry = true, afterS = null } = {}) {
@@ -33,7 +33,7 @@ export async function request(path, token, options = {}) {
   }
 }
 
-/** Turn an answer that is not a success into a ConnectionError in words for a person. */
+/** The ConnectionError, in words for a person, of a response that is not a success. */
 export async function refusal(response) {
   const { status } = response;
   const detail = await response.json().then((body) => body.detail || body.title, () => "");
@@ -44,7 +44,7 @@ export async function refusal(response) {
     return new ConnectionError("token", text, { retry: false });
   }
   if (status === 429 || status === 503) {
-    return new ConnectionError("full", detail || "The server has no room now.", { afterS });
+    return new ConnectionError("full", detail || "The server is full.", { afterS });
   }
   if (status >= 500) return new ConnectionError("server", `The server had a problem (${status}). ${detail}`.trim(), { afterS });
   const text = `The server did not accept this browser's video (${status}). ${detail}`.trim();
@@ -64,7 +64,7 @@ export class Connection extends EventTarget {
   #late = []; // candidates that missed the offer
   #patches = Promise.resolve();
   #timers = new Set();
-  #heardMs = 0;
+  #receivedMs = 0;
   #closed = false;
   #lose;
 
@@ -92,7 +92,7 @@ export class Connection extends EventTarget {
       const fail = (code, text, options) => reject(new ConnectionError(code, text, options));
       this.#listen(resolve, fail);
       this.#after(CONNECT_MS, () =>
-        fail("blocked", "The server answers, but video does not get through. A firewall may block it; another network may help."),
+        fail("blocked", "The server can be reached, but video does not get through. A firewall may block it; another network may help."),
       );
     });
     const ended = this.lost.then((error) => Promise.reject(error));
@@ -115,7 +115,7 @@ export class Connection extends EventTarget {
     return request(`${this.#location}${suffix}`, this.#token, options);
   }
 
-  /** What is sent now, {fps, width, height} as far as the browser tells; null before that. */
+  /** What is sent now, {fps, width, height} as far as the browser reports; null before that. */
   async outbound() {
     for (const report of (await this.#peer.getStats()).values()) {
       if (report.type === "outbound-rtp" && report.kind === "video") {
@@ -125,7 +125,7 @@ export class Connection extends EventTarget {
     return null;
   }
 
-  /** End it, and tell the server. Safe to call twice, and while the page goes away. */
+  /** End it, here and on the server. Safe to call twice, and while the page goes away. */
   close() {
     if (this.#closed) return;
     this.#closed = true;
@@ -161,11 +161,11 @@ export class Connection extends EventTarget {
     });
     this.#channel.addEventListener("message", ({ data }) => {
       const message = JSON.parse(data);
-      this.#heardMs = performance.now();
+      this.#receivedMs = performance.now();
       if (message.type === "pong") {
-        this.dispatchEvent(new CustomEvent("roundtrip", { detail: this.#heardMs - message.t }));
+        this.dispatchEvent(new CustomEvent("roundtrip", { detail: this.#receivedMs - message.t }));
       } else if (message.type === "hello" && message.protocol !== PROTOCOL) {
-        fail("protocol", "This page is not of the server's version. Reload it.", { retry: false });
+        fail("protocol", "This page has another version than the server. Reload it.", { retry: false });
       } else {
         if (message.type === "hello") resolve(message);
         this.dispatchEvent(new CustomEvent("message", { detail: message }));
@@ -195,7 +195,7 @@ export class Connection extends EventTarget {
     this.#location = new URL(response.headers.get("Location"), response.url).href;
     this.#etag = response.headers.get("ETag");
     const answer = await response.text();
-    if (this.#closed) return this.#hangUp(); // stopped while the server was answering
+    if (this.#closed) return this.#hangUp(); // stopped while the request was under way
     await this.#peer.setRemoteDescription({ type: "answer", sdp: answer });
     if (this.#late.length) this.#trickle();
   }
@@ -221,10 +221,10 @@ export class Connection extends EventTarget {
   }
 
   #beat() {
-    this.#heardMs = performance.now();
+    this.#receivedMs = performance.now();
     const ping = () => {
-      if (performance.now() - this.#heardMs > SILENCE_MS) {
-        this.#lose(new ConnectionError("lost", "The server has gone silent."));
+      if (performance.now() - this.#receivedMs > SILENCE_MS) {
+        this.#lose(new ConnectionError("lost", "The server stopped sending."));
         return;
       }
       this.send({ type: "ping", t: performance.now() });

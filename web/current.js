@@ -1,9 +1,8 @@
-// The sign of the moment, large, and what else the model considers while the hands move.
+// The current sign, in large letters, and the model's candidates while the hands move.
 
-import { inWords, percent, RESTING } from "/static/certainty.js";
-import { element } from "/static/element.js";
+import { element, inWords, percent, RESTING } from "/static/elements.js";
 
-const FRESH_MS = 3_000; // after this the sign stays, but steps back
+const FRESH_MS = 3_000; // after this the sign stays, but in a soft colour
 const CALM_S = 0.15; // time constant of the bars: predictions come ten times a second, eyes do not
 
 export class CurrentSign {
@@ -27,7 +26,7 @@ export class CurrentSign {
     this.#timer = setTimeout(() => (this.#box.dataset.past = "true"), FRESH_MS);
   }
 
-  /** No sign: words that say what will happen. */
+  /** No sign: `text` says what to do or wait for. */
   rest(text) {
     clearTimeout(this.#timer);
     Object.assign(this.#box.dataset, { gloss: "", final: "", past: false });

@@ -206,5 +206,5 @@ def _percent(p: float) -> str:
 
 
 def _in_words(p: float) -> str:
-    """How sure `p` is, as the page of the live server says it (certainty.js)."""
+    """How sure `p` is, as the page of the live server says it (elements.js)."""
     return "quite sure" if p >= 0.8 else "fairly sure" if p >= 0.5 else "only a guess"

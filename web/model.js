@@ -1,7 +1,7 @@
-// What the server's model is: its card, the signs it knows, who is in its data.
+// The server's model: its card, the signs it knows, the people in its data.
 
 import { refusal, request } from "/static/connection.js";
-import { element } from "/static/element.js";
+import { element } from "/static/elements.js";
 
 /** The bundle's card with `glosses` and `camera`. Throws ConnectionError. */
 export async function fetchModel(token) {
@@ -76,7 +76,7 @@ export class ModelCard {
   }
 }
 
-// What a card says that a person should know, in sentences. A card may leave any of it out.
+// The facts of a card that a person should know, in sentences. A card may lack any of them.
 function facts({ name, data = {}, licence, metrics = {} }) {
   const people = data.signer_groups
     ? `It learned from ${data.clips} clips of ${data.signer_groups} signers or groups of signers: ` +

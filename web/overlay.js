@@ -1,11 +1,11 @@
 // Over the picture: where the recogniser sees head and hands, and the edge at which one is cut off.
 
 const SVG = "http://www.w3.org/2000/svg";
-const GONE_MS = 1_000; // without news of a signer the drawing fades
+const GONE_MS = 1_000; // without a signer in the predictions the drawing fades
 const ROOM = 1.25; // a hand's outline is larger than its joints span
 const SMALLEST = 0.05; // of the picture's height: a fist seen edge-on still gets a ring
 
-/** Draws into `box`, an element over `video`. What it shows is also told in words, in the hint. */
+/** Draws into `box`, an element over `video`. The hint has the same in words. */
 export class Overlay {
   #box;
   #video;

@@ -1,13 +1,14 @@
-// Practice: the page asks for a sign and tells whether it was recognised, hands-free.
+// Practice: the page asks for a sign and shows whether it was recognised, hands-free.
 
-import { percent } from "/static/certainty.js";
-import { element } from "/static/element.js";
-import { Tally } from "/static/tally.js";
+import { element, percent } from "/static/elements.js";
 
 const TRY_MS = 8_000;
-const PAUSE_MS = 2_500; // to read the answer from where one signs
+const PAUSE_MS = 2_500; // to read the result from where one signs
 const TRIES = 2; // of one prompt, then it goes on
-const CLOSE = 5; // a guess up to this place is worth telling
+const CLOSE = 5; // a guess up to this place is worth showing
+const TALLY_KEY = "livegloss.tally.1";
+const MAX_GLOSSES = 500;
+const LAST = 10; // attempts remembered one by one
 
 const place = (index) => ["1st", "2nd", "3rd"][index] ?? `${index + 1}th`;
 
@@ -20,7 +21,7 @@ export class PracticePanel {
   #taught = [];
   #gloss = ""; // asked for now; "" when nothing is
   #live = false;
-  #listening = false;
+  #watching = false;
   #tries = 0;
   #seen = -1; // ids up to this one began before the prompt
   #newest = -1;
@@ -58,26 +59,26 @@ export class PracticePanel {
   hello() {
     this.#live = true;
     this.#seen = this.#newest = -1;
-    if (this.#gloss) this.#listen();
+    if (this.#gloss) this.#watch();
   }
 
   state(name) {
     if (name === "live") return;
-    this.#live = this.#listening = false;
+    this.#live = this.#watching = false;
     clearTimeout(this.#timer);
     if (name === "off" || name === "failed") this.#stop();
-    else if (this.#gloss) this.#say("waiting", "Waiting for the camera and the server");
+    else if (this.#gloss) this.#showPrompt("waiting", "Waiting for the camera and the server");
   }
 
   prediction({ top }) {
-    if (!this.#listening) return;
+    if (!this.#watching) return;
     const index = top.findIndex(({ gloss }) => gloss === this.#gloss);
     if (index >= 0 && index < CLOSE) this.#best = Math.min(this.#best, index);
   }
 
   sign(sign) {
     this.#newest = Math.max(this.#newest, sign.id);
-    if (!this.#listening || sign.id <= this.#seen) return;
+    if (!this.#watching || sign.id <= this.#seen) return;
     if (sign.gloss === this.#gloss) this.#done(true);
     else this.#read = sign;
   }
@@ -95,10 +96,10 @@ export class PracticePanel {
     this.#at("going").hidden = false;
     this.#announce(`Sign ${gloss}`);
     if (this.#live) {
-      this.#listen();
+      this.#watch();
       return;
     }
-    this.#say("waiting", "Waiting for the camera and the server");
+    this.#showPrompt("waiting", "Waiting for the camera and the server");
     this.#start();
   }
 
@@ -106,33 +107,33 @@ export class PracticePanel {
     return this.#root.querySelector(`#practice-${name}`);
   }
 
-  #say(state, text, help = "") {
+  #showPrompt(state, text, help = "") {
     this.#at("now").dataset.state = state;
     this.#at("answer").textContent = text;
     this.#at("help").textContent = help;
   }
 
-  #listen() {
+  #watch() {
     this.#tries += 1;
     this.#seen = this.#newest;
     this.#read = null;
     this.#best = Infinity;
-    this.#listening = true;
-    this.#say("asking", this.#tries === 1 ? "Sign it now" : "Sign it once more");
+    this.#watching = true;
+    this.#showPrompt("asking", this.#tries === 1 ? "Sign it now" : "Sign it once more");
     this.#later(() => this.#done(false), TRY_MS);
   }
 
   #done(recognised) {
-    this.#listening = false;
+    this.#watching = false;
     this.#tally.add(this.#gloss, recognised);
     this.#results();
     const instead = this.#read ? `I read ${this.#read.gloss} (${percent(this.#read.p)}).` : "I read no sign.";
     const close = Number.isFinite(this.#best) ? `Close: it was the ${place(this.#best)} guess at best.` : "";
     const text = recognised ? "Recognised" : "Not recognised";
-    this.#say(recognised ? "recognised" : "missed", text, recognised ? "" : `${instead} ${close}`.trim());
+    this.#showPrompt(recognised ? "recognised" : "missed", text, recognised ? "" : `${instead} ${close}`.trim());
     this.#announce(recognised ? text : `${text}. ${instead}`);
     const again = !recognised && this.#tries < TRIES;
-    this.#later(() => (again ? this.#listen() : this.ask()), PAUSE_MS);
+    this.#later(() => (again ? this.#watch() : this.ask()), PAUSE_MS);
   }
 
   #later(act, ms) {
@@ -144,9 +145,9 @@ export class PracticePanel {
     clearTimeout(this.#timer);
     const held = this.#at("going").contains(document.activeElement);
     this.#gloss = "";
-    this.#listening = false;
+    this.#watching = false;
     this.#at("word").textContent = "";
-    this.#say("off", "");
+    this.#showPrompt("off", "");
     this.#at("going").hidden = true;
     this.#at("begin").hidden = false;
     if (held) this.#at("begin").focus();
@@ -197,4 +198,58 @@ function row({ gloss, last }) {
   }
   item.append(element("span", "gloss", gloss), dots, element("span", "score", `${recognised} of ${last.length}`));
   return item;
+}
+
+const isEntry = (value) =>
+  Array.isArray(value) && value.length === 3 && typeof value[0] === "string" && value[0].length <= 200 &&
+  Number.isSafeInteger(value[1]) && value[1] > 0 && /^[01]{1,10}$/.test(value[2]);
+
+/** How often each sign was recognised when it was asked for, kept in this browser only. Bound: the 500 glosses asked last, the last ten attempts of each. */
+class Tally {
+  #entries = new Map(); // gloss -> {asked, last: "0110…"}, the one asked last at the end
+
+  constructor() {
+    try {
+      const kept = JSON.parse(localStorage.getItem(TALLY_KEY));
+      for (const [gloss, asked, last] of kept.filter(isEntry).slice(-MAX_GLOSSES)) {
+        this.#entries.set(gloss, { asked, last });
+      }
+    } catch {
+      // nothing kept yet, or not ours: begin anew
+    }
+  }
+
+  add(gloss, recognised) {
+    const { asked, last } = this.#entries.get(gloss) ?? { asked: 0, last: "" };
+    this.#entries.delete(gloss);
+    this.#entries.set(gloss, { asked: asked + 1, last: (last + (recognised ? "1" : "0")).slice(-LAST) });
+    if (this.#entries.size > MAX_GLOSSES) this.#entries.delete(this.#entries.keys().next().value);
+    try {
+      const rows = [...this.#entries].map(([name, entry]) => [name, entry.asked, entry.last]);
+      localStorage.setItem(TALLY_KEY, JSON.stringify(rows));
+    } catch {
+      // this browser has no space left: the results last as long as the page
+    }
+  }
+
+  forget() {
+    this.#entries.clear();
+    try {
+      localStorage.removeItem(TALLY_KEY);
+    } catch {
+      // this browser keeps nothing for the page
+    }
+  }
+
+  /** 0 (always recognised of late) to 1 (never); one half for what was never asked. */
+  need(gloss) {
+    const last = this.#entries.get(gloss)?.last ?? "";
+    return (last.split("0").length - 1 + 1) / (last.length + 2);
+  }
+
+  /** `{gloss, asked, last}` each, the most in need first; `last` is a text of 0 and 1, oldest first. */
+  get rows() {
+    const rows = [...this.#entries].map(([gloss, entry]) => ({ gloss, ...entry }));
+    return rows.sort((a, b) => this.need(b.gloss) - this.need(a.gloss) || a.gloss.localeCompare(b.gloss));
+  }
 }

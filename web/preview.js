@@ -1,4 +1,7 @@
-// The camera's own picture on the page: a mirror for who faces it, and hidden on request.
+// The camera's own picture on the page, mirrored for a signer who faces it; and stills drawn from it.
+
+const STILL_WIDTH = 120; // pixels
+const MAX_STILLS = 100; // the oldest leave
 
 export class Preview {
   #stage;
@@ -51,5 +54,41 @@ export class Preview {
     this.#stage.dataset.preview = hide ? "off" : "on";
     this.#button.textContent = hide ? "Show picture" : "Hide picture";
     this.#stage.dispatchEvent(new CustomEvent("preview", { detail: !hide }));
+  }
+}
+
+/** Small stills of takes: on this page only, never sent, never stored. */
+export class Stills {
+  #preview;
+  #kept = []; // {take, still}, oldest first
+
+  constructor(preview) {
+    this.#preview = preview;
+  }
+
+  /** What the preview shows now, mirrored as it is; null where it is hidden or has no picture. */
+  draw() {
+    if (!this.#preview.shown) return null;
+    const still = document.createElement("canvas");
+    still.className = "still";
+    still.setAttribute("role", "img");
+    still.width = STILL_WIDTH;
+    still.height = Math.round(STILL_WIDTH / this.#preview.aspect);
+    this.#preview.paint(still.getContext("2d"), STILL_WIDTH, still.height);
+    return still;
+  }
+
+  keep(take, still) {
+    if (still) this.#kept.push({ take, still });
+    if (this.#kept.length > MAX_STILLS) this.#kept.shift();
+  }
+
+  /** The still of each take, undefined where there is none. */
+  of(takes) {
+    const left = [...this.#kept];
+    return takes.map((take) => {
+      const place = left.findIndex((one) => one.take === take);
+      return place < 0 ? undefined : left.splice(place, 1)[0].still;
+    });
   }
 }

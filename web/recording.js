@@ -6,7 +6,7 @@ export const FEWEST = 3; // takes of a sign
 const TAKES = 5; // recorded in one go
 const PAUSE_MS = 2_000;
 const COUNTS = 3; // a second each
-const LATE_MS = 5_000; // an answer later than this after the window is lost
+const LATE_MS = 5_000; // a result later than this after the window is lost
 const LOSSES = 2; // in a row, then it stops
 
 /** `done({gloss, takes, space, fault})` is called at the end; `space` is undefined without a take. */
@@ -14,16 +14,16 @@ export class Recording {
   #root;
   #send;
   #announce;
-  #tell;
+  #showFault;
   #stills;
   #done;
   #run = null; // {gloss, kept, most, windowS, takes, id, losses, timer, stillTimer, still}
 
-  constructor({ root, send, announce, tell, stills, done }) {
+  constructor({ root, send, announce, showFault, stills, done }) {
     this.#root = root;
     this.#send = send;
     this.#announce = announce;
-    this.#tell = tell;
+    this.#showFault = showFault;
     this.#stills = stills;
     this.#done = done;
     this.#at("enough").addEventListener("click", () => this.end());
@@ -55,17 +55,17 @@ export class Recording {
       run.still.setAttribute("aria-label", `Take ${this.#count}`);
       this.#at("stills").append(run.still);
     }
-    this.#tell("");
+    this.#showFault("");
     if (this.#count >= run.most) this.end();
     else this.#next(`Got take ${this.#count}.`);
   }
 
-  /** The take under way will not come. */
+  /** The current take will get no result. */
   lost(text) {
     const run = this.#run;
     if (!run?.id) return;
     run.losses += 1;
-    this.#tell(text);
+    this.#showFault(text);
     if (run.losses >= LOSSES) this.end(`${text} Press Record to try again.`);
     else this.#next(text);
   }
@@ -118,11 +118,11 @@ export class Recording {
     this.#at("big").textContent = text;
     this.#announce(text);
     this.#send({ type: "take", id: run.id });
-    this.#wait(() => this.lost("No answer came for this take: it is lost."), 1_000 * run.windowS + LATE_MS);
+    this.#wait(() => this.lost("The server sent no result for this take: it is lost."), 1_000 * run.windowS + LATE_MS);
     run.stillTimer = setTimeout(() => (run.still = this.#stills.draw()), 500 * run.windowS);
   }
 
-  // What is to come next; what was to come before does not.
+  // Schedules the next step; the one that was scheduled before is dropped.
   #wait(act = () => {}, ms = 0) {
     clearTimeout(this.#run.timer);
     clearTimeout(this.#run.stillTimer);

@@ -5,12 +5,12 @@ import { NotKept } from "/static/sign.js";
 
 const TRIES = 3; // of one change, while other pages change the same sign
 
-/** Methods throw ConnectionError where there is no answer, NotKept where the answer is no. */
+/** Methods throw ConnectionError where there is no response, NotKept where the server refuses. */
 export class ServerStore {
   #token;
   #space;
   #signs = new Map(); // gloss -> sign, as last seen
-  #etags = new Map(); // gloss -> what the server calls that state of it
+  #etags = new Map(); // gloss -> ETag of that state
 
   constructor(token, space) {
     this.#token = token;
@@ -71,5 +71,5 @@ export class ServerStore {
 async function fault(response) {
   if (response.status === 401) return refusal(response);
   const { detail } = await response.json().catch(() => ({}));
-  return new NotKept(detail ?? `It answered with a fault (${response.status}).`);
+  return new NotKept(detail ?? `The server returned an error (${response.status}).`);
 }

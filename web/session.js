@@ -26,7 +26,7 @@ export class Session extends EventTarget {
     let failures = 0;
     let before = false; // was there ever a connection?
     while (!this.#stopped) {
-      this.#tell(before ? "reconnecting" : "connecting");
+      this.#setState(before ? "reconnecting" : "connecting");
       let error;
       let sinceMs = Infinity;
       try {
@@ -34,7 +34,7 @@ export class Session extends EventTarget {
         if (this.#stopped) return;
         before = true;
         sinceMs = performance.now();
-        this.#tell("live");
+        this.#setState("live");
         error = await this.#connection.lost;
       } catch (reason) {
         error = reason;
@@ -43,7 +43,7 @@ export class Session extends EventTarget {
       if (this.#stopped) return;
       if (!(error instanceof ConnectionError)) throw error;
       if (!error.retry) {
-        this.#tell("failed", { error });
+        this.#setState("failed", { error });
         return;
       }
       failures = performance.now() - sinceMs > STEADY_MS ? 0 : failures + 1;
@@ -59,7 +59,7 @@ export class Session extends EventTarget {
   }
 
   /** Do not wait for the end of the countdown. */
-  hurry() {
+  retryNow() {
     this.#wake();
   }
 
@@ -99,7 +99,7 @@ export class Session extends EventTarget {
     while (!woken && !this.#stopped) {
       const leftMs = untilMs - performance.now();
       if (leftMs <= 0) return;
-      this.#tell("waiting", { error, waitS: Math.ceil(leftMs / 1000) });
+      this.#setState("waiting", { error, waitS: Math.ceil(leftMs / 1000) });
       await new Promise((resolve) => {
         const timer = setTimeout(resolve, Math.min(1000, leftMs));
         this.#wake = () => {
@@ -111,7 +111,7 @@ export class Session extends EventTarget {
     }
   }
 
-  #tell(state, { error = null, waitS = null } = {}) {
+  #setState(state, { error = null, waitS = null } = {}) {
     this.dispatchEvent(new CustomEvent("state", { detail: { state, error, waitS } }));
   }
 }

@@ -3,7 +3,7 @@
 const KEY = "livegloss.settings.1";
 const LONGEST_ID = 400; // characters of a camera's name as browsers make them
 
-const USUAL = {
+const DEFAULTS = {
   threshold: null, // the model's own
   candidates: 5,
   camera: "", // the one that the browser chooses
@@ -22,7 +22,7 @@ const VALID = {
 export class Settings extends EventTarget {
   #dialog;
   #modelThreshold = null;
-  values = { ...USUAL };
+  values = { ...DEFAULTS };
 
   constructor(dialog) {
     super();
@@ -31,14 +31,14 @@ export class Settings extends EventTarget {
       const kept = Object.entries(JSON.parse(localStorage.getItem(KEY)) ?? {});
       Object.assign(this.values, Object.fromEntries(kept.filter(([name, value]) => VALID[name]?.(value))));
     } catch {
-      // not ours, or no storage: as usual
+      // not ours, or no storage: the defaults
     }
-    for (const name of Object.keys(USUAL)) {
+    for (const name of Object.keys(DEFAULTS)) {
       this.#field(name).addEventListener("change", () => this.#set(name, this.#chosen(name)));
     }
-    this.#field("threshold").addEventListener("input", () => this.#sayThreshold());
+    this.#field("threshold").addEventListener("input", () => this.#showThreshold());
     this.#field("usual").addEventListener("click", () => {
-      for (const [name, value] of Object.entries(USUAL)) if (this.values[name] !== value) this.#set(name, value);
+      for (const [name, value] of Object.entries(DEFAULTS)) if (this.values[name] !== value) this.#set(name, value);
       this.#show();
     });
   }
@@ -58,7 +58,7 @@ export class Settings extends EventTarget {
   #chosen(name) {
     const { type, value, checked } = this.#field(name);
     if (type === "checkbox") return checked;
-    return typeof USUAL[name] === "string" ? value : Number(value);
+    return typeof DEFAULTS[name] === "string" ? value : Number(value);
   }
 
   #set(name, value) {
@@ -66,7 +66,7 @@ export class Settings extends EventTarget {
     try {
       localStorage.setItem(KEY, JSON.stringify(this.values));
     } catch {
-      // no room in this browser: it holds as long as the page
+      // this browser has no space left: it holds as long as the page
     }
     this.dispatchEvent(new CustomEvent("change", { detail: name }));
   }
@@ -74,21 +74,21 @@ export class Settings extends EventTarget {
   #show() {
     const { threshold, candidates, camera, theme, left } = this.values;
     this.#field("threshold").value = threshold ?? this.#modelThreshold ?? 0.5;
-    this.#sayThreshold();
+    this.#showThreshold();
     this.#field("candidates").value = candidates;
     this.#field("camera").value = camera;
     this.#field("theme").value = theme;
     this.#field("left").checked = left;
   }
 
-  #sayThreshold() {
+  #showThreshold() {
     const percent = (p) => `${Math.round(100 * p)} %`;
     this.#field("threshold-now").textContent = percent(this.#field("threshold").value);
     const own = this.#modelThreshold === null ? "" : `The model came with ${percent(this.#modelThreshold)}.`;
     this.#field("threshold-own").textContent = own;
   }
 
-  /** Browsers tell the cameras' names only once one was allowed. */
+  /** Browsers list the cameras' names only once one was allowed. */
   async #listCameras() {
     const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
     const cameras = devices.filter(({ kind, deviceId }) => kind === "videoinput" && deviceId);

@@ -1,33 +1,32 @@
-// "Signs you taught": the list, and what changes it. What is kept, the session is taught.
+// "Signs you taught": the list, and what changes it. The live session is sent the signs that are kept.
 
 import { save } from "/static/download.js";
-import { Lesson } from "/static/lesson.js";
 import { IDLE, MAX_FILE, NotKept, shown } from "/static/sign.js";
 import { TaughtSigns } from "/static/signs.js";
 import { TaughtList } from "/static/taught.js";
 
 /**
- * `tell(text)` shows a fault, `more(sign)` records more takes, `nameFault(name)` says what is wrong
- * with a name, `renamed(old, now)` and `dropped(gloss)` hear of it. The rest is TeachPanel's.
+ * `showFault(text)`, `more(sign)` records more takes, `nameFault(name)` returns what is wrong with a
+ * name, `renamed(old, now)` and `dropped(gloss)` are called afterwards. The rest is TeachPanel's.
  */
 export class Shelf {
   #root;
   #announce;
-  #tell;
+  #showFault;
   #to; // {nameFault, renamed, dropped}
   #signs;
-  #lesson;
+  #session;
   #list;
   #store = false; // does the server keep signs?
-  #told = ""; // the last fault of a change
+  #lastFault = ""; // of a change
 
-  constructor({ root, token, request, announce, stills, tell, more, ...to }) {
+  constructor({ root, token, request, announce, stills, showFault, more, ...to }) {
     this.#root = root;
     this.#announce = announce;
-    this.#tell = tell;
+    this.#showFault = showFault;
     this.#to = to;
     this.#signs = new TaughtSigns({ token, changed: () => this.#change() });
-    this.#lesson = new Lesson(request);
+    this.#session = new SessionSigns(request);
     this.#list = new TaughtList({
       list: this.#at("list"),
       stills,
@@ -48,21 +47,21 @@ export class Shelf {
     this.#show();
   }
 
-  /** What the model's card says of signs. */
+  /** The part of the model's card about signs. */
   model(card) {
     this.#store = card.store;
     this.#signs.model(card);
     this.#refresh();
   }
 
-  /** A session began; it knows nothing taught yet. */
+  /** A session began; it knows no taught sign yet. */
   begin() {
-    this.#lesson.begin();
+    this.#session.begin();
     this.#refresh();
   }
 
   end() {
-    this.#lesson.end();
+    this.#session.end();
   }
 
   find(gloss) {
@@ -79,7 +78,7 @@ export class Shelf {
   }
 
   /**
-   * Keeps the takes of `{gloss, space, takes, anew, fault}`, see TaughtSigns; `fault` is told too.
+   * Keeps the takes of `{gloss, space, takes, anew, fault}`, see TaughtSigns; `fault` is shown too.
    * Resolves when the session knows them.
    */
   async keep({ fault, ...run }) {
@@ -90,7 +89,7 @@ export class Shelf {
     return this.#root.querySelector(`#teach-${name}`);
   }
 
-  /** Does something to the signs, shows them, teaches the session. Resolves with the fault, or "". */
+  /** Changes the signs, shows them, sends them to the session. Resolves with the fault, or "". */
   async #change(act = () => {}, before = "") {
     const faults = [before];
     try {
@@ -100,15 +99,15 @@ export class Shelf {
       faults.push(error.message);
     }
     this.#show();
-    faults.push(await this.#lesson.know(this.#signs.usable));
-    const told = faults.filter(Boolean).join(" ");
-    if (told) this.#tell((this.#told = told));
-    return told;
+    faults.push(await this.#session.know(this.#signs.usable));
+    const fault = faults.filter(Boolean).join(" ");
+    if (fault) this.#showFault((this.#lastFault = fault));
+    return fault;
   }
 
   /** As `#change`, for what a person asked for: an older fault is over. */
   #settle(act) {
-    this.#tell("");
+    this.#showFault("");
     return this.#change(act);
   }
 
@@ -116,17 +115,17 @@ export class Shelf {
     let read = false;
     const fault = await this.#change(async () => (read = await this.#signs.refresh()));
     const before = this.#at("fault").textContent;
-    if (read && !fault && before === this.#told) this.#tell(""); // the server is back
+    if (read && !fault && before === this.#lastFault) this.#showFault(""); // the server is back
   }
 
   async #rename(sign, name) {
     const taken = this.#signs.find(name) ? "You have a sign of this name already. Choose another one." : "";
     const fault = this.#to.nameFault(name) || taken;
-    this.#tell(fault);
+    this.#showFault(fault);
     if (fault) return false;
-    const told = await this.#change(() => this.#signs.rename(sign, name));
+    const failed = await this.#change(() => this.#signs.rename(sign, name));
     if (!this.#signs.find(name)) {
-      if (!told) this.#tell(`${sign.gloss} was deleted on another page meanwhile.`);
+      if (!failed) this.#showFault(`${sign.gloss} was deleted on another page meanwhile.`);
       return false;
     }
     this.#announce(`${sign.gloss} is now ${name}`);
@@ -170,5 +169,74 @@ export class Shelf {
       bubbles: true,
       detail: usable.map(({ gloss }) => gloss).filter((gloss) => gloss !== IDLE),
     }));
+  }
+}
+
+/** The signs that the live session knows: kept equal to the signs that are kept. */
+class SessionSigns {
+  #request;
+  #known = null; // gloss -> its takes as text; null without a session
+  #turn = Promise.resolve("");
+
+  /** `request(suffix, options)` reaches the session's own address. */
+  constructor(request) {
+    this.#request = request;
+  }
+
+  /** A new session: it knows no taught sign yet. */
+  begin() {
+    this.#known = new Map();
+  }
+
+  end() {
+    this.#known = null;
+  }
+
+  /**
+   * Makes the session know `signs` and no other taught sign. Resolves with what went wrong, in words;
+   * "" when nothing did. Waits for the call before it.
+   */
+  know(signs) {
+    this.#turn = this.#turn.then(() => this.#know(signs));
+    return this.#turn;
+  }
+
+  async #know(signs) {
+    const known = this.#known;
+    const kept = new Set(signs.map(({ gloss }) => gloss));
+    const faults = [];
+    const request = async (gloss, options) => {
+      if (known === this.#known) faults.push(await this.#send(gloss, options));
+    };
+    if (!known) return "";
+    // The new before the old: a sign that was renamed is known all the time.
+    for (const { gloss, space, takes } of signs) {
+      const text = takes.join(" ");
+      if (known.get(gloss) === text) continue;
+      known.set(gloss, text);
+      await request(gloss, {
+        method: "PUT",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify({ space, takes }),
+      });
+    }
+    for (const gloss of [...known.keys()]) {
+      if (kept.has(gloss)) continue;
+      known.delete(gloss);
+      await request(gloss, { method: "DELETE" });
+    }
+    return faults.find(Boolean) ?? "";
+  }
+
+  async #send(gloss, options) {
+    const again = "It will be sent again when the camera starts anew.";
+    try {
+      const response = await this.#request(`/signs/${encodeURIComponent(gloss)}`, options);
+      if (response.ok || (options.method === "DELETE" && response.status === 404)) return "";
+      const { detail } = await response.json().catch(() => ({}));
+      return `The running session did not accept ${shown(gloss)}. ${detail ?? again}`;
+    } catch {
+      return `${shown(gloss)} could not be sent to the running session. ${again}`;
+    }
   }
 }

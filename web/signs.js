@@ -4,8 +4,7 @@
 import { BrowserStore } from "/static/browser_store.js";
 import { ConnectionError } from "/static/connection.js";
 import { ServerStore } from "/static/server_store.js";
-import { IDLE, NotKept, parse, shown, written } from "/static/sign.js";
-import { joined, without } from "/static/takes.js";
+import { IDLE, joined, NotKept, parse, shown, without, written } from "/static/sign.js";
 
 const today = () => new Date().toISOString().slice(0, 10);
 
@@ -28,7 +27,7 @@ export class TaughtSigns {
     this.#browser = new BrowserStore(changed);
   }
 
-  /** What the model's card says: `{space, store, takes}`. */
+  /** Of the model's card: `{space, store, takes}`. */
   model({ space, store, takes }) {
     if (space !== this.space || store !== (this.#server !== null)) {
       this.#server = store ? new ServerStore(this.#token, space) : null;
@@ -53,7 +52,7 @@ export class TaughtSigns {
     return [...first.values()];
   }
 
-  /** Signs of this browser of which nobody said whether they should go to the server. */
+  /** Signs of this browser for which the person has not decided whether they go to the server. */
   get undecided() {
     if (!this.#read) return [];
     return this.#browser.signs.filter(({ space, place }) => space === this.space && place === undefined);
@@ -189,7 +188,7 @@ export class TaughtSigns {
     if (faults.length) throw new NotKept(faults[0]);
   }
 
-  // Keeps here what the server did not take, beside what is here. Returns what to say of it.
+  // Keeps here what the server did not take, beside what is here. Returns the message for the person.
   #wait(signs, error) {
     const text = `The server did not take ${signs.map(({ gloss }) => shown(gloss)).join(", ")}. ${error.message}`;
     try {

@@ -1,8 +1,7 @@
 // The list of the signs that were taught: a row each, with what can be done and what to know of it.
 
-import { element } from "/static/element.js";
-import { IDLE, shown } from "/static/sign.js";
-import { lookalike, unlike } from "/static/takes.js";
+import { element } from "/static/elements.js";
+import { IDLE, lookalike, shown, unlike } from "/static/sign.js";
 
 const WHERE = { server: "on the server", waiting: "waits for the server" };
 
@@ -13,7 +12,7 @@ export class TaughtList {
   #list;
   #stills;
   #act;
-  #shown = ""; // what the rows say, so that they are made anew only when that changes
+  #shown = ""; // the rows' content, so that they are made anew only when it changes
   #later = null; // rows that wait while a name is being typed
 
   constructor({ list, stills, act }) {
@@ -29,9 +28,9 @@ export class TaughtList {
       return;
     }
     const pictures = signs.map(({ takes }) => this.#stills.of(takes));
-    const says = JSON.stringify([signs, usable, server, pictures.flat().filter(Boolean).length]);
-    if (says === this.#shown) return;
-    this.#shown = says;
+    const content = JSON.stringify([signs, usable, server, pictures.flat().filter(Boolean).length]);
+    if (content === this.#shown) return;
+    this.#shown = content;
     this.#list.replaceChildren(...signs.map((sign, i) => this.#row(sign, usable, server, pictures[i])));
   }
 
@@ -111,7 +110,7 @@ export class TaughtList {
     name.setAttribute("aria-label", `New name of ${shown(sign.gloss)}`);
     name.setAttribute("aria-describedby", "teach-fault");
     const save = element("button", "plain", "Save");
-    const leave = element("button", "plain", "Leave it");
+    const leave = element("button", "plain", "Cancel");
     leave.type = "button";
     const close = () => {
       form.remove();

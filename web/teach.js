@@ -1,9 +1,9 @@
 // The Teach panel: a sign is named, recorded, kept, and tried.
 
+import { Stills } from "/static/preview.js";
 import { FEWEST, Recording } from "/static/recording.js";
 import { Shelf } from "/static/shelf.js";
 import { IDLE, nameFault, shown } from "/static/sign.js";
-import { Stills } from "/static/still.js";
 import { counted } from "/static/taught.js";
 
 /**
@@ -28,11 +28,11 @@ export class TeachPanel {
     this.#announce = announce;
     this.#start = start;
     const stills = new Stills(preview);
-    const tell = (text) => this.#tell(text);
-    this.#recording = new Recording({ root, send, announce, tell, stills, done: (run) => this.#recorded(run) });
+    const showFault = (text) => this.#showFault(text);
+    this.#recording = new Recording({ root, send, announce, showFault, stills, done: (run) => this.#recorded(run) });
     root.addEventListener("taught", () => this.#offer());
     this.#shelf = new Shelf({
-      root, token, request, announce, stills, tell,
+      root, token, request, announce, stills, showFault,
       more: ({ gloss }) => this.#record(gloss, gloss === IDLE),
       nameFault: (name) => this.#nameFault(name),
       renamed: (old, now) => old === this.#trying && this.#invite(now),
@@ -88,8 +88,8 @@ export class TeachPanel {
     return this.#root.querySelector(`#teach-${name}`);
   }
 
-  #tell(text) {
-    // Only when it changes: a screen reader would say it again.
+  #showFault(text) {
+    // Only when it changes: a screen reader would read it out again.
     if (this.#at("fault").textContent !== text) this.#at("fault").textContent = text;
   }
 
@@ -111,7 +111,7 @@ export class TeachPanel {
     const full = !this.#shelf.find(gloss) && this.#shelf.size >= (this.#card?.signs.max ?? 50);
     const fault = this.#nameFault(gloss) || (full ? "It knows as many taught signs as it can. Delete one first." : "");
     this.#at("name").setAttribute("aria-invalid", String(fault !== ""));
-    this.#tell(fault);
+    this.#showFault(fault);
     if (fault) this.#at("name").focus();
     else this.#record(gloss);
   }
@@ -123,7 +123,7 @@ export class TeachPanel {
   }
 
   #record(gloss, anew = false) {
-    this.#tell("");
+    this.#showFault("");
     if (this.#live) {
       this.#begin({ gloss, anew });
       return;
@@ -137,7 +137,7 @@ export class TeachPanel {
     const kept = this.#kept(gloss, anew);
     const most = this.#card.signs.takes;
     if (kept >= most) {
-      this.#tell(`${shown(gloss)} has ${counted(kept)}, which is as many as fit. Delete it to record it anew.`);
+      this.#showFault(`${shown(gloss)} has ${counted(kept)}, the most that a sign can have. Delete it to record it anew.`);
       return;
     }
     this.#anew = anew;
@@ -156,11 +156,11 @@ export class TeachPanel {
     const anew = this.#anew;
     this.#offer();
     this.#at("name").focus();
-    this.#tell(fault);
+    this.#showFault(fault);
     if (space === undefined) return; // nothing new was recorded
     if (this.#kept(gloss, anew) + takes.length < FEWEST) {
       const few = `${counted(takes.length)} ${takes.length === 1 ? "is" : "are"} too few: it takes at least ${FEWEST}.`;
-      this.#tell(`${fault} ${few} Nothing was ${anew ? "changed" : "kept"}.`.trim());
+      this.#showFault(`${fault} ${few} Nothing was ${anew ? "changed" : "kept"}.`.trim());
       return;
     }
     this.#at("name").value = "";

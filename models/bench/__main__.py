@@ -37,7 +37,7 @@ _SLOWEST = 0.2  # the least share of the rate of matrix products that an engine 
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchSettings:
+class EngineBenchSettings:
     """Measures V-JEPA 2 encoders of random weights, ours beside that of transformers."""
 
     plan: Literal["quick", "cpu", "gpu"] | None = None  # which cases; none: those of the device
@@ -82,7 +82,7 @@ class TimeBudget:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    settings = read_command_line(BenchSettings, argv, prog="python -m models.bench")
+    settings = read_command_line(EngineBenchSettings, argv, prog="python -m models.bench")
 
     import torch
 
@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(
-    settings: BenchSettings,
+    settings: EngineBenchSettings,
     plan: BenchPlan,
     rounds: int,
     device: torch.device,

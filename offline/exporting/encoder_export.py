@@ -30,7 +30,7 @@ from models.vjepa2.graph_engine import (
 )
 from models.vjepa2.model import PictureEncoder
 from offline.exporting.parity import Agreement, Logits, compare
-from offline.exporting.real_clips import read_clips
+from offline.exporting.real_clips import crop_clips
 
 PARTS = ("both", "graph", "weights")
 INT8_IF = ("agreeing", "anyway")  # with torch on the first five classes, or whatever it names
@@ -113,7 +113,7 @@ def _write_graphs(
     """The graphs' files, without int8 if it is left out, and how all variants compare."""
     encoder = torch_encoder(spec)
     *_, crop, _ = encoder.model.video_size
-    clips = read_clips(wanted.index, spec, crop, wanted.clips) if wanted.index is not None else []
+    clips = crop_clips(wanted.index, spec, crop, wanted.clips) if wanted.index is not None else []
     files = encoder.export(folder / FLOAT32)
     reference = reference_features(encoder, clips)
     del encoder  # ViT-g has 4 GB

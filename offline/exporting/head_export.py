@@ -1,4 +1,4 @@
-"""A trained head -> its files in a bundle, each held against torch: `head.onnx`, `head.tflite`.
+"""A trained head -> its files in a bundle, each compared with torch: `head.onnx`, `head.tflite`.
 
 torch -> ONNX with free batch and time axes -> LiteRT for one clip -> [export]
 """
@@ -19,7 +19,7 @@ from models.heads import HeadOutput
 from models.onnx_file import write_onnx
 from models.schema import EncoderSpec
 from offline.exporting import web_runtime
-from offline.exporting.head_forms import EDGE, LITERT, TOLERANCE, HeadAgreement, compare_head
+from offline.exporting.parity import HEAD_TOLERANCE, LITERT, Agreement, compare_head
 from offline.exporting.web_runtime import WebRuntimeError
 
 
@@ -33,7 +33,7 @@ def to_onnx(head: nn.Module, dim: int) -> bytes:
         return file.read_bytes()
 
 
-def parity(head: nn.Module, content: bytes, dim: int, steps: int) -> float:
+def onnx_difference(head: nn.Module, content: bytes, dim: int, steps: int) -> float:
     """The largest difference between ONNX and torch, over several batches, lengths and masks.
 
     Raises:
@@ -41,29 +41,29 @@ def parity(head: nn.Module, content: bytes, dim: int, steps: int) -> float:
     """
     session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
     draw = np.random.default_rng(1)
-    worst = 0.0
+    largest = 0.0
     for batch, length in ((1, steps), (4, steps), (2, 2 * steps + 3), (1, 1)):
         features, mask = _sample(batch, length, dim, draw)
         with torch.inference_mode():
             want = head(features, mask)
-        given = {"features": features.numpy(), "mask": mask.numpy()}
-        got = session.run(list(HeadOutput._fields), given)
+        inputs = {"features": features.numpy(), "mask": mask.numpy()}
+        got = session.run(list(HeadOutput._fields), inputs)
         for a, b in zip(got, want, strict=True):
             difference = float(np.abs(a - b.numpy()).max())
-            if not difference <= TOLERANCE:
+            if not difference <= HEAD_TOLERANCE:
                 raise ValueError(
                     f"ONNX and torch differ by {difference:.1e} for {batch} clips of {length} "
-                    f"steps: more than {TOLERANCE:.0e}, so nothing was written"
+                    f"steps: more than {HEAD_TOLERANCE:.0e}, so nothing was written"
                 )
-            worst = max(worst, difference)
-    return worst
+            largest = max(largest, difference)
+    return largest
 
 
 def check_edge(spec: EncoderSpec) -> None:
-    """Whether `edge_forms` can work here, before anything else is done.
+    """Check that `export_edge` can work here, before anything else is done.
 
     Raises:
-        ValueError: what is missing, or that a head of `spec`'s features is none for phones.
+        ValueError: a package is missing, or a head on `spec`'s features is not for phones.
         OSError: onnxruntime-web is not installed.
     """
     if spec.kind == "vjepa2-tokens":
@@ -74,37 +74,37 @@ def check_edge(spec: EncoderSpec) -> None:
         raise WebRuntimeError(problem)
 
 
-def edge_forms(
+def export_edge(
     head: nn.Module, content: bytes, dim: int, steps: int
-) -> tuple[bytes, list[HeadAgreement]]:
+) -> tuple[bytes, list[Agreement]]:
     """The LiteRT file of a head whose ONNX file is `content`, and how phones and pages run both.
 
     Prints a line for each.
 
     Raises:
-        ValueError: one can't be made or run, or answers otherwise than torch.
+        ValueError: one can't be made or run, or differs from torch.
     """
-    from offline.exporting.litert.convert import to_litert
+    from offline.exporting.litert import to_litert
 
     litert = to_litert(content, steps)
     features, mask = _sample(steps, steps, dim, np.random.default_rng(2))
-    found = []
+    agreements = []
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, HEAD).write_bytes(content)
         Path(folder, LITERT).write_bytes(litert)
-        for name in EDGE:
-            form = compare_head(name, Path(folder), head, features.numpy(), mask.numpy())
-            print(form.line(), flush=True)
-            if not form.agrees:
-                raise ValueError(f"{form.line()}: more than rounding, so nothing was written")
-            found.append(form)
-    return litert, found
+        for runtime in ("litert", "onnxruntime-web"):
+            found = compare_head(runtime, Path(folder), head, features.numpy(), mask.numpy())
+            print(found.line(), flush=True)
+            if not found.agrees:
+                raise ValueError(f"{found.line()}: more than rounding, so nothing was written")
+            agreements.append(found)
+    return litert, agreements
 
 
 def _sample(
     batch: int, length: int, dim: int, draw: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random features, and a mask that pads each clip but the first a little more."""
+    """Random features, and a mask that pads each clip one step more than the clip before."""
     features = torch.from_numpy(draw.normal(size=(batch, length, dim)).astype(np.float32))
     lengths = torch.tensor([max(1, length - i) for i in range(batch)])
     return features, torch.arange(length)[None] < lengths[:, None]

@@ -1,6 +1,9 @@
-"""Holds each way to run an encoder's graph against torch, and says which answer as it does.
+"""Parity: runs each exported form of a model on the same clips and compares it with torch.
 
-clips + torch's features -> [graph after graph] -> figures, and whether it agrees; or an error
+    clips + torch's features -> [graph after graph]               -> Agreement, or an error
+    features + torch's logits -> [head.onnx, head.tflite by each runtime] -> Agreement
+
+An exported form passes if its features are alike and its first five classes are the same.
 """
 
 from __future__ import annotations
@@ -8,82 +11,80 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
+from models.card import HEAD
 from models.vjepa2.graph_engine import GraphVariant, open_graph
+from offline.exporting.web_runtime import run_head
 
-# MERGED from offline.exporting.top_five: Whether two ways to compute one model name the same five
-# classes, in the same order. Pure.
+LITERT = "head.tflite"
+HEAD_FILES = {  # the file that each runtime takes
+    "onnxruntime": HEAD,
+    "openvino": HEAD,
+    "litert": LITERT,
+    "onnxruntime-web": HEAD,
+}
+HEAD_TOLERANCE = 1e-4  # of a logit; measured 1e-6
 
-FIVE = 5
-EQUAL = 1e-3  # logits so near are one: features off by 1e-4, as in float32, move them so far
-
-
-def first_five_alike(
-    want: NDArray[np.float32], got: NDArray[np.float32], tie: float = 0.0
-) -> NDArray[np.bool_]:
-    """(N,) Where logits `got` (N, K) name the first five classes of `want`, in its order.
-
-    Classes that are no further apart than `tie` in `want` may change places, as rounding decides
-    between them; but which five they are must be the same. What is not a number names nothing.
-    """
-    ranks = slice(0, FIVE)
-    theirs = np.argsort(-got, axis=1, kind="stable")[:, ranks]
-    ours = np.argsort(-want, axis=1, kind="stable")[:, ranks]
-    best, named = (np.take_along_axis(want, ranked, 1) for ranked in (ours, theirs))
-    placed = ((ours == theirs) | (np.abs(best - named) <= tie)).all(1)
-    members = named.min(1) >= best.min(1) - min(tie, EQUAL)
-    same: NDArray[np.bool_] = placed & members & np.isfinite(got).all(1)
-    return same
-
-
-_TOLERANCE = 1e-4  # of a feature in float32; measured 1e-5
-# Cosines of features that are less than these are more than rounding.
+_FIVE = 5
+_EQUAL = 1e-3  # logits this close count as one: features off by 1e-4, as in float32, move them so
+_FEATURE_TOLERANCE = 1e-4  # in float32; measured 1e-5
+# The mean cosine of features; less than this is more than rounding.
 _COSINE = {"float32": 0.9999, "bfloat16": 0.99, "int8": 0.99}
-# Logits of torch so near may change places; 0.02 is a fiftieth of a probability.
-_TIES = {"float32": EQUAL, "bfloat16": 0.02, "int8": 0.02}
+# Logits of torch this close may change places; 0.02 is a fiftieth of a probability.
+_TIES = {"float32": _EQUAL, "bfloat16": 0.02, "int8": 0.02}
 
 Logits = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # features (N, S, D) -> (N, K)
+_RunHead = Callable[[NDArray[np.float32], NDArray[np.bool_]], NDArray[np.float32]]
+_Input = TypeVar("_Input")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """How one way to run a graph compares with torch in float32, on the same clips.
+    """How one exported form compares with torch in float32, on the same clips.
 
-    What is told of answers is None without a head.
+    The figures of features are None for a head alone, those of classes for an encoder alone.
     """
 
-    name: str  # "openvino-int8"
+    name: str  # "openvino-int8", "litert"
+    file: str  # in the bundle
     megabytes: float
-    difference: float  # the largest of a feature
-    cosine: float  # of a step's or token's features, the mean
-    least_cosine: float
-    logit: float | None  # the largest difference of a logit
-    same: int | None  # clips whose first answer is the same
-    same_five: int | None  # whose first five are, in the same order
-    same_but_ties: int | None  # the same, where classes nearer than `tie` may change places
-    tie: float  # of torch's logits
     clips: int
-    ms: float  # a clip, the median
-    agrees: bool  # features are alike, and the first five of every clip the same but for ties
-    taken: bool  # False: the server is not to run it
+    ms: float  # median of a clip
+    difference: float | None = None  # largest of a feature
+    cosine: float | None = None  # mean over the features of steps or tokens
+    least_cosine: float | None = None
+    logit: float | None = None  # largest difference of a logit
+    same: int | None = None  # clips with the same first class
+    same_five: int | None = None  # clips with the same first five classes in the same order
+    same_but_ties: int | None = None  # the same, where classes nearer than `tie` may change places
+    tie: float = 0.0  # of torch's logits
+    agrees: bool = False  # features are alike, and the first five of every clip, but for ties
+    taken: bool = True  # False: the server is not to run it
 
     def line(self) -> str:
-        """For people."""
-        answers = ""
+        """All of it in one line, for people."""
+        parts = []
+        if self.difference is not None:
+            parts.append(
+                f"feature difference {self.difference:.1e}, cosine {self.cosine:.5f} "
+                f"(least {self.least_cosine:.5f})"
+            )
         if self.same is not None:
-            answers = (
-                f"; of {self.clips} clips the same first answer in {self.same}, the same first "
-                f"five in {self.same_five}, {self.same_but_ties} but for logits {self.tie:g} apart "
-                f"(off by {self.logit:.1e} at most)"
+            parts.append(
+                f"logit difference {self.logit:.1e}; of {self.clips} clips the same first class in "
+                f"{self.same}, the same first five in {self.same_five}, {self.same_but_ties} "
+                f"but for ties within {self.tie:g}"
             )
         return (
-            f"{self.name}: {self.megabytes:.1f} MB, {self.ms:.0f} ms a clip; to torch: difference "
-            f"{self.difference:.1e}, cosine {self.cosine:.5f} (least {self.least_cosine:.5f})"
-            f"{answers}"
+            f"{self.name}: {self.file}, {self.megabytes:.1f} MB, {self.ms:.2f} ms a clip; "
+            f"against torch: {'; '.join(parts)}"
         )
 
 
@@ -96,67 +97,161 @@ def compare(
     *,
     anyway: bool = False,
 ) -> Agreement:
-    """Run `candidate` on `clips` (T, H, W, C), of which torch makes `want` (N, S, D).
+    """Run graph `candidate` on `clips` (T, H, W, C), whose features by torch are `want` (N, S, D).
 
-    `anyway`: take it even where it names other classes.
+    Args:
+        logits: the head on features; None: only features are compared.
+        anyway: mark it as taken even where it names other classes.
 
     Raises:
         ValueError: it can't be opened, or differs by more than its precision explains.
     """
-    graph = open_graph(candidate, threads)
-    graph(clips[0])  # to warm up
-    got, took = [], []
-    for clip in clips:
-        began = time.perf_counter()
-        got.append(graph(clip))
-        took.append(time.perf_counter() - began)
+    got, seconds = _timed(open_graph(candidate, threads), clips)
+    if got.shape != want.shape:
+        raise ValueError(f"{candidate.name}: returns features {got.shape}, torch {want.shape}")
+    lengths = np.linalg.norm(got, axis=-1) * np.linalg.norm(want, axis=-1)
+    cosines = (got * want).sum(-1) / np.maximum(lengths, 1e-12)
+    cosine, difference = float(cosines.mean()), float(np.abs(got - want).max())
     tie = _TIES[candidate.precision]
-    found = _figures(np.stack(got), want, logits, tie)
+    ranking = {} if logits is None else _compare_logits(logits(got), logits(want), _EQUAL, tie)
+    same_five = ranking.get("same_but_ties") in (None, len(clips))
+    agrees = same_five and cosine >= _COSINE[candidate.precision]
     data = candidate.file.with_name(f"{candidate.file.name}.data")
     size = sum(file.stat().st_size for file in (candidate.file, data) if file.is_file())
-    same = found["same_but_ties"] in (None, len(clips))
-    agrees = same and found["cosine"] >= _COSINE[candidate.precision]
     agreement = Agreement(
         name=candidate.name,
+        file=candidate.file.name,
         megabytes=round(size / 1e6, 1),
-        tie=tie,
         clips=len(clips),
-        ms=round(1000 * float(np.median(took)), 1),
+        ms=round(1000 * float(np.median(seconds)), 1),
+        difference=difference,
+        cosine=cosine,
+        least_cosine=float(cosines.min()),
+        tie=tie,
         agrees=agrees,
         taken=anyway or agrees,
-        **found,
+        **ranking,
     )
-    _judge(agreement, candidate.precision)
+    exact = candidate.precision != "float32" or (difference <= _FEATURE_TOLERANCE and agrees)
+    if not (exact and np.isfinite(cosine)):
+        raise ValueError(
+            f"{agreement.line()}: more than {candidate.precision} explains, so nothing was written"
+        )
     return agreement
 
 
-def _figures(
-    got: NDArray[np.float32], want: NDArray[np.float32], logits: Logits | None, tie: float
-) -> dict[str, Any]:
+def compare_head(
+    name: str,
+    folder: Path,
+    head: nn.Module,
+    features: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+) -> Agreement:
+    """Run `head`, exported to `folder`, by runtime `name` on clips `features` (N, T, D).
+
+    Raises:
+        ValueError, OSError: it can't be run here.
+    """
+    file = folder / HEAD_FILES[name]
+    with torch.inference_mode():
+        want = head(torch.from_numpy(features), torch.from_numpy(mask))[0].numpy()
+    try:
+        if name == "onnxruntime-web":
+            got, seconds = run_head(file, features, mask)
+        else:
+            run = _OPEN_HEAD[name](file)
+            got, seconds = _timed(
+                lambda n: run(features[n : n + 1], mask[n : n + 1])[0], range(len(features))
+            )
+    except ModuleNotFoundError as exc:
+        raise ValueError(f'{name} needs {exc.name}: pip install "livegloss[edge]"') from exc
     if got.shape != want.shape:
-        raise ValueError(f"the graph gives features {got.shape}, torch {want.shape}")
-    lengths = np.linalg.norm(got, axis=-1) * np.linalg.norm(want, axis=-1)
-    cosines = (got * want).sum(-1) / np.maximum(lengths, 1e-12)
-    names = ("logit", "same", "same_five", "same_but_ties")
-    answers: dict[str, Any] = dict.fromkeys(names)
-    if logits is not None:
-        said, by_torch = logits(got), logits(want)
-        answers = {
-            "logit": float(np.abs(said - by_torch).max()),
-            "same": int((said.argmax(1) == by_torch.argmax(1)).sum()),
-            "same_five": int(first_five_alike(by_torch, said, EQUAL).sum()),
-            "same_but_ties": int(first_five_alike(by_torch, said, tie).sum()),
-        }
+        raise ValueError(f"{name}: returns logits {got.shape}, torch {want.shape}")
+    tie = 2 * HEAD_TOLERANCE  # each of two logits may be off by HEAD_TOLERANCE
+    ranking = _compare_logits(got, want, 0.0, tie)
+    return Agreement(
+        name=name,
+        file=file.name,
+        megabytes=round(file.stat().st_size / 1e6, 2),
+        clips=len(features),
+        ms=round(1000 * float(np.median(seconds)), 3),
+        tie=tie,
+        agrees=ranking["logit"] <= HEAD_TOLERANCE and ranking["same_but_ties"] == len(features),
+        **ranking,
+    )
+
+
+def first_five_alike(
+    want: NDArray[np.float32], got: NDArray[np.float32], tie: float = 0.0
+) -> NDArray[np.bool_]:
+    """(N,) True where logits `got` (N, K) have the first five classes of `want`, in its order.
+
+    Classes no further apart than `tie` in `want` may change places, as rounding decides between
+    them; but the five must be the same. A row with a value that is not a number is never alike.
+    """
+    ours, theirs = (np.argsort(-one, axis=1, kind="stable")[:, :_FIVE] for one in (want, got))
+    best, named = (np.take_along_axis(want, ranked, 1) for ranked in (ours, theirs))
+    placed = ((ours == theirs) | (np.abs(best - named) <= tie)).all(1)
+    members = named.min(1) >= best.min(1) - min(tie, _EQUAL)
+    same: NDArray[np.bool_] = placed & members & np.isfinite(got).all(1)
+    return same
+
+
+def _compare_logits(
+    got: NDArray[np.float32], want: NDArray[np.float32], equal: float, tie: float
+) -> dict[str, Any]:
+    """The fields of `Agreement` about classes. `equal`: logits this close count as one."""
     return {
-        "difference": float(np.abs(got - want).max()),
-        "cosine": float(cosines.mean()),
-        "least_cosine": float(cosines.min()),
-        **answers,
+        "logit": float(np.abs(got - want).max()),
+        "same": int((got.argmax(1) == want.argmax(1)).sum()),
+        "same_five": int(first_five_alike(want, got, equal).sum()),
+        "same_but_ties": int(first_five_alike(want, got, tie).sum()),
     }
 
 
-def _judge(found: Agreement, precision: str) -> None:
-    """Raise ValueError where something is wrong, not rounded: `found` is not what it can be."""
-    exact = precision != "float32" or (found.difference <= _TOLERANCE and found.agrees)
-    if not (exact and np.isfinite(found.cosine)):
-        raise ValueError(f"{found.line()}: more than {precision} explains, so nothing was written")
+def _timed(
+    run: Callable[[_Input], NDArray[np.float32]], inputs: Sequence[_Input]
+) -> tuple[NDArray[np.float32], list[float]]:
+    """The outputs of all inputs, one after the other, and the seconds that each took."""
+    run(inputs[0])  # warm-up
+    outputs, seconds = [], []
+    for one in inputs:
+        began = time.perf_counter()
+        outputs.append(run(one))
+        seconds.append(time.perf_counter() - began)
+    return np.stack(outputs), seconds
+
+
+# --- a head by each runtime, on one thread ----------------------------------------------------
+
+
+def _open_onnxruntime(file: Path) -> _RunHead:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    return lambda rows, mask: session.run(["logits"], {"features": rows, "mask": mask})[0]
+
+
+def _open_openvino(file: Path) -> _RunHead:
+    import openvino as ov
+
+    core = ov.Core()
+    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = core.compile_model(core.read_model(file), "CPU", settings)
+    return lambda rows, mask: compiled({"features": rows, "mask": mask})["logits"].copy()
+
+
+def _open_litert(file: Path) -> _RunHead:
+    from ai_edge_litert.interpreter import Interpreter
+
+    run = Interpreter(model_path=str(file), num_threads=1).get_signature_runner()
+    return lambda rows, mask: run(features=rows, mask=mask)["logits"]
+
+
+_OPEN_HEAD = {
+    "onnxruntime": _open_onnxruntime,
+    "openvino": _open_openvino,
+    "litert": _open_litert,
+}

@@ -1,9 +1,9 @@
-"""onnxruntime-web, which runs an exported head in pages, run by Node.js here: to check the head.
+"""Runs an exported head by onnxruntime-web, as pages do, in Node.js: to check the head.
 
     head.onnx + features -> [node onnxruntime_web/run.mjs] -> logits
 
-`python -m offline.exporting.web_runtime` installs it, as onnxruntime_web/package-lock.json pins it;
-on Debian Node.js too, where it is missing. A page needs none of this: it loads `head.onnx` with the
+`python -m offline.exporting.web_runtime` installs what onnxruntime_web/package-lock.json pins, and
+Node.js where it is missing (on Debian). A page needs none of this: it loads `head.onnx` with the
 npm package alone.
 """
 
@@ -24,11 +24,11 @@ _TIMEOUT_S = 600.0
 
 
 class WebRuntimeError(OSError):
-    """onnxruntime-web is not here, or can't run the head; one line that says what to do."""
+    """onnxruntime-web is not installed, or can't run the head; one line that says what to do."""
 
 
 def missing() -> str | None:
-    """What is not installed, and what to do; None when nothing is."""
+    """What is not installed, and what to do; None if nothing is missing."""
     if shutil.which("node") is None:
         return "Node.js is not installed: run python -m offline.exporting.web_runtime"
     if not (FOLDER / "node_modules" / "onnxruntime-web").is_dir():
@@ -42,33 +42,33 @@ def run_head(
     """Logits (N, K) of features (N, T, D), one clip at a time, and the seconds that each took.
 
     Raises:
-        WebRuntimeError: see there.
+        WebRuntimeError: it is not installed, can't run the head, or takes too long.
     """
     if (problem := missing()) is not None:
         raise WebRuntimeError(problem)
     command = ["node", str(FOLDER / "run.mjs"), str(head.absolute()), *map(str, features.shape)]
-    given = np.ascontiguousarray(features, np.float32).tobytes() + mask.astype(np.uint8).tobytes()
+    content = np.ascontiguousarray(features, np.float32).tobytes() + mask.astype(np.uint8).tobytes()
     try:
         done = subprocess.run(
-            command, input=given, capture_output=True, timeout=_TIMEOUT_S, check=False
+            command, input=content, capture_output=True, timeout=_TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired as exc:
         raise WebRuntimeError(f"{head}: onnxruntime-web took over {_TIMEOUT_S:.0f} s") from exc
     if done.returncode != 0:
-        why = done.stderr.decode(errors="replace").strip().splitlines() or [str(done.returncode)]
-        raise WebRuntimeError(f"{head}: onnxruntime-web can't run it: {why[-1][:300]}")
-    said = json.loads(done.stdout)
-    logits = np.array(said["logits"], np.float32).reshape(len(features), -1)  # null: no number
-    return logits, [ms / 1000 for ms in said["ms"]]
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or [str(done.returncode)]
+        raise WebRuntimeError(f"{head}: onnxruntime-web can't run it: {lines[-1][:300]}")
+    output = json.loads(done.stdout)
+    logits = np.array(output["logits"], np.float32).reshape(len(features), -1)  # null -> NaN
+    return logits, [ms / 1000 for ms in output["ms"]]
 
 
 def install() -> str | None:
-    """Install what is missing; what still is after that."""
+    """Install what is missing; returns what still is missing."""
     if shutil.which("npm") is None and shutil.which("apt-get") and os.geteuid() == 0:
-        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        subprocess.run(["apt-get", "update", "-qq"], check=False, env=quiet)
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        subprocess.run(["apt-get", "update", "-qq"], check=False, env=environment)
         command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "nodejs", "npm"]
-        subprocess.run(command, check=False, env=quiet, stdout=subprocess.DEVNULL)
+        subprocess.run(command, check=False, env=environment, stdout=subprocess.DEVNULL)
     if missing() and shutil.which("npm"):
         npm = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
         subprocess.run(npm, check=False, cwd=FOLDER)

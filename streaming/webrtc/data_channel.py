@@ -19,6 +19,8 @@ from aiortc.exceptions import InvalidStateError
 
 from streaming.webrtc.jitter_buffer import ReceiveCounters
 
+Channel = RTCDataChannel  # for the session, which does not import aiortc
+
 
 class TokenBucket:
     """A rate limit: `rate` units a second, `burst` at once. Time is passed in."""

@@ -14,7 +14,7 @@ from models.fusion import FusedRecognizer, cut, fuse
 from models.recognizer import Recognizer
 from models.schema import Frame, Seen
 from models.window import windows
-from offline.exporting.fused_bundle import fused_spec, write_fused
+from offline.exporting.bundle_export import fused_spec, write_fused
 from tests.models.blind_parts import GLOSSES, SPECS, PartEncoder, part_bundle
 
 

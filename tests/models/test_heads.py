@@ -20,7 +20,7 @@ from models.heads import (
 )
 from models.landmarks import layout
 from offline.exporting.head_export import to_onnx
-from offline.exporting.litert.convert import to_litert
+from offline.exporting.litert import to_litert
 
 _CLASSES = 5
 

@@ -18,7 +18,7 @@ from models.schema import Embedding
 from models.window import windows
 from offline import export, predict
 from offline.data.videos import read_video
-from offline.exporting.head_export import parity, to_onnx
+from offline.exporting.head_export import onnx_difference, to_onnx
 from offline.training.checkpoint import load_checkpoint
 from tests.whole_way import coloured
 
@@ -115,7 +115,8 @@ def test_predict_without_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_predict_with_a_wrong_option(
     way: Path, capsys: pytest.CaptureFixture[str], option: list[str], says: str
 ) -> None:
-    assert predict.main(["--model", str(way / "bundle"), *option, "a.mp4"]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        raise SystemExit(predict.main(["--model", str(way / "bundle"), *option, "a.mp4"]))
     assert says in capsys.readouterr().err
 
 
@@ -134,15 +135,15 @@ def test_export_refuses_what_it_can_not_do(
 def test_a_network_that_differs_from_torch_is_not_exported(way: Path) -> None:
     head = load_checkpoint(way / "head.pt").head
     content = (way / "bundle" / "head.onnx").read_bytes()
-    assert parity(head, content, 32, 2) < 1e-5
+    assert onnx_difference(head, content, 32, 2) < 1e-5
     with torch.no_grad():
         next(head.parameters()).add_(0.1)
     with pytest.raises(ValueError, match="ONNX and torch differ"):
-        parity(head, content, 32, 2)
+        onnx_difference(head, content, 32, 2)
 
 
 @pytest.mark.timeout(400)  # the exporter traces a large graph
 def test_the_landmark_head_exports() -> None:
     torch.manual_seed(0)
     head = LandmarkClassifier(classes=5, width=32, blocks=1).eval()
-    assert parity(head, to_onnx(head, 154), 154, 32) < 1e-4
+    assert onnx_difference(head, to_onnx(head, 154), 154, 32) < 1e-4

@@ -12,7 +12,7 @@ import pytest
 from models.bundle import open_bundle, write_bundle
 from models.card import spec_as_card
 from models.landmarks.encoder import landmark_spec
-from offline.exporting.fused_bundle import write_fused
+from offline.exporting.bundle_export import write_fused
 from offline.predict import main as predict
 from streaming.app import serve
 from streaming.bench.standin import StandIn

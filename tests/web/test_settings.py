@@ -49,7 +49,7 @@ async def test_a_surer_threshold_holds_signs_back_from_the_next_one_on(
         await expect(page.locator("#transcript li")).to_have_count(0)
 
         await open_settings(page)
-        await page.get_by_role("button", name="As it came").click()
+        await page.get_by_role("button", name="Reset to defaults").click()
         await expect(page.locator("#set-threshold-now")).to_have_text("50 %")
         await page.get_by_role("button", name="Done").press("Enter")
         await expect(page.locator(sign("bright")).first).to_be_visible(timeout=LIVE_MS)
@@ -75,7 +75,7 @@ async def test_what_is_set_is_kept_and_shown(tmp_path: Path, levels_camera: Path
         await expect(page.get_by_label("Colours")).to_have_value("dark")
         await expect(page.get_by_label("I sign with my left hand")).to_be_checked()
         await expect(page.locator("#set-threshold-now")).to_have_text("60 %")
-        await page.get_by_role("button", name="As it came").click()
+        await page.get_by_role("button", name="Reset to defaults").click()
         assert await paper(page) == light
         await expect(page.get_by_label("I sign with my left hand")).not_to_be_checked()
 

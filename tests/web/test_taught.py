@@ -176,7 +176,9 @@ async def test_a_lost_take_is_told_and_more_takes_can_be_added(
         free.clear()  # the recogniser hangs: no take will be answered
         await page.get_by_role("button", name="Add takes: grey").click()
         fault = page.locator("#teach-fault")
-        await expect(fault).to_have_text("No answer came for this take: it is lost.", timeout=9_000)
+        await expect(fault).to_have_text(
+            "The server sent no result for this take: it is lost.", timeout=9_000
+        )
         await expect(fault).to_contain_text("Press Record to try again", timeout=9_000)
         await expect(page.locator("#teach-recording")).to_be_hidden()
         await expect(page.locator(ROW)).to_contain_text("3 takes")
@@ -245,7 +247,7 @@ async def test_a_sign_is_renamed_here_and_in_the_session(tmp_path: Path, grey_ca
         await page.get_by_role("button", name="Rename: other").click()
         await page.get_by_label("New name of other").fill("another")
         await page.keyboard.press("Enter")
-        await expect(page.locator("#teach-fault")).to_contain_text("could not be told of another")
+        await expect(page.locator("#teach-fault")).to_contain_text("another could not be sent")
         glosses = [one["gloss"] for one in await in_browser(page)]
         assert glosses == ["dull <i>day</i>", "another"]
 

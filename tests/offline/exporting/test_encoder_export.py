@@ -24,7 +24,7 @@ from offline import export
 from offline.data.videos import read_video
 from offline.exporting import encoder_export
 from offline.exporting.parity import Agreement, compare
-from offline.exporting.real_clips import read_clips
+from offline.exporting.real_clips import crop_clips
 from tests.models.tiny_graphs import pictures
 from tests.models.tiny_vjepa2 import make_checkpoint
 from tests.whole_way import coloured
@@ -173,7 +173,7 @@ def test_a_graph_that_differs_from_torch_is_refused(quantised: Path, tmp_path: P
     says = np.eye(2, dtype=np.float32)
     answers = iter([says, says[::-1]])  # a head that says something else
     both = np.stack([open_graph(other, 1)(one) for one in flipped])
-    with pytest.raises(ValueError, match="the same first answer in 0,"):
+    with pytest.raises(ValueError, match="the same first class in 0,"):
         compare(other, flipped, both, lambda features: next(answers), 1)
     with pytest.raises(ValueError, match="more than float32 explains"):
         compare(way, [clip], want * np.float32("nan"), None, 1)
@@ -206,16 +206,16 @@ def test_near_ties_are_told_and_the_rest_is_not_taken(quantised: Path) -> None:
 def test_clips_are_the_same_each_time_and_of_other_videos(way: Path, tmp_path: Path) -> None:
     spec = vjepa2_spec(str(way / "checkpoint"), frames=4)
     index = way / "embeddings" / "index.csv"
-    clips = read_clips(index, spec, 32, 10)
+    clips = crop_clips(index, spec, 32, 10)
     assert {clip.shape for clip in clips} == {(4, 32, 32, 3)}
-    again = read_clips(index, spec, 32, 3)
+    again = crop_clips(index, spec, 32, 3)
     assert all((a == b).all() for a, b in zip(clips[:3], again, strict=True))
     assert len({clip.tobytes() for clip in clips}) == 10
 
     with pytest.raises(ValueError, match="10 clips can be read, 11 are needed: it lists only 10"):
-        read_clips(index, spec, 32, 11)
+        crop_clips(index, spec, 32, 11)
     with pytest.raises(ValueError, match="has no column video_id"):
-        read_clips(way / "labels.csv", spec, 32, 1)
+        crop_clips(way / "labels.csv", spec, 32, 1)
 
     lines = index.read_text().splitlines()
     broken = tmp_path / "index.csv"
@@ -224,9 +224,9 @@ def test_clips_are_the_same_each_time_and_of_other_videos(way: Path, tmp_path: P
     rows = [line.split(",") for line in lines[:3]]
     rows[1][column], rows[2][column] = "near.mp4", "gone.mp4"  # one beside the index, one lost
     broken.write_text("\n".join(",".join(row) for row in rows))
-    assert len(read_clips(broken, spec, 32, 1)) == 1
+    assert len(crop_clips(broken, spec, 32, 1)) == 1
     with pytest.raises(ValueError, match=r"1 clips can be read, 2 are needed: .*gone\.mp4"):
-        read_clips(broken, spec, 32, 2)
+        crop_clips(broken, spec, 32, 2)
 
 
 def test_an_untrained_bundle_with_its_graph(

@@ -20,7 +20,7 @@ def head(tmp_path: Path) -> Path:
     return file
 
 
-def test_it_gives_the_logits_of_each_clip(head: Path, web: None) -> None:
+def test_logits_of_each_clip(head: Path, web: None) -> None:
     features = np.array([[[1, 0, 2], [3, 2, 4]], [[1, 1, 1], [9, 9, 9]]], np.float32)
     mask = np.array([[True, True], [True, False]])
     logits, took = run_head(head, features, mask)
@@ -31,7 +31,7 @@ def test_it_gives_the_logits_of_each_clip(head: Path, web: None) -> None:
     assert np.isfinite(logits[0]).all() and np.isnan(logits[1]).all()
 
 
-def test_what_is_no_head_is_told_in_one_line(tmp_path: Path, web: None) -> None:
+def test_a_file_that_is_no_head_is_one_line_of_error(tmp_path: Path, web: None) -> None:
     file = tmp_path / "head.onnx"
     file.write_bytes(b"no protobuf")
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""offline.export --edge and offline.forms: every form of a model against torch."""
+"""offline.export --edge and --check: every exported form of a model against torch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from models.bundle import BundleError, open_bundle
-from offline import export, forms
+from offline import export
 from offline.data.examples import read_spec
 from offline.exporting import head_export
+from offline.exporting.real_clips import read_windows
 from offline.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.offline.indexes import write_index
 
@@ -27,48 +28,48 @@ def edge(way: Path, web: None, tmp_path_factory: pytest.TempPathFactory) -> Path
     return out
 
 
-def run(model: Path, bundle: Path, index: Path, clips: int) -> int:
-    where = ["--model", str(model), "--bundle", str(bundle), "--index", str(index)]
-    return forms.main([*where, "--clips", str(clips)])
+def check(model: Path, bundle: Path, index: Path, clips: int) -> int:
+    paths = ["--model", str(model), "--out", str(bundle), "--check", str(index)]
+    return export.main([*paths, "--clips", str(clips)])
 
 
 def test_a_bundle_for_phones_and_pages(edge: Path, tmp_path: Path) -> None:
-    card = open_bundle(edge).card
-    assert {one["name"]: one["file"] for one in card["metrics"]["forms"]} == {
+    agreements = open_bundle(edge).card["metrics"]["edge"]
+    assert {found["name"]: found["file"] for found in agreements} == {
         "litert": "head.tflite",
         "onnxruntime-web": "head.onnx",
     }
-    assert all(one["difference"] < 1e-4 and one["clips"] for one in card["metrics"]["forms"])
+    assert all(found["logit"] < 1e-4 and found["clips"] for found in agreements)
     copy = shutil.copytree(edge, tmp_path / "copy")
     (copy / "head.tflite").write_bytes(b"something else")
     with pytest.raises(BundleError, match=r"head\.tflite: SHA-256 differs"):
         open_bundle(copy)
 
 
-def test_every_form_says_what_torch_says(
+def test_the_head_agrees_with_torch_in_every_runtime(
     way: Path, edge: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(way / "head.pt", edge, way / "embeddings" / "index.csv", 9) == 0
+    assert check(way / "head.pt", edge, way / "embeddings" / "index.csv", 9) == 0
     *lines, last = capsys.readouterr().out.splitlines()
-    said = json.loads(last)
-    names = [one["name"] for one in said["forms"]]
+    summary = json.loads(last)
+    names = [found["name"] for found in summary["agreements"]]
     assert names == ["onnxruntime", "openvino", "litert", "onnxruntime-web"]
-    for one in said["forms"]:
-        assert one["same"] + one["tied"] == one["clips"] == said["clips"] == 9
+    for found in summary["agreements"]:
+        assert found["same_but_ties"] == found["clips"] == summary["clips"] == 9
     assert len(lines) == len(names)
 
 
-def test_so_do_the_graphs_of_the_encoder(
+def test_the_graphs_of_the_encoder_agree_with_torch(
     way: Path, web: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(way / "head.pt", way / "bundle", way / "embeddings" / "index.csv", 3) == 0
-    said = json.loads(capsys.readouterr().out.splitlines()[-1])
-    graphs = {one["name"]: one for one in said["forms"] if "cosine" in one}
+    assert check(way / "head.pt", way / "bundle", way / "embeddings" / "index.csv", 3) == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    graphs = {found["name"]: found for found in summary["agreements"] if found["cosine"]}
     assert {"openvino-float32", "onnxruntime-float32"} <= set(graphs)
-    assert all(one["same_but_ties"] == one["clips"] == 3 for one in graphs.values())
+    assert all(found["same_but_ties"] == found["clips"] == 3 for found in graphs.values())
 
 
-def test_a_head_that_says_something_else(
+def test_a_head_with_other_predictions_is_found(
     way: Path, edge: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trained = load_checkpoint(way / "head.pt")
@@ -76,9 +77,9 @@ def test_a_head_that_says_something_else(
     with torch.no_grad():
         head.classify[-1].bias += torch.tensor([0.0, 9.0])
     other = save_checkpoint(tmp_path / "other.pt", [head], trained.card, trained.background)
-    assert run(other, edge, way / "embeddings" / "index.csv", 10) == 1
+    assert check(other, edge, way / "embeddings" / "index.csv", 10) == 1
     out, err = capsys.readouterr()
-    assert "the same first five in 5 of 10 clips" in out
+    assert "of 10 clips the same first class in 5, the same first five in 5," in out
     assert "onnxruntime, openvino, litert, onnxruntime-web differ from torch" in err
 
 
@@ -86,11 +87,11 @@ def test_landmark_clips_are_cut_to_windows_and_padded(tmp_path: Path) -> None:
     index = write_index(tmp_path)
     np.save(tmp_path / "0.npy", np.load(tmp_path / "0.npy")[:5])
     spec = read_spec(index)
-    features, mask = forms.read_windows(index, spec, 28)
+    features, mask = read_windows(index, spec, 28)
     assert features.shape == (28, 16, spec.dim)
     assert sorted(set(mask.sum(1).tolist())) == [5, 16]
     assert (features[~mask] == 0).all()
-    again, _ = forms.read_windows(index, spec, 28)
+    again, _ = read_windows(index, spec, 28)
     assert (again == features).all()
 
 
@@ -99,7 +100,7 @@ def test_landmark_clips_are_cut_to_windows_and_padded(tmp_path: Path) -> None:
     [
         (["--clips", "11"], "has 10 clips, 11 are needed"),
         (["--clips", "0"], "--clips must be at least 1"),
-        (["--bundle", "none"], "no such bundle folder"),
+        (["--out", "none"], "no such bundle folder"),
         (["--model", "none.pt"], "not a trained head"),
     ],
 )
@@ -108,11 +109,11 @@ def test_what_can_not_be_compared(
 ) -> None:
     given = {
         "--model": str(way / "head.pt"),
-        "--bundle": str(way / "bundle"),
-        "--index": str(way / "embeddings" / "index.csv"),
+        "--out": str(way / "bundle"),
+        "--check": str(way / "embeddings" / "index.csv"),
         **dict([changes]),
     }
-    assert forms.main([word for pair in given.items() for word in pair]) == 2
+    assert export.main([word for pair in given.items() for word in pair]) == 2
     assert says in capsys.readouterr().err
 
 
@@ -123,7 +124,8 @@ def test_edge_without_what_it_needs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     to = ["--out", str(tmp_path / "bundle"), "--edge"]
-    assert export.main(["--encoder", "landmarks", *to]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        export.main(["--encoder", "landmarks", *to])
     assert "--encoder has none of" in capsys.readouterr().err
     monkeypatch.setenv("PATH", str(tmp_path))  # no Node.js
     assert export.main(["--model", str(way / "head.pt"), *to]) == 2

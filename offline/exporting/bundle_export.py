@@ -1,0 +1,231 @@
+"""Writes recogniser bundles: of a trained head, of an encoder alone, of several bundles fused.
+
+.pt + card -> head.onnx [+ head.tflite] [+ encoder files], each compared with torch -> bundle
+bundle + index of real clips -> every exported form compared with torch -> Agreements
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import platform
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from models.bundle import Bundle, open_bundle, write_bundle
+from models.card import BACKGROUND, CARD, FUSED, HEAD, NO_HEAD, spec_as_card, spec_from
+from models.classifier import Classifier
+from models.encoders import encoder_spec, graph_variants
+from models.recognizer import Recognizer
+from models.schema import EncoderSpec
+from offline.data.examples import read_spec
+from offline.exporting.encoder_export import (
+    EncoderParts,
+    compare_graphs,
+    export_encoder,
+    reference_features,
+    torch_encoder,
+)
+from offline.exporting.head_export import check_edge, export_edge, onnx_difference, to_onnx
+from offline.exporting.parity import HEAD_FILES, LITERT, Agreement, compare_head
+from offline.exporting.real_clips import crop_clips, read_windows
+from offline.training.checkpoint import load_checkpoint
+
+_NOT_IN_CARD = ("glosses", "classes", "files", "format")  # the bundle keeps them elsewhere
+
+
+def export_trained(
+    model: Path,
+    out: Path,
+    *,
+    name: str | None = None,
+    encoder_parts: EncoderParts | None = None,
+    edge: bool = False,
+) -> tuple[Bundle, float]:
+    """Write the bundle of a trained head; also the largest difference between ONNX and torch.
+
+    Raises:
+        ValueError: the head can't be read, an exported form differs from torch, or the card makes
+            no bundle.
+        OSError: the encoder's files are missing, or the disk is full.
+    """
+    checkpoint = load_checkpoint(model)
+    head, trained = checkpoint.head, checkpoint.card
+    spec = spec_from(trained["encoder"])
+    if edge:
+        check_edge(spec)
+    content = to_onnx(head, spec.dim)
+    steps = spec.frames if spec.kind == "landmarks" else max(1, spec.frames // 2)
+    difference = onnx_difference(head, content, spec.dim, steps)
+    card = {key: value for key, value in trained.items() if key not in _NOT_IN_CARD}
+    files: dict[str, bytes | Path] = {HEAD: content, BACKGROUND: _npy(checkpoint.background)}
+    if name:
+        card["name"] = name
+    if edge:
+        files[LITERT], agreements = export_edge(head, content, spec.dim, steps)
+        card["metrics"] = {**card["metrics"], "edge": [asdict(found) for found in agreements]}
+    return _write(out, card, trained["glosses"], files, encoder_parts, head), difference
+
+
+def export_untrained(
+    encoder: str,
+    out: Path,
+    hop_s: float,
+    *,
+    name: str | None = None,
+    encoder_parts: EncoderParts | None = None,
+) -> Bundle:
+    """Write the bundle of an encoder alone.
+
+    Raises:
+        ValueError: there is no such encoder, or it makes no bundle.
+        OSError: its files are missing, or the disk is full.
+    """
+    spec = encoder_spec(encoder, None, None)
+    card = {
+        **_new_card(name or f"untrained-{spec.kind}", spec, NO_HEAD, idle=True, hop_s=hop_s),
+        "calibration": {"temperature": 1.0, "threshold": 0.5},
+        "data": {"who": "Nobody: no head was trained"},
+        "licence": "the encoder's own",
+        "metrics": {},
+    }
+    return _write(out, card, [], {}, encoder_parts, None)
+
+
+def write_fused(
+    out: Path,
+    name: str,
+    parts: Sequence[Bundle],
+    weights: Sequence[float],
+    scores: dict[str, Any],
+) -> Bundle:
+    """Write the bundle that holds `parts` and their weights, as `models.fusion` opens it.
+
+    Raises:
+        ValueError, OSError: they make none, or the disk is full.
+    """
+    spec = fused_spec([part.encoder for part in parts])
+    folders = [f"{n}-{part.encoder.kind}" for n, part in enumerate(parts, 1)]
+    files: dict[str, bytes | Path] = {}
+    for part, folder in zip(parts, folders, strict=True):
+        files |= {f"{folder}/{file}": part.path / file for file in (CARD, *part.card["files"])}
+    data = parts[0].card["data"]
+    first = data if isinstance(data, dict) else {}  # the page shows who is in the data
+    alone = {part: figures for part, figures in scores.items() if part != "fused"}
+    idle, hop_s = parts[0].idle, max(part.hop_s for part in parts)
+    card = {
+        **_new_card(name, spec, FUSED, idle=idle, hop_s=hop_s),
+        "calibration": {"temperature": 1.0, "threshold": max(part.threshold for part in parts)},
+        "data": {
+            **first,
+            "parts": dict(zip(folders, (part.card["data"] for part in parts), strict=True)),
+        },
+        "licence": "; ".join(dict.fromkeys(part.card["licence"] for part in parts)),
+        "metrics": {"kept_out": scores["fused"], "alone": alone} if scores else {},
+        "fusion": [
+            {"bundle": folder, "weight": weight, "encoder": part.card["encoder"]}
+            for folder, weight, part in zip(folders, weights, parts, strict=True)
+        ],
+    }
+    return write_bundle(out, card=card, glosses=parts[0].glosses, files=files)
+
+
+def fused_spec(specs: Sequence[EncoderSpec]) -> EncoderSpec:
+    """A window that holds those of all parts: the longest, at the highest rate, the largest."""
+    fps = max(spec.fps for spec in specs)
+    return EncoderSpec(
+        kind="+".join(spec.kind for spec in specs),
+        source="its parts",
+        revision=" ".join(spec.revision for spec in specs),
+        dim=sum(spec.dim for spec in specs),
+        frames=math.ceil(max(spec.window_s for spec in specs) * fps - 1e-6),
+        fps=fps,
+        short_side=max(spec.short_side for spec in specs),
+    )
+
+
+def check_bundle(model: Path, path: Path, index: Path, count: int) -> list[Agreement]:
+    """Compare every exported form in the bundle at `path` with torch, on `count` real clips.
+
+    The head in all its runtimes on rows of the index, then the encoder's graphs on its videos. A
+    line for each is printed.
+
+    Raises:
+        ValueError, OSError: they can't be compared, or a graph differs by more than rounding.
+    """
+    checkpoint, bundle = load_checkpoint(model), open_bundle(path)
+    features, mask = read_windows(index, bundle.encoder, count)
+    agreements = []
+    for runtime, file in HEAD_FILES.items():
+        if (bundle.path / file).is_file():
+            found = compare_head(runtime, bundle.path, checkpoint.head, features, mask)
+            print(found.line(), flush=True)
+            agreements.append(found)
+    if graphs := graph_variants(bundle):
+        spec = read_spec(index)  # names the weights, which the bundle need not hold
+        encoder = torch_encoder(spec)
+        *_, crop, _ = encoder.model.video_size
+        reference = reference_features(encoder, crop_clips(index, spec, crop, count))
+        agreements += compare_graphs(graphs, reference, checkpoint.head)
+    return agreements
+
+
+def _new_card(
+    name: str, spec: EncoderSpec, head: str, *, idle: bool, hop_s: float
+) -> dict[str, Any]:
+    """The fields of a card that no training has written."""
+    return {
+        "name": name,
+        "encoder": spec_as_card(spec),
+        "head": {"kind": head, "args": {}, "idle": idle},
+        "window_s": spec.window_s,
+        "hop_s": hop_s,
+        "versions": {"python": platform.python_version()},
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _write(
+    out: Path,
+    card: dict[str, Any],
+    glosses: Sequence[str],
+    files: dict[str, bytes | Path],
+    encoder_parts: EncoderParts | None,
+    head: nn.Module | None,
+) -> Bundle:
+    """Write the bundle, with `encoder_parts` if given; the card says how its graphs compare."""
+    if encoder_parts is None:
+        return write_bundle(out, card=card, glosses=glosses, files=files, check=_check_opens)
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    # Beside the bundle: /tmp is small on many machines, and a graph may have 4 GB.
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.absolute().parent) as scratch:
+        exported = export_encoder(spec_from(card["encoder"]), encoder_parts, Path(scratch), head)
+        card = {**card, "encoder": {**card["encoder"], "source": exported.source}}
+        if exported.agreements:
+            graphs = [asdict(found) for found in exported.agreements]
+            card["metrics"] = {**card["metrics"], "graphs": graphs}
+        files = {**files, **exported.files}
+        return write_bundle(out, card=card, glosses=glosses, files=files, check=_check_opens)
+
+
+def _check_opens(bundle: Bundle) -> None:
+    """Open `bundle` as the live half will: its head must fit its card, and so must its graphs."""
+    if graph_variants(bundle):
+        Recognizer.open(bundle.path, "cpu").close()
+    elif bundle.head_path:
+        Classifier(bundle, "cpu")
+
+
+def _npy(rows: NDArray[np.float32]) -> bytes:
+    """`rows` as the content of a .npy file, float16."""
+    content = io.BytesIO()
+    np.save(content, rows.astype(np.float16))
+    return content.getvalue()

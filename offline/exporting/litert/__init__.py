@@ -1,1 +1,0 @@
-"""An exported head as a LiteRT file for phones."""
