@@ -15,6 +15,7 @@ import logging
 import time
 from contextlib import AbstractContextManager
 
+from models.bundle import Bundle
 from models.window import FrameSampler
 from streaming import messages
 from streaming.batcher import Batcher
