@@ -18,8 +18,7 @@ from typing import Protocol
 
 from models.faults import DeviceLost, RecognitionError, Stuck, WindowResult
 from models.schema import Clip, Prediction
-from streaming.batching import next_batch
-from streaming.cost import CostModel
+from streaming.batching import CostModel, next_batch
 
 _FAILURES = 3  # failed batches in a row: the device counts as broken
 _CHECK_S = 5.0  # how often a broken device is checked while it gets no windows

@@ -25,7 +25,7 @@ from models.encoders import devices
 from models.faults import NotANumber, OutOfMemory, Stuck, WindowResult
 from models.fusion import open_recognizer
 from models.schema import Clip, Prediction
-from streaming.cost import CostModel
+from streaming.batching import CostModel
 from streaming.settings import RecognizerSettings
 
 P = ParamSpec("P")

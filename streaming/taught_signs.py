@@ -3,8 +3,8 @@
     PUT, DELETE /whip/{id}/signs/{gloss}    one session knows the sign from its next prediction on
     GET /api/signs, PUT, DELETE /api/signs/{gloss}    kept on the server, if it was started with it
 
-A sign is taught by `{"space": id, "takes": [base64, …]}`, see `streaming.takes`. Those who write to
-the folder say with If-Match, or If-None-Match: *, which version of the sign they change, so that
+A sign is taught by `{"space": id, "takes": [base64, …]}`, see `streaming.pipeline`. Those who write
+to the folder say with If-Match, or If-None-Match: *, which version of the sign they change, so that
 two pages do not undo each other's work.
 """
 
@@ -34,10 +34,10 @@ from models.few_shot import (
     check_takes,
 )
 from models.files import replacing
+from streaming.pipeline import pack, unpack
 from streaming.problems import Problem
 from streaming.session import Session
 from streaming.settings import ServerSettings
-from streaming.takes import pack, unpack
 
 
 class SignRoutes:

@@ -26,9 +26,11 @@ from models.landmarks.networks import (
     POSE_LANDMARKS,
     Network,
     NetworkFile,
+    Region,
     sigmoid,
+    spanning,
+    turn_of,
 )
-from models.landmarks.region import Region, spanning, turn_of
 
 LEFT_SHOULDER, RIGHT_SHOULDER = 11, 12  # body points
 LEFT_ELBOW, RIGHT_ELBOW = 13, 14

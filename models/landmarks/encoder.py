@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from models.landmarks import layout, networks
 from models.landmarks.detectors import BodyNetworks, HandNetworks
-from models.landmarks.rest import at_rest
+from models.landmarks.layout import at_rest
 from models.landmarks.track import Track
 from models.schema import Clip, Embedding, EncoderSpec, Frame, Seen
 

@@ -1,4 +1,8 @@
-"""What the numbers of a landmark row mean: the contract between the landmark encoder and its heads.
+"""What the numbers of a landmark row mean, and whether the hands are at rest at a window's end.
+
+    rows of a window -> [at_rest] -> `Embedding.resting` -> the sign decoder
+
+The contract between the landmark encoder and its heads.
 
 A row describes one frame: `DIM` float32, in the body's own coordinates. The origin is the middle of
 the shoulders, the unit is the shoulder width (both smoothed over time), x points to the right of
@@ -11,10 +15,14 @@ signer's own.
     SEEN         two flags: 1 if the left / right hand was seen in this frame
 
 A lost hand keeps its last points for `HOLD_S` (flag 0); then they are zeros. Without a body the
-whole row is zeros. Only numpy is imported here, so that a head can use it without any network.
+whole row is zeros. By `at_rest` the decoder learns that a sign is over although the window still shows
+it; `raised` finds signs in stored clips. Only numpy is imported here, so that a head can use it
+without any network.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,3 +80,45 @@ def mirrored(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """(..., DIM) The rows of the mirrored video."""
     flipped: NDArray[np.float32] = rows[..., mirror_index()] * mirror_sign()
     return flipped
+
+
+_LOW = 0.95  # shoulder widths below the shoulders: hands lower than this are not raised
+# Hands rest when none was raised for this long: some signs dip below the chest for a moment...
+_LOWERED_S = 0.25
+# ... or when each raised one stayed in one place for this long: many signs hold still midway, and
+# some people rest with their hands before the chest. See docs/reports/time-to-decision.md.
+_STILL_S = 0.8
+# Shoulder widths: the diagonal of that place. In a still picture, a wrist detected anew in each
+# frame covers 0.04 (median of 49 clips; 95th percentile 0.10), but jumps at up to 1.5 a second: by
+# speed, this jitter would look like signing.
+_STILL = 0.1
+
+_HANDS = (LEFT_HAND, RIGHT_HAND)
+_FIRST = 2 * BODY_POINTS.index("left_wrist")
+_WRISTS = slice(_FIRST, _FIRST + 4)  # of the body: x, y of the left and of the right one
+
+
+def raised(rows: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(T, 2) True where the left / right hand of rows (T, D) is seen and not hanging down."""
+    wrists_y = np.stack([rows[:, hand.start + 1] for hand in _HANDS], axis=1)
+    up: NDArray[np.bool_] = (rows[:, SEEN] > 0.5) & (wrists_y < _LOW)
+    return up
+
+
+def at_rest(rows: NDArray[np.float32], fps: float) -> bool:
+    """True if the hands rest at the end of rows (T, D), `fps` rows a second."""
+    up = raised(rows)
+    if not up[-_ticks(_LOWERED_S, fps) :].any():
+        return True
+    lately = slice(-_ticks(_STILL_S, fps), None)
+    wrists = rows[lately, _WRISTS].reshape(-1, 2, 2)  # T, side, x and y
+    return all(_spread(wrists[up[lately, side], side]) <= _STILL for side in (0, 1))
+
+
+def _spread(points: NDArray[np.float32]) -> float:
+    """The diagonal of the bounding box of points (N, 2); 0 without points."""
+    return float(np.hypot(*np.ptp(points, axis=0))) if len(points) else 0.0
+
+
+def _ticks(seconds: float, fps: float) -> int:
+    return max(1, math.ceil(seconds * fps - 1e-6))

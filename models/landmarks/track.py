@@ -31,7 +31,7 @@ from models.landmarks.detectors import (
     forearm_region,
     rough_region,
 )
-from models.landmarks.region import Region
+from models.landmarks.networks import Region
 from models.schema import Box, Pair, Seen, Signer
 
 _BODY = [0, 2, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]  # BlazePose's numbers of BODY_POINTS

@@ -19,7 +19,7 @@ from torch import nn
 
 from models.classifier import softmax
 from models.decoder import clip_probabilities
-from models.landmarks.rest import at_rest
+from models.landmarks.layout import at_rest
 from models.schema import EncoderSpec, Prediction
 from offline.data.examples import Example
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models.few_shot import IDLE, unit_length
-from models.landmarks.rest import raised
+from models.landmarks.layout import raised
 from models.schema import EncoderSpec
 from offline.data.examples import Example, Vocabulary
 from offline.scoring.clip_predictions import WindowOutputs, by_windows, window_outputs

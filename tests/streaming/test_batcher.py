@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from models.faults import DeviceLost, NotANumber, RecognitionError, Stuck, WindowResult
 from models.schema import Clip, Prediction
 from streaming.batcher import Batcher, Replaced
-from streaming.batching import PATIENCE_S
-from streaming.cost import CostModel
+from streaming.batching import PATIENCE_S, CostModel
 from tests.streaming.simulated import simulate
 
 Fault = Exception | None  # NotANumber: of the first clip of a batch alone

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming.cost import CostModel
+from streaming.batching import CostModel
 
 SECONDS = st.floats(0, 60)
 BATCHES = st.lists(st.tuples(st.integers(1, 16), SECONDS), max_size=40)

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.schema import Prediction
-from streaming.takes import TakeError, TakeRecorder, pack, unpack
+from streaming.pipeline import TakeError, TakeRecorder, pack, unpack
 
 
 def prediction(end_s: float, embedding: NDArray[np.float32] | None) -> Prediction:

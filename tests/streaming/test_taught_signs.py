@@ -17,9 +17,9 @@ from models.few_shot import MAX_SIGNS, EmbeddingSpace, FewShotError, FewShotFull
 from offline import export, predict
 from streaming.app import serve
 from streaming.bench.standin import StandIn
+from streaming.pipeline import pack
 from streaming.server import Server
 from streaming.settings import RecognizerSettings, ServerSettings, SessionSettings, Settings
-from streaming.takes import pack
 from streaming.taught_signs import SignChanged, SignStore, most_takes, parse_takes
 from tests.streaming.caller import Caller, Camera, calling, problem
 

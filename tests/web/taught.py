@@ -13,7 +13,7 @@ from playwright.async_api import FilePayload, Page, expect
 from models.few_shot import EmbeddingSpace
 from models.schema import Clip, Frame, Prediction
 from streaming.bench.standin import StandIn, embedding
-from streaming.takes import pack
+from streaming.pipeline import pack
 from tests.web.page import barriers, too_wide
 
 KEY = "livegloss.signs.1"

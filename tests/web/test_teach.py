@@ -10,7 +10,7 @@ from playwright.async_api import expect
 
 from streaming.app import serve
 from streaming.bench.standin import embedding
-from streaming.takes import pack
+from streaming.pipeline import pack
 from tests.browser import camera_flags
 from tests.web.page import LIVE_MS, SETTINGS, is_live, opened, served, sign
 from tests.web.taught import HASTE, KEY, QuickStandIn, exported, kept, open_teach, read_file

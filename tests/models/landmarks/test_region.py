@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.landmarks.detectors import anchor_centres
-from models.landmarks.region import Region, spanning, turn_of
+from models.landmarks.networks import Region, spanning, turn_of
 
 
 @pytest.mark.parametrize("flipped", [False, True])

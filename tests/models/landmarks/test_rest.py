@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.landmarks import layout
-from models.landmarks.rest import at_rest, raised
+from models.landmarks.layout import at_rest, raised
 
 FPS = 15.0
 _WRIST = layout.BODY.start + 2 * layout.BODY_POINTS.index("right_wrist")
