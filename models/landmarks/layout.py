@@ -15,9 +15,9 @@ signer's own.
     SEEN         two flags: 1 if the left / right hand was seen in this frame
 
 A lost hand keeps its last points for `HOLD_S` (flag 0); then they are zeros. Without a body the
-whole row is zeros. By `at_rest` the decoder learns that a sign is over although the window still shows
-it; `raised` finds signs in stored clips. Only numpy is imported here, so that a head can use it
-without any network.
+whole row is zeros. By `at_rest` the decoder learns that a sign is over although the window still
+shows it; `raised` finds signs in stored clips. Only numpy is imported here, so that a head can use
+it without any network.
 """
 
 from __future__ import annotations
