@@ -74,7 +74,9 @@ async def test_the_delay_opens_into_its_stages(tmp_path: Path, levels_camera: Pa
         await expect(vitals.locator("summary")).to_be_focused()
 
 
-async def test_a_busy_server_says_how_often_it_answers(tmp_path: Path, levels_camera: Path) -> None:
+async def test_a_busy_server_shows_how_often_it_predicts(
+    tmp_path: Path, levels_camera: Path
+) -> None:
     async with (
         serve(SETTINGS, StandIn(each_s=0.4)) as server,
         opened(tmp_path, camera_flags(levels_camera), server.url) as page,
@@ -82,7 +84,7 @@ async def test_a_busy_server_says_how_often_it_answers(tmp_path: Path, levels_ca
         busy = page.locator("#busy")
         await page.locator("#toggle").click()
         await is_live(page)
-        await expect(busy).to_have_text(re.compile(r"answers every 0\.\d s"), timeout=LIVE_MS)
+        await expect(busy).to_have_text(re.compile(r"a prediction every 0\.\d s"), timeout=LIVE_MS)
         await page.set_viewport_size({"width": 320, "height": 640})
         assert not await too_wide(page)
         await page.locator("#toggle").click()
