@@ -6,7 +6,6 @@ index.csv -> its rows   -> middle windows -> features (N, T, D) and mask, for he
 
 from __future__ import annotations
 
-import csv
 import random
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from models.schema import EncoderSpec
 from models.vjepa2.preprocess import crop_pictures
 from offline.data.examples import read_examples, scored
+from offline.data.index import read_index
 from offline.data.videos import VideoError
 from offline.encoding.embed import middle_window
 from offline.scoring.clip_predictions import by_windows, middle_rows
@@ -73,11 +73,7 @@ def read_windows(
 
 def _videos(index: Path) -> list[Path]:
     """The videos of an index, each once, in a random order that is always the same."""
-    try:
-        with index.open(newline="", encoding="utf-8") as stream:
-            names = {line["video"] for line in csv.DictReader(stream)}
-    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as exc:
-        raise ValueError(f"{index}: no index of videos as offline.encode writes it: {exc}") from exc
+    names = {entry.video for entry in read_index(index)} - {""}
     paths = (Path(name) if Path(name).is_file() else index.parent / name for name in sorted(names))
     videos = list(paths)
     random.Random(0).shuffle(videos)
