@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from models.bundle import Bundle, open_bundle, write_bundle
@@ -32,11 +31,9 @@ from offline.exporting.encoder_export import (
     compare_graphs,
     export_encoder,
     reference_features,
-    torch_encoder,
 )
 from offline.exporting.head_export import check_edge, export_edge, onnx_difference, to_onnx
-from offline.exporting.parity import HEAD_FILES, LITERT, Agreement, compare_head
-from offline.exporting.real_clips import crop_clips, read_windows
+from offline.exporting.parity import HEAD_FILES, LITERT, Agreement, compare_head, read_windows
 from offline.training.checkpoint import load_checkpoint
 
 _NOT_IN_CARD = ("glosses", "classes", "files", "format")  # the bundle keeps them elsewhere
@@ -66,7 +63,9 @@ def export_trained(
     steps = spec.frames if spec.kind == "landmarks" else max(1, spec.frames // 2)
     difference = onnx_difference(head, content, spec.dim, steps)
     card = {key: value for key, value in trained.items() if key not in _NOT_IN_CARD}
-    files: dict[str, bytes | Path] = {HEAD: content, BACKGROUND: _npy(checkpoint.background)}
+    background = io.BytesIO()
+    np.save(background, checkpoint.background.astype(np.float16))
+    files: dict[str, bytes | Path] = {HEAD: content, BACKGROUND: background.getvalue()}
     if name:
         card["name"] = name
     if edge:
@@ -171,9 +170,7 @@ def check_bundle(model: Path, path: Path, index: Path, count: int) -> list[Agree
             agreements.append(found)
     if graphs := graph_variants(bundle):
         spec = read_spec(index)  # names the weights, which the bundle need not hold
-        encoder = torch_encoder(spec)
-        *_, crop, _ = encoder.model.video_size
-        reference = reference_features(encoder, crop_clips(index, spec, crop, count))
+        _, reference = reference_features(spec, index, count)
         agreements += compare_graphs(graphs, reference, checkpoint.head)
     return agreements
 
@@ -207,12 +204,13 @@ def _write(
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     # Beside the bundle: /tmp is small on many machines, and a graph may have 4 GB.
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.absolute().parent) as scratch:
-        exported = export_encoder(spec_from(card["encoder"]), encoder_parts, Path(scratch), head)
-        card = {**card, "encoder": {**card["encoder"], "source": exported.source}}
-        if exported.agreements:
-            graphs = [asdict(found) for found in exported.agreements]
+        spec = spec_from(card["encoder"])
+        encoder, source, agreements = export_encoder(spec, encoder_parts, Path(scratch), head)
+        card = {**card, "encoder": {**card["encoder"], "source": source}}
+        if agreements:
+            graphs = [asdict(found) for found in agreements]
             card["metrics"] = {**card["metrics"], "graphs": graphs}
-        files = {**files, **exported.files}
+        files = {**files, **encoder}
         return write_bundle(out, card=card, glosses=glosses, files=files, check=_check_opens)
 
 
@@ -222,10 +220,3 @@ def _check_opens(bundle: Bundle) -> None:
         Recognizer.open(bundle.path, "cpu").close()
     elif bundle.head_path:
         Classifier(bundle, "cpu")
-
-
-def _npy(rows: NDArray[np.float32]) -> bytes:
-    """`rows` as the content of a .npy file, float16."""
-    content = io.BytesIO()
-    np.save(content, rows.astype(np.float16))
-    return content.getvalue()

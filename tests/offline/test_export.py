@@ -15,7 +15,7 @@ from models.bundle import BundleError, open_bundle
 from offline import export
 from offline.data.examples import read_spec
 from offline.exporting import head_export
-from offline.exporting.real_clips import read_windows
+from offline.exporting.parity import read_windows
 from offline.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.offline.indexes import write_index
 

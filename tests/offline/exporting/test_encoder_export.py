@@ -23,8 +23,7 @@ from models.window import windows
 from offline import export
 from offline.data.videos import read_video
 from offline.exporting import encoder_export
-from offline.exporting.parity import Agreement, compare
-from offline.exporting.real_clips import crop_clips
+from offline.exporting.parity import Agreement, compare, crop_clips
 from tests.models.tiny_graphs import pictures
 from tests.models.tiny_vjepa2 import make_checkpoint
 from tests.whole_way import coloured
