@@ -100,10 +100,7 @@ def _export(options: ExportOptions) -> int:
     parts = None
     if options.with_encoder is not None:
         parts = EncoderParts(
-            parts=options.with_encoder,
-            int8=options.int8,
-            index=options.index,
-            clips=options.clips,
+            parts=options.with_encoder, int8=options.int8, index=options.index, clips=options.clips
         )
     elif options.int8 or options.index:
         raise ValueError("--int8 and --index go with --with-encoder")

@@ -20,11 +20,7 @@ from typing import Annotated, Any
 import tyro
 
 from models.command_line import read_command_line
-from models.decoder import (
-    DecoderSettings,
-    clip_probabilities,
-    top_candidates,
-)
+from models.decoder import DecoderSettings, clip_probabilities, top_candidates
 from models.fusion import open_recognizer
 from offline.data.videos import VideoError
 from offline.scoring.video_predictions import VideoReader, read_predictions, signs_of
@@ -71,10 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 file=sys.stderr,
             )
             return 2
-        threshold = options.threshold
-        if threshold is None:
-            threshold = recognizer.bundle.threshold
-        settings = DecoderSettings(threshold=threshold)
+        least = options.threshold
+        settings = DecoderSettings(
+            threshold=recognizer.bundle.threshold if least is None else least
+        )
         for video in options.videos:
             results.append(_predict(recognizer, video, settings, options))
             if not options.json:

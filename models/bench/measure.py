@@ -183,21 +183,17 @@ def machine(device: torch.device) -> dict[str, Any]:
         commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         commit = ""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        info = Path("/proc/cpuinfo")
+        lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+        models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+        name = next(models, platform.processor() or "cpu")
     modules = (torch, transformers, onnxruntime, numpy)
     return {
-        "device": _device_name(device),
+        "device": name,
         "threads": torch.get_num_threads(),
         "versions": {module.__name__: module.__version__ for module in modules},
         "commit": commit,
     }
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or "cpu")

@@ -20,7 +20,6 @@ from models.onnx_file import write_onnx
 from models.schema import EncoderSpec
 from offline.exporting import web_runtime
 from offline.exporting.parity import HEAD_TOLERANCE, LITERT, Agreement, compare_head
-from offline.exporting.web_runtime import WebRuntimeError
 
 
 def to_onnx(head: nn.Module, dim: int) -> bytes:
@@ -71,7 +70,7 @@ def check_edge(spec: EncoderSpec) -> None:
     if find_spec("ai_edge_litert") is None:
         raise ValueError('--edge needs ai_edge_litert: pip install "livegloss[edge]"')
     if (problem := web_runtime.missing()) is not None:
-        raise WebRuntimeError(problem)
+        raise OSError(problem)
 
 
 def export_edge(
