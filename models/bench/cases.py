@@ -59,14 +59,11 @@ def clip_flops(width: int, depth: int, hidden: int, tokens: int) -> float:
     return 2.0 * tokens * (tubelet * width + depth * (linear + attention))
 
 
-BenchPlan = Sequence[tuple[Case, Sequence[str]]]  # each with the engines that take turns in it
-
-
 def _bf16(size: str, frames: int, batch: int, *engines: str) -> tuple[Case, Sequence[str]]:
     return Case(size=size, frames=frames, batch=batch, dtype="bfloat16"), engines
 
 
-PLANS: Mapping[str, BenchPlan] = {
+PLANS: Mapping[str, Sequence[tuple[Case, Sequence[str]]]] = {  # cases and engines to compare
     "quick": [
         (Case(size="S", frames=16, batch=1, dtype=dtype), ("transformers", "lean"))
         for dtype in ("float32", "bfloat16")

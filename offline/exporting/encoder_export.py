@@ -42,8 +42,6 @@ class EncoderParts:
     clips: int  # number of them
 
     def __post_init__(self) -> None:
-        if self.clips < 1:
-            raise ValueError("--clips must be at least 1")
         if self.int8 and self.parts == "weights":
             raise ValueError("--int8 is a graph: give --with-encoder both or graph")
         if self.int8 and self.index is None:
