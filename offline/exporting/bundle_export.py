@@ -1,6 +1,7 @@
 """Writes recogniser bundles: of a trained head, of an encoder alone, of several bundles fused.
 
-.pt + card -> head.onnx [+ head.tflite] [+ encoder files], each compared with torch -> bundle
+.pt + card -> ONNX with free batch and time axes [-> LiteRT for one clip] [+ encoder files],
+              each compared with torch -> bundle
 bundle + index of real clips -> every exported form compared with torch -> Agreements
 """
 
@@ -13,27 +14,39 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
+import torch
 from torch import nn
 
 from models.bundle import Bundle, open_bundle, write_bundle
 from models.card import BACKGROUND, CARD, FUSED, HEAD, NO_HEAD, spec_as_card, spec_from
 from models.classifier import Classifier
 from models.encoders import encoder_spec, graph_variants
+from models.heads import HeadOutput
+from models.onnx_file import write_onnx
 from models.recognizer import Recognizer
 from models.schema import EncoderSpec
 from offline.data.examples import read_spec
+from offline.exporting import web_runtime
 from offline.exporting.encoder_export import (
     EncoderParts,
     compare_graphs,
     export_encoder,
     reference_features,
 )
-from offline.exporting.head_export import check_edge, export_edge, onnx_difference, to_onnx
-from offline.exporting.parity import HEAD_FILES, LITERT, Agreement, compare_head, read_windows
+from offline.exporting.parity import (
+    HEAD_FILES,
+    HEAD_TOLERANCE,
+    LITERT,
+    Agreement,
+    compare_head,
+    read_windows,
+)
 from offline.training.checkpoint import load_checkpoint
 
 _NOT_IN_CARD = ("glosses", "classes", "files", "format")  # the bundle keeps them elsewhere
@@ -50,15 +63,20 @@ def export_trained(
     """Write the bundle of a trained head; also the largest difference between ONNX and torch.
 
     Raises:
-        ValueError: the head can't be read, an exported form differs from torch, or the card makes
-            no bundle.
-        OSError: the encoder's files are missing, or the disk is full.
+        ValueError: the head can't be read, an exported form differs from torch or can't be checked
+            here, or the card makes no bundle.
+        OSError: the encoder's files or onnxruntime-web are missing, or the disk is full.
     """
     checkpoint = load_checkpoint(model)
     head, trained = checkpoint.head, checkpoint.card
     spec = spec_from(trained["encoder"])
-    if edge:
-        check_edge(spec)
+    if edge:  # checked before anything else is done
+        if spec.kind == "vjepa2-tokens":
+            raise ValueError("--edge is for a row a time step; this head takes thousands of tokens")
+        if find_spec("ai_edge_litert") is None:
+            raise ValueError('--edge needs ai_edge_litert: pip install "livegloss[edge]"')
+        if (problem := web_runtime.missing()) is not None:
+            raise OSError(problem)
     content = to_onnx(head, spec.dim)
     steps = spec.frames if spec.kind == "landmarks" else max(1, spec.frames // 2)
     difference = onnx_difference(head, content, spec.dim, steps)
@@ -173,6 +191,78 @@ def check_bundle(model: Path, path: Path, index: Path, count: int) -> list[Agree
         _, reference = reference_features(spec, index, count)
         agreements += compare_graphs(graphs, reference, checkpoint.head)
     return agreements
+
+
+def to_onnx(head: nn.Module, dim: int) -> bytes:
+    """`head` as one ONNX file: features (B, T, dim), mask (B, T) -> the head's `HeadOutput`."""
+    features, mask = _sample(3, 9, dim, np.random.default_rng(0))
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = {"features": features, "mask": mask}
+        file = Path(folder) / HEAD
+        write_onnx(head, inputs, HeadOutput._fields, {0: "B", 1: "T"}, file)
+        return file.read_bytes()
+
+
+def onnx_difference(head: nn.Module, content: bytes, dim: int, steps: int) -> float:
+    """The largest difference between ONNX and torch, over several batches, lengths and masks.
+
+    Raises:
+        ValueError: it is more than rounding explains.
+    """
+    session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
+    draw = np.random.default_rng(1)
+    largest = 0.0
+    for batch, length in ((1, steps), (4, steps), (2, 2 * steps + 3), (1, 1)):
+        features, mask = _sample(batch, length, dim, draw)
+        with torch.inference_mode():
+            want = head(features, mask)
+        inputs = {"features": features.numpy(), "mask": mask.numpy()}
+        got = session.run(list(HeadOutput._fields), inputs)
+        for a, b in zip(got, want, strict=True):
+            difference = float(np.abs(a - b.numpy()).max())
+            if not difference <= HEAD_TOLERANCE:
+                raise ValueError(
+                    f"ONNX and torch differ by {difference:.1e} for {batch} clips of {length} "
+                    f"steps: more than {HEAD_TOLERANCE:.0e}, so nothing was written"
+                )
+            largest = max(largest, difference)
+    return largest
+
+
+def export_edge(
+    head: nn.Module, content: bytes, dim: int, steps: int
+) -> tuple[bytes, list[Agreement]]:
+    """The LiteRT file of a head whose ONNX file is `content`, and how phones and pages run both.
+
+    Prints a line for each.
+
+    Raises:
+        ValueError: one can't be made or run, or differs from torch.
+    """
+    from offline.exporting.litert import to_litert
+
+    litert = to_litert(content, steps)
+    features, mask = _sample(steps, steps, dim, np.random.default_rng(2))
+    agreements = []
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, HEAD).write_bytes(content)
+        Path(folder, LITERT).write_bytes(litert)
+        for runtime in ("litert", "onnxruntime-web"):
+            found = compare_head(runtime, Path(folder), head, features.numpy(), mask.numpy())
+            print(found.line(), flush=True)
+            if not found.agrees:
+                raise ValueError(f"{found.line()}: more than rounding, so nothing was written")
+            agreements.append(found)
+    return litert, agreements
+
+
+def _sample(
+    batch: int, length: int, dim: int, draw: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random features, and a mask that pads each clip one step more than the clip before."""
+    features = torch.from_numpy(draw.normal(size=(batch, length, dim)).astype(np.float32))
+    lengths = torch.tensor([max(1, length - i) for i in range(batch)])
+    return features, torch.arange(length)[None] < lengths[:, None]
 
 
 def _new_card(

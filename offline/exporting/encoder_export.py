@@ -67,7 +67,14 @@ def export_encoder(
     """
     if not spec.kind.startswith("vjepa2"):
         raise ValueError(f"--with-encoder: a {spec.kind} encoder comes with livegloss")
-    _check_disk(spec, wanted, folder)
+    # Files are copied into the bundle; int8 has a quarter of the size, twice.
+    content = _checkpoint_files(spec.source) if Path(spec.source).exists() else []
+    size = sum(file.stat().st_size for file in content)
+    need = size * {"weights": 1, "graph": 2, "both": 3}[wanted.parts]
+    need += size // 2 if wanted.int8 else 0
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise OSError(f"{folder.parent}: {need / 1e6:.0f} MB are needed, {free / 1e6:.0f} are free")
     files: list[Path] = []
     source = f"{IN_BUNDLE}{ENCODER}"
     agreements: list[Agreement] = []
@@ -112,18 +119,14 @@ def _write_graphs(
         if any(agreement.taken for agreement in found):
             files += int8_files
     for agreement in agreements:
-        if not agreement.taken:
-            print(_refusal(agreement), flush=True)
+        if agreement.taken:
+            continue
+        why = f"its features are unlike torch's, cosine {agreement.cosine:.5f}"
+        if (alike := agreement.same_but_ties) is not None and alike < (count := agreement.clips):
+            why = f"it names another first five than torch in {count - alike} of {count} clips"
+        hint = "; --int8 anyway takes it" if agreement.name.endswith("int8") else ""
+        print(f"{agreement.name} is left out: {why}{hint}", flush=True)
     return files, agreements
-
-
-def _refusal(found: Agreement) -> str:
-    hint = "; --int8 anyway takes it" if found.name.endswith("int8") else ""
-    why = f"its features are unlike torch's, cosine {found.cosine:.5f}"
-    if found.same_but_ties is not None and found.same_but_ties < found.clips:
-        other = found.clips - found.same_but_ties
-        why = f"it names another first five than torch in {other} of {found.clips} clips"
-    return f"{found.name} is left out: {why}{hint}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,14 +194,3 @@ def _logits(head: nn.Module) -> Logits:
         return np.asarray(head(torch.from_numpy(features), mask)[0])
 
     return logits
-
-
-def _check_disk(spec: EncoderSpec, wanted: EncoderParts, folder: Path) -> None:
-    """Raise OSError if the disk has no room for the files and their copies in the bundle."""
-    files = _checkpoint_files(spec.source) if Path(spec.source).exists() else []
-    size = sum(file.stat().st_size for file in files)
-    need = size * {"weights": 1, "graph": 2, "both": 3}[wanted.parts]
-    need += size // 2 if wanted.int8 else 0  # a quarter of it, twice
-    free = shutil.disk_usage(folder).free
-    if need > free:
-        raise OSError(f"{folder.parent}: {need / 1e6:.0f} MB are needed, {free / 1e6:.0f} are free")

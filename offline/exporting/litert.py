@@ -205,8 +205,7 @@ class _AlignedBuffer(schema.BufferT):  # type: ignore[misc]
         data = builder.EndVector()
         schema.BufferStart(builder)
         schema.BufferAddData(builder, data)
-        made: int = schema.BufferEnd(builder)
-        return made
+        return int(schema.BufferEnd(builder))
 
 
 def _code(operator: str) -> Any:

@@ -14,7 +14,7 @@ import torch
 from models.bundle import BundleError, open_bundle
 from offline import export
 from offline.data.examples import read_spec
-from offline.exporting import head_export
+from offline.exporting import bundle_export
 from offline.exporting.parity import read_windows
 from offline.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.offline.indexes import write_index
@@ -130,7 +130,7 @@ def test_edge_without_what_it_needs(
     monkeypatch.setenv("PATH", str(tmp_path))  # no Node.js
     assert export.main(["--model", str(way / "head.pt"), *to]) == 2
     assert "run python -m offline.exporting.web_runtime" in capsys.readouterr().err
-    monkeypatch.setattr(head_export, "find_spec", lambda name: None)
+    monkeypatch.setattr(bundle_export, "find_spec", lambda name: None)
     assert export.main(["--model", str(way / "head.pt"), *to]) == 2
     assert "--edge needs ai_edge_litert" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
