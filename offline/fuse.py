@@ -125,12 +125,16 @@ def predict_held_out(
 ) -> tuple[list[Example], NDArray[np.int64], NDArray[np.float32]]:
     """Predictions of `parts` for the clips that all of them know and none was trained on.
 
+    A head gets the window in the middle of each clip.
+
     Returns:
         The clips, their labels (N,), where idle comes last, and probabilities (P, N, K).
 
     Raises:
         ValueError: a part has no head or other classes than the first, or there is no such clip.
     """
+    from offline.scoring.clip_predictions import middle_rows  # torch
+
     first = parts[0]
     for part in parts:
         if part.head_path is None:
@@ -146,10 +150,13 @@ def predict_held_out(
         )
     classes = {gloss: number for number, gloss in enumerate((*first.glosses, IDLE))}
     clips = [held_out[0][video_id] for video_id in common]
-    probabilities = [
-        _probabilities(part, [examples[video_id].rows for video_id in common])
-        for part, examples in zip(parts, held_out, strict=True)
-    ]
+    probabilities = []
+    for part, examples in zip(parts, held_out, strict=True):
+        head = Classifier(part, "cpu")
+        rows = [middle_rows(examples[video_id].rows, part.encoder) for video_id in common]
+        windows = [Embedding(features=window, start_s=0.0, end_s=0.0) for window in rows]
+        outputs = [head.classify([window]).probabilities for window in windows]
+        probabilities.append(np.concatenate(outputs))
     return clips, np.array([classes[clip.gloss] for clip in clips]), np.stack(probabilities)
 
 
@@ -165,18 +172,6 @@ def _held_out(part: Bundle, examples: Sequence[Example]) -> dict[str, Example]:
         if (example.gloss in part.glosses and example.video in videos)
         or (example.gloss == IDLE and part.idle and example.group in groups)
     }
-
-
-def _probabilities(part: Bundle, clips: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """(N, K) The prediction of the part's head for the window in the middle of each clip (T, D)."""
-    from offline.scoring.clip_predictions import middle_rows  # torch
-
-    head = Classifier(part, "cpu")
-    windows = [
-        Embedding(features=middle_rows(rows, part.encoder), start_s=0.0, end_s=0.0)
-        for rows in clips
-    ]
-    return np.concatenate([head.classify([window]).probabilities for window in windows])
 
 
 def learn_weights(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> list[float]:

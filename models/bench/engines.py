@@ -68,13 +68,6 @@ class Setup:
         """For exported graphs, as long as the case is measured."""
         return tempfile.TemporaryDirectory()
 
-    def reference(self) -> Any:
-        """transformers' encoder, new, on the device, in the case's dtype."""
-        with self.device:
-            encoder: Any = VJEPA2Model(self.config).encoder
-        encoder.load_state_dict(_weights(self.case.size, self.device))
-        return encoder.to(self.dtype).eval().requires_grad_(False)
-
     def model(self) -> VideoTransformer:
         """Our encoder with the same weights."""
         weights = converted(_weights(self.case.size, self.device), self.shape)
@@ -110,7 +103,12 @@ Call = Callable[[], Any]  # runs the batch; on a GPU it may return before the wo
 
 
 def _transformers(setup: Setup, *, compiled: bool = False) -> Call:
-    model: Any = torch.compile(setup.reference()) if compiled else setup.reference()
+    """The class of transformers."""
+    with setup.device:
+        encoder: Any = VJEPA2Model(setup.config).encoder
+    encoder.load_state_dict(_weights(setup.case.size, setup.device))
+    encoder = encoder.to(setup.dtype).eval().requires_grad_(False)
+    model = torch.compile(encoder) if compiled else encoder
     return lambda: model(setup.video)
 
 

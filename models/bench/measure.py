@@ -106,10 +106,11 @@ def _prepared(setup: Setup, engine: str) -> tuple[Call, float | None]:
 
 def seconds(act: Callable[[], Any], device: torch.device) -> float:
     """How long `act` takes, with all that it queues on the device."""
-    _synchronize(device)
+    synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda device: None
+    synchronize(device)
     began = time.perf_counter()
     act()
-    _synchronize(device)
+    synchronize(device)
     return time.perf_counter() - began
 
 
@@ -118,11 +119,6 @@ def matmul_rate(device: torch.device, dtype: str) -> float:
     side = 8192 if device.type == "cuda" else 1024
     a = torch.randn(side, side, device=device, dtype=DTYPES[dtype])
     return 2 * side**3 / min(seconds(lambda: a @ a, device) for _ in range(10))
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _memory_mb(device: torch.device, *, peak: bool = False) -> float | None:
@@ -148,8 +144,7 @@ def _memory_mb(device: torch.device, *, peak: bool = False) -> float | None:
 
 
 def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:200]
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def table(about: Mapping[str, Any], figures: Sequence[Figures]) -> str:

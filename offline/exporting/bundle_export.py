@@ -1,7 +1,6 @@
 """Writes recogniser bundles: of a trained head, of an encoder alone, of several bundles fused.
 
-.pt + card -> ONNX with free batch and time axes [-> LiteRT for one clip] [+ encoder files],
-              each compared with torch -> bundle
+.pt + card -> ONNX [-> LiteRT] [+ encoder files], each compared with torch -> bundle
 bundle + index of real clips -> every exported form compared with torch -> Agreements
 """
 
@@ -135,16 +134,14 @@ def write_fused(
     for part, folder in zip(parts, folders, strict=True):
         files |= {f"{folder}/{file}": part.path / file for file in (CARD, *part.card["files"])}
     data = parts[0].card["data"]
+    by_folder = dict(zip(folders, (part.card["data"] for part in parts), strict=True))
     first = data if isinstance(data, dict) else {}  # the page shows who is in the data
     alone = {part: figures for part, figures in scores.items() if part != "fused"}
     idle, hop_s = parts[0].idle, max(part.hop_s for part in parts)
     card = {
         **_new_card(name, spec, FUSED, idle=idle, hop_s=hop_s),
         "calibration": {"temperature": 1.0, "threshold": max(part.threshold for part in parts)},
-        "data": {
-            **first,
-            "parts": dict(zip(folders, (part.card["data"] for part in parts), strict=True)),
-        },
+        "data": {**first, "parts": by_folder},
         "licence": "; ".join(dict.fromkeys(part.card["licence"] for part in parts)),
         "metrics": {"kept_out": scores["fused"], "alone": alone} if scores else {},
         "fusion": [
@@ -196,8 +193,8 @@ def check_bundle(model: Path, path: Path, index: Path, count: int) -> list[Agree
 def to_onnx(head: nn.Module, dim: int) -> bytes:
     """`head` as one ONNX file: features (B, T, dim), mask (B, T) -> the head's `HeadOutput`."""
     features, mask = _sample(3, 9, dim, np.random.default_rng(0))
+    inputs = {"features": features, "mask": mask}
     with tempfile.TemporaryDirectory() as folder:
-        inputs = {"features": features, "mask": mask}
         file = Path(folder) / HEAD
         write_onnx(head, inputs, HeadOutput._fields, {0: "B", 1: "T"}, file)
         return file.read_bytes()
@@ -216,8 +213,7 @@ def onnx_difference(head: nn.Module, content: bytes, dim: int, steps: int) -> fl
         features, mask = _sample(batch, length, dim, draw)
         with torch.inference_mode():
             want = head(features, mask)
-        inputs = {"features": features.numpy(), "mask": mask.numpy()}
-        got = session.run(list(HeadOutput._fields), inputs)
+        got = session.run(None, {"features": features.numpy(), "mask": mask.numpy()})
         for a, b in zip(got, want, strict=True):
             difference = float(np.abs(a - b.numpy()).max())
             if not difference <= HEAD_TOLERANCE:

@@ -267,12 +267,21 @@ def _translate(graph: _Graph, node: onnx.NodeProto) -> None:
             plain = attributes.get("alpha", 1) == attributes.get("beta", 1) == 1
             plain = plain and not attributes.get("transA") and by in graph.constants
             _need(plain, "Gemm by weights, unscaled,")
-            weights = graph.constants[by]
-            # LiteRT wants a row for each output.
+            weights = graph.constants[by]  # LiteRT wants a row for each output
             weights = weights if attributes.get("transB") else weights.T
             graph.add("FULLY_CONNECTED", [x, graph.constant(weights), *bias], output)
         case "LayerNormalization":
-            _layer_norm(graph, node, output, attributes)
+            scale, *bias = others
+            last = len(graph.shape(x)) - 1
+            _need(attributes.get("axis", -1) in (-1, last), "LayerNormalization of the last axis")
+            epsilon = graph.constant(np.float32(attributes.get("epsilon", 1e-5)))
+            mean = graph.reduce("MEAN", x, [last])
+            variance = graph.reduce("MEAN", graph.add("SQUARED_DIFFERENCE", [x, mean]), [last])
+            inverse = graph.add("RSQRT", [graph.add("ADD", [variance, epsilon])])
+            normal = graph.add("MUL", [graph.add("SUB", [x, mean]), inverse])
+            scaled = graph.add("MUL", [normal, scale], None if bias else output)
+            if bias:
+                graph.add("ADD", [scaled, *bias], output)
         case "Pad":
             pads, *rest = others
             value = graph.constants[rest[0]] if rest and rest[0] else np.zeros(1)
@@ -281,7 +290,16 @@ def _translate(graph: _Graph, node: onnx.NodeProto) -> None:
             by_axis = graph.constants[pads].reshape(2, -1).T  # ONNX: before all axes, then after
             graph.add("PAD", [x, graph.constant(by_axis)], output)
         case "Slice":
-            _slice(graph, node, output)
+            starts, ends, *rest = (graph.constants[name].tolist() for name in others)
+            axes = rest[0] if rest else range(len(starts))
+            steps = rest[1] if rest[1:] else [1] * len(starts)
+            _need(min(steps) > 0, "Slice that runs forwards")
+            shape = graph.shape(x)
+            begin, end, stride = [0] * len(shape), list(shape), [1] * len(shape)
+            for start, stop, axis, step in zip(starts, ends, axes, steps, strict=True):
+                begin[axis], end[axis], stride[axis] = slice(start, stop, step).indices(shape[axis])
+            bounds = [graph.constant(part) for part in (begin, end, stride)]
+            graph.add("STRIDED_SLICE", [x, *bounds], output)
         case "Softmax":
             order = list(range(len(graph.shape(x))))
             axis = attributes.get("axis", -1) % len(order)
@@ -310,33 +328,3 @@ def _axes(graph: _Graph, node: onnx.NodeProto) -> list[int]:
     rank = len(graph.shape(node.input[0]))
     named = graph.constants[node.input[1]].tolist() if len(node.input) > 1 else range(rank)
     return [axis % rank for axis in named]
-
-
-def _layer_norm(
-    graph: _Graph, node: onnx.NodeProto, output: str, attributes: dict[str, Any]
-) -> None:
-    x, scale, *bias = node.input
-    last = len(graph.shape(x)) - 1
-    _need(attributes.get("axis", -1) in (-1, last), "LayerNormalization of the last axis")
-    epsilon = graph.constant(np.float32(attributes.get("epsilon", 1e-5)))
-    mean = graph.reduce("MEAN", x, [last])
-    variance = graph.reduce("MEAN", graph.add("SQUARED_DIFFERENCE", [x, mean]), [last])
-    inverse = graph.add("RSQRT", [graph.add("ADD", [variance, epsilon])])
-    normal = graph.add("MUL", [graph.add("SUB", [x, mean]), inverse])
-    scaled = graph.add("MUL", [normal, scale], None if bias else output)
-    if bias:
-        graph.add("ADD", [scaled, *bias], output)
-
-
-def _slice(graph: _Graph, node: onnx.NodeProto, output: str) -> None:
-    x, *parts = node.input
-    starts, ends, *rest = (graph.constants[name].tolist() for name in parts)
-    axes = rest[0] if rest else range(len(starts))
-    steps = rest[1] if rest[1:] else [1] * len(starts)
-    _need(min(steps) > 0, "Slice that runs forwards")
-    shape = graph.shape(x)
-    begin, end, stride = [0] * len(shape), list(shape), [1] * len(shape)
-    for start, stop, axis, step in zip(starts, ends, axes, steps, strict=True):
-        begin[axis], end[axis], stride[axis] = slice(start, stop, step).indices(shape[axis])
-    bounds = [graph.constant(part) for part in (begin, end, stride)]
-    graph.add("STRIDED_SLICE", [x, *bounds], output)
