@@ -47,6 +47,6 @@ def test_without_node(head: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 def test_its_packages_are_pinned() -> None:
     lock = json.loads((web_runtime.FOLDER / "package-lock.json").read_text())
-    packages = {name: one for name, one in lock["packages"].items() if name}
+    packages = {name: package for name, package in lock["packages"].items() if name}
     assert packages["node_modules/onnxruntime-web"]["version"] == "1.30.0"
-    assert all(one["integrity"].startswith("sha512-") for one in packages.values())
+    assert all(package["integrity"].startswith("sha512-") for package in packages.values())
