@@ -291,15 +291,15 @@ def _translate(graph: _Graph, node: onnx.NodeProto) -> None:
             graph.add("PAD", [x, graph.constant(by_axis)], output)
         case "Slice":
             starts, ends, *rest = (graph.constants[name].tolist() for name in others)
-            axes = rest[0] if rest else range(len(starts))
+            which = rest[0] if rest else range(len(starts))
             steps = rest[1] if rest[1:] else [1] * len(starts)
             _need(min(steps) > 0, "Slice that runs forwards")
             shape = graph.shape(x)
             begin, end, stride = [0] * len(shape), list(shape), [1] * len(shape)
-            for start, stop, axis, step in zip(starts, ends, axes, steps, strict=True):
+            for start, stop, axis, step in zip(starts, ends, which, steps, strict=True):
                 begin[axis], end[axis], stride[axis] = slice(start, stop, step).indices(shape[axis])
-            bounds = [graph.constant(part) for part in (begin, end, stride)]
-            graph.add("STRIDED_SLICE", [x, *bounds], output)
+            cut = [graph.constant(part) for part in (begin, end, stride)]
+            graph.add("STRIDED_SLICE", [x, *cut], output)
         case "Softmax":
             order = list(range(len(graph.shape(x))))
             axis = attributes.get("axis", -1) % len(order)
