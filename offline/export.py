@@ -87,6 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         ExportOptions, argv, prog="python -m offline.export", description=__doc__
     )
     try:
+        if options.clips < 1:
+            raise ValueError("--clips must be at least 1")
         return _check(options) if options.check else _export(options)
     except (ValueError, OSError) as exc:
         print(f"offline.export: {exc}", file=sys.stderr)
@@ -100,10 +102,7 @@ def _export(options: ExportOptions) -> int:
     parts = None
     if options.with_encoder is not None:
         parts = EncoderParts(
-            parts=options.with_encoder,
-            int8=options.int8,
-            index=options.index,
-            clips=options.clips,
+            parts=options.with_encoder, int8=options.int8, index=options.index, clips=options.clips
         )
     elif options.int8 or options.index:
         raise ValueError("--int8 and --index go with --with-encoder")
@@ -134,8 +133,6 @@ def _check(options: ExportOptions) -> int:
     from offline.exporting.bundle_export import check_bundle  # torch
 
     assert options.model is not None and options.check is not None
-    if options.clips < 1:
-        raise ValueError("--clips must be at least 1")
     agreements = check_bundle(options.model, options.out, options.check, options.clips)
     print(json.dumps({"clips": options.clips, "agreements": list(map(asdict, agreements))}))
     if wrong := [found.name for found in agreements if not found.agrees]:

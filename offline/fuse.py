@@ -64,8 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         parts = [open_bundle(bundle) for bundle, _ in options.part]
-        predictions = predict_held_out(parts, [index for _, index in options.part])
-        weights, scores = fit_fusion(predictions, options.score)
+        weights, scores = fit_fusion(parts, [index for _, index in options.part], options.score)
         bundle = write_fused(options.out, options.name, parts, weights, scores)
     except (ValueError, OSError) as exc:
         print(f"offline.fuse: {exc}", file=sys.stderr)
@@ -76,33 +75,66 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class PartPredictions:
-    """Predictions of P parts for the same N clips, none of which a part was trained on."""
+def fit_fusion(
+    parts: Sequence[Bundle], indexes: Sequence[Path], score: str | None
+) -> tuple[list[float], dict[str, Any]]:
+    """The weights (P,), and scores on clips that they were not learnt from, which are also printed.
 
-    names: list[str]  # of the parts
-    glosses: int  # number of classes without idle, which comes last if there is one
-    clips: list[Example]
-    labels: NDArray[np.int64]  # (N,)
-    probabilities: NDArray[np.float32]  # (P, N, K)
+    Scores are top-1 and top-5 of each part and of all fused, on clips that show a sign.
 
-    def of(self, clips: NDArray[np.int64]) -> PartPredictions:
-        """The same for the clips with these numbers."""
-        return PartPredictions(
-            names=self.names,
-            glosses=self.glosses,
-            clips=[self.clips[n] for n in clips],
-            labels=self.labels[clips],
-            probabilities=self.probabilities[:, clips],
-        )
+    Raises:
+        ValueError: there are no clips to learn from or to score.
+    """
+    clips, labels, probabilities = predict_held_out(parts, indexes)
+    in_split = np.array([score is not None and clip.split == score for clip in clips])
+    train, test = np.flatnonzero(~in_split), np.flatnonzero(in_split)
+    if not train.size or (score and not test.size):
+        raise ValueError(f"no clips {'of' if train.size else 'but those of'} --score {score}")
+    weights = learn_weights(probabilities[:, train], labels[train])
+    if test.size:
+        fused = fuse(list(probabilities[:, test]), weights)
+    else:
+        test = train  # all clips, in folds
+        groups = [clip.group for clip in clips]
+        folds = min(_FOLDS, len(set(groups)))
+        fold_of = np.array(grouped_folds([clip.gloss for clip in clips], groups, folds))
+        fused = np.zeros_like(probabilities[0])
+        for fold in range(folds):
+            inside = fold_of == fold
+            of_rest = learn_weights(probabilities[:, ~inside], labels[~inside])
+            fused[inside] = fuse(list(probabilities[:, inside]), of_rest)
+    signs = [n for n, clip in enumerate(test) if clips[clip].gloss != IDLE]
+    scores: dict[str, Any] = {}
+    names = [*(part.name for part in parts), "fused"]
+    for name, of_test in zip(names, [*probabilities[:, test], fused], strict=True):
+        rank = ranks(of_test[signs, : len(parts[0].glosses)], labels[test][signs])
+        (top1, (low, high)), (top5, _) = share_within(rank, 1), share_within(rank, 5)
+        scores[name] = {
+            "clips": len(signs),
+            "top1": round(top1, 4),
+            "top1_interval95": [round(low, 4), round(high, 4)],
+            "top5": round(top5, 4),
+        }
+        interval = f"{low:.1%} to {high:.1%}"
+        print(f"{name}: top-1 {top1:.1%} ({interval}), top-5 {top5:.1%}, {len(signs)} clips")
+    return weights, scores
 
 
-def predict_held_out(parts: Sequence[Bundle], indexes: Sequence[Path]) -> PartPredictions:
+def predict_held_out(
+    parts: Sequence[Bundle], indexes: Sequence[Path]
+) -> tuple[list[Example], NDArray[np.int64], NDArray[np.float32]]:
     """Predictions of `parts` for the clips that all of them know and none was trained on.
+
+    A head gets the window in the middle of each clip.
+
+    Returns:
+        The clips, their labels (N,), where idle comes last, and probabilities (P, N, K).
 
     Raises:
         ValueError: a part has no head or other classes than the first, or there is no such clip.
     """
+    from offline.scoring.clip_predictions import middle_rows  # torch
+
     first = parts[0]
     for part in parts:
         if part.head_path is None:
@@ -118,18 +150,14 @@ def predict_held_out(parts: Sequence[Bundle], indexes: Sequence[Path]) -> PartPr
         )
     classes = {gloss: number for number, gloss in enumerate((*first.glosses, IDLE))}
     clips = [held_out[0][video_id] for video_id in common]
-    return PartPredictions(
-        names=[part.name for part in parts],
-        glosses=len(first.glosses),
-        clips=clips,
-        labels=np.array([classes[clip.gloss] for clip in clips]),
-        probabilities=np.stack(
-            [
-                _probabilities(part, [examples[video_id].rows for video_id in common])
-                for part, examples in zip(parts, held_out, strict=True)
-            ]
-        ),
-    )
+    probabilities = []
+    for part, examples in zip(parts, held_out, strict=True):
+        head = Classifier(part, "cpu")
+        rows = [middle_rows(examples[video_id].rows, part.encoder) for video_id in common]
+        windows = [Embedding(features=window, start_s=0.0, end_s=0.0) for window in rows]
+        outputs = [head.classify([window]).probabilities for window in windows]
+        probabilities.append(np.concatenate(outputs))
+    return clips, np.array([classes[clip.gloss] for clip in clips]), np.stack(probabilities)
 
 
 def _held_out(part: Bundle, examples: Sequence[Example]) -> dict[str, Example]:
@@ -144,42 +172,6 @@ def _held_out(part: Bundle, examples: Sequence[Example]) -> dict[str, Example]:
         if (example.gloss in part.glosses and example.video in videos)
         or (example.gloss == IDLE and part.idle and example.group in groups)
     }
-
-
-def _probabilities(part: Bundle, clips: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """(N, K) The prediction of the part's head for the window in the middle of each clip (T, D)."""
-    from offline.scoring.clip_predictions import middle_rows  # torch
-
-    head = Classifier(part, "cpu")
-    windows = [
-        Embedding(features=middle_rows(rows, part.encoder), start_s=0.0, end_s=0.0)
-        for rows in clips
-    ]
-    return np.concatenate([head.classify([window]).probabilities for window in windows])
-
-
-def fit_fusion(parts: PartPredictions, score: str | None) -> tuple[list[float], dict[str, Any]]:
-    """The weights (P,), and scores on clips that they were not learnt from.
-
-    Raises:
-        ValueError: there are no clips to learn from or to score.
-    """
-    in_split = np.array([score is not None and clip.split == score for clip in parts.clips])
-    train, test = parts.of(np.flatnonzero(~in_split)), parts.of(np.flatnonzero(in_split))
-    if not train.clips or (score and not test.clips):
-        raise ValueError(f"no clips {'of' if train.clips else 'but those of'} --score {score}")
-    weights = learn_weights(train.probabilities, train.labels)
-    if test.clips:
-        return weights, _scores(test, fuse(list(test.probabilities), weights))
-    groups = [clip.group for clip in train.clips]
-    folds = min(_FOLDS, len(set(groups)))
-    fold_of = np.array(grouped_folds([clip.gloss for clip in train.clips], groups, folds))
-    fused = np.zeros_like(train.probabilities[0])
-    for fold in range(folds):
-        rest = train.of(np.flatnonzero(fold_of != fold))
-        of_rest = learn_weights(rest.probabilities, rest.labels)
-        fused[fold_of == fold] = fuse(list(train.probabilities[:, fold_of == fold]), of_rest)
-    return weights, _scores(train, fused)
 
 
 def learn_weights(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> list[float]:
@@ -202,26 +194,6 @@ def learn_weights(probabilities: NDArray[np.float32], labels: NDArray[np.int64])
     bounds = [(0, _MAX_WEIGHT)] * parts
     found = minimize(loss, np.full(parts, mean), jac=True, bounds=bounds)
     return [round(float(weight), 4) for weight in found.x]
-
-
-def _scores(parts: PartPredictions, fused: NDArray[np.float32]) -> dict[str, Any]:
-    """Top-1 and top-5 of each part and of all fused, on clips that show a sign; also printed."""
-    signs = [n for n, clip in enumerate(parts.clips) if clip.gloss != IDLE]
-    scores: dict[str, Any] = {}
-    for name, probabilities in zip(
-        [*parts.names, "fused"], [*parts.probabilities, fused], strict=True
-    ):
-        rank = ranks(probabilities[signs, : parts.glosses], parts.labels[signs])
-        (top1, (low, high)), (top5, _) = share_within(rank, 1), share_within(rank, 5)
-        scores[name] = {
-            "clips": len(signs),
-            "top1": round(top1, 4),
-            "top1_interval95": [round(low, 4), round(high, 4)],
-            "top5": round(top5, 4),
-        }
-        interval = f"{low:.1%} to {high:.1%}"
-        print(f"{name}: top-1 {top1:.1%} ({interval}), top-5 {top5:.1%}, {len(signs)} clips")
-    return scores
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -20,11 +21,7 @@ from typing import Annotated, Any
 import tyro
 
 from models.command_line import read_command_line
-from models.decoder import (
-    DecoderSettings,
-    clip_probabilities,
-    top_candidates,
-)
+from models.decoder import DecoderSettings, clip_probabilities, top_candidates
 from models.fusion import open_recognizer
 from offline.data.videos import VideoError
 from offline.scoring.video_predictions import VideoReader, read_predictions, signs_of
@@ -59,38 +56,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     try:
         recognizer = open_recognizer(options.model, options.device)
+        if not recognizer.bundle.glosses:
+            recognizer.close()
+            raise ValueError(
+                f"{options.model} has no trained head, so it knows no gloss: "
+                "serve it and teach it signs in the page"
+            )
     except (ValueError, OSError) as exc:
         print(f"offline.predict: {exc}", file=sys.stderr)
         return 2
     results = []
-    try:
-        if not recognizer.bundle.glosses:
-            print(
-                f"offline.predict: {options.model} has no trained head, so it knows no gloss: "
-                "serve it and teach it signs in the page",
-                file=sys.stderr,
-            )
-            return 2
-        threshold = options.threshold
-        if threshold is None:
-            threshold = recognizer.bundle.threshold
-        settings = DecoderSettings(threshold=threshold)
+    with contextlib.closing(recognizer):
         for video in options.videos:
-            results.append(_predict(recognizer, video, settings, options))
+            results.append(_predict(recognizer, video, options))
             if not options.json:
                 _print(results[-1])
-    finally:
-        recognizer.close()
     if options.json:
         print(json.dumps(results, ensure_ascii=False))
     return 1 if any("error" in result for result in results) else 0
 
 
-def _predict(
-    recognizer: VideoReader, video: str, settings: DecoderSettings, options: PredictOptions
-) -> dict[str, Any]:
+def _predict(recognizer: VideoReader, video: str, options: PredictOptions) -> dict[str, Any]:
     """The JSON object of one file: {"video", "top", "signs"} or {"video", "error"}."""
-    glosses = recognizer.bundle.glosses
+    glosses, threshold = recognizer.bundle.glosses, options.threshold
+    settings = DecoderSettings(
+        threshold=recognizer.bundle.threshold if threshold is None else threshold
+    )
     try:
         predictions = list(read_predictions(recognizer, video, hop_s=options.hop_s))
     except VideoError as exc:

@@ -18,16 +18,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from models.bench.cases import PLANS, SIZES, BenchPlan, Case
+from models.bench.cases import PLANS, SIZES, Case
 from models.command_line import read_command_line
 from models.files import replacing
-
-if TYPE_CHECKING:
-    import torch
-
-    from models.bench.measure import Figures
 
 # Seconds to make an engine and run it once, for each block: a guess for a GPU, which the figures of
 # the run itself correct. A model that is compiled as a whole compiles every block anew.
@@ -86,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     import torch
 
-    from models.bench.measure import matmul_rate
+    from models.bench.measure import machine, matmul_rate, measure_case, table
     from models.vjepa2.torch_engine import torch_device
 
     if settings.threads:
@@ -102,22 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     budget = TimeBudget(settings.minutes, rounds)
     dtypes = sorted({case.dtype for case, _ in plan})
     rates = {dtype: matmul_rate(device, dtype) for dtype in dtypes}
-    print(json.dumps(_run(settings, plan, rounds, device, rates, budget)))
-    return 0
-
-
-def _run(
-    settings: EngineBenchSettings,
-    plan: BenchPlan,
-    rounds: int,
-    device: torch.device,
-    rates: dict[str, float],
-    budget: TimeBudget,
-) -> dict[str, Any]:
-    """Measure the cases of `plan` as far as the time allows. Returns the report."""
-    from models.bench.measure import machine, measure_case, table
-
-    figures: list[Figures] = []
+    figures = []
     report: dict[str, Any] = {
         "figures": [],
         "skipped": [],
@@ -140,7 +120,8 @@ def _run(
                 file.write(json.dumps(report).encode())
     if not settings.json:
         print(table(report, figures))
-    return report
+    print(json.dumps(report))
+    return 0
 
 
 if __name__ == "__main__":

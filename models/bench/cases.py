@@ -59,34 +59,26 @@ def clip_flops(width: int, depth: int, hidden: int, tokens: int) -> float:
     return 2.0 * tokens * (tubelet * width + depth * (linear + attention))
 
 
-BenchPlan = Sequence[tuple[Case, Sequence[str]]]  # each with the engines that take turns in it
+def _case(
+    size: str, frames: int, batch: int, *engines: str, dtype: str = "bfloat16"
+) -> tuple[Case, Sequence[str]]:
+    return Case(size=size, frames=frames, batch=batch, dtype=dtype), engines
 
 
-def _bf16(size: str, frames: int, batch: int, *engines: str) -> tuple[Case, Sequence[str]]:
-    return Case(size=size, frames=frames, batch=batch, dtype="bfloat16"), engines
-
-
-PLANS: Mapping[str, BenchPlan] = {
-    "quick": [
-        (Case(size="S", frames=16, batch=1, dtype=dtype), ("transformers", "lean"))
-        for dtype in ("float32", "bfloat16")
-    ],
-    "cpu": [
-        (Case(size="S", frames=16, batch=1, dtype="float32"), (*_PLAIN, *WAYS)),
-        _bf16("S", 16, 1, *_PLAIN),
-    ],
+PLANS: Mapping[str, Sequence[tuple[Case, Sequence[str]]]] = {  # cases and engines to compare
+    "quick": [_case("S", 16, 1, "transformers", "lean", dtype=d) for d in ("float32", "bfloat16")],
+    "cpu": [_case("S", 16, 1, *_PLAIN, *WAYS, dtype="float32"), _case("S", 16, 1, *_PLAIN)],
     # Ten minutes of one GPU. Compiling a whole model takes a minute or two, all else seconds.
     "gpu": [
-        _bf16("g", 16, 8, "torch", "pipeline", "transformers-compiled"),
-        _bf16("g", 16, 1, "torch", "pipeline"),
-        _bf16("L", 16, 8, "torch", "pipeline", "transformers-compiled"),
-        _bf16("L", 16, 1, "torch", "pipeline"),
-        *(_bf16(size, 16, 16, "torch", "pipeline") for size in ("g", "L")),
-        *(_bf16(size, 16, 4, "torch") for size in ("g", "L")),
-        _bf16("g", 64, 4, "torch"),
-        _bf16("g", 32, 4, "torch"),
-        *(_bf16(size, 16, 8, "transformers", "lean", "lean-compiled") for size in ("g", "L")),
-        *(_bf16(size, 16, 8, "torch") for size in ("H", "B")),
-        *(_bf16(size, 64, 4, "torch") for size in ("L", "H", "B")),
+        _case("g", 16, 8, "torch", "pipeline", "transformers-compiled"),
+        _case("g", 16, 1, "torch", "pipeline"),
+        _case("L", 16, 8, "torch", "pipeline", "transformers-compiled"),
+        _case("L", 16, 1, "torch", "pipeline"),
+        *(_case(size, 16, 16, "torch", "pipeline") for size in ("g", "L")),
+        *(_case(size, 16, 4, "torch") for size in ("g", "L")),
+        *(_case("g", frames, 4, "torch") for frames in (64, 32)),
+        *(_case(size, 16, 8, "transformers", "lean", "lean-compiled") for size in ("g", "L")),
+        *(_case(size, 16, 8, "torch") for size in ("H", "B")),
+        *(_case(size, 64, 4, "torch") for size in ("L", "H", "B")),
     ],
 }

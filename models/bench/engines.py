@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import VJEPA2Config, VJEPA2Model
 
 from models.bench.cases import SIZES, Case
-from models.bundle import Bundle, open_bundle
+from models.bundle import open_bundle
 from models.classifier import Classifier
 from models.few_shot import EmbeddingSpace
 from models.heads import GlossClassifier, HeadOutput
@@ -68,21 +68,13 @@ class Setup:
         """For exported graphs, as long as the case is measured."""
         return tempfile.TemporaryDirectory()
 
-    def reference(self) -> Any:
-        """transformers' encoder, new, on the device, in the case's dtype."""
-        with self.device:
-            encoder: Any = VJEPA2Model(self.config).encoder
-        encoder.load_state_dict(_weights(self.case.size, self.device))
-        return encoder.to(self.dtype).eval().requires_grad_(False)
-
     def model(self) -> VideoTransformer:
         """Our encoder with the same weights."""
         weights = converted(_weights(self.case.size, self.device), self.shape)
         with self.device:
             model = VideoTransformer(self.shape, self.case.grid)
         model.load_state_dict(weights)
-        model.to(self.dtype).eval().requires_grad_(False)
-        return model
+        return model.to(self.dtype).eval().requires_grad_(False)
 
 
 def _config(size: str, frames: int) -> VJEPA2Config:
@@ -111,7 +103,12 @@ Call = Callable[[], Any]  # runs the batch; on a GPU it may return before the wo
 
 
 def _transformers(setup: Setup, *, compiled: bool = False) -> Call:
-    model: Any = torch.compile(setup.reference()) if compiled else setup.reference()
+    """The class of transformers."""
+    with setup.device:
+        encoder: Any = VJEPA2Model(setup.config).encoder
+    encoder.load_state_dict(_weights(setup.case.size, setup.device))
+    encoder = encoder.to(setup.dtype).eval().requires_grad_(False)
+    model = torch.compile(encoder) if compiled else encoder
     return lambda: model(setup.video)
 
 
@@ -149,8 +146,20 @@ def _pipeline(setup: Setup) -> Call:
     )
     device, sizes = str(setup.device), [case.batch]
     engine = TorchEngine(setup.model(), pooled=True, device=device, dtype=case.dtype, sizes=sizes)
+    example = {"features": torch.zeros(2, 3, spec.dim), "mask": torch.ones(2, 3, dtype=torch.bool)}
+    random_head = GlossClassifier(spec.dim, _GLOSSES)
+    background = np.eye(2, spec.dim, dtype=np.float32)
     with tempfile.TemporaryDirectory() as folder:
-        bundle = _random_bundle(spec, Path(folder))
+        file = Path(folder, "head.onnx")
+        write_onnx(random_head, example, HeadOutput._fields, {0: "B", 1: "T"}, file)
+        bundle = replace(
+            open_bundle("builtin"),
+            glosses=tuple(f"gloss {i}" for i in range(_GLOSSES)),
+            encoder=spec,
+            idle=False,
+            head_path=file,
+            space=EmbeddingSpace(id="random", dim=spec.dim, background=background),
+        )
         head = Classifier(bundle, engine.device)
     recognizer = Recognizer(bundle, VJEPA2Encoder(spec, engine), head)
     clips = [
@@ -163,22 +172,6 @@ def _pipeline(setup: Setup) -> Call:
         for i, images in enumerate(setup.camera)
     ]
     return lambda: [np.argsort(-p.probabilities)[:_TOP] for p in recognizer.recognise(clips)]
-
-
-def _random_bundle(spec: EncoderSpec, folder: Path) -> Bundle:
-    file = folder / "head.onnx"
-    example = {"features": torch.zeros(2, 3, spec.dim), "mask": torch.ones(2, 3, dtype=torch.bool)}
-    head = GlossClassifier(spec.dim, _GLOSSES)
-    write_onnx(head, example, HeadOutput._fields, {0: "B", 1: "T"}, file)
-    background = np.eye(2, spec.dim, dtype=np.float32)
-    return replace(
-        open_bundle("builtin"),
-        glosses=tuple(f"gloss {i}" for i in range(_GLOSSES)),
-        encoder=spec,
-        idle=False,
-        head_path=file,
-        space=EmbeddingSpace(id="random", dim=spec.dim, background=background),
-    )
 
 
 def _graph(setup: Setup, name: str) -> Call:

@@ -106,10 +106,11 @@ def _prepared(setup: Setup, engine: str) -> tuple[Call, float | None]:
 
 def seconds(act: Callable[[], Any], device: torch.device) -> float:
     """How long `act` takes, with all that it queues on the device."""
-    _synchronize(device)
+    synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda device: None
+    synchronize(device)
     began = time.perf_counter()
     act()
-    _synchronize(device)
+    synchronize(device)
     return time.perf_counter() - began
 
 
@@ -118,11 +119,6 @@ def matmul_rate(device: torch.device, dtype: str) -> float:
     side = 8192 if device.type == "cuda" else 1024
     a = torch.randn(side, side, device=device, dtype=DTYPES[dtype])
     return 2 * side**3 / min(seconds(lambda: a @ a, device) for _ in range(10))
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _memory_mb(device: torch.device, *, peak: bool = False) -> float | None:
@@ -148,8 +144,7 @@ def _memory_mb(device: torch.device, *, peak: bool = False) -> float | None:
 
 
 def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:200]
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def table(about: Mapping[str, Any], figures: Sequence[Figures]) -> str:
@@ -183,21 +178,17 @@ def machine(device: torch.device) -> dict[str, Any]:
         commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         commit = ""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        info = Path("/proc/cpuinfo")
+        lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+        models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+        name = next(models, platform.processor() or "cpu")
     modules = (torch, transformers, onnxruntime, numpy)
     return {
-        "device": _device_name(device),
+        "device": name,
         "threads": torch.get_num_threads(),
         "versions": {module.__name__: module.__version__ for module in modules},
         "commit": commit,
     }
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or "cpu")

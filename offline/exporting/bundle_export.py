@@ -1,6 +1,6 @@
 """Writes recogniser bundles: of a trained head, of an encoder alone, of several bundles fused.
 
-.pt + card -> head.onnx [+ head.tflite] [+ encoder files], each compared with torch -> bundle
+.pt + card -> ONNX [-> LiteRT] [+ encoder files], each compared with torch -> bundle
 bundle + index of real clips -> every exported form compared with torch -> Agreements
 """
 
@@ -13,30 +13,39 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import onnxruntime as ort
+import torch
 from torch import nn
 
 from models.bundle import Bundle, open_bundle, write_bundle
 from models.card import BACKGROUND, CARD, FUSED, HEAD, NO_HEAD, spec_as_card, spec_from
 from models.classifier import Classifier
 from models.encoders import encoder_spec, graph_variants
+from models.heads import HeadOutput
+from models.onnx_file import write_onnx
 from models.recognizer import Recognizer
 from models.schema import EncoderSpec
 from offline.data.examples import read_spec
+from offline.exporting import web_runtime
 from offline.exporting.encoder_export import (
     EncoderParts,
     compare_graphs,
     export_encoder,
     reference_features,
-    torch_encoder,
 )
-from offline.exporting.head_export import check_edge, export_edge, onnx_difference, to_onnx
-from offline.exporting.parity import HEAD_FILES, LITERT, Agreement, compare_head
-from offline.exporting.real_clips import crop_clips, read_windows
+from offline.exporting.parity import (
+    HEAD_FILES,
+    HEAD_TOLERANCE,
+    LITERT,
+    Agreement,
+    compare_head,
+    read_windows,
+)
 from offline.training.checkpoint import load_checkpoint
 
 _NOT_IN_CARD = ("glosses", "classes", "files", "format")  # the bundle keeps them elsewhere
@@ -53,20 +62,27 @@ def export_trained(
     """Write the bundle of a trained head; also the largest difference between ONNX and torch.
 
     Raises:
-        ValueError: the head can't be read, an exported form differs from torch, or the card makes
-            no bundle.
-        OSError: the encoder's files are missing, or the disk is full.
+        ValueError: the head can't be read, an exported form differs from torch or can't be checked
+            here, or the card makes no bundle.
+        OSError: the encoder's files or onnxruntime-web are missing, or the disk is full.
     """
     checkpoint = load_checkpoint(model)
     head, trained = checkpoint.head, checkpoint.card
     spec = spec_from(trained["encoder"])
-    if edge:
-        check_edge(spec)
+    if edge:  # checked before anything else is done
+        if spec.kind == "vjepa2-tokens":
+            raise ValueError("--edge is for a row a time step; this head takes thousands of tokens")
+        if find_spec("ai_edge_litert") is None:
+            raise ValueError('--edge needs ai_edge_litert: pip install "livegloss[edge]"')
+        if (problem := web_runtime.missing()) is not None:
+            raise OSError(problem)
     content = to_onnx(head, spec.dim)
     steps = spec.frames if spec.kind == "landmarks" else max(1, spec.frames // 2)
     difference = onnx_difference(head, content, spec.dim, steps)
     card = {key: value for key, value in trained.items() if key not in _NOT_IN_CARD}
-    files: dict[str, bytes | Path] = {HEAD: content, BACKGROUND: _npy(checkpoint.background)}
+    background = io.BytesIO()
+    np.save(background, checkpoint.background.astype(np.float16))
+    files: dict[str, bytes | Path] = {HEAD: content, BACKGROUND: background.getvalue()}
     if name:
         card["name"] = name
     if edge:
@@ -118,16 +134,14 @@ def write_fused(
     for part, folder in zip(parts, folders, strict=True):
         files |= {f"{folder}/{file}": part.path / file for file in (CARD, *part.card["files"])}
     data = parts[0].card["data"]
+    by_folder = dict(zip(folders, (part.card["data"] for part in parts), strict=True))
     first = data if isinstance(data, dict) else {}  # the page shows who is in the data
     alone = {part: figures for part, figures in scores.items() if part != "fused"}
     idle, hop_s = parts[0].idle, max(part.hop_s for part in parts)
     card = {
         **_new_card(name, spec, FUSED, idle=idle, hop_s=hop_s),
         "calibration": {"temperature": 1.0, "threshold": max(part.threshold for part in parts)},
-        "data": {
-            **first,
-            "parts": dict(zip(folders, (part.card["data"] for part in parts), strict=True)),
-        },
+        "data": {**first, "parts": by_folder},
         "licence": "; ".join(dict.fromkeys(part.card["licence"] for part in parts)),
         "metrics": {"kept_out": scores["fused"], "alone": alone} if scores else {},
         "fusion": [
@@ -171,11 +185,80 @@ def check_bundle(model: Path, path: Path, index: Path, count: int) -> list[Agree
             agreements.append(found)
     if graphs := graph_variants(bundle):
         spec = read_spec(index)  # names the weights, which the bundle need not hold
-        encoder = torch_encoder(spec)
-        *_, crop, _ = encoder.model.video_size
-        reference = reference_features(encoder, crop_clips(index, spec, crop, count))
+        _, reference = reference_features(spec, index, count)
         agreements += compare_graphs(graphs, reference, checkpoint.head)
     return agreements
+
+
+def to_onnx(head: nn.Module, dim: int) -> bytes:
+    """`head` as one ONNX file: features (B, T, dim), mask (B, T) -> the head's `HeadOutput`."""
+    features, mask = _sample(3, 9, dim, np.random.default_rng(0))
+    inputs = {"features": features, "mask": mask}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / HEAD
+        write_onnx(head, inputs, HeadOutput._fields, {0: "B", 1: "T"}, file)
+        return file.read_bytes()
+
+
+def onnx_difference(head: nn.Module, content: bytes, dim: int, steps: int) -> float:
+    """The largest difference between ONNX and torch, over several batches, lengths and masks.
+
+    Raises:
+        ValueError: it is more than rounding explains.
+    """
+    session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
+    draw = np.random.default_rng(1)
+    largest = 0.0
+    for batch, length in ((1, steps), (4, steps), (2, 2 * steps + 3), (1, 1)):
+        features, mask = _sample(batch, length, dim, draw)
+        with torch.inference_mode():
+            want = head(features, mask)
+        got = session.run(None, {"features": features.numpy(), "mask": mask.numpy()})
+        for a, b in zip(got, want, strict=True):
+            difference = float(np.abs(a - b.numpy()).max())
+            if not difference <= HEAD_TOLERANCE:
+                raise ValueError(
+                    f"ONNX and torch differ by {difference:.1e} for {batch} clips of {length} "
+                    f"steps: more than {HEAD_TOLERANCE:.0e}, so nothing was written"
+                )
+            largest = max(largest, difference)
+    return largest
+
+
+def export_edge(
+    head: nn.Module, content: bytes, dim: int, steps: int
+) -> tuple[bytes, list[Agreement]]:
+    """The LiteRT file of a head whose ONNX file is `content`, and how phones and pages run both.
+
+    Prints a line for each.
+
+    Raises:
+        ValueError: one can't be made or run, or differs from torch.
+    """
+    from offline.exporting.litert import to_litert
+
+    litert = to_litert(content, steps)
+    features, mask = _sample(steps, steps, dim, np.random.default_rng(2))
+    agreements = []
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, HEAD).write_bytes(content)
+        Path(folder, LITERT).write_bytes(litert)
+        for runtime in ("litert", "onnxruntime-web"):
+            found = compare_head(runtime, Path(folder), head, features.numpy(), mask.numpy())
+            print(found.line(), flush=True)
+            if not found.agrees:
+                raise ValueError(f"{found.line()}: more than rounding, so nothing was written")
+            agreements.append(found)
+    return litert, agreements
+
+
+def _sample(
+    batch: int, length: int, dim: int, draw: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random features, and a mask that pads each clip one step more than the clip before."""
+    features = torch.from_numpy(draw.normal(size=(batch, length, dim)).astype(np.float32))
+    lengths = torch.tensor([max(1, length - i) for i in range(batch)])
+    return features, torch.arange(length)[None] < lengths[:, None]
 
 
 def _new_card(
@@ -207,12 +290,13 @@ def _write(
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     # Beside the bundle: /tmp is small on many machines, and a graph may have 4 GB.
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.absolute().parent) as scratch:
-        exported = export_encoder(spec_from(card["encoder"]), encoder_parts, Path(scratch), head)
-        card = {**card, "encoder": {**card["encoder"], "source": exported.source}}
-        if exported.agreements:
-            graphs = [asdict(found) for found in exported.agreements]
+        spec = spec_from(card["encoder"])
+        encoder, source, agreements = export_encoder(spec, encoder_parts, Path(scratch), head)
+        card = {**card, "encoder": {**card["encoder"], "source": source}}
+        if agreements:
+            graphs = [asdict(found) for found in agreements]
             card["metrics"] = {**card["metrics"], "graphs": graphs}
-        files = {**files, **exported.files}
+        files = {**files, **encoder}
         return write_bundle(out, card=card, glosses=glosses, files=files, check=_check_opens)
 
 
@@ -222,10 +306,3 @@ def _check_opens(bundle: Bundle) -> None:
         Recognizer.open(bundle.path, "cpu").close()
     elif bundle.head_path:
         Classifier(bundle, "cpu")
-
-
-def _npy(rows: NDArray[np.float32]) -> bytes:
-    """`rows` as the content of a .npy file, float16."""
-    content = io.BytesIO()
-    np.save(content, rows.astype(np.float16))
-    return content.getvalue()

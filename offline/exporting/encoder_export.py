@@ -29,27 +29,19 @@ from models.vjepa2.graph_engine import (
     spare_cores,
 )
 from models.vjepa2.model import PictureEncoder
-from offline.exporting.parity import Agreement, Logits, compare
-from offline.exporting.real_clips import crop_clips
-
-PARTS = ("both", "graph", "weights")
-INT8_IF = ("agreeing", "anyway")  # with torch on the first five classes, or whatever it names
+from offline.exporting.parity import Agreement, Logits, compare, crop_clips
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderParts:
     """The files of an encoder that a bundle is to have."""
 
-    parts: str = "both"  # one of PARTS: a GPU runs the weights, a CPU the graph
-    int8: str | None = None  # one of INT8_IF: when to add the graph with weights in 8 bits
-    index: Path | None = None  # the graphs are compared with torch on its videos
-    clips: int = 32  # number of them
+    parts: str  # both, graph or weights: a GPU runs the weights, a CPU the graph
+    int8: str | None  # the graph in 8 bits: added if "agreeing" on the first five classes, "anyway"
+    index: Path | None  # the graphs are compared with torch on its videos
+    clips: int  # number of them
 
     def __post_init__(self) -> None:
-        if self.parts not in PARTS:
-            raise ValueError(f"--with-encoder takes {', '.join(PARTS)}, not {self.parts!r}")
-        if self.clips < 1:
-            raise ValueError("--clips must be at least 1")
         if self.int8 and self.parts == "weights":
             raise ValueError("--int8 is a graph: give --with-encoder both or graph")
         if self.int8 and self.index is None:
@@ -58,22 +50,16 @@ class EncoderParts:
             raise ValueError(f"--index {self.index}: no such file")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportedEncoder:
-    """Files for `models.bundle.write_bundle`, the card's source, and how the graphs compare."""
-
-    files: dict[str, bytes | Path]
-    source: str
-    agreements: list[Agreement]
-
-
 def export_encoder(
     spec: EncoderSpec, wanted: EncoderParts, folder: Path, head: nn.Module | None
-) -> ExportedEncoder:
-    """Write the graphs of `spec` to `folder`, and list all files that a bundle of it needs.
+) -> tuple[dict[str, bytes | Path], str, list[Agreement]]:
+    """Write the graphs of `spec` to `folder`, and compare them with torch.
 
-    Prints how each graph compares with torch. A graph whose features make `head` name another first
-    five than torch's is left out, and a line says so.
+    A line is printed for each. A graph whose features make `head` name another first five than
+    torch's is left out, and a line says so.
+
+    Returns:
+        All files that a bundle of `spec` needs, the source for its card, and the comparisons.
 
     Raises:
         ValueError: no V-JEPA 2, a graph differs from torch, or too few clips can be read.
@@ -81,7 +67,14 @@ def export_encoder(
     """
     if not spec.kind.startswith("vjepa2"):
         raise ValueError(f"--with-encoder: a {spec.kind} encoder comes with livegloss")
-    _check_disk(spec, wanted, folder)
+    # Files are copied into the bundle; int8 has a quarter of the size, twice.
+    content = _checkpoint_files(spec.source) if Path(spec.source).exists() else []
+    size = sum(file.stat().st_size for file in content)
+    need = size * {"weights": 1, "graph": 2, "both": 3}[wanted.parts]
+    need += size // 2 if wanted.int8 else 0
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise OSError(f"{folder.parent}: {need / 1e6:.0f} MB are needed, {free / 1e6:.0f} are free")
     files: list[Path] = []
     source = f"{IN_BUNDLE}{ENCODER}"
     agreements: list[Agreement] = []
@@ -93,7 +86,7 @@ def export_encoder(
         graphs, agreements = _write_graphs(spec, wanted, folder, head)
         files += graphs
     named: dict[str, bytes | Path] = {f"{ENCODER}/{file.name}": file for file in files}
-    return ExportedEncoder(files=named, source=source, agreements=agreements)
+    return named, source, agreements
 
 
 def _checkpoint_files(source: str) -> list[Path]:
@@ -111,11 +104,8 @@ def _write_graphs(
     spec: EncoderSpec, wanted: EncoderParts, folder: Path, head: nn.Module | None
 ) -> tuple[list[Path], list[Agreement]]:
     """The graphs' files, without int8 if it is left out, and how all variants compare."""
-    encoder = torch_encoder(spec)
-    *_, crop, _ = encoder.model.video_size
-    clips = crop_clips(wanted.index, spec, crop, wanted.clips) if wanted.index is not None else []
+    encoder, reference = reference_features(spec, wanted.index, wanted.clips)
     files = encoder.export(folder / FLOAT32)
-    reference = reference_features(encoder, clips)
     del encoder  # ViT-g has 4 GB
     variants = [GraphVariant.of(name, folder) for name in WAYS]
     agreements = compare_graphs([v for v in variants if v.precision != "int8"], reference, head)
@@ -129,27 +119,14 @@ def _write_graphs(
         if any(agreement.taken for agreement in found):
             files += int8_files
     for agreement in agreements:
-        if not agreement.taken:
-            print(_refusal(agreement), flush=True)
+        if agreement.taken:
+            continue
+        why = f"its features are unlike torch's, cosine {agreement.cosine:.5f}"
+        if (alike := agreement.same_but_ties) is not None and alike < (count := agreement.clips):
+            why = f"it names another first five than torch in {count - alike} of {count} clips"
+        hint = "; --int8 anyway takes it" if agreement.name.endswith("int8") else ""
+        print(f"{agreement.name} is left out: {why}{hint}", flush=True)
     return files, agreements
-
-
-def _refusal(found: Agreement) -> str:
-    hint = "; --int8 anyway takes it" if found.name.endswith("int8") else ""
-    why = f"its features are unlike torch's, cosine {found.cosine:.5f}"
-    if found.same_but_ties is not None and found.same_but_ties < found.clips:
-        other = found.clips - found.same_but_ties
-        why = f"it names another first five than torch in {other} of {found.clips} clips"
-    return f"{found.name} is left out: {why}{hint}"
-
-
-def torch_encoder(spec: EncoderSpec) -> PictureEncoder:
-    """The encoder that graphs of `spec` are exported from and compared with: float32, on the CPU.
-
-    Raises:
-        ValueError, OSError: the weights are not there, or don't fit.
-    """
-    return PictureEncoder(load_weights(spec, torch.float32), pooled=spec.kind == "vjepa2").eval()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,14 +140,24 @@ class ReferenceFeatures:
 
 @torch.inference_mode()
 def reference_features(
-    encoder: PictureEncoder, clips: Sequence[NDArray[np.uint8]]
-) -> ReferenceFeatures:
-    """The features that `encoder` computes of `clips`, or of noise if there are none."""
+    spec: EncoderSpec, index: Path | None, count: int
+) -> tuple[PictureEncoder, ReferenceFeatures]:
+    """The encoder of `spec` in torch, float32 on the CPU, and its features of clips of `index`.
+
+    Without an index they are of noise.
+
+    Raises:
+        ValueError, OSError: the weights are not there or don't fit, or too few clips can be read.
+    """
+    encoder = PictureEncoder(load_weights(spec, torch.float32), pooled=spec.kind == "vjepa2").eval()
     times, channels, crop, _ = encoder.model.video_size
-    noise = np.random.default_rng(0).integers(0, 256, (times, crop, crop, channels), np.uint8)
-    shown = clips or [noise]
-    features = [encoder(torch.from_numpy(clip)[None]).numpy() for clip in shown]
-    return ReferenceFeatures(clips=shown, features=np.concatenate(features), real=bool(clips))
+    if index is not None:
+        clips = crop_clips(index, spec, crop, count)
+    else:
+        size = times, crop, crop, channels
+        clips = [np.random.default_rng(0).integers(0, 256, size, np.uint8)]
+    features = np.concatenate([encoder(torch.from_numpy(clip)[None]).numpy() for clip in clips])
+    return encoder, ReferenceFeatures(clips=clips, features=features, real=index is not None)
 
 
 def compare_graphs(
@@ -190,9 +177,8 @@ def compare_graphs(
     logits = _logits(head) if head is not None and reference.real else None
     agreements = []
     for variant in variants:
-        if variant.runtime not in installed_runtimes():
-            continue
-        if variant.precision == "bfloat16" and not has_bfloat16():
+        missing = variant.runtime not in installed_runtimes()
+        if missing or (variant.precision == "bfloat16" and not has_bfloat16()):
             continue
         clips, features = reference.clips, reference.features
         found = compare(variant, clips, features, logits, spare_cores(), anyway=anyway)
@@ -208,14 +194,3 @@ def _logits(head: nn.Module) -> Logits:
         return np.asarray(head(torch.from_numpy(features), mask)[0])
 
     return logits
-
-
-def _check_disk(spec: EncoderSpec, wanted: EncoderParts, folder: Path) -> None:
-    """Raise OSError if the disk has no room for the files and their copies in the bundle."""
-    files = _checkpoint_files(spec.source) if Path(spec.source).exists() else []
-    size = sum(file.stat().st_size for file in files)
-    need = size * {"weights": 1, "graph": 2, "both": 3}[wanted.parts]
-    need += size // 2 if wanted.int8 else 0  # a quarter of it, twice
-    free = shutil.disk_usage(folder).free
-    if need > free:
-        raise OSError(f"{folder.parent}: {need / 1e6:.0f} MB are needed, {free / 1e6:.0f} are free")

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import flatbuffers
@@ -29,15 +28,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper, shape_inference
 
 # ONNX operators that LiteRT has too, with the same meaning.
-_SAME = {
-    **{
-        name: name.upper()
-        for name in ("Abs", "Add", "Cast", "Div", "Gelu", "Greater", "Mul", "Relu", "Sqrt", "Sub")
-    },
-    "MatMul": "BATCH_MATMUL",
-    "Not": "LOGICAL_NOT",
-    "Where": "SELECT_V2",
-}
+_SAME = {name: name.upper() for name in "Abs Add Cast Div Gelu Greater Mul Relu Sqrt Sub".split()}
+_SAME |= {"MatMul": "BATCH_MATMUL", "Not": "LOGICAL_NOT", "Where": "SELECT_V2"}
 _REDUCTIONS = {"ReduceMean": "MEAN", "ReduceProd": "REDUCE_PROD", "ReduceSum": "SUM"}
 
 # LiteRT operators with options, and the version of operators whose first version can't do what we
@@ -50,31 +42,17 @@ _OPTIONS = {
 }
 _VERSIONS = {"BROADCAST_TO": 2}
 
-_SCHEMA_VERSION = 3
-_IDENTIFIER = b"TFL3"
 _ALIGNMENT = 16  # bytes, as the schema asks of every buffer
 _TYPES = {"float32": "FLOAT32", "int32": "INT32", "bool": "BOOL"}
-
-
-class NotConvertible(ValueError):
-    """A head with an operator, or a use of one, that is not translated; says which."""
 
 
 def to_litert(head: bytes, steps: int) -> bytes:
     """`head` (the content of a `head.onnx`) as a LiteRT file for one clip of `steps` steps.
 
     Raises:
-        NotConvertible: it has an operator that is not translated.
+        ValueError: it has an operator, or a use of one, that is not translated.
     """
-    model = _fix_sizes(head, steps)
-    graph = _Graph(model.graph)
-    for node in model.graph.node:
-        _translate(graph, node)
-    return graph.content()
-
-
-def _fix_sizes(head: bytes, steps: int) -> onnx.ModelProto:
-    """The head for one clip of `steps` steps; what depends on sizes alone is computed."""
+    # Sizes are fixed, and what depends on sizes alone is computed.
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.add_free_dimension_override_by_name("B", 1)
@@ -83,7 +61,12 @@ def _fix_sizes(head: bytes, steps: int) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as folder:
         options.optimized_model_filepath = f"{folder}/head.onnx"
         ort.InferenceSession(head, options, providers=["CPUExecutionProvider"])
-        return shape_inference.infer_shapes(onnx.load(Path(folder, "head.onnx")), data_prop=True)
+        fixed = onnx.load(options.optimized_model_filepath)
+    model = shape_inference.infer_shapes(fixed, data_prop=True)
+    graph = _Graph(model.graph)
+    for node in model.graph.node:
+        _translate(graph, node)
+    return graph.content()
 
 
 class _Graph:
@@ -93,14 +76,14 @@ class _Graph:
     """
 
     def __init__(self, graph: onnx.GraphProto) -> None:
-        self.constants: dict[str, NDArray[Any]] = {
-            value.name: numpy_helper.to_array(value) for value in graph.initializer
-        }
-        self._computed: dict[str, tuple[list[int], str]] = {}  # shape and type of the other values
+        self.constants: dict[str, NDArray[Any]] = {}
+        self._kinds: dict[str, tuple[list[int], str]] = {}  # shape and type of every value
         for value in (*graph.input, *graph.value_info, *graph.output):
             kind = value.type.tensor_type
             shape = [axis.dim_value for axis in kind.shape.dim]
-            self._computed[value.name] = shape, helper.tensor_dtype_to_np_dtype(kind.elem_type).name
+            self._kinds[value.name] = shape, helper.tensor_dtype_to_np_dtype(kind.elem_type).name
+        for value in graph.initializer:
+            self.constant(numpy_helper.to_array(value), value.name)
         self._numbers: dict[str, int] = {}  # of the tensors in the file
         self._tensors: list[Any] = []
         self._buffers: list[Any] = [schema.BufferT()]  # 0: the empty one of all computed tensors
@@ -110,12 +93,13 @@ class _Graph:
         self._outputs = [value.name for value in graph.output]
 
     def shape(self, name: str) -> list[int]:
-        return self._shape_and_type(name)[0]
+        return self._kinds[name][0]
 
-    def constant(self, values: object) -> str:
-        """Add a constant; its name."""
-        name = f"litert constant {len(self.constants)}"
-        self.constants[name] = np.asarray(values)
+    def constant(self, values: object, name: str | None = None) -> str:
+        """Add a constant; its name, a new one if None."""
+        name = name or f"litert constant {len(self.constants)}"
+        array = self.constants[name] = np.asarray(values)
+        self._kinds[name] = list(array.shape), array.dtype.name
         return name
 
     def add(
@@ -131,10 +115,10 @@ class _Graph:
         None: a new value, of `shape`, else of the inputs' shape when they are broadcast.
         """
         if output is None:
-            output = f"litert {operator} {len(self._computed)}"
-            kinds = [self._shape_and_type(name) for name in inputs]
-            found = np.broadcast_shapes(*(kind for kind, _ in kinds)) if shape is None else shape
-            self._computed[output] = list(found), kinds[0][1]
+            output = f"litert {operator} {len(self._kinds)}"
+            if shape is None:
+                shape = np.broadcast_shapes(*map(self.shape, inputs))
+            self._kinds[output] = list(shape), self._kinds[inputs[0]][1]
         if operator not in self._codes:
             self._codes.append(operator)
         kind = _OPTIONS.get(operator, "NONE")
@@ -174,7 +158,7 @@ class _Graph:
             signatureKey=b"serving_default", inputs=_named(self._inputs), outputs=_named(outputs)
         )
         model = schema.ModelT(
-            version=_SCHEMA_VERSION,
+            version=3,  # of the schema
             description=b"livegloss",
             subgraphs=[graph],
             buffers=self._buffers,
@@ -182,19 +166,14 @@ class _Graph:
             operatorCodes=[_code(operator) for operator in self._codes],
         )
         builder = flatbuffers.Builder(1 << 20)
-        builder.Finish(model.Pack(builder), _IDENTIFIER)
+        builder.Finish(model.Pack(builder), b"TFL3")
         return bytes(builder.Output())
-
-    def _shape_and_type(self, name: str) -> tuple[list[int], str]:
-        if name in self.constants:
-            return list(self.constants[name].shape), self.constants[name].dtype.name
-        return self._computed[name]
 
     def _number(self, name: str) -> int:
         """The number of the tensor `name`, which is in the file from now on."""
         if name in self._numbers:
             return self._numbers[name]
-        shape, dtype = self._shape_and_type(name)
+        shape, dtype = self._kinds[name]
         buffer = 0
         if name in self.constants:
             # No index here is large, and every runtime takes int32.
@@ -202,17 +181,11 @@ class _Graph:
             buffer = len(self._buffers)
             self._buffers.append(_AlignedBuffer(self.constants[name].astype(dtype)))
         if dtype not in _TYPES:
-            raise NotConvertible(f"{name}: {dtype} is not translated to LiteRT")
-        kind = getattr(schema.TensorType, _TYPES[dtype])
-        self._tensors.append(
-            schema.TensorT(
-                name=name.encode(),
-                shape=np.array(shape, np.int32),
-                type=kind,
-                buffer=buffer,
-                hasRank=True,
-            )
-        )
+            raise ValueError(f"{name}: {dtype} is not translated to LiteRT")
+        tensor = schema.TensorT(name=name.encode(), buffer=buffer, hasRank=True)
+        tensor.shape = np.array(shape, np.int32)
+        tensor.type = getattr(schema.TensorType, _TYPES[dtype])
+        self._tensors.append(tensor)
         self._numbers[name] = len(self._tensors) - 1
         return self._numbers[name]
 
@@ -232,8 +205,7 @@ class _AlignedBuffer(schema.BufferT):  # type: ignore[misc]
         data = builder.EndVector()
         schema.BufferStart(builder)
         schema.BufferAddData(builder, data)
-        made: int = schema.BufferEnd(builder)
-        return made
+        return int(schema.BufferEnd(builder))
 
 
 def _code(operator: str) -> Any:
@@ -251,7 +223,8 @@ def _named(numbers: dict[str, int]) -> list[Any]:
 
 def _translate(graph: _Graph, node: onnx.NodeProto) -> None:
     """Add the operators that compute the node's output."""
-    kind, x, output = node.op_type, node.input[0], node.output[0]
+    kind, output = node.op_type, node.output[0]
+    x, *others = node.input
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     match kind:
         case "Reshape" | "Squeeze" | "Unsqueeze":  # the same numbers in the same order
@@ -275,35 +248,79 @@ def _translate(graph: _Graph, node: onnx.NodeProto) -> None:
             graph.add("SQRT", [total], output)
         case "ReduceLogSumExp":
             _need(attributes.get("keepdims", 1), "ReduceLogSumExp with keepdims")
-            _log_sum_exp(graph, x, _axes(graph, node), output)
+            axes = _axes(graph, node)
+            largest = graph.reduce("REDUCE_MAX", x, axes)
+            powers = graph.add("EXP", [graph.add("SUB", [x, largest])])
+            total = graph.reduce("SUM", powers, axes)
+            graph.add("ADD", [graph.add("LOG", [total]), largest], output)
         case "Pow":
-            squares = (graph.constants.get(node.input[1], np.zeros(1)) == 2).all()
+            squares = (graph.constants.get(others[0], np.zeros(1)) == 2).all()
             _need(squares, "Pow that squares")
             graph.add("SQUARE", [x], output)
         case "Clip":
-            _clip(graph, node, output)
+            bounds = zip(("MAXIMUM", "MINIMUM"), others, strict=False)
+            limits = [(operator, bound) for operator, bound in bounds if bound]
+            for number, (operator, bound) in enumerate(limits, 1):
+                x = graph.add(operator, [x, bound], output if number == len(limits) else None)
         case "Gemm":
-            _gemm(graph, node, output, attributes)
+            by, *bias = others
+            plain = attributes.get("alpha", 1) == attributes.get("beta", 1) == 1
+            plain = plain and not attributes.get("transA") and by in graph.constants
+            _need(plain, "Gemm by weights, unscaled,")
+            weights = graph.constants[by]  # LiteRT wants a row for each output
+            weights = weights if attributes.get("transB") else weights.T
+            graph.add("FULLY_CONNECTED", [x, graph.constant(weights), *bias], output)
         case "LayerNormalization":
-            _layer_norm(graph, node, output, attributes)
+            scale, *bias = others
+            last = len(graph.shape(x)) - 1
+            _need(attributes.get("axis", -1) in (-1, last), "LayerNormalization of the last axis")
+            epsilon = graph.constant(np.float32(attributes.get("epsilon", 1e-5)))
+            mean = graph.reduce("MEAN", x, [last])
+            variance = graph.reduce("MEAN", graph.add("SQUARED_DIFFERENCE", [x, mean]), [last])
+            inverse = graph.add("RSQRT", [graph.add("ADD", [variance, epsilon])])
+            normal = graph.add("MUL", [graph.add("SUB", [x, mean]), inverse])
+            scaled = graph.add("MUL", [normal, scale], None if bias else output)
+            if bias:
+                graph.add("ADD", [scaled, *bias], output)
         case "Pad":
-            _pad(graph, node, output, attributes)
+            pads, *rest = others
+            value = graph.constants[rest[0]] if rest and rest[0] else np.zeros(1)
+            zeros = attributes.get("mode", b"constant") == b"constant" and not value.any()
+            _need(zeros and not rest[1:], "padding all axes by zeros")
+            by_axis = graph.constants[pads].reshape(2, -1).T  # ONNX: before all axes, then after
+            graph.add("PAD", [x, graph.constant(by_axis)], output)
         case "Slice":
-            _slice(graph, node, output)
+            starts, ends, *rest = (graph.constants[name].tolist() for name in others)
+            which = rest[0] if rest else range(len(starts))
+            steps = rest[1] if rest[1:] else [1] * len(starts)
+            _need(min(steps) > 0, "Slice that runs forwards")
+            shape = graph.shape(x)
+            begin, end, stride = [0] * len(shape), list(shape), [1] * len(shape)
+            for start, stop, axis, step in zip(starts, ends, which, steps, strict=True):
+                begin[axis], end[axis], stride[axis] = slice(start, stop, step).indices(shape[axis])
+            cut = [graph.constant(part) for part in (begin, end, stride)]
+            graph.add("STRIDED_SLICE", [x, *cut], output)
         case "Softmax":
-            _softmax(graph, x, output, attributes.get("axis", -1))
+            order = list(range(len(graph.shape(x))))
+            axis = attributes.get("axis", -1) % len(order)
+            if axis == order[-1]:
+                graph.add("SOFTMAX", [x], output, beta=1.0)
+            else:  # LiteRT's is over the last axis
+                order[axis], order[-1] = order[-1], order[axis]
+                turned = graph.add("SOFTMAX", [graph.transpose(x, order)], beta=1.0)
+                graph.transpose(turned, order, output)
         case _:
             if kind == "Gelu":
                 _need(attributes.get("approximate", b"none") == b"none", "exact Gelu")
             if kind not in _SAME:
-                raise NotConvertible(f"the operator {kind} is not translated to LiteRT")
+                raise ValueError(f"the operator {kind} is not translated to LiteRT")
             graph.add(_SAME[kind], node.input, output)
 
 
 def _need(condition: object, use: str) -> None:
-    """Raise NotConvertible unless `condition`: a `use` of an operator that is translated."""
+    """Raise ValueError unless `condition`: a `use` of an operator that is translated."""
     if not condition:
-        raise NotConvertible(f"only {use} is translated to LiteRT")
+        raise ValueError(f"only {use} is translated to LiteRT")
 
 
 def _axes(graph: _Graph, node: onnx.NodeProto) -> list[int]:
@@ -311,77 +328,3 @@ def _axes(graph: _Graph, node: onnx.NodeProto) -> list[int]:
     rank = len(graph.shape(node.input[0]))
     named = graph.constants[node.input[1]].tolist() if len(node.input) > 1 else range(rank)
     return [axis % rank for axis in named]
-
-
-def _clip(graph: _Graph, node: onnx.NodeProto, output: str) -> None:
-    x, *bounds = node.input
-    limits = [limit for limit in zip(("MAXIMUM", "MINIMUM"), bounds, strict=False) if limit[1]]
-    for number, (operator, bound) in enumerate(limits, 1):
-        x = graph.add(operator, [x, bound], output if number == len(limits) else None)
-
-
-def _gemm(graph: _Graph, node: onnx.NodeProto, output: str, attributes: dict[str, Any]) -> None:
-    x, by, *bias = node.input
-    plain = attributes.get("alpha", 1) == attributes.get("beta", 1) == 1
-    plain = plain and not attributes.get("transA") and by in graph.constants
-    _need(plain, "Gemm by weights, unscaled,")
-    weights = graph.constants[by]
-    if not attributes.get("transB"):
-        weights = weights.T  # LiteRT wants a row for each output
-    graph.add("FULLY_CONNECTED", [x, graph.constant(weights), *bias], output)
-
-
-def _layer_norm(
-    graph: _Graph, node: onnx.NodeProto, output: str, attributes: dict[str, Any]
-) -> None:
-    x, scale, *bias = node.input
-    last = len(graph.shape(x)) - 1
-    _need(attributes.get("axis", -1) in (-1, last), "LayerNormalization of the last axis")
-    epsilon = graph.constant(np.float32(attributes.get("epsilon", 1e-5)))
-    mean = graph.reduce("MEAN", x, [last])
-    variance = graph.reduce("MEAN", graph.add("SQUARED_DIFFERENCE", [x, mean]), [last])
-    inverse = graph.add("RSQRT", [graph.add("ADD", [variance, epsilon])])
-    normal = graph.add("MUL", [graph.add("SUB", [x, mean]), inverse])
-    scaled = graph.add("MUL", [normal, scale], None if bias else output)
-    if bias:
-        graph.add("ADD", [scaled, *bias], output)
-
-
-def _log_sum_exp(graph: _Graph, x: str, axes: list[int], output: str) -> None:
-    largest = graph.reduce("REDUCE_MAX", x, axes)
-    powers = graph.add("EXP", [graph.add("SUB", [x, largest])])
-    graph.add("ADD", [graph.add("LOG", [graph.reduce("SUM", powers, axes)]), largest], output)
-
-
-def _pad(graph: _Graph, node: onnx.NodeProto, output: str, attributes: dict[str, Any]) -> None:
-    x, pads, *rest = node.input
-    value = graph.constants[rest[0]] if rest and rest[0] else np.zeros(1)
-    zeros = attributes.get("mode", b"constant") == b"constant" and not value.any()
-    _need(zeros and not rest[1:], "padding all axes by zeros")
-    by_axis = graph.constants[pads].reshape(2, -1).T  # ONNX: before all axes, then after all
-    graph.add("PAD", [x, graph.constant(by_axis)], output)
-
-
-def _slice(graph: _Graph, node: onnx.NodeProto, output: str) -> None:
-    x, *parts = node.input
-    starts, ends, *rest = (graph.constants[name].tolist() for name in parts)
-    axes = rest[0] if rest else range(len(starts))
-    steps = rest[1] if rest[1:] else [1] * len(starts)
-    _need(min(steps) > 0, "Slice that runs forwards")
-    shape = graph.shape(x)
-    begin, end, stride = [0] * len(shape), list(shape), [1] * len(shape)
-    for start, stop, axis, step in zip(starts, ends, axes, steps, strict=True):
-        begin[axis], end[axis], stride[axis] = slice(start, stop, step).indices(shape[axis])
-    bounds = [graph.constant(part) for part in (begin, end, stride)]
-    graph.add("STRIDED_SLICE", [x, *bounds], output)
-
-
-def _softmax(graph: _Graph, x: str, output: str, axis: int) -> None:
-    order = list(range(len(graph.shape(x))))
-    axis %= len(order)
-    if axis == order[-1]:
-        graph.add("SOFTMAX", [x], output, beta=1.0)
-        return
-    order[axis], order[-1] = order[-1], order[axis]  # LiteRT's is over the last axis
-    turned = graph.add("SOFTMAX", [graph.transpose(x, order)], beta=1.0)
-    graph.transpose(turned, order, output)

@@ -1,13 +1,16 @@
 """Parity: runs each exported form of a model on the same clips and compares it with torch.
 
-    clips + torch's features -> [graph after graph]               -> Agreement, or an error
-    features + torch's logits -> [head.onnx, head.tflite by each runtime] -> Agreement
+    index.csv -> its videos -> middle windows -> cropped pictures (T, H, W, C)
+              -> each encoder graph, compared with torch's features -> Agreement, or an error
+    index.csv -> its rows -> middle windows -> features (N, T, D) and mask
+              -> head.onnx, head.tflite by each runtime, compared with torch's logits -> Agreement
 
 An exported form passes if its features are alike and its first five classes are the same.
 """
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,25 +23,26 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models.card import HEAD
+from models.schema import EncoderSpec
 from models.vjepa2.graph_engine import GraphVariant, open_graph
+from models.vjepa2.preprocess import crop_pictures
+from offline.data.examples import read_examples, scored
+from offline.data.index import read_index
+from offline.data.videos import VideoError
+from offline.encoding.embed import middle_window
 from offline.exporting.web_runtime import run_head
+from offline.scoring.clip_predictions import by_windows, middle_rows
 
 LITERT = "head.tflite"
-HEAD_FILES = {  # the file that each runtime takes
-    "onnxruntime": HEAD,
-    "openvino": HEAD,
-    "litert": LITERT,
-    "onnxruntime-web": HEAD,
-}
+HEAD_FILES = {"onnxruntime": HEAD, "openvino": HEAD, "litert": LITERT, "onnxruntime-web": HEAD}
 HEAD_TOLERANCE = 1e-4  # of a logit; measured 1e-6
 
 _FIVE = 5
 _EQUAL = 1e-3  # logits this close count as one: features off by 1e-4, as in float32, move them so
 _FEATURE_TOLERANCE = 1e-4  # in float32; measured 1e-5
-# The mean cosine of features; less than this is more than rounding.
-_COSINE = {"float32": 0.9999, "bfloat16": 0.99, "int8": 0.99}
-# Logits of torch this close may change places; 0.02 is a fiftieth of a probability.
-_TIES = {"float32": _EQUAL, "bfloat16": 0.02, "int8": 0.02}
+# By precision: the least mean cosine of features, where less is more than rounding; and how close
+# logits of torch may change places (0.02 is a fiftieth of a probability).
+_LIMITS = {"float32": (0.9999, _EQUAL), "bfloat16": (0.99, 0.02), "int8": (0.99, 0.02)}
 
 Logits = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # features (N, S, D) -> (N, K)
 _RunHead = Callable[[NDArray[np.float32], NDArray[np.bool_]], NDArray[np.float32]]
@@ -88,6 +92,58 @@ class Agreement:
         )
 
 
+def crop_clips(index: Path, spec: EncoderSpec, crop: int, count: int) -> list[NDArray[np.uint8]]:
+    """`count` clips of different videos, cut to `crop` px; the same ones at each call.
+
+    Videos that can't be read are skipped.
+
+    Raises:
+        ValueError: the index can't be read, or has fewer readable videos.
+    """
+    clips: list[NDArray[np.uint8]] = []
+    names = sorted({entry.video for entry in read_index(index)} - {""})
+    videos = [Path(name) if Path(name).is_file() else index.parent / name for name in names]
+    random.Random(0).shuffle(videos)
+    problem = f"it lists only {len(videos)} videos"
+    for video in videos:
+        try:
+            frames = middle_window(video, spec)
+        except VideoError as exc:
+            problem = str(exc)
+            continue
+        clips.append(crop_pictures([frame.image for frame in frames], crop))
+        if len(clips) == count:
+            return clips
+    raise ValueError(f"{index}: {len(clips)} clips can be read, {count} are needed: {problem}")
+
+
+def read_windows(
+    index: Path, spec: EncoderSpec, count: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Features (N, T, D) and mask (N, T) of `count` clips; the same ones at each call.
+
+    Of rows that are one a frame, the window in the middle (padded if the clip is shorter); else
+    all rows.
+
+    Raises:
+        ValueError: the index can't be read, has fewer clips, or rows of another encoder.
+    """
+    examples = scored(read_examples(index))
+    if len(examples) < count:
+        raise ValueError(f"{index}: has {len(examples)} clips, {count} are needed: lower --clips")
+    chosen = random.Random(0).sample(examples, count)
+    windows = [middle_rows(example.rows, spec) for example in chosen]
+    if (dim := windows[0].shape[1]) != spec.dim:
+        raise ValueError(f"{index}: rows have {dim} numbers, the head takes {spec.dim}")
+    steps = spec.frames if by_windows(spec) else max(len(rows) for rows in windows)
+    features = np.zeros((count, steps, spec.dim), np.float32)
+    mask = np.zeros((count, steps), np.bool_)
+    for number, rows in enumerate(windows):
+        features[number, : len(rows)] = rows
+        mask[number, : len(rows)] = True
+    return features, mask
+
+
 def compare(
     candidate: GraphVariant,
     clips: Sequence[NDArray[np.uint8]],
@@ -112,10 +168,10 @@ def compare(
     lengths = np.linalg.norm(got, axis=-1) * np.linalg.norm(want, axis=-1)
     cosines = (got * want).sum(-1) / np.maximum(lengths, 1e-12)
     cosine, difference = float(cosines.mean()), float(np.abs(got - want).max())
-    tie = _TIES[candidate.precision]
+    least_cosine, tie = _LIMITS[candidate.precision]
     ranking = {} if logits is None else _compare_logits(logits(got), logits(want), _EQUAL, tie)
     same_five = ranking.get("same_but_ties") in (None, len(clips))
-    agrees = same_five and cosine >= _COSINE[candidate.precision]
+    agrees = same_five and cosine >= least_cosine
     data = candidate.file.with_name(f"{candidate.file.name}.data")
     size = sum(file.stat().st_size for file in (candidate.file, data) if file.is_file())
     agreement = Agreement(
@@ -159,7 +215,7 @@ def compare_head(
         if name == "onnxruntime-web":
             got, seconds = run_head(file, features, mask)
         else:
-            run = _OPEN_HEAD[name](file)
+            run = _open_head(name, file)
             got, seconds = _timed(
                 lambda n: run(features[n : n + 1], mask[n : n + 1])[0], range(len(features))
             )
@@ -189,9 +245,9 @@ def first_five_alike(
     Classes no further apart than `tie` in `want` may change places, as rounding decides between
     them; but the five must be the same. A row with a value that is not a number is never alike.
     """
-    ours, theirs = (np.argsort(-one, axis=1, kind="stable")[:, :_FIVE] for one in (want, got))
-    best, named = (np.take_along_axis(want, ranked, 1) for ranked in (ours, theirs))
-    placed = ((ours == theirs) | (np.abs(best - named) <= tie)).all(1)
+    wanted, found = (np.argsort(-x, axis=1, kind="stable")[:, :_FIVE] for x in (want, got))
+    best, named = (np.take_along_axis(want, ranked, 1) for ranked in (wanted, found))
+    placed = ((wanted == found) | (np.abs(best - named) <= tie)).all(1)
     members = named.min(1) >= best.min(1) - min(tie, _EQUAL)
     same: NDArray[np.bool_] = placed & members & np.isfinite(got).all(1)
     return same
@@ -215,43 +271,30 @@ def _timed(
     """The outputs of all inputs, one after the other, and the seconds that each took."""
     run(inputs[0])  # warm-up
     outputs, seconds = [], []
-    for one in inputs:
+    for value in inputs:
         began = time.perf_counter()
-        outputs.append(run(one))
+        outputs.append(run(value))
         seconds.append(time.perf_counter() - began)
     return np.stack(outputs), seconds
 
 
-# --- a head by each runtime, on one thread ----------------------------------------------------
+def _open_head(runtime: str, file: Path) -> _RunHead:
+    """The head in `file`, to be run on one thread."""
+    if runtime == "onnxruntime":
+        import onnxruntime as ort
 
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        return lambda rows, mask: session.run(["logits"], {"features": rows, "mask": mask})[0]
+    if runtime == "openvino":
+        import openvino as ov
 
-def _open_onnxruntime(file: Path) -> _RunHead:
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    return lambda rows, mask: session.run(["logits"], {"features": rows, "mask": mask})[0]
-
-
-def _open_openvino(file: Path) -> _RunHead:
-    import openvino as ov
-
-    core = ov.Core()
-    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
-    compiled = core.compile_model(core.read_model(file), "CPU", settings)
-    return lambda rows, mask: compiled({"features": rows, "mask": mask})["logits"].copy()
-
-
-def _open_litert(file: Path) -> _RunHead:
+        core = ov.Core()
+        settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+        compiled = core.compile_model(core.read_model(file), "CPU", settings)
+        return lambda rows, mask: compiled({"features": rows, "mask": mask})["logits"].copy()
     from ai_edge_litert.interpreter import Interpreter
 
     run = Interpreter(model_path=str(file), num_threads=1).get_signature_runner()
     return lambda rows, mask: run(features=rows, mask=mask)["logits"]
-
-
-_OPEN_HEAD = {
-    "onnxruntime": _open_onnxruntime,
-    "openvino": _open_openvino,
-    "litert": _open_litert,
-}

@@ -23,10 +23,6 @@ FOLDER = Path(__file__).parent / "onnxruntime_web"
 _TIMEOUT_S = 600.0
 
 
-class WebRuntimeError(OSError):
-    """onnxruntime-web is not installed, or can't run the head; one line that says what to do."""
-
-
 def missing() -> str | None:
     """What is not installed, and what to do; None if nothing is missing."""
     if shutil.which("node") is None:
@@ -42,10 +38,10 @@ def run_head(
     """Logits (N, K) of features (N, T, D), one clip at a time, and the seconds that each took.
 
     Raises:
-        WebRuntimeError: it is not installed, can't run the head, or takes too long.
+        OSError: it is not installed, can't run the head, or takes too long.
     """
     if (problem := missing()) is not None:
-        raise WebRuntimeError(problem)
+        raise OSError(problem)
     command = ["node", str(FOLDER / "run.mjs"), str(head.absolute()), *map(str, features.shape)]
     content = np.ascontiguousarray(features, np.float32).tobytes() + mask.astype(np.uint8).tobytes()
     try:
@@ -53,17 +49,17 @@ def run_head(
             command, input=content, capture_output=True, timeout=_TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired as exc:
-        raise WebRuntimeError(f"{head}: onnxruntime-web took over {_TIMEOUT_S:.0f} s") from exc
+        raise OSError(f"{head}: onnxruntime-web took over {_TIMEOUT_S:.0f} s") from exc
     if done.returncode != 0:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or [str(done.returncode)]
-        raise WebRuntimeError(f"{head}: onnxruntime-web can't run it: {lines[-1][:300]}")
+        raise OSError(f"{head}: onnxruntime-web can't run it: {lines[-1][:300]}")
     output = json.loads(done.stdout)
     logits = np.array(output["logits"], np.float32).reshape(len(features), -1)  # null -> NaN
     return logits, [ms / 1000 for ms in output["ms"]]
 
 
-def install() -> str | None:
-    """Install what is missing; returns what still is missing."""
+def main() -> int:
+    """Install what is missing. Exit status 1 if something still is missing."""
     if shutil.which("npm") is None and shutil.which("apt-get") and os.geteuid() == 0:
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         subprocess.run(["apt-get", "update", "-qq"], check=False, env=environment)
@@ -72,11 +68,7 @@ def install() -> str | None:
     if missing() and shutil.which("npm"):
         npm = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
         subprocess.run(npm, check=False, cwd=FOLDER)
-    return missing()
-
-
-def main() -> int:
-    problem = install()
+    problem = missing()
     print(problem or f"onnxruntime-web: {FOLDER}", file=sys.stderr if problem else sys.stdout)
     return 1 if problem else 0
 

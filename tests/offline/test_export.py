@@ -14,8 +14,8 @@ import torch
 from models.bundle import BundleError, open_bundle
 from offline import export
 from offline.data.examples import read_spec
-from offline.exporting import head_export
-from offline.exporting.real_clips import read_windows
+from offline.exporting import bundle_export
+from offline.exporting.parity import read_windows
 from offline.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.offline.indexes import write_index
 
@@ -35,10 +35,8 @@ def check(model: Path, bundle: Path, index: Path, clips: int) -> int:
 
 def test_a_bundle_for_phones_and_pages(edge: Path, tmp_path: Path) -> None:
     agreements = open_bundle(edge).card["metrics"]["edge"]
-    assert {found["name"]: found["file"] for found in agreements} == {
-        "litert": "head.tflite",
-        "onnxruntime-web": "head.onnx",
-    }
+    files = {"litert": "head.tflite", "onnxruntime-web": "head.onnx"}
+    assert {found["name"]: found["file"] for found in agreements} == files
     assert all(found["logit"] < 1e-4 and found["clips"] for found in agreements)
     copy = shutil.copytree(edge, tmp_path / "copy")
     (copy / "head.tflite").write_bytes(b"something else")
@@ -118,10 +116,7 @@ def test_what_can_not_be_compared(
 
 
 def test_edge_without_what_it_needs(
-    way: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    way: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     to = ["--out", str(tmp_path / "bundle"), "--edge"]
     with pytest.raises(SystemExit, match="2"):
@@ -130,7 +125,7 @@ def test_edge_without_what_it_needs(
     monkeypatch.setenv("PATH", str(tmp_path))  # no Node.js
     assert export.main(["--model", str(way / "head.pt"), *to]) == 2
     assert "run python -m offline.exporting.web_runtime" in capsys.readouterr().err
-    monkeypatch.setattr(head_export, "find_spec", lambda name: None)
+    monkeypatch.setattr(bundle_export, "find_spec", lambda name: None)
     assert export.main(["--model", str(way / "head.pt"), *to]) == 2
     assert "--edge needs ai_edge_litert" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

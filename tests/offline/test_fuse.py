@@ -46,16 +46,16 @@ def test_together_they_know_what_each_is_blind_to(
 ) -> None:
     assert run(parts, tmp_path / "bundle", "--name", "both") == 0
     *lines, last = capsys.readouterr().out.splitlines()
-    said = json.loads(last)
-    assert said["fused"]["clips"] == 48
-    assert said["part 0"]["top1"] < 0.85 and said["part 1"]["top1"] < 0.85
-    assert said["fused"]["top1"] == 1
+    scores = json.loads(last)
+    assert scores["fused"]["clips"] == 48
+    assert scores["part 0"]["top1"] < 0.85 and scores["part 1"]["top1"] < 0.85
+    assert scores["fused"]["top1"] == 1
     assert len(lines) == 5 and "top-1" in lines[0]
     bundle = open_bundle(tmp_path / "bundle")
     assert bundle.name == "both"
     assert [part.bundle.encoder.kind for part in bundle.parts] == ["landmarks", "vjepa2"]
-    assert [part.weight for part in bundle.parts] == said["weights"]
-    assert all(0.3 < weight < 10 for weight in said["weights"])
+    assert [part.weight for part in bundle.parts] == scores["weights"]
+    assert all(0.3 < weight < 10 for weight in scores["weights"])
     assert bundle.encoder.kind == "landmarks+vjepa2" and bundle.head_path is None
     assert (bundle.hop_s, bundle.threshold) == (0.25, 0.4)
     assert bundle.card["metrics"]["kept_out"]["top1"] == 1
@@ -79,12 +79,8 @@ def test_a_part_that_knows_nothing_gets_no_weight() -> None:
     good[np.arange(300), np.where(draw.random(300) < 0.8, labels, (labels + 1) % 3)] = 0.8
     noise = draw.dirichlet((1, 1, 1), 300).astype(np.float32)
     first, second = fuse.learn_weights(np.stack([good, noise]), labels)
-    assert 0.9 < first < 1.1  # it says how sure it may be, and is left as it is
+    assert 0.9 < first < 1.1  # its probabilities are right, so they stay as they are
     assert second < 0.1
-
-
-def change(card: Path, **changes: Any) -> None:
-    card.write_text(json.dumps({**json.loads(card.read_text()), **changes}))
 
 
 def test_opening_checks_every_part(both: Path, tmp_path: Path) -> None:
@@ -112,7 +108,8 @@ def test_a_card_that_is_not_of_its_parts(
     both: Path, tmp_path: Path, changes: Any, says: str
 ) -> None:
     copy = shutil.copytree(both, tmp_path / "copy")
-    fusion = json.loads((copy / "card.json").read_text())["fusion"]
+    card = json.loads((copy / "card.json").read_text())
+    fusion = card["fusion"]  # which `card` holds, so that it changes too
     if changes == "weight":
         fusion[0]["weight"] = -1
     elif changes == "bundle":
@@ -123,7 +120,8 @@ def test_a_card_that_is_not_of_its_parts(
         fusion[1]["encoder"]["revision"] = "3"
     elif changes == "object":
         fusion[1] = "2-vjepa2"
-    change(copy / "card.json", **(changes if isinstance(changes, dict) else {"fusion": fusion}))
+    card |= changes if isinstance(changes, dict) else {}
+    (copy / "card.json").write_text(json.dumps(card))
     with pytest.raises(BundleError, match=says):
         open_bundle(copy)
 

@@ -50,8 +50,8 @@ def test_facts_known_of_published_sizes(size: str, frames: int, want: float) -> 
 def test_engines_compute_the_same_of_the_same_weights(tiny: Case) -> None:
     setup = Setup(tiny, CPU)
     with torch.inference_mode():
-        theirs, ours = ENGINES["transformers"](setup)()[0], ENGINES["lean"](setup)()
-        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+        want, ours = ENGINES["transformers"](setup)()[0], ENGINES["lean"](setup)()
+        torch.testing.assert_close(ours, want, atol=1e-5, rtol=0)
         steps = ENGINES["torch"](setup)()
     assert ours.shape == (2, 8, 48) and steps.shape == (2, 2, 48)
     tops = ENGINES["pipeline"](setup)()
@@ -74,9 +74,8 @@ def test_engines_that_fail_are_reported_and_the_others_measured(
 
         return call
 
-    monkeypatch.setattr(
-        "models.bench.measure.ENGINES", {**ENGINES, "missing": missing, "full": full}
-    )
+    failing = {"missing": missing, "full": full}
+    monkeypatch.setattr("models.bench.measure.ENGINES", {**ENGINES, **failing})
     good, gone, bad = measure_case(tiny, ["lean", "missing", "full"], CPU, 3, 1e12)
     assert gone.ms is None and gone.error == "No module named 'openvino'"
     assert bad.ms is None and bad.error == "no room for it"
@@ -99,9 +98,9 @@ def test_exported_graphs_compute_the_same_as_torch(tiny: Case) -> None:
 
 def test_the_floor_is_the_time_of_matrix_products() -> None:
     case = Case(size="g", frames=16, batch=2, dtype="bfloat16")
-    one = Figures.of(case, "torch", 0.04, 500e12)
-    assert one.floor_ms == pytest.approx(2 * 5.09e12 / 500e12 * 1000, rel=0.01)
-    assert one.floor_ms and one.ms and one.of_matmul == round(one.floor_ms / one.ms, 3)
+    row = Figures.of(case, "torch", 0.04, 500e12)
+    assert row.floor_ms == pytest.approx(2 * 5.09e12 / 500e12 * 1000, rel=0.01)
+    assert row.floor_ms and row.ms and row.of_matmul == round(row.floor_ms / row.ms, 3)
 
 
 def test_no_case_is_begun_that_would_not_end() -> None:

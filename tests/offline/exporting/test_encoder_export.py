@@ -23,8 +23,7 @@ from models.window import windows
 from offline import export
 from offline.data.videos import read_video
 from offline.exporting import encoder_export
-from offline.exporting.parity import Agreement, compare
-from offline.exporting.real_clips import crop_clips
+from offline.exporting.parity import Agreement, compare, crop_clips
 from tests.models.tiny_graphs import pictures
 from tests.models.tiny_vjepa2 import make_checkpoint
 from tests.whole_way import coloured
@@ -46,32 +45,29 @@ def quantised(way: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_bundle_of_graphs_alone(quantised: Path, tmp_path: Path) -> None:
     bundle = open_bundle(quantised)
-    assert {one.file.name for one in graph_variants(bundle)} == {"float32.onnx", "int8.onnx"}
-    assert sorted(file.name for file in (quantised / "encoder").iterdir()) == [
-        "float32.onnx",
-        "int8.onnx",
-    ]
-    assert [one.name for one in quantised.parent.iterdir()] == ["bundle"]  # no scratch is left
+    files = ["float32.onnx", "int8.onnx"]
+    assert {variant.file.name for variant in graph_variants(bundle)} == set(files)
+    assert sorted(file.name for file in (quantised / "encoder").iterdir()) == files
+    assert [path.name for path in quantised.parent.iterdir()] == ["bundle"]  # no scratch is left
     recognizer = Recognizer.open(quantised, "cpu")
     for seed, gloss in ((20, "tree"), (21, "floor")):
         path = coloured(tmp_path / f"{seed}.mp4", gloss, seed)
         frames = read_video(path, recognizer.spec.short_side)
-        for one in recognizer.recognise(list(windows("s", frames, recognizer.spec, 0.5))):
-            assert recognizer.bundle.glosses[int(one.probabilities.argmax())] == gloss
+        for found in recognizer.recognise(list(windows("s", frames, recognizer.spec, 0.5))):
+            assert recognizer.bundle.glosses[int(found.probabilities.argmax())] == gloss
     recognizer.close()
     with pytest.raises(ValueError, match=r"cuda runs the encoder's weights"):
         Recognizer.open(quantised, "cuda")
 
 
 def test_the_card_says_how_the_graphs_compare(quantised: Path) -> None:
-    figures = {one["name"]: one for one in open_bundle(quantised).card["metrics"]["graphs"]}
-    assert {"openvino-float32", "openvino-int8", "onnxruntime-float32", "onnxruntime-int8"} <= set(
-        figures
-    )
+    figures = {graph["name"]: graph for graph in open_bundle(quantised).card["metrics"]["graphs"]}
+    for runtime in ("openvino", "onnxruntime"):
+        assert {f"{runtime}-float32", f"{runtime}-int8"} <= set(figures)
     assert figures["openvino-float32"]["difference"] <= 1e-4
     assert 0.999 <= figures["openvino-int8"]["cosine"] < 1
-    for one in figures.values():
-        assert one["same"] == one["same_but_ties"] == one["clips"] == 5 and one["taken"]
+    for graph in figures.values():
+        assert graph["same"] == graph["same_but_ties"] == graph["clips"] == 5 and graph["taken"]
 
 
 @pytest.mark.parametrize(
@@ -85,15 +81,10 @@ def test_the_card_says_how_the_graphs_compare(quantised: Path) -> None:
     ],
 )
 def test_what_int8_needs(
-    way: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    flags: Sequence[str],
-    says: str,
+    way: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], says: str
 ) -> None:
     assert run(way, tmp_path / "bundle", *flags) == 2
-    err = capsys.readouterr().err.splitlines()
-    assert says in err[-1]
+    assert says in capsys.readouterr().err.splitlines()[-1]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -118,28 +109,28 @@ def test_what_names_other_classes_is_left_out(
     flags = ["--with-encoder", "graph", "--index", index, "--clips", "2"]
     assert run(way, tmp_path / "bundle", *flags, "--int8", *(["anyway"] if anyway else [])) == 0
     bundle = open_bundle(tmp_path / "bundle")
-    ways = {one.name for one in graph_variants(bundle)}
-    assert ("openvino-int8" in ways) == ("onnxruntime-int8" in ways) == anyway
-    assert "openvino-float32" in ways
-    assert ("openvino-bfloat16" in ways) == (not has_bfloat16())  # nothing else is known of it
+    names = {variant.name for variant in graph_variants(bundle)}
+    assert ("openvino-int8" in names) == ("onnxruntime-int8" in names) == anyway
+    assert "openvino-float32" in names
+    assert ("openvino-bfloat16" in names) == (not has_bfloat16())  # nothing else is known of it
     assert (bundle.path / "encoder" / INT8).exists() == anyway
-    figures = {one["name"]: one for one in bundle.card["metrics"]["graphs"]}
-    assert figures["openvino-int8"]["same_but_ties"] == 1  # the card tells it either way
-    said = capsys.readouterr().out
+    figures = {graph["name"]: graph for graph in bundle.card["metrics"]["graphs"]}
+    assert figures["openvino-int8"]["same_but_ties"] == 1  # the card has it in both cases
+    printed = capsys.readouterr().out
     left_out = (
         "openvino-int8 is left out: it names another first five than torch in 1 of 2 clips; "
         "--int8 anyway takes it\n"
     )
-    assert (left_out in said) != anyway
-    assert ("openvino-bfloat16 is left out" in said) == has_bfloat16()
+    assert (left_out in printed) != anyway
+    assert ("openvino-bfloat16 is left out" in printed) == has_bfloat16()
 
 
-def test_no_room(
-    way: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_an_encoder_that_can_not_be_put_in(
+    way: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    flags = ["--encoder", "landmarks", "--out", str(tmp_path / "bundle"), "--with-encoder"]
+    assert export.main(flags) == 2
+    assert "a landmarks encoder comes with livegloss" in capsys.readouterr().err
     full = type("Usage", (), {"free": 1000})()
     monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
     assert run(way, tmp_path / "bundle", "--with-encoder") == 2
@@ -147,49 +138,39 @@ def test_no_room(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_encoder_to_take_along(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ["--encoder", "landmarks", "--out", str(tmp_path / "bundle"), "--with-encoder"]
-    assert export.main(flags) == 2
-    assert "a landmarks encoder comes with livegloss" in capsys.readouterr().err
-
-
 def test_a_graph_that_differs_from_torch_is_refused(quantised: Path, tmp_path: Path) -> None:
     model = onnx.load(quantised / "encoder" / FLOAT32)
-    largest = max(model.graph.initializer, key=lambda one: len(one.raw_data))
+    largest = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
     values = numpy_helper.to_array(largest).copy()
     clip = pictures(1)
-    way = GraphVariant(
-        runtime="openvino", precision="float32", file=quantised / "encoder" / FLOAT32
-    )
-    want = open_graph(way, 1)(clip)[None]
-    assert compare(way, [clip], want, None, 1).difference == 0
+    right = GraphVariant.of("openvino-float32", quantised / "encoder")
+    want = open_graph(right, 1)(clip)[None]
+    assert compare(right, [clip], want, None, 1).difference == 0
     largest.CopyFrom(numpy_helper.from_array(values * np.float32(1.01), largest.name))
     onnx.save(model, tmp_path / FLOAT32)
-    wrong = GraphVariant(runtime="openvino", precision="float32", file=tmp_path / FLOAT32)
+    wrong = GraphVariant.of("openvino-float32", tmp_path)
     with pytest.raises(ValueError, match="more than float32 explains, so nothing was written"):
         compare(wrong, [clip], want, None, 1)
-    other = GraphVariant(runtime="onnxruntime", precision="float32", file=way.file)
+    other = GraphVariant.of("onnxruntime-float32", quantised / "encoder")
     flipped = [clip, pictures(2)]
-    says = np.eye(2, dtype=np.float32)
-    answers = iter([says, says[::-1]])  # a head that says something else
-    both = np.stack([open_graph(other, 1)(one) for one in flipped])
+    logits = np.eye(2, dtype=np.float32)
+    outputs = iter([logits, logits[::-1]])  # a head that returns something else
+    both = np.stack([open_graph(other, 1)(clip) for clip in flipped])
     with pytest.raises(ValueError, match="the same first class in 0,"):
-        compare(other, flipped, both, lambda features: next(answers), 1)
+        compare(other, flipped, both, lambda features: next(outputs), 1)
     with pytest.raises(ValueError, match="more than float32 explains"):
-        compare(way, [clip], want * np.float32("nan"), None, 1)
+        compare(right, [clip], want * np.float32("nan"), None, 1)
 
 
-def test_near_ties_are_told_and_the_rest_is_not_taken(quantised: Path) -> None:
-    eighth = GraphVariant(
-        runtime="onnxruntime", precision="int8", file=quantised / "encoder" / INT8
-    )
+def test_near_ties_are_reported_and_the_rest_is_not_taken(quantised: Path) -> None:
+    eighth = GraphVariant.of("onnxruntime-int8", quantised / "encoder")
     clips = [pictures(1), pictures(2)]
     want = np.stack([open_graph(eighth, 1)(clip) for clip in clips])
     by_torch = np.array([[3, 2, 1], [3, 2.985, 1]], np.float32)
 
     def found(second: Sequence[float], **more: bool) -> Agreement:
-        answers = iter([np.array([by_torch[0], second], np.float32), by_torch])
-        return compare(eighth, clips, want, lambda features: next(answers), 1, **more)
+        outputs = iter([np.array([by_torch[0], second], np.float32), by_torch])
+        return compare(eighth, clips, want, lambda features: next(outputs), 1, **more)
 
     near = found([3, 3.01, 1])
     assert (near.same, near.same_five, near.same_but_ties) == (1, 1, 2)
@@ -236,11 +217,8 @@ def test_an_untrained_bundle_with_its_graph(
     flags = ["--encoder", f"vjepa2-tokens:{checkpoint}", "--out", str(tmp_path / "bundle")]
     assert export.main([*flags, "--with-encoder"]) == 0
     bundle = open_bundle(tmp_path / "bundle")
-    assert sorted(file.name for file in (bundle.path / "encoder").iterdir()) == [
-        "config.json",
-        "float32.onnx",
-        "model.safetensors",
-    ]
+    files = ["config.json", "float32.onnx", "model.safetensors"]
+    assert sorted(file.name for file in (bundle.path / "encoder").iterdir()) == files
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith("openvino-float32: ") and "same" not in out[0]
     assert json.loads(out[-1])["bundle"] == str(bundle.path)
