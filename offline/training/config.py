@@ -12,18 +12,13 @@ from typing import Annotated, Literal
 
 import tyro
 
-
-def _floats(texts: list[str]) -> tuple[float, ...]:
-    return tuple(float(text) for text in texts)
-
-
 # One number or several after one option: --lr 1e-4 3e-4
 Floats = Annotated[
     tuple[float, ...],
     tyro.constructors.PrimitiveConstructorSpec(
         nargs="*",
         metavar="FLOAT [FLOAT ...]",
-        instance_from_str=_floats,
+        instance_from_str=lambda texts: tuple(float(text) for text in texts),
         is_instance=lambda value: isinstance(value, tuple),
         str_from_instance=lambda value: [f"{number:g}" for number in value],
     ),

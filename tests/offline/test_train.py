@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from offline import train
-from offline.training.checkpoint import CheckpointError, load_checkpoint
+from offline.training.checkpoint import load_checkpoint
 from tests.offline.indexes import GLOSSES, write_index
 
 _LANDMARKS = (
@@ -115,7 +115,7 @@ def test_a_head_whose_card_describes_another_is_refused(tmp_path: Path) -> None:
     card = json.loads(model.with_suffix(".json").read_text(encoding="utf-8"))
     card["head"]["args"]["width"] = 40
     model.with_suffix(".json").write_text(json.dumps(card), encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r"head\.pt"):
+    with pytest.raises(ValueError, match=r"head\.pt: not a trained head"):
         load_checkpoint(model)
 
 
