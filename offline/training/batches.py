@@ -33,8 +33,8 @@ class TrainClips:
     """The clips that a head is trained on. Class `idle` (None: there is none) is 'no sign'."""
 
     rows: Sequence[Rows]
-    labels: Sequence[int]
-    weights: Sequence[float]  # how often a clip is drawn
+    labels: list[int]
+    weights: list[float]  # how often a clip is drawn
     classes: int
     idle: int | None
     frames: int
@@ -95,8 +95,7 @@ class Batches:
     ) -> None:
         self._clips, self._settings, self._draw = clips, settings, draw
         self._changes = AugmentSettings()
-        self._labels = torch.tensor(list(clips.labels))
-        self._weights = torch.tensor(list(clips.weights))
+        self._labels, self._weights = torch.tensor(clips.labels), torch.tensor(clips.weights)
         self._source: WindowSource | None = None
         if isinstance(head, LandmarkClassifier):
             rows = [np.asarray(r, np.float32) for r in clips.rows]
