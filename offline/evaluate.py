@@ -19,11 +19,14 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from models.command_line import read_command_line
 from offline.evaluation import MEANINGS
 from offline.training.config import DataSettings, TrainSettings
+
+if TYPE_CHECKING:  # torch comes when the command line is right
+    from offline.evaluation.trained_head import HeadScores
 
 _FIGURES = "\n".join(
     textwrap.fill(f"{name}: {text}", 98, initial_indent="  ", subsequent_indent="    ")
@@ -75,10 +78,11 @@ class EvaluateOptions:
         if validate and not self.data.index:
             raise ValueError("give --index")
 
-    @property
-    def chosen(self) -> dict[str, str | None]:
-        """Which clips a head is scored on: the options of `score_head`."""
-        return {"split": self.split, "groups": self.groups, "official": self.official}
+    def score(self, head: str) -> HeadScores:
+        """The scores of a head on the clips that the options choose."""
+        from offline.evaluation.trained_head import score_head
+
+        return score_head(head, self.data, self.split, self.groups, self.official)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -122,13 +126,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _compare(options: EvaluateOptions, sources: tuple[str, str]) -> dict[str, Any]:
     """Two reports, or heads that are scored first, on the same clips."""
     from offline.evaluation.comparison import compare_outcomes
-    from offline.evaluation.trained_head import score_head
     from offline.scoring.outcomes import read_outcomes
 
     a, b = (
-        read_outcomes(source)
-        if source.endswith(".json")
-        else score_head(source, options.data, **options.chosen).outcomes
+        read_outcomes(source) if source.endswith(".json") else options.score(source).found.outcomes
         for source in sources
     )
     return compare_outcomes(a, b, sources)
@@ -136,14 +137,12 @@ def _compare(options: EvaluateOptions, sources: tuple[str, str]) -> dict[str, An
 
 def _score_head(options: EvaluateOptions) -> dict[str, Any]:
     """The report of the head `--model` on those clips of the index that the options choose."""
-    from offline.evaluation.trained_head import score_head
-
-    found = score_head(options.model or "", options.data, **options.chosen)
-    if found.not_kept_out:
+    scores = options.score(options.model or "")
+    if scores.not_kept_out:
         print(
-            f"evaluate: {found.not_kept_out} of {len(found.outcomes)} clips are not among those "
-            "that the model's card lists as kept out: figures on clips that were trained on mean "
-            "nothing",
+            f"evaluate: {scores.not_kept_out} of {len(scores.found.outcomes)} clips are not "
+            "among those that the model's card lists as kept out: figures on clips that were "
+            "trained on mean nothing",
             file=sys.stderr,
         )
     how = {
@@ -151,9 +150,9 @@ def _score_head(options: EvaluateOptions) -> dict[str, Any]:
         "split": options.split,
         "groups": options.groups,
         "cards": options.data.cards,
-        "not_kept_out": found.not_kept_out,
+        "not_kept_out": scores.not_kept_out,
     }
-    return {**found.report(), "how": how}
+    return {**scores.report(), "how": how}
 
 
 def _cross_validate(options: EvaluateOptions) -> dict[str, Any]:
@@ -162,17 +161,12 @@ def _cross_validate(options: EvaluateOptions) -> dict[str, Any]:
     from offline.training.selection import read_plan
 
     plan = read_plan(options.data, options.training)
-    report = cross_validation_report(
-        plan,
-        options.cross_validate or 0,
-        options.data.fold_seed,
-        allow_duplicates=options.duplicates == "allow",
-        jobs=options.jobs,
-        vocabulary=options.vocabulary,
-    )
+    folds, seed = options.cross_validate or 0, options.data.fold_seed
+    allow = options.duplicates == "allow"
+    report = cross_validation_report(plan, folds, seed, allow, options.jobs, options.vocabulary)
     how = {
-        "folds": options.cross_validate,
-        "fold_seed": options.data.fold_seed,
+        "folds": folds,
+        "fold_seed": seed,
         "shared_signer_groups": 0,
         "duplicates": options.duplicates,
         "cards": options.data.cards,

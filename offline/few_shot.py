@@ -18,26 +18,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from models.command_line import read_command_line
+from offline.evaluation import EpisodeSettings
 from offline.training.config import DataSettings, TrainSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FewShotOptions:
-    """Episodes."""
+    """What is trained and written."""
 
     data: DataSettings
     training: TrainSettings = field(default_factory=TrainSettings)
-    takes: int = 5  # of each new sign
-    ways: int = 5  # new signs taught at once
-    sets: int = 3  # of glosses held back in turn
-    folds: int = 5  # of signers
+    episodes: EpisodeSettings = field(default_factory=EpisodeSettings)
     jobs: int = 1  # heads trained at the same time
-    head_temperature: float = 1.0  # the model's own
-    threshold: float = 0.5  # of the sign decoder
     report: str | None = None  # JSON file to write
 
     def __post_init__(self) -> None:
-        if min(self.takes, self.ways, self.sets, self.jobs) < 1 or self.folds < 2:
+        taught = self.episodes
+        if min(taught.takes, taught.ways, taught.sets, self.jobs) < 1 or taught.folds < 2:
             raise ValueError("--takes, --ways, --sets and --jobs must be 1 or more, --folds 2")
 
 
@@ -46,29 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = read_command_line(
         FewShotOptions, argv, prog="python -m offline.few_shot", description=__doc__
     )
-    from offline.evaluation.few_shot import EpisodeSettings, cross, score
+    from offline.evaluation.few_shot import cross, score
     from offline.evaluation.report import write_report
     from offline.training.selection import read_plan
 
     try:
         plan = read_plan(options.data, options.training)
-        crossings = cross(
-            plan,
-            takes=options.takes,
-            sets=options.sets,
-            folds=options.folds,
-            seed=options.data.fold_seed,
-            jobs=options.jobs,
-            progress=lambda line: print(line, flush=True),
-        )
-        settings = EpisodeSettings(
-            ways=options.ways,
-            takes=options.takes,
-            seed=options.data.fold_seed,
-            head_temperature=options.head_temperature,
-            threshold=options.threshold,
-        )
-        report = score(crossings, plan, settings)
+        crossings = cross(plan, options.episodes, options.data.fold_seed, options.jobs)
+        report = score(crossings, plan, options.episodes, options.data.fold_seed)
         if options.report:
             write_report(options.report, report)
     except ValueError as exc:

@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         TimeToDecisionOptions, argv, prog="python -m offline.time_to_decision", description=__doc__
     )
     from offline.evaluation.crossval import in_workers
+    from offline.evaluation.figures import per_minute
     from offline.evaluation.report import write_report
     from offline.evaluation.time_to_decision import (
         decision_figures,
@@ -59,14 +60,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     try:
         found = list(in_workers(read_bundle, work, options.jobs))
-        logs = [log for one in found for log in one.logs]
-        idle_s = sum(one.idle_s for one in found)
-        idle_signs = sum(one.idle_signs for one in found)
+        logs = [log for bundle in found for log in bundle.logs]
+        idle_s = sum(bundle.idle_s for bundle in found)
         report = {
             **decision_figures(logs),
             "idle_s": round(idle_s, 1),
-            "false_signs_per_min": round(60 * idle_signs / idle_s, 2) if idle_s else None,
-            "window_ms": quantiles([ms for one in found for ms in one.window_ms]),
+            "false_signs_per_min": per_minute(sum(bundle.idle_signs for bundle in found), idle_s),
+            "window_ms": quantiles([ms for bundle in found for ms in bundle.window_ms]),
         }
         if options.report:
             write_report(options.report, {**report, "clips": [decision_row(log) for log in logs]})

@@ -110,7 +110,7 @@ def train_head(options: TrainOptions) -> dict[str, Any]:
     )
     resume = Path(options.resume) if options.resume else None
     progress = Progress(options.tensorboard)
-    trained = learn(plan, train, glosses, resume=resume, progress=progress)
+    trained = learn(plan, train, resume, progress)
     losses = [loss for fitted in trained.fitted for loss in fitted.losses]
 
     tested = [

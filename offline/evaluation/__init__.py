@@ -1,7 +1,23 @@
 """How well a head recognises signs of people whom it was not trained on.
 
-`MEANINGS` explains the figures of a report: `offline.evaluate --help` and the pages show it.
+Here is what the command lines need without torch. `MEANINGS` explains the figures of a report:
+`offline.evaluate --help` and the pages show it.
 """
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodeSettings:
+    """Episodes."""
+
+    takes: int = 5  # of each new sign
+    ways: int = 5  # new signs taught at once
+    sets: int = 3  # of glosses held back in turn
+    folds: int = 5  # of signers
+    head_temperature: float = 1.0  # the model's own
+    threshold: float = 0.5  # of the sign decoder
+
 
 MEANINGS = {
     "topK": "The share of clips whose right gloss is among the K likeliest: what papers call "

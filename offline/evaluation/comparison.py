@@ -9,13 +9,12 @@ differences far smaller than the interval of each recogniser alone.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from offline.evaluation.figures import TOPS, resampled
-from offline.scoring.metrics import Figure, class_share, clip_share, intervals, mcnemar
+from offline.evaluation.figures import accuracies, resampled
+from offline.scoring.metrics import Figure, intervals, mcnemar
 from offline.scoring.outcomes import Outcomes
 
 _NAMED = 3  # clips that an error names
@@ -28,14 +27,9 @@ def compare_outcomes(a: Outcomes, b: Outcomes, names: tuple[str, str]) -> dict[s
         ValueError: their clips or their glosses differ.
     """
     b = _aligned(a, b, names)
-    pairs: dict[str, tuple[Figure, Figure]] = {}
-    for top in TOPS:
-        if top < len(a.glosses):
-            within = a.ranks < top, b.ranks < top
-            pairs[f"top{top}"] = clip_share(within[0]), clip_share(within[1])
-            of_class = class_share(within[0], a.labels), class_share(within[1], a.labels)
-            pairs[f"top{top}_class_mean"] = of_class
-    bounds = intervals({name: _difference(*pair) for name, pair in pairs.items()}, a.groups)
+    figures_a, figures_b = accuracies(a), accuracies(b)
+    differences = {name: _difference(figures_a[name], figures_b[name]) for name in figures_a}
+    bounds = intervals(differences, a.groups)
     every = np.ones(len(a))
     right_a, right_b = a.ranks == 0, b.ranks == 0
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
@@ -47,12 +41,12 @@ def compare_outcomes(a: Outcomes, b: Outcomes, names: tuple[str, str]) -> dict[s
         "intervals_over": resampled(a),
         "figures": {
             name: {
-                "a": round(pair[0](every), 4),
-                "b": round(pair[1](every), 4),
-                "difference": round(pair[1](every) - pair[0](every), 4),
+                "a": round(figures_a[name](every), 4),
+                "b": round(figures_b[name](every), 4),
+                "difference": round(differences[name](every), 4),
                 "difference_interval95": [round(x, 4) for x in bounds[name]],
             }
-            for name, pair in pairs.items()
+            for name in differences
         },
         "mcnemar": {
             "both_right": int((right_a & right_b).sum()),
@@ -81,10 +75,10 @@ def _difference(a: Figure, b: Figure) -> Figure:
 def _aligned(a: Outcomes, b: Outcomes, names: tuple[str, str]) -> Outcomes:
     """B, in the order of A's clips."""
     if set(a.glosses) != set(b.glosses):
-        only = sorted(set(a.glosses) ^ set(b.glosses))
+        only = set(a.glosses) ^ set(b.glosses)
         raise ValueError(
             f"{names[0]} has a vocabulary of {len(a.glosses)} glosses, {names[1]} of "
-            f"{len(b.glosses)}; {len(only)} are not in both ({_some(only)}): the same clips are "
+            f"{len(b.glosses)}; {len(only)} are not in both{_named(only)}: the same clips are "
             "not equally hard for both"
         )
     of_b = {clip.video_id: clip for clip in b.clips}
@@ -95,7 +89,7 @@ def _aligned(a: Outcomes, b: Outcomes, names: tuple[str, str]) -> Outcomes:
             f"{len(ids_b - ids_a)} only in {names[1]}{_named(ids_b - ids_a)}; score both on one "
             "split"
         )
-    b = replace(b, clips=tuple(of_b[clip.video_id] for clip in a.clips))
+    b = Outcomes(glosses=b.glosses, clips=tuple(of_b[clip.video_id] for clip in a.clips))
     relabelled = [
         clip.video_id
         for clip, other in zip(a.clips, b.clips, strict=True)
@@ -110,10 +104,7 @@ def _aligned(a: Outcomes, b: Outcomes, names: tuple[str, str]) -> Outcomes:
 
 
 def _named(ids: Iterable[str]) -> str:
+    """The first few in brackets; nothing if there is none."""
     chosen = sorted(ids)
-    return f" ({_some(chosen)})" if chosen else ""
-
-
-def _some(names: list[str]) -> str:
-    more = ", …" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+    more = ", …" if len(chosen) > _NAMED else ""
+    return f" ({', '.join(chosen[:_NAMED])}{more})" if chosen else ""

@@ -27,7 +27,7 @@ from offline.data.splits import (
     row_name,
     shared_recordings,
 )
-from offline.evaluation.figures import TOPS, details, figures_of
+from offline.evaluation.figures import TOPS, details, figures_of, per_minute
 from offline.scoring.clip_predictions import ClipLogits, predict_clip, predictions, window_outputs
 from offline.scoring.outcomes import Outcomes, clip_rows, outcomes_of
 from offline.scoring.video_predictions import signs_of
@@ -67,27 +67,52 @@ def split_fold(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CrossValidation:
-    """The result of a cross-validation."""
+class ScoredClips:
+    """The predictions for clips of a plan."""
 
-    clips: list[ClipLogits]  # those that are not scored too: captioned, other signs, idle
-    duplicates: list[ExamplePair]  # recordings on both sides of a fold, where that was allowed
+    plan: TrainingPlan
+    clips: Sequence[ClipLogits]  # those that are not scored too: captioned, other signs, idle
+    temperature: float
+    outcomes: Outcomes
+
+    def report(self) -> dict[str, Any]:
+        """The fields that each report has; for an open set, with the live figures of `clips`.
+
+        The threshold is the lowest with few false signs, or the highest of all. Few: at most one a
+        minute of idle, and at most three in ten of the clips of other signs taken for a known sign.
+        A figure that was not measured is no limit.
+        """
+        plan, outcomes = self.plan, self.outcomes
+        live = _live_figures(self.clips, plan, self.temperature) if plan.open_set else []
+        few = [
+            row["threshold"]
+            for row in live
+            if (row["false_signs_per_min"] or 0) <= 1
+            and (row["taken_for_a_known_sign"] or 0) <= 0.3
+        ]
+        threshold = min(few, default=_THRESHOLDS[-1]) if live else 0.5
+        return {
+            "scores": figures_of(outcomes),
+            "calibration": {"temperature": round(self.temperature, 4), "threshold": threshold},
+            **details(outcomes),
+            "live": live,
+            "encoder": ": ".join(filter(None, (plan.spec.kind, plan.spec.source))),
+            "glosses": list(plan.glosses),
+            "clips": clip_rows(outcomes),
+        }
 
 
 def cross_validate(
-    plan: TrainingPlan,
-    folds: int,
-    seed: int,
-    *,
-    allow_duplicates: bool = False,
-    jobs: int = 1,
-    progress: Callable[[str], None] = lambda line: None,
-) -> CrossValidation:
+    plan: TrainingPlan, folds: int, seed: int, allow_duplicates: bool, jobs: int
+) -> tuple[ScoredClips, list[ExamplePair]]:
     """Predict each clip of each group that is tested, in its original variant.
+
+    Returns also the recordings on both sides of a fold, where `allow_duplicates` lets them be.
 
     Raises:
         ValueError: something is on both sides of a fold, or there are too few groups.
     """
+    print(f"{folds} folds, {len(plan.glosses)} glosses; {plan.settings}")
     fold_of = fold_of_groups(plan.examples, plan.glosses, folds, seed)
     splits = [split_fold(plan.examples, fold_of, k, not allow_duplicates) for k in range(folds)]
     pairs = [pair for train, test in splits for pair in shared_recordings(train, test)]
@@ -95,11 +120,15 @@ def cross_validate(
     clips: list[ClipLogits] = []
     results = in_workers(_run_fold, [(plan, *split) for split in splits], jobs)
     for fold, (logits, (train, test)) in enumerate(zip(results, splits, strict=True)):
-        progress(f"fold {fold + 1} of {folds}: {len(train)} clips trained, {len(test)} tested")
+        counts = f"{len(train)} clips trained, {len(test)} tested"
+        print(f"fold {fold + 1} of {folds}: {counts}", flush=True)
         clips += [
             ClipLogits(example=e, fold=fold, logits=x) for e, x in zip(test, logits, strict=True)
         ]
-    return CrossValidation(clips=clips, duplicates=pairs)
+    temperature = fit_temperature(clips, plan)
+    fair = scorable(clips, plan.glosses)
+    outcomes = outcomes_of(fair, plan.glosses, plan.spec, plan.hop_s, temperature)
+    return ScoredClips(plan=plan, clips=clips, temperature=temperature, outcomes=outcomes), pairs
 
 
 def in_workers(
@@ -114,7 +143,7 @@ def in_workers(
 def _run_fold(
     plan: TrainingPlan, train: Sequence[Example], test: Sequence[Example]
 ) -> list[NDArray[np.float32]]:
-    head = learn(plan, train, plan.glosses).head
+    head = learn(plan, train).head
     return [window_outputs(head, e.rows, plan.spec, plan.hop_s).logits for e in test]
 
 
@@ -142,15 +171,15 @@ def fit_temperature(clips: Sequence[ClipLogits], plan: TrainingPlan) -> float:
     return float(min(np.geomspace(0.25, 4.0, 41), key=loss))
 
 
-def live_figures(
-    clips: Sequence[ClipLogits], plan: TrainingPlan, temperature: float, thresholds: Sequence[float]
+def _live_figures(
+    clips: Sequence[ClipLogits], plan: TrainingPlan, temperature: float
 ) -> list[dict[str, Any]]:
     """What the sign decoder makes of known signs, other signs and idle clips at each threshold."""
     clips = [clip for clip in clips if clip.example.split != EXTRA]
     idle_s = sum(len(c.example.rows) for c in clips if c.example.gloss == IDLE) / plan.spec.fps
     known = sum(clip.example.gloss in plan.glosses for clip in clips)
     other = sum(clip.example.gloss not in (*plan.glosses, IDLE) for clip in clips)
-    counts = {threshold: Counter[str]() for threshold in thresholds}
+    counts = {threshold: Counter[str]() for threshold in _THRESHOLDS}
     for clip in clips:
         gloss, rows = clip.example.gloss, clip.example.rows
         windows = predictions(
@@ -170,7 +199,7 @@ def live_figures(
         {
             "threshold": threshold,
             "idle_s": round(idle_s, 1),
-            "false_signs_per_min": round(60 * n["idle"] / idle_s, 2) if idle_s else None,
+            "false_signs_per_min": per_minute(n["idle"], idle_s),
             "clips_of_other_signs": other,
             "taken_for_a_known_sign": round(n["other"] / other, 3) if other else None,
             "known_signs_named": round(n["right"] / max(1, known), 3),
@@ -181,92 +210,43 @@ def live_figures(
     ]
 
 
-def choose_threshold(live: Sequence[dict[str, Any]]) -> float:
-    """The lowest threshold of `live_figures` with few false signs, or the highest of all.
-
-    Few: at most one a minute of idle, and at most three in ten of the clips of other signs taken
-    for a known sign. A figure that was not measured is no limit.
-    """
-    for row in live:
-        if (row["false_signs_per_min"] or 0) <= 1 and (row["taken_for_a_known_sign"] or 0) <= 0.3:
-            return float(row["threshold"])
-    return float(live[-1]["threshold"])
-
-
 def cross_validation_report(
     plan: TrainingPlan,
     folds: int,
     seed: int,
-    *,
-    allow_duplicates: bool = False,
-    jobs: int = 1,
-    vocabulary: str | None = None,
+    allow_duplicates: bool,
+    jobs: int,
+    vocabulary: str | None,
 ) -> dict[str, Any]:
     """The report of a cross-validation, and accuracy against the sizes in `vocabulary`.
 
     With `allow_duplicates` signers stay as labelled, and the report lists the recordings that are
     on both sides of a fold under two ids.
-
-    Raises:
-        ValueError: see `cross_validate` and `vocabularies`.
     """
     sizes = vocabularies(vocabulary, plan.examples) if vocabulary else []
     if allow_duplicates:
         as_labelled = [replace(e, group=e.signer or e.group) for e in plan.examples]
         plan = replace(plan, examples=as_labelled)
 
-    def validate(plan: TrainingPlan) -> tuple[CrossValidation, float, Outcomes]:
-        print(f"{folds} folds, {len(plan.glosses)} glosses; {plan.settings}")
-        validation = cross_validate(
-            plan,
-            folds,
-            seed,
-            allow_duplicates=allow_duplicates,
-            jobs=jobs,
-            progress=lambda line: print(line, flush=True),
-        )
-        temperature = fit_temperature(validation.clips, plan)
-        fair = scorable(validation.clips, plan.glosses)
-        outcomes = outcomes_of(fair, plan.glosses, plan.spec, plan.hop_s, temperature)
-        return validation, temperature, outcomes
+    def validate(plan: TrainingPlan) -> tuple[ScoredClips, list[ExamplePair]]:
+        return cross_validate(plan, folds, seed, allow_duplicates, jobs)
 
-    validation, temperature, outcomes = validate(plan)
-    report = report_of(outcomes, validation.clips, plan, temperature)
-    if validation.duplicates:
-        report["duplicates"] = _duplicates(validation, outcomes)
+    found, duplicates = validate(plan)
+    report = found.report()
+    if duplicates:
+        ids = {tested.video_id for _, tested in duplicates}
+        pairs = {frozenset((a.video_id, b.video_id)): (a, b) for a, b in duplicates}
+        rest = tuple(clip for clip in found.outcomes.clips if clip.video_id not in ids)
+        others = Outcomes(glosses=plan.glosses, clips=rest)
+        report["duplicates"] = {
+            "pairs": [[row_name(a), row_name(b)] for a, b in pairs.values()],
+            "clips": len(found.outcomes) - len(rest),
+            "scores_without": figures_of(others) if rest else None,
+        }
     report["vocabulary"] = vocabulary_curve(
-        plan, sizes, report["scores"], lambda other: figures_of(validate(other)[2])
+        plan, sizes, report["scores"], lambda other: figures_of(validate(other)[0].outcomes)
     )
     return report
-
-
-def report_of(
-    outcomes: Outcomes, clips: Sequence[ClipLogits], plan: TrainingPlan, temperature: float
-) -> dict[str, Any]:
-    """The fields that each report has; those of `live_figures` for an open set, from `clips`."""
-    live = live_figures(clips, plan, temperature, _THRESHOLDS) if plan.open_set else []
-    threshold = choose_threshold(live) if live else 0.5
-    return {
-        "scores": figures_of(outcomes),
-        "calibration": {"temperature": round(temperature, 4), "threshold": threshold},
-        **details(outcomes),
-        "live": live,
-        "encoder": ": ".join(filter(None, (plan.spec.kind, plan.spec.source))),
-        "glosses": list(plan.glosses),
-        "clips": clip_rows(outcomes),
-    }
-
-
-def _duplicates(validation: CrossValidation, outcomes: Outcomes) -> dict[str, Any]:
-    """The recordings on both sides of a fold, and the figures without the clips of them."""
-    ids = {tested.video_id for _, tested in validation.duplicates}
-    rest = tuple(clip for clip in outcomes.clips if clip.video_id not in ids)
-    pairs = {frozenset((a.video_id, b.video_id)): (a, b) for a, b in validation.duplicates}
-    return {
-        "pairs": [[row_name(a), row_name(b)] for a, b in pairs.values()],
-        "clips": len(outcomes) - len(rest),
-        "scores_without": figures_of(replace(outcomes, clips=rest)) if rest else None,
-    }
 
 
 def vocabularies(text: str, examples: Sequence[Example]) -> list[tuple[str, ...]]:

@@ -10,11 +10,10 @@ random choice is that of glosses and takes; `seed` fixes it.
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,26 +24,16 @@ from models.few_shot import IDLE, FewShotClassifier, trained_space
 from models.schema import Prediction
 from offline.data.examples import Example, scored
 from offline.data.labels import EXTRA
+from offline.evaluation import EpisodeSettings
 from offline.evaluation.crossval import fold_of_groups, in_workers, split_fold
+from offline.evaluation.figures import mean_of, per_minute
 from offline.scoring.clip_predictions import WindowOutputs, predictions, window_outputs
-from offline.scoring.metrics import mean_of
 from offline.scoring.takes import background, take
 from offline.scoring.video_predictions import signs_of
 from offline.training.selection import TrainingPlan, learn
 
 _EPISODES = 5  # for each clip that is read
 _Read = tuple[FewShotClassifier, list[Prediction]]  # a clip's windows as the classifier reads them
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EpisodeSettings:
-    """What is taught in an episode, and how clips are read."""
-
-    ways: int = 5  # new glosses
-    takes: int = 5  # of each, at most
-    seed: int = 0
-    head_temperature: float = 1.0  # the model's calibration
-    threshold: float = 0.5  # of the sign decoder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -58,22 +47,14 @@ class Crossing:
     outputs: dict[str, WindowOutputs]  # video_id -> its windows, of the fold's clips
 
 
-def cross(
-    plan: TrainingPlan,
-    *,
-    takes: int,
-    sets: int,
-    folds: int,
-    seed: int,
-    jobs: int,
-    progress: Callable[[str], None] = lambda line: None,
-) -> list[Crossing]:
+def cross(plan: TrainingPlan, settings: EpisodeSettings, seed: int, jobs: int) -> list[Crossing]:
     """Train a head for each set of glosses and fold of signers, without either.
 
     Raises:
         ValueError: there are too few glosses or signers.
     """
-    new = list(teachable(plan.examples, takes))
+    sets, folds = settings.sets, settings.folds
+    new = list(teachable(plan.examples, settings.takes))
     random.Random(seed).shuffle(new)
     fold_of = fold_of_groups(plan.examples, tuple(sorted({*plan.glosses, *new})), folds, seed)
     work = [
@@ -84,7 +65,8 @@ def cross(
     crossings = []
     for done in in_workers(_cross, work, jobs):
         crossings.append(done)
-        progress(f"head {len(crossings)} of {len(work)}: {len(done.outputs)} clips to read")
+        clips = len(done.outputs)
+        print(f"head {len(crossings)} of {len(work)}: {clips} clips to read", flush=True)
     return crossings
 
 
@@ -99,7 +81,7 @@ def _cross(
 ) -> Crossing:
     known = tuple(gloss for gloss in plan.glosses if gloss not in new)
     train = [e for e in train if e.gloss not in new]
-    trained = learn(plan, train, known)
+    trained = learn(replace(plan, glosses=known), train)
     taught = [e for e in plan.examples if e.gloss in new]
     outputs = {
         e.video_id: window_outputs(trained.head, e.rows, plan.spec, plan.hop_s)
@@ -115,14 +97,14 @@ def _cross(
 
 
 def score(
-    crossings: Sequence[Crossing], plan: TrainingPlan, settings: EpisodeSettings
+    crossings: Sequence[Crossing], plan: TrainingPlan, settings: EpisodeSettings, seed: int
 ) -> dict[str, Any]:
     """The accuracy of new glosses, among those taught and among all glosses, and what teaching them
     costs: known glosses and idle clips before and after."""
     among_taught, among_all, before, after = (list[float]() for _ in range(4))
-    idle_s, idle_signs = {"before": 0.0, "after": 0.0}, {"before": 0, "after": 0}
+    idle_s, idle_signs = {"before": 0.0, "after": 0.0}, Counter[str]()
     decoder = DecoderSettings(threshold=settings.threshold)
-    draw = random.Random(settings.seed)
+    draw = random.Random(seed)
     for crossing in crossings:
         for example, windows, read in _episodes(crossing, plan, settings, draw):
             if example.gloss == IDLE:
@@ -146,12 +128,8 @@ def score(
         "across_signers_among_all": _figures(among_all),
         "known_before": _figures(before),
         "known_after": _figures(after),
-        **{
-            f"false_signs_per_min_{when}": round(60 * signs / idle_s[when], 2)
-            if idle_s[when]
-            else None
-            for when, signs in idle_signs.items()
-        },
+        "false_signs_per_min_before": per_minute(idle_signs["before"], idle_s["before"]),
+        "false_signs_per_min_after": per_minute(idle_signs["after"], idle_s["after"]),
     }
 
 
@@ -192,22 +170,11 @@ def _episodes(
         outputs = crossing.outputs.get(example.video_id)
         if outputs is None or not may_be_read:
             continue
-        windows = [
-            dataclasses.replace(one, embedding=row)
-            for one, row in zip(
-                predictions(
-                    outputs.logits,
-                    len(crossing.known),
-                    plan.spec,
-                    plan.hop_s,
-                    settings.head_temperature,
-                    example.rows,
-                ),
-                outputs.embeddings,
-                strict=True,
-            )
-        ]
-        yield example, windows, [(c, [c.apply(one) for one in windows]) for c in taught(example)]
+        known, temperature = len(crossing.known), settings.head_temperature
+        plain = predictions(outputs.logits, known, plan.spec, plan.hop_s, temperature, example.rows)
+        pairs = zip(plain, outputs.embeddings, strict=True)
+        windows = [replace(prediction, embedding=row) for prediction, row in pairs]
+        yield example, windows, [(c, [c.apply(p) for p in windows]) for c in taught(example)]
 
 
 def _accuracy(example: Example, read: Sequence[_Read], only_taught: bool = False) -> float:
@@ -224,9 +191,5 @@ def _figures(shares: Sequence[float]) -> dict[str, Any]:
     """The mean over clips and its 95 % interval; of a clip, the share of its episodes is given."""
     if not shares:
         return {"clips": 0}
-    right, interval = mean_of(np.array(shares))
-    return {
-        "clips": len(shares),
-        "right": round(right, 4),
-        "interval95": [round(x, 4) for x in interval],
-    }
+    mean = mean_of(shares)
+    return {"clips": len(shares), "right": mean["share"], "interval95": mean["interval95"]}

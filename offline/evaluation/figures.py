@@ -6,12 +6,14 @@ outcomes -> [figures] -> report, card
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from offline.scoring.metrics import (
     Figure,
+    bootstrapped,
     calibration_error,
     class_share,
     clip_share,
@@ -26,14 +28,31 @@ from offline.scoring.outcomes import Outcomes
 TOPS = (1, 3, 5, 10)
 
 
+def accuracies(outcomes: Outcomes) -> dict[str, Figure]:
+    """Top-K over clips and over classes, for each K below the number of glosses."""
+    found: dict[str, Figure] = {}
+    for top in TOPS:
+        if top < len(outcomes.glosses):
+            found[f"top{top}"] = clip_share(outcomes.ranks < top)
+            found[f"top{top}_class_mean"] = class_share(outcomes.ranks < top, outcomes.labels)
+    return found
+
+
+def mean_of(values: Sequence[float]) -> dict[str, Any]:
+    """The mean of a value a clip, such as right or wrong, and its 95 % interval."""
+    share, interval = bootstrapped(np.array(values, np.float64))
+    return {"share": round(share, 4), "interval95": [round(x, 4) for x in interval]}
+
+
+def per_minute(signs: int, seconds: float) -> float | None:
+    """Signs a minute; None where no time was measured."""
+    return round(60 * signs / seconds, 2) if seconds else None
+
+
 def figures_of(outcomes: Outcomes) -> dict[str, Any]:
     """A report's `scores`, by the prediction for the whole clip."""
     right = outcomes.ranks == 0
-    measured: dict[str, Figure] = {}
-    for top in TOPS:
-        if top < len(outcomes.glosses):
-            measured[f"top{top}"] = clip_share(outcomes.ranks < top)
-            measured[f"top{top}_class_mean"] = class_share(outcomes.ranks < top, outcomes.labels)
+    measured = accuracies(outcomes)
     measured["aurc"] = risk_area(outcomes.confidence, right)
     bounds = intervals(measured, outcomes.groups)
     found: dict[str, Any] = {"clips": len(outcomes), "glosses": len(outcomes.glosses)}

@@ -12,19 +12,17 @@ import base64
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.figure import Figure as Picture
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from offline.evaluation import MEANINGS
 from offline.evaluation.figures import TOPS
-
-matplotlib.use("Agg")  # no display; before pyplot is imported
-from matplotlib import pyplot as plt
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 _LISTED = 20  # rows of confusions and of errors; the JSON has all
 _FEW_SIGNERS = 20  # fewer make intervals too narrow
@@ -68,11 +66,7 @@ def refuse_place(path: str) -> None:
 
 
 def write_report(path: str, report: Mapping[str, Any]) -> None:
-    """Write `report` to `path` as JSON, with its folders.
-
-    Raises:
-        ValueError: it can't be written.
-    """
+    """Write `report` to `path` as JSON, see `write_text`."""
     write_text(path, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -92,7 +86,7 @@ def write_text(path: str, text: str) -> None:
 def evaluation_page(report: Mapping[str, Any]) -> str:
     """HTML of a report of `offline.evaluate` (without --compare)."""
     wrong = sorted((c for c in report["clips"] if c["rank"] > 1), key=lambda c: -c["p"])
-    vocabulary = report.get("vocabulary", [])
+    curve = report.get("vocabulary", [])
     known = [row for row in report["signers"] if row["signer"] is not None]
     return _render(
         "evaluation.html",
@@ -106,9 +100,9 @@ def evaluation_page(report: Mapping[str, Any]) -> str:
         known_signers=known,
         all_right=sum(row["right"] == row["clips"] for row in known),
         mostly_wrong=sum(2 * row["right"] < row["clips"] for row in known),
-        reliability=_reliability_chart(report["reliability"]),
-        risk=_risk_chart(report["risk_coverage"]),
-        vocabulary=_vocabulary_chart(vocabulary) if len(vocabulary) > 1 else None,
+        reliability=_chart(_reliability, (5, 4.6), report["reliability"]),
+        risk=_chart(_risk, (5, 4.6), report["risk_coverage"]),
+        vocabulary=_chart(_vocabulary, (7, 3.6), curve) if len(curve) > 1 else None,
     )
 
 
@@ -140,76 +134,72 @@ def points(*shares: float) -> str:
     return " to ".join(signed).replace("-", "\N{MINUS SIGN}")
 
 
-def _reliability_chart(bins: Sequence[dict[str, float]]) -> str:
+def _reliability(figure: Picture, bins: Sequence[dict[str, float]]) -> None:
     """The share of right predictions by confidence (bars; the diagonal is ideal), and the number
-    of clips. `bins` as `metrics.reliability` returns them; a data URI."""
-    with plt.rc_context(_STYLE):
-        figure, (axes, counts) = plt.subplots(
-            2, 1, sharex=True, figsize=(5, 4.6), height_ratios=(4, 1)
-        )
-        left = [b["from"] for b in bins]
-        width = [0.94 * (b["to"] - b["from"]) for b in bins]
-        right = [b["right"] for b in bins]
-        axes.bar(left, right, width, align="edge", color=_FIRST, alpha=0.45)
-        axes.plot([b["confidence"] for b in bins], right, "o", color=_FIRST)
-        axes.plot([0, 1], [0, 1], "--", color=_INK, linewidth=1)
-        axes.set(ylabel="right", xlim=(0, 1), ylim=(0, 1.02))
-        counts.bar(left, [b["clips"] for b in bins], width, align="edge", color=_SECOND)
-        counts.set(xlabel="stated probability", ylabel="clips")
-        counts.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-        for axis in (axes.yaxis, counts.xaxis):
-            axis.set_major_formatter(PercentFormatter(1, 0))
-        figure.align_ylabels()
-        return _uri(figure)
+    of clips. `bins` as `metrics.reliability` returns them."""
+    axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    left = [b["from"] for b in bins]
+    width = [0.94 * (b["to"] - b["from"]) for b in bins]
+    right = [b["right"] for b in bins]
+    axes.bar(left, right, width, align="edge", color=_FIRST, alpha=0.45)
+    axes.plot([b["confidence"] for b in bins], right, "o", color=_FIRST)
+    axes.plot([0, 1], [0, 1], "--", color=_INK, linewidth=1)
+    axes.set(ylabel="right", xlim=(0, 1), ylim=(0, 1.02))
+    counts.bar(left, [b["clips"] for b in bins], width, align="edge", color=_SECOND)
+    counts.set(xlabel="stated probability", ylabel="clips")
+    counts.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    for axis in (axes.yaxis, counts.xaxis):
+        axis.set_major_formatter(PercentFormatter(1, 0))
+    figure.align_ylabels()
 
 
-def _risk_chart(points: Sequence[dict[str, float]]) -> str:
-    """The share of errors against the share of clips predicted; a data URI."""
-    with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(5, 4.6))
-        coverage, risk = [p["coverage"] for p in points], [p["risk"] for p in points]
-        axes.fill_between(coverage, risk, color=_FIRST, alpha=0.2, linewidth=0)
-        axes.plot(coverage, risk, color=_FIRST)
-        axes.axhline(risk[-1], color=_INK, linewidth=1, linestyle="--")
-        axes.set(xlabel="clips predicted, most confident first", ylabel="errors among them")
-        axes.set(xlim=(0, 1), ylim=(0, max(0.02, 1.15 * max(risk))))
-        axes.xaxis.set_major_formatter(PercentFormatter(1, 0))
-        axes.yaxis.set_major_formatter(PercentFormatter(1, None))
-        return _uri(figure)
+def _risk(figure: Picture, curve: Sequence[dict[str, float]]) -> None:
+    """The share of errors against the share of clips predicted."""
+    axes = figure.subplots()
+    coverage, risk = [p["coverage"] for p in curve], [p["risk"] for p in curve]
+    axes.fill_between(coverage, risk, color=_FIRST, alpha=0.2, linewidth=0)
+    axes.plot(coverage, risk, color=_FIRST)
+    axes.axhline(risk[-1], color=_INK, linewidth=1, linestyle="--")
+    axes.set(xlabel="clips predicted, most confident first", ylabel="errors among them")
+    axes.set(xlim=(0, 1), ylim=(0, max(0.02, 1.15 * max(risk))))
+    axes.xaxis.set_major_formatter(PercentFormatter(1, 0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, None))
 
 
-def _vocabulary_chart(curve: Sequence[dict[str, Any]]) -> str:
-    """Accuracy with its intervals against the number of glosses; a data URI."""
-    with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(7, 3.6))
-        sizes = [p["glosses"] for p in curve]
-        styles = {"top1": (_FIRST, "o"), "top3": (_SECOND, "s"), "top5": (_THIRD, "D")}
-        for top, (colour, marker) in styles.items():
-            there = [p for p in curve if top in p]
-            if there:
-                bounds = [(p[top], *p[f"{top}_interval95"]) for p in there]
-                axes.errorbar(
-                    [p["glosses"] for p in there],
-                    [value for value, _, _ in bounds],
-                    ([v - low for v, low, _ in bounds], [high - v for v, _, high in bounds]),
-                    color=colour,
-                    marker=marker,
-                    capsize=3,
-                    label=f"top-{top.removeprefix('top')}",
-                )
-        axes.plot(sizes, [p["chance"] for p in curve], ":", color=_INK, label="chance")
-        axes.set(xlabel="glosses in the vocabulary", ylabel="right", ylim=(0, 1.02))
-        axes.set_xticks(sizes)
-        axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
-        axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
-        return _uri(figure)
+def _vocabulary(figure: Picture, curve: Sequence[dict[str, Any]]) -> None:
+    """Accuracy with its intervals against the number of glosses."""
+    axes = figure.subplots()
+    sizes = [p["glosses"] for p in curve]
+    styles = {"top1": (_FIRST, "o"), "top3": (_SECOND, "s"), "top5": (_THIRD, "D")}
+    for top, (colour, marker) in styles.items():
+        there = [p for p in curve if top in p]
+        if there:
+            bounds = [(p[top], *p[f"{top}_interval95"]) for p in there]
+            axes.errorbar(
+                [p["glosses"] for p in there],
+                [value for value, _, _ in bounds],
+                ([v - low for v, low, _ in bounds], [high - v for v, _, high in bounds]),
+                color=colour,
+                marker=marker,
+                capsize=3,
+                label=f"top-{top.removeprefix('top')}",
+            )
+    axes.plot(sizes, [p["chance"] for p in curve], ":", color=_INK, label="chance")
+    axes.set(xlabel="glosses in the vocabulary", ylabel="right", ylim=(0, 1.02))
+    axes.set_xticks(sizes)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
+    axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
 
 
-def _uri(figure: Any) -> str:
-    """The figure as SVG in a data URI; its colours follow the page's light or dark."""
+def _chart(
+    draw: Callable[[Picture, Any], None], inches: tuple[float, float], values: Sequence[Any]
+) -> str:
+    """A chart as SVG in a data URI; its colours follow the page's light or dark."""
     content = io.StringIO()
-    figure.savefig(content, format="svg", bbox_inches="tight", metadata={"Date": None})
-    plt.close(figure)
+    with matplotlib.rc_context(_STYLE):
+        figure = Picture(figsize=inches)
+        draw(figure, values)
+        figure.savefig(content, format="svg", bbox_inches="tight", metadata={"Date": None})
     svg = content.getvalue()
     svg = svg[svg.index("<svg") :].replace(f"'{_FONT}'", "system-ui, sans-serif")
     for drawn, (name, _, _) in _VARIABLES.items():

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,8 @@ from models.recognizer import Recognizer
 from models.schema import Prediction, Sign
 from offline.data.index import UNREADABLE
 from offline.data.labels import read_negatives
-from offline.scoring.metrics import mean_of, quantile_of
+from offline.evaluation.figures import mean_of
+from offline.scoring.metrics import bootstrapped
 from offline.scoring.video_predictions import (
     VideoReader,
     read_predictions,
@@ -70,9 +73,8 @@ def sign_end(times: NDArray[np.floating], wrists: NDArray[np.floating]) -> SignE
             last = began = int(steps[-1])
             while began > 0 and (speed[began, :, 1] * up[began]).max() > _SPEED:
                 began -= 1
-            return SignEnd(
-                moved_s=float(times[last]), lowering_s=float(times[began]), clip_s=clip_s
-            )
+            moved_s, lowering_s = float(times[last]), float(times[began])
+            return SignEnd(moved_s=moved_s, lowering_s=lowering_s, clip_s=clip_s)
     return SignEnd(moved_s=clip_s, lowering_s=clip_s, clip_s=clip_s)
 
 
@@ -122,19 +124,24 @@ class SignLog:
         rights = [final for final in self.finals if final[1].gloss == self.gloss]
         return rights[-1] if rights else max(self.finals, key=lambda f: f[1].p, default=None)
 
+    def delays_s(self, id: int, gloss: str | None = None) -> list[float]:
+        """From the end of the signing to each message about a sign, or to those with `gloss`."""
+        sent = [(at_s, sign) for at_s, sign in self.updates if sign.id == id]
+        return [at_s - self.end.moved_s for at_s, sign in sent if gloss in (None, sign.gloss)]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(slots=True, kw_only=True)
 class BundleLog:
     """The signs that one bundle decoded."""
 
-    logs: list[SignLog]  # of its held-out clips
-    idle_signs: int  # of the idle videos of held-out groups: all are false
-    idle_s: float
-    window_ms: list[float]  # encoder and head, a window
+    logs: list[SignLog] = field(default_factory=list)  # of its held-out clips
+    idle_signs: int = 0  # of the idle videos of held-out groups: all are false
+    idle_s: float = 0.0
+    window_ms: list[float] = field(default_factory=list)  # encoder and head, a window
 
 
 def read_bundle(
-    path: str, data: Path, hop_s: float | None = None, max_new_frames: int | None = None
+    path: str, data: Path, hop_s: float | None, max_new_frames: int | None
 ) -> BundleLog:
     """Read the held-out clips and idle videos of a bundle, by its own hop unless one is given.
 
@@ -143,31 +150,25 @@ def read_bundle(
     """
     bundle = open_bundle(path)
     bundle = replace(bundle, hop_s=hop_s or bundle.hop_s)
-    about = bundle.card["data"]
+    about, found = bundle.card["data"], BundleLog()
     if not isinstance(about, dict) or not about.get("held_out_clips"):
         raise ValueError(f"{bundle.path}: its card names no held-out clips")
     manifest = read_manifest(data)
-    logs: list[SignLog] = []
-    window_ms: list[float] = []
-    idle_s, idle_signs = 0.0, 0
-    recognizer = Recognizer.open(bundle, "cpu", max_new_frames=max_new_frames)
-    try:
+    with closing(Recognizer.open(bundle, "cpu", max_new_frames=max_new_frames)) as recognizer:
         for clip in about["held_out_clips"]:
-            line = manifest.get(clip["video"])
-            if line is None:
+            if clip["video"] not in manifest:
                 raise ValueError(f"{data / 'manifest.csv'}: does not list {clip['video']}")
+            line = manifest[clip["video"]]
             windows, log = read_clip(recognizer, data, line, clip["gloss"])
-            logs.append(log)
-            window_ms += [1000 * sum(one.stages_s.values()) for one in windows[1:]]
+            found.logs.append(log)
+            found.window_ms += [1000 * sum(w.stages_s.values()) for w in windows[1:]]
         for video in read_negatives(data / "negatives"):
             if video.signer in about["held_out_groups"]:
                 windows = list(read_predictions(recognizer, video.path))
-                idle_s += windows[-1].end_s
+                found.idle_s += windows[-1].end_s
                 settings = DecoderSettings(threshold=bundle.threshold)
-                idle_signs += len(signs_of(bundle.glosses, windows, settings))
-    finally:
-        recognizer.close()
-    return BundleLog(logs=logs, idle_signs=idle_signs, idle_s=idle_s, window_ms=window_ms)
+                found.idle_signs += len(signs_of(bundle.glosses, windows, settings))
+    return found
 
 
 def read_manifest(data: Path) -> dict[str, dict[str, str]]:
@@ -179,11 +180,7 @@ def read_manifest(data: Path) -> dict[str, dict[str, str]]:
 def read_clip(
     reader: VideoReader, data: Path, line: Mapping[str, str], gloss: str
 ) -> tuple[list[Prediction], SignLog]:
-    """The predictions for a clip of the manifest, with held ends, and the signs in them.
-
-    Raises:
-        ValueError: see `read_end` and `read_predictions`.
-    """
+    """The predictions for a clip of the manifest, with held ends, and the signs in them."""
     bundle, path = reader.bundle, data / line["path"]
     end = read_end(data / line["landmarks"], float(line["width"]) / float(line["height"]))
     windows = list(read_predictions(reader, path, hold_s=(_BEFORE_S, _AFTER_S)))
@@ -207,39 +204,29 @@ def decision_figures(logs: Sequence[SignLog]) -> dict[str, Any]:
     decided = [(log, log.decision) for log in logs if log.decision is not None]
     if not decided:
         raise ValueError("no sign was decoded from any clip")
+    final_s = [at_s - log.end.moved_s for log, (at_s, _) in decided]
     return {
         "clips": len(logs),
-        "right": _share_of([log.right for log in logs]),
-        "wrong": _share_of([not log.right and bool(log.finals) for log in logs]),
-        "undecided": _share_of([not log.finals for log in logs]),
-        "more_than_one": _share_of([len(log.finals) > 1 for log in logs]),
+        "right": mean_of([log.right for log in logs]),
+        "wrong": mean_of([not log.right and bool(log.finals) for log in logs]),
+        "undecided": mean_of([not log.finals for log in logs]),
+        "more_than_one": mean_of([len(log.finals) > 1 for log in logs]),
         "further_signs": _further_signs(logs),
-        "clip_right": _share_of([log.clip_gloss == log.gloss for log in logs]),
+        "clip_right": mean_of([log.clip_gloss == log.gloss for log in logs]),
         "decided": len(decided),
-        "right_of_decided": _share_of([log.right for log, _ in decided]),
-        "clip_right_of_decided": _share_of([log.clip_gloss == log.gloss for log, _ in decided]),
-        **{name: quantiles(list(delays)) for name, delays in _delays(decided)},
+        "right_of_decided": mean_of([log.right for log, _ in decided]),
+        "clip_right_of_decided": mean_of([log.clip_gloss == log.gloss for log, _ in decided]),
+        "first_s": quantiles([log.delays_s(sign.id)[0] for log, (_, sign) in decided]),
+        "first_right_s": quantiles(
+            [s for log, (_, sign) in decided for s in log.delays_s(sign.id, log.gloss)[:1]]
+        ),
+        "final_s": quantiles(final_s),
+        "final_from_lowering_s": quantiles(
+            [at_s - log.end.lowering_s for log, (at_s, _) in decided]
+        ),
+        "final_where_after_end_s": quantiles([after_s for after_s in final_s if after_s >= 0]),
         "final_before_end": sum(at_s < log.end.moved_s for log, (at_s, _) in decided),
     }
-
-
-def _delays(
-    decided: Sequence[tuple[SignLog, tuple[float, Sign]]],
-) -> Iterator[tuple[str, Iterator[float]]]:
-    """Named lists: from the end to the sign's first message, the first right one, the final one."""
-
-    def first(log: SignLog, id: int, gloss: str | None) -> Iterator[float]:
-        for at_s, sign in log.updates:
-            if sign.id == id and gloss in (None, sign.gloss):
-                yield at_s - log.end.moved_s
-                return
-
-    yield "first_s", (s for log, (_, sign) in decided for s in first(log, sign.id, None))
-    yield "first_right_s", (s for log, (_, sign) in decided for s in first(log, sign.id, log.gloss))
-    finals = [(at_s - log.end.moved_s, at_s - log.end.lowering_s) for log, (at_s, _) in decided]
-    yield "final_s", (after_s for after_s, _ in finals)
-    yield "final_from_lowering_s", (after_s for _, after_s in finals)
-    yield "final_where_after_end_s", (after_s for after_s, _ in finals if after_s >= 0)
 
 
 def _further_signs(logs: Sequence[SignLog]) -> dict[str, int]:
@@ -256,18 +243,13 @@ def _further_signs(logs: Sequence[SignLog]) -> dict[str, int]:
     return {"same": same, "other": other, "other_after_end": other_after_end}
 
 
-def _share_of(hits: Sequence[bool]) -> dict[str, Any]:
-    share, interval = mean_of(np.array(hits, np.float64))
-    return {"share": round(share, 4), "interval95": [round(x, 4) for x in interval]}
-
-
 def quantiles(values: Sequence[float]) -> dict[str, Any] | None:
     """Median and 95th percentile with their 95 % intervals; None without a value."""
     if not values:
         return None
     found: dict[str, Any] = {"n": len(values)}
     for name, q in (("p50", 0.5), ("p95", 0.95)):
-        value, interval = quantile_of(np.array(values), q)
+        value, interval = bootstrapped(np.array(values), partial(np.quantile, q=q))
         found[name] = round(value, 3)
         found[f"{name}_interval95"] = [round(x, 3) for x in interval]
     return found

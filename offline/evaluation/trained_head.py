@@ -19,7 +19,7 @@ from tqdm import tqdm
 from offline.data.examples import Example, read_spec, scored
 from offline.data.index import ORIGINAL
 from offline.data.labels import read_labels
-from offline.evaluation.crossval import report_of, scorable
+from offline.evaluation.crossval import ScoredClips, scorable
 from offline.scoring.clip_predictions import ClipLogits, window_outputs
 from offline.scoring.outcomes import Outcomes, outcomes_of
 from offline.training.checkpoint import Checkpoint, load_checkpoint
@@ -33,34 +33,27 @@ _NAMED = 5  # clips that an error names
 class HeadScores:
     """The predictions of a head for the chosen clips."""
 
-    plan: TrainingPlan  # its examples are the chosen clips
-    official: OfficialSplit | None
-    clips: list[ClipLogits]  # of an open set, for `live_figures`; else none, to save memory
-    outcomes: Outcomes
-    temperature: float
+    found: ScoredClips  # its plan's examples are the chosen clips
+    official: tuple[str, str, dict[str, str]] | None  # labels file, split, gloss by video id
     not_kept_out: int  # clips that the card does not list as kept out of training
 
     def report(self) -> dict[str, Any]:
-        report = report_of(self.outcomes, self.clips, self.plan, self.temperature)
-        clips = self.plan.examples
-        report["coverage"] = round(len(self.outcomes) / len(scored(clips)), 4)
+        report, outcomes = self.found.report(), self.found.outcomes
+        clips = self.found.plan.examples
+        report["coverage"] = round(len(outcomes) / len(scored(clips)), 4)
         if self.official:
-            report["official"] = self.official.coverage(clips, self.outcomes)
+            report["official"] = _coverage(*self.official, clips, outcomes)
         return report
 
 
 def score_head(
-    model: str,
-    data: DataSettings,
-    *,
-    split: str | None = None,
-    groups: str | None = None,
-    official: str | None = None,
+    model: str, data: DataSettings, split: str | None, groups: str | None, official: str | None
 ) -> HeadScores:
     """Run the head in the file `model` on the clips of a split, of signers, or both.
 
-    `groups` names signers, separated by commas. With `official`, a labels file, the clips are the
-    instances of its split (test by default). Variants other than the original are left out.
+    `groups` names signers, separated by commas. With `official`, a labels file (nslt_300.json,
+    WLASL_v0.3.json or a CSV), the clips are the instances of its split (test by default). Variants
+    other than the original are left out.
 
     Raises:
         ValueError: index and head do not belong together, or there is nothing to score.
@@ -69,17 +62,29 @@ def score_head(
     if not data.index:
         raise ValueError("give --index: the clips to score the head on")
     examples = chosen = read_clips(data, ORIGINAL)
-    instances = read_official(official, split or "test") if official else None
-    if instances:
-        chosen = instances.chosen(chosen)
+    instances = None
+    if official:
+        instances = (official, split or "test", _read_official(official, split or "test"))
+        chosen = _instances(*instances, examples)
     elif split is not None:
         chosen = [e for e in chosen if e.split == split]
     if groups:
         wanted = named_groups(groups, examples, "--groups")
         chosen = [e for e in chosen if e.group in wanted]
-    plan = _plan(data, trained, chosen)
-    temperature = trained.card["calibration"]["temperature"]
-    clips: list[ClipLogits] = []
+    spec, card = read_spec(data.index), trained.card
+    if spec.dim != card["encoder"]["dim"] or spec.kind != card["encoder"]["kind"]:
+        raise ValueError(f"{data.index}: its encoder is not the one that the head was made for")
+    torch.set_num_threads(data.threads)
+    plan = TrainingPlan(
+        examples=chosen,
+        glosses=tuple(card["glosses"]),
+        spec=spec,
+        hop_s=card["hop_s"],
+        open_set=card["head"]["idle"],
+        settings=TrainSettings(),
+    )
+    temperature = card["calibration"]["temperature"]
+    clips: list[ClipLogits] = []  # of an open set, for the live figures; else none, to save memory
     if plan.open_set:
         clips = list(_run(trained, plan, plan.examples))
         fair: Iterator[ClipLogits] = iter(scorable(clips, plan.glosses))
@@ -87,29 +92,11 @@ def score_head(
         known = set(plan.glosses)
         fair = _run(trained, plan, [e for e in scored(plan.examples) if e.gloss in known])
     outcomes = outcomes_of(fair, plan.glosses, plan.spec, plan.hop_s, temperature)
-    listed = {(c["video"], c["gloss"]) for c in trained.card["data"].get("held_out_clips", [])}
+    listed = {(c["video"], c["gloss"]) for c in card["data"].get("held_out_clips", [])}
     return HeadScores(
-        plan=plan,
+        found=ScoredClips(plan=plan, clips=clips, temperature=temperature, outcomes=outcomes),
         official=instances,
-        clips=clips,
-        outcomes=outcomes,
-        temperature=temperature,
         not_kept_out=sum((clip.video, clip.gloss) not in listed for clip in outcomes.clips),
-    )
-
-
-def _plan(data: DataSettings, trained: Checkpoint, chosen: Sequence[Example]) -> TrainingPlan:
-    spec, card = read_spec(data.index), trained.card
-    if spec.dim != card["encoder"]["dim"] or spec.kind != card["encoder"]["kind"]:
-        raise ValueError(f"{data.index}: its encoder is not the one that the head was made for")
-    torch.set_num_threads(data.threads)
-    return TrainingPlan(
-        examples=chosen,
-        glosses=tuple(card["glosses"]),
-        spec=spec,
-        hop_s=card["hop_s"],
-        open_set=card["head"]["idle"],
-        settings=TrainSettings(),
     )
 
 
@@ -119,65 +106,51 @@ def _run(trained: Checkpoint, plan: TrainingPlan, clips: Sequence[Example]) -> I
         yield ClipLogits(example=e, fold=0, logits=outputs.logits)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OfficialSplit:
-    """The instances of one split of a labels file: nslt_300.json, WLASL_v0.3.json or a CSV."""
-
-    file: str
-    split: str
-    gloss_of: dict[str, str]  # by video id
-
-    def chosen(self, examples: Sequence[Example]) -> list[Example]:
-        """The examples that are instances of it.
-
-        Raises:
-            ValueError: none is, or a gloss differs.
-        """
-        found = [e for e in examples if e.video_id in self.gloss_of]
-        if not found:
-            raise ValueError(
-                f"{self.file}: none of its {len(self.gloss_of)} {self.split} instances is in the "
-                "index (by video_id)"
-            )
-        other = [e for e in found if e.gloss.lower() != self.gloss_of[e.video_id].lower()]
-        if other:
-            named = "; ".join(
-                f"{e.video_id} is {e.gloss} in the index, {self.gloss_of[e.video_id]} here"
-                for e in other[:_NAMED]
-            )
-            raise ValueError(f"{self.file}: {len(other)} clips have another gloss: {named}")
-        return found
-
-    def coverage(self, found: Sequence[Example], outcomes: Outcomes) -> dict[str, Any]:
-        """How much of the split was available and scored, and the bounds of its top-1: with all
-        other instances wrong, and with all of them right."""
-        ids = {e.video_id for e in found}
-        total, right = len(self.gloss_of), int((outcomes.ranks == 0).sum())
-        return {
-            "file": Path(self.file).name,
-            "split": self.split,
-            "instances": total,
-            "available": len(ids),
-            "scored": len(outcomes),
-            "glosses": len(set(self.gloss_of.values())),
-            "glosses_scored": len({clip.gloss for clip in outcomes.clips}),
-            "top1_bounds": [
-                round(right / total, 4),
-                round((right + total - len(outcomes)) / total, 4),
-            ],
-            "missing": sorted(self.gloss_of.keys() - ids),
-        }
-
-
-def read_official(file: str, split: str) -> OfficialSplit:
-    """The split `split` (test, val, train) of a labels file.
-
-    Raises:
-        ValueError: the file is no labels file, or has nothing in that split.
-    """
+def _read_official(file: str, split: str) -> dict[str, str]:
+    """The gloss of each instance of the split (test, val, train) of a labels file, by video id."""
     labelled = read_labels(file, Path(file).parent)
-    gloss_of = {one.video_id: one.gloss for one in labelled if one.split == split}
+    gloss_of = {video.video_id: video.gloss for video in labelled if video.split == split}
     if not gloss_of:
-        known = ", ".join(sorted({one.split for one in labelled} - {""})) or "none"
+        known = ", ".join(sorted({video.split for video in labelled} - {""})) or "none"
         raise ValueError(f"{file}: has no instance in the split {split} (it has: {known})")
-    return OfficialSplit(file=file, split=split, gloss_of=gloss_of)
+    return gloss_of
+
+
+def _instances(
+    file: str, split: str, gloss_of: dict[str, str], examples: Sequence[Example]
+) -> list[Example]:
+    """The examples that are instances of an official split, with its glosses."""
+    found = [e for e in examples if e.video_id in gloss_of]
+    if not found:
+        raise ValueError(
+            f"{file}: none of its {len(gloss_of)} {split} instances is in the index (by video_id)"
+        )
+    other = [e for e in found if e.gloss.lower() != gloss_of[e.video_id].lower()]
+    if other:
+        named = "; ".join(
+            f"{e.video_id} is {e.gloss} in the index, {gloss_of[e.video_id]} here"
+            for e in other[:_NAMED]
+        )
+        raise ValueError(f"{file}: {len(other)} clips have another gloss: {named}")
+    return found
+
+
+def _coverage(
+    file: str, split: str, gloss_of: dict[str, str], found: Sequence[Example], outcomes: Outcomes
+) -> dict[str, Any]:
+    """How much of the split was available and scored, and the bounds of its top-1: with all other
+    instances wrong, and with all of them right."""
+    ids = {e.video_id for e in found}
+    total, right = len(gloss_of), int((outcomes.ranks == 0).sum())
+    most = right + total - len(outcomes)
+    return {
+        "file": Path(file).name,
+        "split": split,
+        "instances": total,
+        "available": len(ids),
+        "scored": len(outcomes),
+        "glosses": len(set(gloss_of.values())),
+        "glosses_scored": len({clip.gloss for clip in outcomes.clips}),
+        "top1_bounds": [round(right / total, 4), round(most / total, 4)],
+        "missing": sorted(gloss_of.keys() - ids),
+    }

@@ -53,7 +53,7 @@ def window_outputs(
 ) -> WindowOutputs:
     """Run the head on each window of a clip of rows (T, D)."""
     if by_windows(spec):
-        ends = _window_ends(len(rows), spec, hop_s)
+        ends = np.arange(0, len(rows), _hop_rows(spec, hop_s))
         steps = ends[:, None] - np.arange(spec.frames - 1, -1, -1)
         rows = rows[steps.clip(min=0)]  # N, T, D
     else:
@@ -89,14 +89,14 @@ def predictions(
 ) -> list[Prediction]:
     """Logits (N, K) of a clip's windows as the recogniser's predictions.
 
-    The sign decoder uses when the hands rest: that is known only if the clip's `rows` (T, D) are
-    given.
+    With the clip's `rows` (T, D) they say when the hands rest, which the sign decoder uses.
     """
+    hop = _hop_rows(spec, hop_s)
     resting: Sequence[bool | None] = [None] * len(logits)
     if rows is not None and by_windows(spec):
-        ends = _window_ends(len(rows), spec, hop_s) + 1
+        ends = range(1, len(rows) + 1, hop)
         resting = [at_rest(rows[max(0, end - spec.frames) : end], spec.fps) for end in ends]
-    hop_s = _hop_rows(spec, hop_s) / spec.fps
+    hop_s = hop / spec.fps
     return [
         Prediction(
             stream="",
@@ -120,8 +120,3 @@ def predict_clip(
 
 def _hop_rows(spec: EncoderSpec, hop_s: float) -> int:
     return max(1, math.ceil(hop_s * spec.fps - 1e-6))
-
-
-def _window_ends(steps: int, spec: EncoderSpec, hop_s: float) -> NDArray[np.int64]:
-    """The row at which each window of a clip of `steps` rows ends."""
-    return np.arange(0, steps, _hop_rows(spec, hop_s))

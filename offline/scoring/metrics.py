@@ -10,6 +10,7 @@ over single clips would be too narrow.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -39,22 +40,13 @@ def ranks(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> NDAr
 
 def share_within(rank: NDArray[np.int64], top: int) -> tuple[float, Interval]:
     """The share of clips with the right class among the first `top`, with its interval."""
-    return mean_of((rank < top).astype(np.float64))
+    return bootstrapped((rank < top).astype(np.float64))
 
 
-def mean_of(values: NDArray[np.float64]) -> tuple[float, Interval]:
-    """The mean of values (N,), one a clip, and its 95 % interval from a bootstrap over clips."""
-    return _bootstrapped(values, np.mean)
-
-
-def quantile_of(values: NDArray[np.float64], q: float) -> tuple[float, Interval]:
-    """The quantile `q` (0 to 1) of values (N,) and its 95 % interval from a bootstrap."""
-    return _bootstrapped(values, lambda draws, axis: np.quantile(draws, q, axis=axis))
-
-
-def _bootstrapped(
-    values: NDArray[np.float64], statistic: Callable[..., Any]
+def bootstrapped(
+    values: NDArray[np.float64], statistic: Callable[..., Any] = np.mean
 ) -> tuple[float, Interval]:
+    """A statistic of values (N,), one a clip, and its 95 % interval from a bootstrap over clips."""
     value = float(statistic(values, axis=0))
     if len(values) < 2:  # scipy takes no single value
         return value, (value, value)
@@ -140,19 +132,15 @@ def reliability(
     """Clips by confidence, in bins of equal width that are not empty: the mean confidence of a bin
     and the share that is right."""
     bin_of = _bin_of(confidence)
-    clips = np.bincount(bin_of, minlength=_BINS)
-    with np.errstate(invalid="ignore"):
-        mean = np.bincount(bin_of, confidence, _BINS) / clips
-        share_right = np.bincount(bin_of, right, _BINS) / clips
     return [
         {
             "from": round(b / _BINS, 4),
             "to": round((b + 1) / _BINS, 4),
-            "clips": int(clips[b]),
-            "confidence": round(float(mean[b]), 4),
-            "right": round(float(share_right[b]), 4),
+            "clips": int((bin_of == b).sum()),
+            "confidence": round(float(confidence[bin_of == b].mean()), 4),
+            "right": round(float(right[bin_of == b].mean()), 4),
         }
-        for b in np.flatnonzero(clips).tolist()
+        for b in np.unique(bin_of).tolist()
     ]
 
 
@@ -170,12 +158,9 @@ def confusions(
     labels: NDArray[np.int64], predicted: NDArray[np.int64]
 ) -> list[tuple[int, int, int]]:
     """(true class, predicted class, count) of wrong predictions, most frequent first."""
-    wrong = labels != predicted
-    pairs, counts = np.unique(
-        np.stack([labels[wrong], predicted[wrong]], 1), axis=0, return_counts=True
-    )
-    order = np.argsort(-counts, kind="stable")
-    return [(int(pairs[i, 0]), int(pairs[i, 1]), int(counts[i])) for i in order]
+    pairs = sorted(zip(labels.tolist(), predicted.tolist(), strict=True))
+    wrong = Counter((label, other) for label, other in pairs if label != other)
+    return [(label, other, times) for (label, other), times in wrong.most_common()]
 
 
 def mcnemar(only_a: int, only_b: int) -> float:

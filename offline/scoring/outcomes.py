@@ -6,7 +6,6 @@ logits of clips -> [outcomes] -> figures, comparison -> report.json, from which 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,9 +33,8 @@ class ClipOutcome(msgspec.Struct, frozen=True, kw_only=True):
     rank: Annotated[int, msgspec.Meta(ge=1)]  # of the right gloss; 1: it is the likeliest
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Outcomes:
-    """N clips and the vocabulary that the recogniser chose from."""
+class Outcomes(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=True):
+    """N clips and the vocabulary that the recogniser chose from, as in a report."""
 
     glosses: tuple[str, ...]
     clips: tuple[ClipOutcome, ...]
@@ -94,14 +92,15 @@ def outcomes_of(
     place = {gloss: i for i, gloss in enumerate(glosses)}
     found = []
     for clip in clips:
+        example = clip.example
         p = predict_clip(clip.logits, len(glosses), spec, hop_s, temperature)
-        label = np.array([place[clip.example.gloss]])
+        label = np.array([place[example.gloss]])
         found.append(
             ClipOutcome(
-                video_id=clip.example.video_id,
-                video=clip.example.video,
-                gloss=clip.example.gloss,
-                signer=clip.example.group,
+                video_id=example.video_id,
+                video=example.video,
+                gloss=example.gloss,
+                signer=example.group,
                 fold=clip.fold,
                 predicted=glosses[int(p.argmax())],
                 p=float(p.max()),
@@ -118,13 +117,6 @@ def clip_rows(outcomes: Outcomes) -> list[dict[str, Any]]:
     return [{**msgspec.to_builtins(clip), "p": round(clip.p, 5)} for clip in outcomes.clips]
 
 
-class _Report(msgspec.Struct):
-    """The fields of a report that outcomes are read from."""
-
-    glosses: tuple[str, ...]
-    clips: tuple[ClipOutcome, ...]
-
-
 def read_outcomes(path: str) -> Outcomes:
     """The outcomes in a report that `offline.evaluate` wrote.
 
@@ -132,8 +124,7 @@ def read_outcomes(path: str) -> Outcomes:
         ValueError: the file is no such report, or one of an older version.
     """
     try:
-        report = msgspec.json.decode(Path(path).read_bytes(), type=_Report)
-        outcomes = Outcomes(glosses=report.glosses, clips=report.clips)
+        outcomes = msgspec.json.decode(Path(path).read_bytes(), type=Outcomes)
         if not len(outcomes):
             raise ValueError("it scored no clip")
         if len({clip.video_id for clip in outcomes.clips}) < len(outcomes):

@@ -37,14 +37,13 @@ def take(
     As live, where the page says when to sign, it is the mean of the windows that show the whole
     sign: those that end as the hands come to rest.
     """
-    chosen = np.arange(len(outputs.ends))
+    chosen, ends = outputs.embeddings, outputs.ends
     if by_windows(spec):
         first, last = sign_span(rows)
-        ends = outputs.ends
-        chosen = np.flatnonzero((ends >= last - 2) & (ends <= last + _AFTER_S * spec.fps))
+        chosen = chosen[(ends >= last - 2) & (ends <= last + _AFTER_S * spec.fps)]
         if last <= first or not len(chosen):
-            chosen = np.array([len(ends) - 1])
-    return unit_length(outputs.embeddings[chosen].mean(0))
+            chosen = outputs.embeddings[-1:]
+    return unit_length(chosen.mean(0))
 
 
 def background(
@@ -63,12 +62,11 @@ def background(
     takes: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
     idle = []
     for example in examples:
-        if example.gloss not in names and example.gloss != IDLE:
-            continue
-        outputs = window_outputs(head, example.rows, spec, hop_s)
         if example.gloss in names:
+            outputs = window_outputs(head, example.rows, spec, hop_s)
             takes[example.gloss].append(take(example.rows, outputs, spec))
-        else:
+        elif example.gloss == IDLE:
+            outputs = window_outputs(head, example.rows, spec, hop_s)
             idle.append(unit_length(outputs.embeddings.mean(0)))
     missing = [gloss for gloss in vocabulary.glosses if gloss not in takes]
     if missing:

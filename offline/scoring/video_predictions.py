@@ -40,13 +40,10 @@ def read_predictions(
     until_s: float | None = None,
     hold_s: tuple[float, float] = (0.0, 0.0),
 ) -> Iterator[Prediction]:
-    """The prediction for each window of the file, in order, as each is read.
+    """The prediction for each window of the file, in order; a window every `hop_s` (the bundle's).
 
-    Args:
-        hop_s: media time between two windows; None: the bundle's.
-        until_s: frames from this media time on are not read.
-        hold_s: how long the first and the last frame are held, see `hold_ends`; media time then
-            starts at the first held frame.
+    Frames from media time `until_s` on are not read. The first and the last frame are held for
+    `hold_s`, see `hold_ends`; media time starts at the first held frame.
 
     Raises:
         VideoError: see `offline.data.videos.read_video`.

@@ -95,24 +95,9 @@ class WindowSource:
         end = torch.minimum(end, torch.maximum(limit, early))
         seen = shown(end, first, last, span, self.fps * speed, settings)
         when = end[:, None] - speed[:, None] * torch.arange(frames - 1, -1, -1)
-        if settings.slow_camera:
-            when = when.gather(1, _held(count, frames, settings.slow_camera, draw))
+        when = when.gather(1, _held(count, frames, settings.slow_camera, draw))
         rows = self.take(clip, when)
-        if settings.before:
-            rows = self._put_before(rows, clip, when, seen, settings, draw)
-        return rows, seen
-
-    def _put_before(
-        self,
-        rows: Tensor,
-        clip: Tensor,
-        when: Tensor,
-        seen: Tensor,
-        settings: AugmentSettings,
-        draw: torch.Generator,
-    ) -> Tensor:
-        """Put the end of another clip before the sign: people go on signing, a video loops."""
-        count, frames = when.shape
+        # The end of another clip before the sign: people go on signing, a video loops.
         chosen = (torch.rand(count, generator=draw) < settings.before) & (seen > 0.99)
         other = torch.randint(len(self.length), (count,), generator=draw)
         lead = 4 * torch.rand(count, generator=draw)
@@ -122,7 +107,7 @@ class WindowSource:
         stop = self.last[other].float() + 6 * torch.rand(count, generator=draw)
         stop = torch.minimum(stop, self.length[other].float() - 1)
         instead = self.take(other, stop[:, None] - back)
-        return torch.where((foreign & chosen[:, None])[..., None], instead, rows)
+        return torch.where((foreign & chosen[:, None])[..., None], instead, rows), seen
 
 
 def shown(
@@ -155,21 +140,16 @@ def augment(rows: Tensor, settings: AugmentSettings, draw: torch.Generator) -> T
 
     angle = torch.deg2rad(settings.rotate_deg * spread(count))
     size = torch.exp(settings.scale * spread(count))
-    wide = torch.exp(settings.stretch * spread(count))
-    turn = torch.stack(
-        [
-            torch.stack([size * wide * angle.cos(), -size * angle.sin()], -1),
-            torch.stack([size * wide * angle.sin(), size * angle.cos()], -1),
-        ],
-        -2,
-    )  # B, 2, 2
+    wide = size * torch.exp(settings.stretch * spread(count))
+    turn = [wide * angle.cos(), -size * angle.sin(), wide * angle.sin(), size * angle.cos()]
+    matrix = torch.stack(turn, -1).view(count, 2, 2)  # B, 2, 2
     shift = settings.shift * spread(count, 1, 1, 2)
     deep = size * torch.exp(settings.depth * spread(count))
     out = rows.clone()
     for piece, columns in ((layout.BODY, 2), (layout.LEFT_HAND, 3), (layout.RIGHT_HAND, 3)):
         points = torch.unflatten(rows[..., piece], -1, (-1, columns))
         there = (points.abs().sum((-2, -1)) > 0)[..., None, None]
-        flat = torch.einsum("bij,btpj->btpi", turn, points[..., :2]) + shift
+        flat = torch.einsum("bij,btpj->btpi", matrix, points[..., :2]) + shift
         if columns == 3:
             flat = flat + settings.hand_shift * torch.randn(count, 1, 1, 2, generator=draw)
             flat = torch.cat([flat, points[..., 2:] * deep[:, None, None, None]], -1)
@@ -193,11 +173,10 @@ def augment(rows: Tensor, settings: AugmentSettings, draw: torch.Generator) -> T
     seen = out[..., layout.SEEN].sum(1)  # B, 2
     drop = torch.rand(count, generator=draw) < settings.lose_other
     for side, piece in enumerate(_HANDS):
+        flag = layout.LEFT_SEEN + side
         gone = (drop & (seen[:, side] < 0.5 * seen[:, 1 - side]))[:, None]
         out[..., piece] = torch.where(gone[..., None], 0.0, out[..., piece])
-        out[..., layout.LEFT_SEEN + side] = torch.where(
-            gone, 0.0, out[..., layout.LEFT_SEEN + side]
-        )
+        out[..., flag] = torch.where(gone, 0.0, out[..., flag])
     return out
 
 
@@ -207,9 +186,8 @@ def _ramp(x: Tensor, low: float, high: float) -> Tensor:
 
 def _held(count: int, frames: int, share: float, draw: torch.Generator) -> Tensor:
     """(B, T) The step that each step repeats when a slow camera misses frames; else itself."""
-    slow = (
-        (torch.rand(count, 1, generator=draw) < share) * 0.5 * torch.rand(count, 1, generator=draw)
-    )
+    slow = (torch.rand(count, 1, generator=draw) < share) * 0.5
+    slow = slow * torch.rand(count, 1, generator=draw)
     fresh = torch.rand(count, frames, generator=draw) >= slow
     fresh[:, 0] = True
     return torch.where(fresh, torch.arange(frames), 0).cummax(1).values

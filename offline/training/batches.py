@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.heads import LandmarkClassifier
+from models.heads import Head, LandmarkClassifier
 from models.schema import EncoderSpec
 from offline.data.examples import Example, Vocabulary
 from offline.data.index import StoredRows
@@ -33,8 +33,8 @@ class TrainClips:
     """The clips that a head is trained on. Class `idle` (None: there is none) is 'no sign'."""
 
     rows: Sequence[Rows]
-    labels: Sequence[int]
-    weights: Sequence[float]  # how often a clip is drawn
+    labels: list[int]
+    weights: list[float]  # how often a clip is drawn
     classes: int
     idle: int | None
     frames: int
@@ -86,23 +86,21 @@ class Batch:
 class Batches:
     """Draws one batch of `clips` after another with the generator `draw`.
 
-    Landmark rows are in memory and are cut into random windows. Other embeddings are read batch by
-    batch, one batch ahead of the training, and are taken whole.
+    For a landmark head all rows are read, its scale is fitted to them, and they are cut into random
+    windows. Other embeddings are read batch by batch, one ahead, and are taken whole.
     """
 
-    def __init__(self, clips: TrainClips, settings: TrainSettings, draw: torch.Generator) -> None:
+    def __init__(
+        self, clips: TrainClips, settings: TrainSettings, draw: torch.Generator, head: Head
+    ) -> None:
         self._clips, self._settings, self._draw = clips, settings, draw
         self._changes = AugmentSettings()
-        self._labels = torch.tensor(list(clips.labels))
-        self._weights = torch.tensor(list(clips.weights))
+        self._labels, self._weights = torch.tensor(clips.labels), torch.tensor(clips.weights)
         self._source: WindowSource | None = None
-
-    def prepare(self, head: torch.nn.Module) -> None:
-        """For a landmark head: read all rows, and fit the head's scale to them."""
         if isinstance(head, LandmarkClassifier):
-            rows = [np.asarray(r, np.float32) for r in self._clips.rows]
+            rows = [np.asarray(r, np.float32) for r in clips.rows]
             head.fit_scale(torch.from_numpy(np.concatenate(rows)))
-            self._source = WindowSource(rows, self._clips.frames, self._clips.fps)
+            self._source = WindowSource(rows, clips.frames, clips.fps)
 
     def take(self, steps: int) -> Iterator[Batch]:
         """`steps` batches; those that are read from disk are made on a thread, one ahead."""

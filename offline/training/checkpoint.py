@@ -26,10 +26,6 @@ from models.files import replacing
 from models.heads import Head, HeadEnsemble, make_head
 
 
-class CheckpointError(ValueError):
-    """A trained head that cannot be read; one line that says which file and why."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Checkpoint:
     """What training wrote."""
@@ -40,13 +36,9 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    path: str | os.PathLike[str],
-    heads: Sequence[Head],
-    card: Mapping[str, Any],
-    background: NDArray[np.float32],
+    file: Path, heads: Sequence[Head], card: Mapping[str, Any], background: NDArray[np.float32]
 ) -> Path:
-    """Write `path` (`….pt`) and the card beside it (`….json`). Several heads are an ensemble."""
-    file = Path(path)
+    """Write `file` (`….pt`) and the card beside it (`….json`). Several heads are an ensemble."""
     file.parent.mkdir(parents=True, exist_ok=True)
     states = [{k: v.detach().cpu().clone() for k, v in head.state_dict().items()} for head in heads]
     with replacing(file) as stream:
@@ -66,7 +58,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read what `save_checkpoint` wrote to `path`.
 
     Raises:
-        CheckpointError: a file is missing, or the two do not belong together.
+        ValueError: a file is missing, or the two do not belong together; one line that names it.
     """
     file = Path(path)
     try:
@@ -83,5 +75,5 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             heads[-1].load_state_dict(state, strict=True)
         ensemble = HeadEnsemble(heads, len(card["glosses"]), int(card["classes"]))
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, pickle.UnpicklingError) as exc:
-        raise CheckpointError(f"{file}: not a trained head: {exc}") from exc
+        raise ValueError(f"{file}: not a trained head: {exc}") from exc
     return Checkpoint(head=ensemble.eval(), card=card, background=background)

@@ -2,7 +2,7 @@
 
     command line -> [config] -> selection, trainer
 
-Nothing here imports torch: a wrong option is reported at once.
+Nothing here imports torch: a number out of range is reported at once, as a ValueError.
 """
 
 from __future__ import annotations
@@ -12,18 +12,13 @@ from typing import Annotated, Literal
 
 import tyro
 
-
-def _floats(texts: list[str]) -> tuple[float, ...]:
-    return tuple(float(text) for text in texts)
-
-
 # One number or several after one option: --lr 1e-4 3e-4
 Floats = Annotated[
     tuple[float, ...],
     tyro.constructors.PrimitiveConstructorSpec(
         nargs="*",
         metavar="FLOAT [FLOAT ...]",
-        instance_from_str=_floats,
+        instance_from_str=lambda texts: tuple(float(text) for text in texts),
         is_instance=lambda value: isinstance(value, tuple),
         str_from_instance=lambda value: [f"{number:g}" for number in value],
     ),
@@ -32,11 +27,7 @@ Floats = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSettings:
-    """Clips and glosses.
-
-    Raises:
-        ValueError: a number is out of range.
-    """
+    """Clips and glosses."""
 
     index: str  # index.csv that offline.encode wrote
     glosses: str | None = None  # file with the glosses to recognise, one a line
@@ -61,9 +52,6 @@ class TrainSettings:
 
     Each learning rate with each weight decay is a candidate head. All candidates see the same
     batches; the best on signers held back is kept.
-
-    Raises:
-        ValueError: a number is out of range.
     """
 
     head: Literal["gloss", "attentive", "landmarks"] = "gloss"  # see models/heads.py

@@ -11,12 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
-
-matplotlib.use("Agg")  # no display; before pyplot is imported
-from matplotlib import pyplot as plt
 
 _LARGEST = 30.0  # inches: room for the names of 100 glosses; beyond that the axes have numbers
 
@@ -25,8 +22,14 @@ class Progress:
     """Shows the loss: on a terminal twice a second, in TensorBoard each step."""
 
     def __init__(self, tensorboard: str | None) -> None:
-        self._board = _board(tensorboard)
+        self._board: Any = None
         self._shown_s = 0.0
+        if tensorboard is not None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as exc:
+                raise ValueError("--tensorboard needs a package: pip install tensorboard") from exc
+            self._board = SummaryWriter(tensorboard)
 
     def __call__(self, step: int, steps: int, loss: float) -> None:
         if self._board is not None:
@@ -37,26 +40,15 @@ class Progress:
             print(f"\rstep {step}/{steps}  loss {loss:.3f} ", end=end, file=sys.stderr, flush=True)
 
 
-def _board(folder: str | None) -> Any:
-    """TensorBoard's writer to `folder`; None without one."""
-    if folder is None:
-        return None
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as exc:
-        raise ValueError("--tensorboard needs a package: pip install tensorboard") from exc
-    return SummaryWriter(folder)
-
-
 def draw_loss(losses: Sequence[float], path: Path) -> None:
     """The loss of each step, smoothed over 20 steps."""
     width = min(20, len(losses))
     smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
-    figure, axes = plt.subplots(figsize=(6, 4))
+    figure = Figure(figsize=(6, 4))
+    axes = figure.subplots()
     axes.plot(np.arange(len(smooth)) + width, smooth)
     axes.set(xlabel="step", ylabel="loss")
     figure.savefig(path, dpi=100, bbox_inches="tight")
-    plt.close(figure)
 
 
 def draw_confusion(
@@ -64,7 +56,8 @@ def draw_confusion(
 ) -> None:
     """Clips by true gloss (row) and predicted gloss (column)."""
     size = min(max(4.0, 0.3 * len(glosses)), _LARGEST)  # 2,000 names would take 14 GB to draw
-    figure, axes = plt.subplots(figsize=(size, size))
+    figure = Figure(figsize=(size, size))
+    axes = figure.subplots()
     table = np.zeros((len(glosses), len(glosses)), np.int64)
     np.add.at(table, (labels, predicted), 1)
     axes.imshow(table, cmap="Blues")
@@ -75,4 +68,3 @@ def draw_confusion(
         axes.set_xticks(ticks, glosses, rotation=90, parse_math=False)
         axes.set_yticks(ticks, glosses, parse_math=False)
     figure.savefig(path, dpi=100, bbox_inches="tight")
-    plt.close(figure)

@@ -18,14 +18,7 @@ from torch import nn
 from models.heads import Head, HeadEnsemble, last_layer
 from models.schema import EncoderSpec
 from offline.data.duplicates import read_recordings
-from offline.data.examples import (
-    Example,
-    Vocabulary,
-    common_glosses,
-    read_spec,
-    scored,
-    vocabulary,
-)
+from offline.data.examples import Example, Vocabulary, common_glosses, read_spec, scored, vocabulary
 from offline.data.splits import grouped_folds
 from offline.scoring.clip_predictions import predict_clip, window_outputs
 from offline.training.batches import TrainClips, batches_of
@@ -54,7 +47,7 @@ def read_plan(data: DataSettings, settings: TrainSettings) -> TrainingPlan:
     Raises:
         ValueError: the index or an option does not allow it.
     """
-    settings = replace(settings, device=_device(settings.device))
+    device = _device(settings.device)
     examples = read_clips(data)
     return TrainingPlan(
         examples=examples,
@@ -62,7 +55,7 @@ def read_plan(data: DataSettings, settings: TrainSettings) -> TrainingPlan:
         spec=read_spec(data.index),
         hop_s=data.hop_s,
         open_set=data.open_set,
-        settings=settings,
+        settings=replace(settings, device=device),
         threads=data.threads,
     )
 
@@ -98,12 +91,10 @@ class Trained:
 def learn(
     plan: TrainingPlan,
     train: Sequence[Example],
-    glosses: tuple[str, ...],
-    *,
     resume: Path | None = None,
     progress: OnProgress | None = None,
 ) -> Trained:
-    """Train heads for `glosses` on `train`; to choose among candidates, on 4/5 of its signers.
+    """Train the plan's heads on `train`; to choose among candidates, on 4/5 of its signers.
 
     The heads differ by their seeds. Each resumes from the state in `RESUME.NUMBER`.
 
@@ -111,10 +102,11 @@ def learn(
         ValueError: there are too few clips or signer groups; `resume` is of another training.
     """
     torch.set_num_threads(plan.threads)
+    glosses, settings = plan.glosses, plan.settings
     classes = vocabulary(train, glosses, plan.open_set)
     held: list[Example] = []
-    if plan.settings.chooses:
-        train, held = hold_back(train, glosses, plan.settings.seed)
+    if settings.chooses:
+        train, held = hold_back(train, glosses, settings.seed)
 
     def validate(head: nn.Module) -> Score:
         right, loss = 0, 0.0
@@ -126,19 +118,20 @@ def learn(
             loss -= float(np.log(p[label] + 1e-9))
         return right / len(held), -loss / len(held)
 
-    clips = batches_of(train, classes, plan.spec, plan.settings)
+    clips = batches_of(train, classes, plan.spec, settings)
     fitted = []
-    for i in range(plan.settings.heads):
-        one = fit(
-            clips,
-            replace(plan.settings, seed=plan.settings.seed + i),
-            validate=validate if held else None,
-            resume=Resume(resume.with_name(f"{resume.name}.{i}")) if resume else None,
-            progress=progress,
+    for i in range(settings.heads):
+        fitted.append(
+            fit(
+                clips,
+                replace(settings, seed=settings.seed + i),
+                validate=validate if held else None,
+                resume=Resume(resume.with_name(f"{resume.name}.{i}")) if resume else None,
+                progress=progress,
+            )
         )
-        adjust_logits(one.head, clips, len(glosses))
-        fitted.append(one)
-    ensemble = HeadEnsemble([one.head for one in fitted], len(glosses), classes.classes)
+        adjust_logits(fitted[-1].head, clips, len(glosses))
+    ensemble = HeadEnsemble([found.head for found in fitted], len(glosses), classes.classes)
     return Trained(head=ensemble.eval(), vocabulary=classes, fitted=fitted)
 
 

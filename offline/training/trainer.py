@@ -62,12 +62,18 @@ def fit(
     if settings.chooses and validate is None:
         raise ValueError("several --lr or --weight-decay, or --patience, need clips held back")
     draw = torch.Generator().manual_seed(settings.seed)
-    batches = Batches(clips, settings, draw)
-    candidates = _candidates(clips, settings, batches)
+    torch.manual_seed(settings.seed)
+    extra = {} if settings.dropout is None else {"dropout": settings.dropout}
+    dim = clips.rows[0].shape[1]
+    head = make_head({"kind": settings.head, "dim": dim, "classes": clips.classes, **extra})
+    batches = Batches(clips, settings, draw, head)
+    head.to(settings.device)
+    rates = product(settings.lr, settings.weight_decay)
+    candidates = [CandidateHead.of(head, lr, decay) for lr, decay in rates]
     epoch_steps = math.ceil(len(clips.rows) / settings.batch)
     steps = max(1, round(settings.epochs * epoch_steps))
-    done, losses = 0, list[float]()
-    if resume is not None and (state := resume.read(clips, settings)) is not None:
+    done, losses, training = 0, list[float](), _digest(clips, settings)
+    if resume is not None and (state := resume.read(training)) is not None:
         done, losses = state["step"], state["losses"]
         draw.set_state(state["draw"])
         torch.set_rng_state(state["torch"])
@@ -80,37 +86,47 @@ def fit(
     for step, batch in enumerate(batches.take(0 if stale else steps - done), done + 1):
         waited += time.monotonic() - waiting_since
         share = schedule(step - 1, steps, settings.warmup)
-        batch_losses = [one.learn(batch, step, share, settings) for one in candidates]
+        batch_losses = [candidate.learn(batch, step, share, settings) for candidate in candidates]
         losses.append(sum(batch_losses) / len(batch_losses))
         if validate is not None and (step % epoch_steps == 0 or step == steps):
             for candidate in candidates:
                 candidate.score_by(validate, math.ceil(step / epoch_steps))
         stale = _stale(candidates, step, epoch_steps, settings)
         if resume is not None and (resume.due() or stale or step == steps):
-            resume.write(
-                clips,
-                settings,
-                {
-                    "step": step,
-                    "losses": losses,
-                    "draw": batch.drawn,
-                    "torch": torch.get_rng_state(),
-                    "candidates": [candidate.state() for candidate in candidates],
-                },
-            )
+            state = {
+                "of": training,
+                "step": step,
+                "losses": losses,
+                "draw": batch.drawn,
+                "torch": torch.get_rng_state(),
+                "candidates": [candidate.state() for candidate in candidates],
+            }
+            resume.write(state)
         if progress is not None:
             progress(step, steps, losses[-1])
         if stale:
             break
         waiting_since = time.monotonic()
     total = time.monotonic() - began
-    best = max(candidates, key=lambda one: one.score or ())  # of equal scores, the first
+    best = max(
+        candidates, key=lambda candidate: candidate.score or ()
+    )  # of equal scores, the first
     if best.best is not None:
         best.average.load_state_dict(best.best)
     return FittedHead(
         head=best.average.cpu(),
         losses=losses,
-        candidates=[candidate.row() for candidate in candidates] if validate is not None else [],
+        candidates=[
+            {
+                "lr": candidate.lr,
+                "weight_decay": candidate.weight_decay,
+                "epoch": candidate.epoch,
+                "held_back_top1": round(candidate.score[0], 4),
+                "held_back_loss": round(-candidate.score[1], 4),
+            }
+            for candidate in candidates
+            if candidate.score is not None
+        ],
         waited=waited / total if total else 0.0,
     )
 
@@ -127,6 +143,22 @@ class CandidateHead:
     score: Score | None = None  # the best so far
     epoch: int = 0  # of the best score
     best: dict[str, Tensor] | None = None  # the averaged weights with the best score
+
+    @classmethod
+    def of(cls, start: Head, lr: float, weight_decay: float) -> CandidateHead:
+        """A candidate with the weights of `start`: matrices decay, biases and norms do not."""
+        head = copy.deepcopy(start).train()
+        groups = [
+            {"params": [p for p in head.parameters() if p.ndim > 1], "weight_decay": weight_decay},
+            {"params": [p for p in head.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        return cls(
+            lr=lr,
+            weight_decay=weight_decay,
+            head=head,
+            average=copy.deepcopy(start).eval(),
+            optimizer=torch.optim.AdamW(groups, lr=lr),
+        )
 
     def learn(self, batch: Batch, step: int, share: float, settings: TrainSettings) -> float:
         """Take step number `step` (from 1) at `share` of the learning rate; return the loss."""
@@ -154,17 +186,6 @@ class CandidateHead:
             self.score, self.epoch = score, epoch
             self.best = {k: value.clone() for k, value in self.average.state_dict().items()}
 
-    def row(self) -> dict[str, Any]:
-        """The candidate as the card lists it."""
-        assert self.score is not None
-        return {
-            "lr": self.lr,
-            "weight_decay": self.weight_decay,
-            "epoch": self.epoch,
-            "held_back_top1": round(self.score[0], 4),
-            "held_back_loss": round(-self.score[1], 4),
-        }
-
     def state(self) -> dict[str, Any]:
         modules = {name: getattr(self, name).state_dict() for name in _MODULES}
         return modules | {"score": self.score, "epoch": self.epoch, "best": self.best}
@@ -173,31 +194,6 @@ class CandidateHead:
         for name in _MODULES:
             getattr(self, name).load_state_dict(state[name])
         self.score, self.epoch, self.best = state["score"], state["epoch"], state["best"]
-
-
-def _candidates(
-    clips: TrainClips, settings: TrainSettings, batches: Batches
-) -> list[CandidateHead]:
-    """Heads that start from the same weights."""
-    torch.manual_seed(settings.seed)
-    extra = {} if settings.dropout is None else {"dropout": settings.dropout}
-    dim = clips.rows[0].shape[1]
-    head = make_head({"kind": settings.head, "dim": dim, "classes": clips.classes, **extra})
-    batches.prepare(head)
-    head.to(settings.device)
-    candidates = []
-    for lr, decay in product(settings.lr, settings.weight_decay):
-        trained = copy.deepcopy(head).train()
-        candidates.append(
-            CandidateHead(
-                lr=lr,
-                weight_decay=decay,
-                head=trained,
-                average=copy.deepcopy(head).eval(),
-                optimizer=torch.optim.AdamW(_decayed(trained, decay), lr=lr),
-            )
-        )
-    return candidates
 
 
 def _stale(
@@ -216,16 +212,6 @@ def schedule(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1.0, steps - rise)))
 
 
-def _decayed(head: nn.Module, decay: float) -> list[dict[str, object]]:
-    """Parameter groups: matrices decay, biases and norms do not."""
-    matrices = [p for p in head.parameters() if p.ndim > 1]
-    others = [p for p in head.parameters() if p.ndim <= 1]
-    return [
-        {"params": matrices, "weight_decay": decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-
-
 class Resume:
     """The state of a training in the file `path`, written every `every_s` seconds.
 
@@ -241,14 +227,14 @@ class Resume:
     def due(self) -> bool:
         return time.monotonic() - self._written_s >= self._every_s
 
-    def write(self, clips: TrainClips, settings: TrainSettings, state: dict[str, Any]) -> None:
+    def write(self, state: dict[str, Any]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self.path) as file:
-            torch.save({"of": _digest(clips, settings), **state}, file)
+            torch.save(state, file)
         self._written_s = time.monotonic()
 
-    def read(self, clips: TrainClips, settings: TrainSettings) -> dict[str, Any] | None:
-        """The state to resume from; None when there is none yet.
+    def read(self, training: str) -> dict[str, Any] | None:
+        """The state of the training with this digest; None when there is none yet.
 
         Raises:
             ValueError: the file is no state, or that of another training.
@@ -257,9 +243,8 @@ class Resume:
             return None
         try:
             state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
-            other = state["of"] != _digest(clips, settings)
-        except (OSError, KeyError, TypeError, RuntimeError, EOFError,
-                pickle.UnpicklingError) as exc:  # fmt: skip
+            other = state["of"] != training
+        except (OSError, KeyError, TypeError, RuntimeError, EOFError, pickle.PickleError) as exc:
             raise ValueError(f"{self.path}: no state to resume from; delete it: {exc}") from exc
         if other:
             raise ValueError(

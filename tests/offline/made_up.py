@@ -1,10 +1,37 @@
-"""Made-up outcomes of clips."""
+"""Made-up outcomes of clips, and what the tests of the training commands share."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
+import pytest
+
+from models.schema import EncoderSpec
+from offline.data.examples import Example
 from offline.scoring.outcomes import ClipOutcome, Outcomes
+from offline.training.config import TrainSettings
+from offline.training.selection import TrainingPlan
+
+LANDMARK_OPTIONS = (
+    *("--head", "landmarks", "--open-set", "--min-clips", "4"),
+    *("--batch", "16", "--lr", "3e-3", "--threads", "1"),
+)
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """The JSON object that a command prints last."""
+    value: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return value
+
+
+def plan(examples: list[Example], glosses: tuple[str, ...], dim: int) -> TrainingPlan:
+    """An open set of landmark windows of 0.4 s."""
+    spec = EncoderSpec(kind="landmarks", source="made up", revision="1", dim=dim, frames=4,
+                       fps=10.0, short_side=32)  # fmt: skip
+    return TrainingPlan(examples=examples, glosses=glosses, spec=spec, hop_s=0.1, open_set=True,
+                        settings=TrainSettings())  # fmt: skip
 
 
 def outcomes(

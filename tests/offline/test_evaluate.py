@@ -7,7 +7,6 @@ import csv
 import json
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -17,11 +16,9 @@ from offline import evaluate, train
 from offline.data.fingerprints import write_fingerprints
 from offline.evaluation.report import points
 from tests.offline.indexes import write_index
+from tests.offline.made_up import LANDMARK_OPTIONS as _LANDMARKS
+from tests.offline.made_up import last_line as _last_line
 
-_LANDMARKS = (
-    *("--head", "landmarks", "--open-set", "--min-clips", "4"),
-    *("--batch", "16", "--lr", "3e-3", "--threads", "1"),
-)
 _HOSTILE = {
     "down": '<script>alert("1")</script>',
     "up": "{{ 7 * 7 }} $\\frac$ 手",
@@ -55,11 +52,6 @@ def _evaluate(made: Path, *options: str) -> int:
 
 def _model(made: Path) -> tuple[str, str]:
     return "--model", str(made / "head.pt")
-
-
-def _last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
-    return value
 
 
 def _error(capsys: pytest.CaptureFixture[str]) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from offline.evaluation.comparison import compare_outcomes
 from offline.evaluation.figures import figures_of
@@ -67,7 +66,7 @@ def test_other_glosses_labels_or_signers_are_refused() -> None:
     with pytest.raises(ValueError, match=r"7 glosses, b of 8; 1 are not in both \(new\)"):
         compare_outcomes(a, more, ("a", "b"))
     with pytest.raises(ValueError, match=r"80 clips have another gloss or signer in b"):
-        clips = tuple(msgspec.structs.replace(clip, signer="someone") for clip in b.clips)
+        clips = tuple(replace(clip, signer="someone") for clip in b.clips)
         compare_outcomes(a, replace(b, clips=clips), ("a", "b"))
 
 

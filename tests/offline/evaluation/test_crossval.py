@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.schema import EncoderSpec
 from offline.data.examples import Example
 from offline.evaluation.crossval import split_fold, vocabularies, vocabulary_curve
-from offline.training.config import TrainSettings
 from offline.training.selection import TrainingPlan
+from tests.offline.made_up import plan
 
 
 def _example(video_id: str, group: str, duplicate_of: str = "", gloss: str = "tree") -> Example:
@@ -76,23 +75,14 @@ def test_an_impossible_vocabulary_is_refused(text: str, says: str) -> None:
 def test_each_size_is_evaluated_once_and_the_known_one_not_again() -> None:
     evaluated = []
 
-    def measure(plan: TrainingPlan) -> dict[str, Any]:
-        evaluated.append(plan.glosses)
+    def measure(changed: TrainingPlan) -> dict[str, Any]:
+        evaluated.append(changed.glosses)
         return {"clips": 9, "top1": 0.5, "top1_interval95": [0.4, 0.6]}
 
-    spec = EncoderSpec(
-        kind="vjepa2", source="", revision="", dim=3, frames=16, fps=15.0, short_side=320
-    )
-    plan = TrainingPlan(
-        examples=_clips(),
-        glosses=("c", "a", "b"),
-        spec=spec,
-        hop_s=0.1,
-        open_set=False,
-        settings=TrainSettings(),
-    )
     known = {"clips": 13, "top1": 0.8, "top1_interval95": [0.7, 0.9]}
-    curve = vocabulary_curve(plan, vocabularies("3,4", _clips()), known, measure)
+    curve = vocabulary_curve(
+        plan(_clips(), ("c", "a", "b"), 3), vocabularies("3,4", _clips()), known, measure
+    )
     assert evaluated == [("a", "b", "c", "d")]
     assert [(p["glosses"], p["least_clips"], p["clips"], p["top1"]) for p in curve] == [
         (3, 4, 13, 0.8),

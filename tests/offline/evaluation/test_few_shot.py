@@ -7,22 +7,12 @@ import pytest
 from numpy.typing import NDArray
 
 from models.landmarks import layout
-from models.schema import EncoderSpec
 from offline.data.examples import Example
-from offline.evaluation.few_shot import Crossing, EpisodeSettings, score, teachable
+from offline.evaluation import EpisodeSettings
+from offline.evaluation.few_shot import Crossing, score, teachable
 from offline.scoring.clip_predictions import WindowOutputs
-from offline.training.config import TrainSettings
-from offline.training.selection import TrainingPlan
+from tests.offline.made_up import plan
 
-SPEC = EncoderSpec(
-    kind="landmarks",
-    source="made up",
-    revision="1",
-    dim=layout.DIM,
-    frames=4,
-    fps=10.0,
-    short_side=32,
-)
 NEW = ("ask", "bed", "cat")
 KNOWN = ("yes",)
 AXES = {gloss: axis for axis, gloss in enumerate((*NEW, *KNOWN, "idle"))}
@@ -72,20 +62,9 @@ def _crossing(examples: list[Example], shown_as: dict[str, str]) -> Crossing:
     )
 
 
-def _plan(examples: list[Example]) -> TrainingPlan:
-    return TrainingPlan(
-        examples=examples,
-        glosses=KNOWN,
-        spec=SPEC,
-        hop_s=0.1,
-        open_set=True,
-        settings=TrainSettings(),
-    )
-
-
 def test_signs_that_look_like_their_takes_are_right_and_cost_nothing() -> None:
     examples = _examples()
-    figures = score([_crossing(examples, {})], _plan(examples), SETTINGS)
+    figures = score([_crossing(examples, {})], plan(examples, KNOWN, layout.DIM), SETTINGS, 0)
     for name in ("across_signers", "across_signers_among_all"):
         assert (figures[name]["clips"], figures[name]["right"]) == (18, 1.0), name
     assert figures["known_before"]["right"] == figures["known_after"]["right"] == 1.0
@@ -95,7 +74,7 @@ def test_signs_that_look_like_their_takes_are_right_and_cost_nothing() -> None:
 def test_signs_that_look_like_others_are_wrong_and_the_cost_shows() -> None:
     examples = _examples()
     confused = {"ask": "bed", "yes": "cat", "idle": "ask"}
-    figures = score([_crossing(examples, confused)], _plan(examples), SETTINGS)
+    figures = score([_crossing(examples, confused)], plan(examples, KNOWN, layout.DIM), SETTINGS, 0)
     assert figures["across_signers"]["right"] == pytest.approx(2 / 3, abs=1e-4)
     assert figures["known_after"]["right"] == 0.0
     assert figures["false_signs_per_min_before"] == 0.0
