@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,7 @@ class Child:
     """A running process. Started by `start`, ended with the stack that it was given."""
 
     def __init__(self, process: asyncio.subprocess.Process, module: str) -> None:
-        self.pid = process.pid
-        self._process = process
+        self.process = process
         self._module = module
 
     @classmethod
@@ -48,36 +47,32 @@ class Child:
         Raises:
             OSError: it has ended.
         """
-        assert self._process.stdout is not None
-        while not (line := await self._process.stdout.readline()).startswith(b"{"):
+        assert self.process.stdout is not None
+        while not (line := await self.process.stdout.readline()).startswith(b"{"):
             if not line:
-                status = await self._process.wait()
+                status = await self.process.wait()
                 raise OSError(f"{self._module} ended early, with status {status}")
         message: dict[str, Any] = msgspec.json.decode(line)
         return message
 
     def proceed(self) -> None:
         """Let it go on where it waits for that."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(b"\n")
-
-    def kill(self) -> None:
-        """End it as a power cut would."""
-        self._process.kill()
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"\n")
 
     def close_stdin(self) -> None:
         """Ask it to end; it may still report."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        assert self.process.stdin is not None
+        self.process.stdin.close()
 
     async def _end(self) -> None:
         self.close_stdin()
         try:
             async with asyncio.timeout(_END_S):
-                await self._process.wait()
+                await self.process.wait()
         except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
+            self.process.kill()
+            await self.process.wait()
 
 
 def send_line(message: Mapping[str, Any]) -> None:
@@ -85,21 +80,14 @@ def send_line(message: Mapping[str, Any]) -> None:
     print(msgspec.json.encode(message).decode(), flush=True)
 
 
-@asynccontextmanager
-async def parent_input() -> AsyncIterator[asyncio.StreamReader]:
+async def parent_input() -> asyncio.StreamReader:
     """In a child: a line of it means "go on", its end that the parent closed it or is gone."""
     reader = asyncio.StreamReader()
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
-    )
-    try:
-        yield reader
-    finally:
-        transport.close()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
+    return reader
 
 
 async def parent_gone() -> None:
     """In a child: wait until the parent closes stdin, or is gone."""
-    async with parent_input() as reader:
-        await reader.read()
+    await (await parent_input()).read()

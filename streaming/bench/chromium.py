@@ -90,7 +90,8 @@ async def browser_page(
 async def _run_pages(task: PeerTask) -> None:
     """Let the pages of a task call, send for its duration, and report their logs."""
     with tempfile.TemporaryDirectory() as folder:
-        async with browser_page(Path(folder), _TAB_FLAGS) as first, parent_input() as parent:
+        parent = await parent_input()
+        async with browser_page(Path(folder), _TAB_FLAGS) as first:
             more = [await first.context.new_page() for _ in range(task.peers - 1)]
             pages = [first, *more]
             errors = await asyncio.gather(*(_call(page, task) for page in pages))
@@ -100,7 +101,7 @@ async def _run_pages(task: PeerTask) -> None:
             await asyncio.gather(*(page.evaluate("window.stopCamera()") for page in pages))
             await asyncio.sleep(SETTLE_S)
             logs = [await page.evaluate("window.log") for page in pages]
-            send_line({"logs": [_log_of(*one) for one in zip(logs, errors, strict=True)]})
+            send_line({"logs": [_log_of(*pair) for pair in zip(logs, errors, strict=True)]})
             await parent.read()
 
 
@@ -119,7 +120,7 @@ async def _call(page: Page, task: PeerTask) -> str | None:
 
 
 def _log_of(log: dict[str, Any], error: str | None) -> PeerLog:
-    """A page's log, its times taken from the machine's wall clock to the monotonic one."""
+    """A page's log, with times converted from the wall clock to the monotonic one."""
     ahead_s = time.time() - time.monotonic()
     return PeerLog(
         session=log["session"],

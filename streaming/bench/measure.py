@@ -9,9 +9,8 @@ count from the pixels of a window's newest picture to the message that a peer re
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -22,10 +21,9 @@ import psutil
 import tyro
 
 from streaming.app import serve
-from streaming.bench.camera import clip_pictures, record
 from streaming.bench.children import Child
 from streaming.bench.network import NetworkConditions, option
-from streaming.bench.peers import PeerLog, PeerTask
+from streaming.bench.peers import PeerLog, PeerTask, with_recording
 from streaming.bench.report import Run, environment, sum_up
 from streaming.bench.standin import WatchedRecognizer, open_model
 from streaming.server import Server
@@ -96,7 +94,7 @@ async def measure_latency(settings: BenchSettings) -> dict[str, Any]:
         TimeoutError: the peers did not finish in time.
     """
     recognizer = WatchedRecognizer(open_model(settings.model, settings.device))
-    spec = recognizer.spec
+    spec = recognizer.bundle.encoder
     task = PeerTask(
         url="",
         duration_s=settings.duration_s,
@@ -139,37 +137,22 @@ async def _run(
     """Let the peers send, and read the server's counts while they are still connected."""
     async with AsyncExitStack() as stack:
         if settings.senders == "recorded":
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-            recording = str(Path(folder) / "camera.ivf")
-            await asyncio.to_thread(record_camera, recording, task, _RECORDING_S)
-            task = replace(task, recording=recording)
-        module = "chromium" if settings.senders == "chromium" else "peers"
-        children = [
-            await Child.start(stack, f"streaming.bench.{module}", part)
-            for part in divided(task, settings.sessions, _PEERS_A_PROCESS[settings.senders])
-        ]
-        await asyncio.gather(*(child.receive() for child in children))
+            task = await with_recording(task, _RECORDING_S, stack)
+        module = "streaming.bench." + ("chromium" if settings.chromium else "peers")
+        tasks = divided(task, settings.sessions, _PEERS_A_PROCESS[settings.senders])
         process = psutil.Process()
-        began_s, cpu_s = time.monotonic(), cpu_time_s([process])
-        logs = await peer_logs(children)
+        began_s, cpu_s, logs = await peers_sent(stack, module, tasks, lambda: [process])
         counts = server.batcher.counts
         return Run(
             began_s=began_s,
             duration_s=settings.duration_s,
-            cpu_s=cpu_time_s([process]) - cpu_s,
+            cpu_s=cpu_s,
             rss_mb=process.memory_info().rss / 1e6,
             windows={"due": counts.due, "done": counts.done, "replaced": counts.replaced},
             sessions=[session.numbers() for session in server.sessions],
             logs=logs,
             newest=recognizer.newest,
         )
-
-
-def record_camera(path: str, task: PeerTask, seconds: float) -> None:
-    """Record what the cameras of a task would send."""
-    fps = round(task.fps)
-    pictures = clip_pictures(task.clip, task.size)
-    record(path, pictures, frames=round(seconds * fps), fps=fps)
 
 
 def divided(task: PeerTask, peers: int, per_process: int) -> list[PeerTask]:
@@ -184,15 +167,28 @@ def divided(task: PeerTask, peers: int, per_process: int) -> list[PeerTask]:
     ]
 
 
-async def peer_logs(children: Sequence[Child]) -> list[PeerLog]:
-    """Let peers that are connected send for their duration: all at once; returns their logs."""
+async def peers_sent(
+    stack: AsyncExitStack,
+    module: str,
+    tasks: Sequence[object],
+    server: Callable[[], Sequence[psutil.Process]],
+) -> tuple[float, float, list[PeerLog]]:
+    """Start a process a task; once all peers are connected, let them send for their duration.
+
+    Returns when they began (monotonic), the CPU time that the server's processes used, s, and the
+    peers' logs. The peers are still connected.
+    """
+    children = [await Child.start(stack, module, task) for task in tasks]
+    await asyncio.gather(*(child.receive() for child in children))
+    processes = server()
+    began_s, cpu_s = time.monotonic(), _cpu_time_s(processes)
     for child in children:
         child.proceed()
     reports = await asyncio.gather(*(child.receive() for child in children))
-    return [log for report in reports for log in msgspec.convert(report["logs"], list[PeerLog])]
+    logs = [log for report in reports for log in msgspec.convert(report["logs"], list[PeerLog])]
+    return began_s, _cpu_time_s(processes) - cpu_s, logs
 
 
-def cpu_time_s(processes: Sequence[psutil.Process]) -> float:
-    """The CPU time that processes have used."""
+def _cpu_time_s(processes: Sequence[psutil.Process]) -> float:
     times = [process.cpu_times() for process in processes]
-    return float(sum(one.user + one.system for one in times))
+    return float(sum(time.user + time.system for time in times))

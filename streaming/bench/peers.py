@@ -12,9 +12,12 @@ import asyncio
 import bisect
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -22,7 +25,7 @@ import msgspec
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
 from streaming.bench import barcode
-from streaming.bench.camera import RecordedCamera, SyntheticCamera, clip_pictures
+from streaming.bench.camera import RecordedCamera, SyntheticCamera, clip_pictures, record
 from streaming.bench.children import parent_input, send_line
 from streaming.bench.network import NetworkConditions, impair
 from streaming.subscribers import PREDICTIONS, RESULTS
@@ -47,6 +50,18 @@ class PeerTask:
     recording: str | None = None  # an IVF file, sent as it is instead of encoding anything
     network: NetworkConditions = field(default_factory=NetworkConditions)
     seed: int = 0  # of the first peer
+
+
+async def with_recording(task: PeerTask, seconds: float, stack: AsyncExitStack) -> PeerTask:
+    """The task with a recording of what its cameras would send; deleted with the stack."""
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    path, fps = Path(folder) / "camera.ivf", round(task.fps)
+
+    def make() -> None:
+        record(path, clip_pictures(task.clip, task.size), frames=round(seconds * fps), fps=fps)
+
+    await asyncio.to_thread(make)
+    return replace(task, recording=str(path))
 
 
 class Refused(Exception):
@@ -94,9 +109,7 @@ class Peer:
         self._camera = (
             RecordedCamera(task.recording)
             if task.recording is not None
-            else SyntheticCamera(
-                fps=task.fps, size=task.size, pictures=clip_pictures(task.clip, task.size)
-            )
+            else SyntheticCamera(fps=task.fps, size=task.size, clip=task.clip)
         )
         self._first = asyncio.Event()
         self._connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
@@ -178,7 +191,8 @@ async def run_peers(task: PeerTask, make: Callable[[PeerTask, int], Peer] = Peer
     gather_loopback()
     peers = [make(task, _SEEDS * (task.seed + number)) for number in range(task.peers)]
     try:
-        async with aiohttp.ClientSession() as http, parent_input() as parent:
+        parent = await parent_input()
+        async with aiohttp.ClientSession() as http:
             await asyncio.gather(*(peer.call(http) for peer in peers))
             send_line({"connected": sum(peer.log.error is None for peer in peers)})
             await parent.readline()

@@ -32,11 +32,7 @@ def embedding(level: float) -> NDArray[np.float32]:
     return unit_length(np.exp(-(((_LEVELS - level) / 40) ** 2)))
 
 
-_SPACE = EmbeddingSpace(
-    id="standin",
-    dim=len(_LEVELS),
-    background=np.stack([embedding(12), embedding(250)]),
-)
+_BACKGROUND = np.stack([embedding(12), embedding(250)])
 
 
 class StandIn:
@@ -74,12 +70,8 @@ class StandIn:
             threshold=0.5,
             card={"name": "standin", "licence": "MIT"},
             head_path=None,
-            space=_SPACE,
+            space=EmbeddingSpace(id="standin", dim=len(_LEVELS), background=_BACKGROUND),
         )
-
-    @property
-    def spec(self) -> EncoderSpec:
-        return self.bundle.encoder
 
     def recognise(self, clips: Sequence[Clip]) -> list[Prediction]:
         began = time.perf_counter()
@@ -130,7 +122,7 @@ class WatchedRecognizer:
     def __init__(self, core: RecognizerCore) -> None:
         self.newest: NewestPictures = {}
         self._core = core
-        self.spec, self.bundle, self.device = core.bundle.encoder, core.bundle, core.device
+        self.bundle, self.device = core.bundle, core.device
         self.forget, self.close = core.forget, core.close
 
     def recognise(self, clips: Sequence[Clip]) -> list[Prediction]:

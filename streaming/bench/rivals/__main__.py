@@ -13,13 +13,11 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError
-from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
@@ -30,8 +28,8 @@ from av import FFmpegError
 from models.bundle import BundleError
 from models.command_line import read_command_line
 from streaming.bench.children import Child
-from streaming.bench.measure import cpu_time_s, divided, peer_logs, record_camera
-from streaming.bench.peers import PeerLog, PeerTask
+from streaming.bench.measure import divided, peers_sent
+from streaming.bench.peers import PeerLog, PeerTask, with_recording
 from streaming.bench.report import environment
 from streaming.bench.rivals.peers import RivalPeerTask
 from streaming.bench.rivals.servers import HostTask
@@ -69,11 +67,9 @@ class RivalSettings:
 async def compare_servers(settings: RivalSettings) -> list[dict[str, Any]]:
     """A row a server: its figures, or why there are none."""
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
+    async with AsyncExitStack() as recorded:
         task = PeerTask(url="", duration_s=settings.duration_s, clip=settings.clip)
-        recording = str(Path(folder) / "camera.ivf")
-        record_camera(recording, task, settings.duration_s + _CONNECT_S)
-        task = replace(task, recording=recording)
+        task = await with_recording(task, settings.duration_s + _CONNECT_S, recorded)
         limit_s = settings.duration_s + _SPARE_S
         for name in settings.servers:
             host = HostTask(server=name, model=settings.model, sessions=settings.sessions)
@@ -94,18 +90,17 @@ async def _run(host: HostTask, task: PeerTask, stack: AsyncExitStack) -> dict[st
     """Start the server, let the peers call it for a while, and end it."""
     server = await Child.start(stack, "streaming.bench.rivals.servers", host)
     task = replace(task, url=(await server.receive())["url"])
-    peers = [
-        await Child.start(
-            stack, "streaming.bench.rivals.peers", RivalPeerTask(server=host.server, task=part)
-        )
-        for part in divided(task, host.sessions, _PEERS_A_PROCESS)
-    ]
-    await asyncio.gather(*(child.receive() for child in peers))
-    process = psutil.Process(server.pid)
-    family = [process, *process.children(recursive=True)]
-    began_s, cpu_s = time.monotonic(), cpu_time_s(family)
-    logs = await peer_logs(peers)
-    lasted_s, cpu_s = time.monotonic() - began_s, cpu_time_s(family) - cpu_s
+    process = psutil.Process(server.process.pid)
+    began_s, cpu_s, logs = await peers_sent(
+        stack,
+        "streaming.bench.rivals.peers",
+        [
+            RivalPeerTask(server=host.server, task=part)
+            for part in divided(task, host.sessions, _PEERS_A_PROCESS)
+        ],
+        lambda: [process, *process.children(recursive=True)],
+    )
+    lasted_s = time.monotonic() - began_s
     pictures: Pictures | None = None
     if host.server == "livegloss":
         server.close_stdin()
