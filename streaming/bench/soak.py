@@ -29,9 +29,8 @@ import tyro
 
 from streaming.app import serve, trim_heaps
 from streaming.bench.children import Child, parent_gone, send_line
-from streaming.bench.measure import loopback_settings
+from streaming.bench.measure import environment, loopback_settings
 from streaming.bench.peers import Peer, PeerTask, with_recording
-from streaming.bench.report import environment
 from streaming.bench.standin import open_model
 from streaming.server import Server
 from streaming.session import Session
@@ -256,7 +255,7 @@ async def _run_callers(task: _CallersTask) -> None:
     left: Counter[str] = Counter()
 
     async def call_again(number: int) -> None:
-        """One call after the other: each lasts a little, and ends in one of four variants."""
+        """One call after the other: each lasts a little and has one of four endings."""
         chance = random.Random(1000 * task.seed + number)
         while not end.done():
             peer = Peer(task.peer, seed=0)

@@ -5,7 +5,7 @@
 
 Each server runs in a process of its own, one after the other. Prints a Markdown table; the last
 line of stdout is one JSON object. The other frameworks come with the extra `benchmarks`;
-docs/rivals.md says how to install it.
+docs/reports/rivals.md says how to install it.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ from av import FFmpegError
 from models.bundle import BundleError
 from models.command_line import read_command_line
 from streaming.bench.children import Child
-from streaming.bench.measure import divided, peers_sent
+from streaming.bench.measure import divided, environment, peers_sent
 from streaming.bench.peers import PeerLog, PeerTask, with_recording
-from streaming.bench.report import environment
 from streaming.bench.rivals.peers import RivalPeerTask
 from streaming.bench.rivals.servers import HostTask
 from streaming.bench.standin import open_model
@@ -77,10 +76,8 @@ async def compare_servers(settings: RivalSettings) -> list[dict[str, Any]]:
             try:
                 async with asyncio.timeout(limit_s), AsyncExitStack() as stack:
                     row |= await _run(host, task, stack)
-            except TimeoutError:
-                row["failed"] = f"not done within {limit_s:g} s"
-            except OSError as error:
-                row["failed"] = str(error)
+            except OSError as error:  # a TimeoutError has no text
+                row["failed"] = str(error) or f"not done within {limit_s:g} s"
             rows.append(row)
             print(row, file=sys.stderr, flush=True)
     return rows
@@ -130,11 +127,11 @@ def ages_ms(
     Args:
         pictures: of the results; None: each names its picture itself.
     """
+    made = len(log.made_s)
     for key, received_s, _ in log.predictions:
         number = key if pictures is None else pictures.get((log.session, key))
-        if from_s <= received_s < until_s and number is not None:
-            if 0 <= number < len(log.made_s):
-                yield 1000 * (received_s - log.made_s[number])
+        if from_s <= received_s < until_s and number is not None and number in range(made):
+            yield 1000 * (received_s - log.made_s[number])
 
 
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -158,15 +155,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         about = environment(*packages)
         open_model(settings.model).close()
         rows = asyncio.run(compare_servers(settings))
-    except PackageNotFoundError as error:
-        print(
-            f"error: {error.name} is missing: docs/rivals.md says how to install it, or name other "
-            "servers with --only",
-            file=sys.stderr,
-        )
-        return 1
-    except (BundleError, FFmpegError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (PackageNotFoundError, BundleError, FFmpegError, ValueError, OSError) as error:
+        reason = str(error)
+        if isinstance(error, PackageNotFoundError):
+            reason = f"{error.name} is missing: docs/reports/rivals.md says how to install it, or "
+            reason += "name other servers with --only"
+        print(f"error: {reason}", file=sys.stderr)
         return 1
     print("\n".join(markdown_table(rows)))
     print(json.dumps({**asdict(settings), "rows": rows, **about}), flush=True)
