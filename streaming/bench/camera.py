@@ -2,11 +2,10 @@
 
     pictures -> number written into each -> [camera] -> aiortc's sender
 
-Frames carry their number in their pixels (barcode.py), and the camera remembers when it made each,
-so that latency counts from the picture to the result. `SyntheticCamera` gives frames to an encoder.
-`RecordedCamera` sends frames that `record` encoded beforehand, because encoding costs a sender
-several times what receiving costs the server: with live encoders the senders of a benchmark would
-fill the machine before the server does.
+The camera keeps when it made each frame, so that latency counts from the picture to the result.
+`SyntheticCamera` gives frames to an encoder. `RecordedCamera` sends frames that `record` encoded
+beforehand: encoding costs a sender several times what receiving costs the server, so that live
+senders would fill the machine before the server does.
 """
 
 from __future__ import annotations

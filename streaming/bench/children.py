@@ -21,10 +21,15 @@ _ROOT = Path(__file__).parent.parent.parent
 
 
 class Child:
-    """A running process. Started by `start`, ended with the stack that it was given."""
+    """A running process. Started by `start`, ended with the stack that it was given.
+
+    A line on its `stdin` lets it go on; closed, it asks it to end: it may still report.
+    """
 
     def __init__(self, process: asyncio.subprocess.Process, module: str) -> None:
-        self.process = process
+        assert process.stdin is not None and process.stdout is not None
+        self.process, self.stdin = process, process.stdin
+        self._stdout = process.stdout
         self._module = module
 
     @classmethod
@@ -47,26 +52,15 @@ class Child:
         Raises:
             OSError: it has ended.
         """
-        assert self.process.stdout is not None
-        while not (line := await self.process.stdout.readline()).startswith(b"{"):
+        while not (line := await self._stdout.readline()).startswith(b"{"):
             if not line:
                 status = await self.process.wait()
                 raise OSError(f"{self._module} ended early, with status {status}")
         message: dict[str, Any] = msgspec.json.decode(line)
         return message
 
-    def proceed(self) -> None:
-        """Let it go on where it waits for that."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(b"\n")
-
-    def close_stdin(self) -> None:
-        """Ask it to end; it may still report."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-
     async def _end(self) -> None:
-        self.close_stdin()
+        self.stdin.close()
         try:
             async with asyncio.timeout(_END_S):
                 await self.process.wait()

@@ -2,8 +2,8 @@
 
     BenchSettings -> peers -> server -> [measure] -> report
 
-The server is what `python -m streaming` runs. Its recogniser is watched (standin.py), so that ages
-count from the pixels of a window's newest picture to the message that a peer receives.
+The server is what `python -m streaming` runs. Ages count from the pixels of a window's newest
+picture, read at the recogniser (standin.py), to the message that a peer receives.
 """
 
 from __future__ import annotations
@@ -152,15 +152,8 @@ async def _run(
         module = "streaming.bench." + ("chromium" if settings.chromium else "peers")
         tasks = divided(task, settings.sessions, _PEERS_A_PROCESS[settings.senders])
         process = psutil.Process()
-        began_s, cpu_s, logs = await peers_sent(stack, module, tasks, lambda: [process])
-        return _sum_up(
-            server,
-            recognizer.newest,
-            logs,
-            began_s=began_s,
-            duration_s=settings.duration_s,
-            cpu_s=cpu_s,
-        )
+        sending = await peers_sent(stack, module, tasks, lambda: [process])
+        return _sum_up(server, recognizer.newest, sending, settings.duration_s)
 
 
 def divided(task: PeerTask, peers: int, per_process: int) -> list[PeerTask]:
@@ -175,26 +168,34 @@ def divided(task: PeerTask, peers: int, per_process: int) -> list[PeerTask]:
     ]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending:
+    """What was measured while peers sent."""
+
+    began_s: float  # monotonic
+    cpu_s: float  # that the server's processes used
+    logs: list[PeerLog]
+
+
 async def peers_sent(
     stack: AsyncExitStack,
     module: str,
     tasks: Sequence[object],
     server: Callable[[], Sequence[psutil.Process]],
-) -> tuple[float, float, list[PeerLog]]:
+) -> Sending:
     """Start a process a task; once all peers are connected, let them send for their duration.
 
-    Returns when they began (monotonic), the CPU time that the server's processes used, s, and the
-    peers' logs. The peers are still connected.
+    They stay connected. `server` lists the processes whose CPU time counts.
     """
     children = [await Child.start(stack, module, task) for task in tasks]
     await asyncio.gather(*(child.receive() for child in children))
     processes = server()
     began_s, cpu_s = time.monotonic(), _cpu_time_s(processes)
     for child in children:
-        child.proceed()
+        child.stdin.write(b"\n")
     reports = await asyncio.gather(*(child.receive() for child in children))
     logs = [log for report in reports for log in msgspec.convert(report["logs"], list[PeerLog])]
-    return began_s, _cpu_time_s(processes) - cpu_s, logs
+    return Sending(began_s=began_s, cpu_s=_cpu_time_s(processes) - cpu_s, logs=logs)
 
 
 def _cpu_time_s(processes: Sequence[psutil.Process]) -> float:
@@ -203,22 +204,13 @@ def _cpu_time_s(processes: Sequence[psutil.Process]) -> float:
 
 
 def _sum_up(
-    server: Server,
-    newest: NewestPictures,
-    logs: Sequence[PeerLog],
-    *,
-    began_s: float,
-    duration_s: float,
-    cpu_s: float,
+    server: Server, newest: NewestPictures, sending: Sending, duration_s: float
 ) -> dict[str, Any]:
     """The measured fields of a report: those that the project's contract names, and some more.
 
-    Args:
-        server: its sessions are still connected.
-        began_s: monotonic.
-        cpu_s: that the server's process has used.
+    The server's sessions are still connected.
     """
-    counts, from_s = server.batcher.counts, began_s + _WARM_S
+    counts, logs, from_s = server.batcher.counts, sending.logs, sending.began_s + _WARM_S
     total = Counter[str]()  # over all sessions
     for session in server.sessions:
         total.update(session.numbers())
@@ -236,7 +228,7 @@ def _sum_up(
         "capture_to_result_ms": {**_percentiles(ages_ms, 50, 95, 99), "max": oldest_ms},
         "without_model_ms": _percentiles(without_model_ms, 50, 95),
         "stages_ms": {stage: _percentiles(ms, 50, 95) for stage, ms in stages.items()},
-        "predictions_per_s": round(sum(s >= began_s for s in received_s) / duration_s, 2),
+        "predictions_per_s": round(sum(s >= sending.began_s for s in received_s) / duration_s, 2),
         "frames": {
             "sent": sum(len(log.made_s) for log in logs),
             "decoded": total["frames_decoded"],
@@ -256,7 +248,7 @@ def _sum_up(
             "key_frames_asked": total["key_frames_asked"],
         },
         "longest_silence_ms": round(max(silences_ms), 1) if silences_ms else None,
-        "cpu_s_per_session_s": round(cpu_s / duration_s / len(logs), 4),
+        "cpu_s_per_session_s": round(sending.cpu_s / duration_s / len(logs), 4),
         "rss_mb": round(psutil.Process().memory_info().rss / 1e6, 1),
         "sessions": len(logs),
         "duration_s": duration_s,

@@ -56,11 +56,8 @@ async def with_recording(task: PeerTask, seconds: float, stack: AsyncExitStack) 
     """The task with a recording of what its cameras would send; deleted with the stack."""
     folder = stack.enter_context(tempfile.TemporaryDirectory())
     path, fps = Path(folder) / "camera.ivf", round(task.fps)
-
-    def make() -> None:
-        record(path, clip_pictures(task.clip, task.size), frames=round(seconds * fps), fps=fps)
-
-    await asyncio.to_thread(make)
+    pictures = clip_pictures(task.clip, task.size)
+    await asyncio.to_thread(record, path, pictures, frames=round(seconds * fps), fps=fps)
     return replace(task, recording=str(path))
 
 

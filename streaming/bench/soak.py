@@ -117,8 +117,8 @@ async def run_soak(settings: SoakSettings) -> dict[str, Any]:
             killed += kill
             left.update(report["left"])
             errors.update(report["errors"])
+            empty = 0
             async with asyncio.timeout(_EMPTY_S):
-                empty = 0
                 while empty < _EMPTY_SAMPLES:
                     last = await sample()
                     empty = 0 if last.sessions else empty + 1
@@ -148,7 +148,7 @@ async def _round(task: _CallersTask, round_s: float, kill: bool) -> dict[str, An
         if kill:
             child.process.kill()  # as a power cut would
             return {"left": {}, "errors": []}
-        child.close_stdin()
+        child.stdin.close()
         return await child.receive()
 
 
@@ -265,9 +265,7 @@ async def _run_callers(task: _CallersTask) -> None:
                     errors.add(peer.log.error)
                 else:
                     await asyncio.wait([end], timeout=chance.uniform(*_STAY_S))
-                    how = chance.choice(("bye", "delete", "close", "vanish"))
-                    await _leave(peer, how, http)
-                    left[how] += 1
+                    left[await _leave(peer, chance, http)] += 1
             finally:
                 peer.stop_camera()
                 await peer.close()
@@ -281,8 +279,8 @@ async def _run_callers(task: _CallersTask) -> None:
     send_line({"left": left, "errors": errors})
 
 
-async def _leave(peer: Peer, how: str, http: aiohttp.ClientSession) -> None:
-    match how:
+async def _leave(peer: Peer, chance: random.Random, http: aiohttp.ClientSession) -> str:
+    match how := chance.choice(("bye", "delete", "close", "vanish")):
         case "bye":
             peer.results.send(json.dumps({"type": "bye"}))
             await asyncio.sleep(0.1)  # until it is sent: closing the connection would drop it
@@ -291,6 +289,7 @@ async def _leave(peer: Peer, how: str, http: aiohttp.ClientSession) -> None:
                 pass
         case "vanish":
             peer.vanish()
+    return how
 
 
 if __name__ == "__main__":

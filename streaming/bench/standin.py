@@ -75,14 +75,11 @@ class StandIn:
 
     def recognise(self, clips: Sequence[Clip]) -> list[Prediction]:
         began = time.perf_counter()
-        cost_s = self._cost(len(clips))
+        cost_s = self._cost_s + len(clips) * self._each_s
         predictions = [self._predict(clip, cost_s) for clip in clips]
         # Computing them is part of the cost, not on top of it: a batch takes what was asked for.
         self._closed.wait(max(0.0, cost_s - (time.perf_counter() - began)))
         return predictions
-
-    def _cost(self, windows: int) -> float:
-        return self._cost_s + windows * self._each_s
 
     def _predict(self, clip: Clip, took_s: float) -> Prediction:
         newest = clip.frames[-1]
@@ -102,7 +99,7 @@ class StandIn:
         )
 
     def warm(self, size: int = 1) -> None:
-        self._closed.wait(self._cost(size))
+        self._closed.wait(self._cost_s + size * self._each_s)
 
     def forget(self, stream: str) -> None:
         """Nothing is kept of a stream."""

@@ -88,7 +88,7 @@ async def _run(host: HostTask, task: PeerTask, stack: AsyncExitStack) -> dict[st
     server = await Child.start(stack, "streaming.bench.rivals.servers", host)
     task = replace(task, url=(await server.receive())["url"])
     process = psutil.Process(server.process.pid)
-    began_s, cpu_s, logs = await peers_sent(
+    sending = await peers_sent(
         stack,
         "streaming.bench.rivals.peers",
         [
@@ -97,10 +97,10 @@ async def _run(host: HostTask, task: PeerTask, stack: AsyncExitStack) -> dict[st
         ],
         lambda: [process, *process.children(recursive=True)],
     )
-    lasted_s = time.monotonic() - began_s
+    logs, began_s, lasted_s = sending.logs, sending.began_s, time.monotonic() - sending.began_s
     pictures: Pictures | None = None
     if host.server == "livegloss":
-        server.close_stdin()
+        server.stdin.close()
         rows = (await server.receive())["pictures"]
         pictures = {(session, rtp): number for session, rtp, number in rows}
     until_s = began_s + task.duration_s
@@ -111,7 +111,7 @@ async def _run(host: HostTask, task: PeerTask, stack: AsyncExitStack) -> dict[st
         "p50_ms": round(float(np.percentile(ages, 50)), 1) if ages else None,
         "p95_ms": round(float(np.percentile(ages, 95)), 1) if ages else None,
         "predictions_per_s": round(received / task.duration_s / host.sessions, 2),  # a session
-        "cpu_s": round(cpu_s / lasted_s / host.sessions, 4),  # a session and second
+        "cpu_s": round(sending.cpu_s / lasted_s / host.sessions, 4),  # a session and second
         "failed": f"{len(errors)} of {len(logs)} peers: {errors[0]}" if errors else "",
     }
 
