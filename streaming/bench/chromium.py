@@ -22,8 +22,7 @@ import msgspec
 from playwright.async_api import Page, async_playwright
 
 from streaming.bench import barcode
-from streaming.bench.children import parent_input, send_line
-from streaming.bench.peers import CONNECT_S, SETTLE_S, PeerLog, PeerTask
+from streaming.bench.peers import CONNECT_S, SETTLE_S, PeerLog, PeerTask, parent_input, send_line
 
 _NUMBERS = 4096  # then they start again: after four minutes at 15 frames a second
 _BROWSER_FLAGS = (  # no network but this machine
@@ -67,7 +66,6 @@ async def browser_page(
     flags: Sequence[str],
     *,
     size: tuple[int, int] = (1280, 860),
-    dark: bool = False,
     scale: float = 1,
 ) -> AsyncIterator[Page]:
     """A page of a new, headless Chromium with an empty profile in `folder`; closed at the end."""
@@ -78,7 +76,6 @@ async def browser_page(
             headless=True,
             args=[*_BROWSER_FLAGS, *flags],
             viewport={"width": size[0], "height": size[1]},
-            color_scheme="dark" if dark else "light",
             device_scale_factor=scale,
         )
         try:

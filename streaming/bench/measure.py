@@ -29,9 +29,8 @@ import psutil
 import tyro
 
 from streaming.app import serve
-from streaming.bench.children import Child
 from streaming.bench.network import NetworkConditions, option
-from streaming.bench.peers import PeerLog, PeerTask, with_recording
+from streaming.bench.peers import Child, PeerLog, PeerTask, with_recording
 from streaming.bench.standin import NewestPictures, WatchedRecognizer, open_model
 from streaming.server import Server
 from streaming.settings import ServerSettings, SessionSettings, Settings

@@ -2,7 +2,7 @@
 
     task from the parent -> [peers] -> WebRTC to the server; results -> logs to the parent
 
-Reports one line when all peers are connected and, once the parent lets it go on, another when their
+A child process gets its task as JSON and reports in lines of JSON (`Child`). This one reports one line when all peers are connected and, once the parent lets it go on, another when their
 time is over. Times are of CLOCK_MONOTONIC, which all processes of one machine share.
 """
 
@@ -26,7 +26,6 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
 from streaming.bench import barcode
 from streaming.bench.camera import RecordedCamera, SyntheticCamera, clip_pictures, record
-from streaming.bench.children import parent_input, send_line
 from streaming.bench.network import NetworkConditions, impair
 from streaming.subscribers import PREDICTIONS, RESULTS
 from streaming.webrtc.ice import gather_loopback
@@ -35,6 +34,9 @@ CONNECT_S = 30.0  # from the offer to the first prediction
 SETTLE_S = 1.0  # after the last frame, for results that are on their way
 _RETRY_S = 15.0  # a server that refuses for now is asked again for so long
 _SEEDS = 8  # of one peer's links
+_LINE_BYTES = 1 << 26  # of a child's report
+_END_S = 5.0  # from closing its stdin until it is killed
+_ROOT = Path(__file__).parent.parent.parent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +203,73 @@ async def run_peers(task: PeerTask, make: Callable[[PeerTask, int], Peer] = Peer
             await parent.read()
     finally:
         await asyncio.gather(*(peer.close() for peer in peers))
+
+
+class Child:
+    """A running process of a benchmark. Started by `start`, ended with the stack that it was given.
+
+    A line on its `stdin` lets it go on; closing it asks it to end: it may still report.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, module: str) -> None:
+        assert process.stdin is not None and process.stdout is not None
+        self.process, self.stdin = process, process.stdin
+        self._stdout = process.stdout
+        self._module = module
+
+    @classmethod
+    async def start(cls, stack: AsyncExitStack, module: str, task: object) -> Child:
+        """Run `python -m module TASK`; the task, a dataclass, becomes JSON."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", module, msgspec.json.encode(task).decode()),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=_LINE_BYTES,
+            cwd=_ROOT,
+        )
+        child = cls(process, module)
+        stack.push_async_callback(child._end)
+        return child
+
+    async def receive(self) -> dict[str, Any]:
+        """The next JSON object that it reports; libraries print other lines.
+
+        Raises:
+            OSError: it has ended.
+        """
+        while not (line := await self._stdout.readline()).startswith(b"{"):
+            if not line:
+                status = await self.process.wait()
+                raise OSError(f"{self._module} ended early, with status {status}")
+        message: dict[str, Any] = msgspec.json.decode(line)
+        return message
+
+    async def _end(self) -> None:
+        self.stdin.close()
+        try:
+            async with asyncio.timeout(_END_S):
+                await self.process.wait()
+        except TimeoutError:
+            self.process.kill()
+            await self.process.wait()
+
+
+def send_line(message: Mapping[str, Any]) -> None:
+    """In a child: report one JSON object to the parent."""
+    print(msgspec.json.encode(message).decode(), flush=True)
+
+
+async def parent_input() -> asyncio.StreamReader:
+    """In a child: a line of it means "go on", its end that the parent closed it or is gone."""
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
+    return reader
+
+
+async def parent_gone() -> None:
+    """In a child: wait until the parent closes stdin, or is gone."""
+    await (await parent_input()).read()
 
 
 if __name__ == "__main__":

@@ -28,9 +28,8 @@ import psutil
 import tyro
 
 from streaming.app import serve, trim_heaps
-from streaming.bench.children import Child, parent_gone, send_line
 from streaming.bench.measure import environment, loopback_settings
-from streaming.bench.peers import Peer, PeerTask, with_recording
+from streaming.bench.peers import Child, Peer, PeerTask, parent_gone, send_line, with_recording
 from streaming.bench.standin import open_model
 from streaming.server import Server
 from streaming.session import Session

@@ -27,9 +27,8 @@ from av import FFmpegError
 
 from models.bundle import BundleError
 from models.command_line import read_command_line
-from streaming.bench.children import Child
 from streaming.bench.measure import divided, environment, peers_sent
-from streaming.bench.peers import PeerLog, PeerTask, with_recording
+from streaming.bench.peers import Child, PeerLog, PeerTask, with_recording
 from streaming.bench.rivals.peers import RivalPeerTask
 from streaming.bench.rivals.servers import HostTask
 from streaming.bench.standin import open_model

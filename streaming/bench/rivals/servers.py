@@ -54,8 +54,8 @@ from models.schema import Frame
 from models.window import FrameSampler, WindowCutter
 from streaming.app import serve
 from streaming.bench import barcode
-from streaming.bench.children import parent_gone, send_line
 from streaming.bench.measure import loopback_settings
+from streaming.bench.peers import parent_gone, send_line
 from streaming.bench.standin import NewestPictures, WatchedRecognizer, open_model
 from streaming.runner import RecognizerCore
 from streaming.webrtc.ice import gather_loopback

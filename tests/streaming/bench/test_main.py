@@ -1,4 +1,4 @@
-"""The whole benchmark, with peers in processes of their own, and the fields of the contract; sweeps."""
+"""The whole benchmark with peers in processes of their own, the fields of the contract, sweeps."""
 
 from __future__ import annotations
 
