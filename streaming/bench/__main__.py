@@ -90,8 +90,8 @@ class BenchCommand:
 def holds(report: dict[str, Any], limit_ms: float | None) -> bool:
     """Whether a run kept within the limit and its peers got half of their predictions or more."""
     p95: float | None = report["capture_to_result_ms"]["p95"]
-    rate = report["sessions"] / report["hop_s"]
-    served = not report["errors"] and report["predictions_per_s"] >= rate / 2
+    due_per_s = report["sessions"] / report["hop_s"]
+    served = not report["errors"] and report["predictions_per_s"] >= due_per_s / 2
     return served and p95 is not None and limit_ms is not None and p95 <= limit_ms
 
 
@@ -119,8 +119,8 @@ async def sweep_sessions(
         "most_sessions": good,
         "goal_ms": limit_ms,
         "sweep": [
-            {**_brief(report), "holds": holds(report, limit_ms)}
-            for _, report in sorted(tried.items())
+            {**_brief(tried[sessions]), "holds": holds(tried[sessions], limit_ms)}
+            for sessions in sorted(tried)
         ],
     }
 

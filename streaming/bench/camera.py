@@ -34,10 +34,7 @@ Pictures = Iterator[NDArray[np.uint8]]  # (H, W, 3) RGB
 
 
 class _Camera(MediaStreamTrack):
-    """A video track with a steady rate.
-
-    Late frames are made at once and keep their numbers and times, as a camera's would.
-    """
+    """A video track with a steady rate: late frames are made at once and keep their times."""
 
     kind = "video"
 

@@ -1,8 +1,8 @@
 """The other end of a benchmark in a real Chromium: pages that send what a camera would.
 
-Takes the place of `streaming.bench.peers`: same task, same lines to the parent. Each page has a tab
-of its own, writes the numbers into its pictures itself and notes when, so that Chromium's encoder,
-pacing and retransmission are part of the latency, and a camera driver is not.
+Takes the place of `streaming.bench.peers`: same task, same lines to the parent. Each page, in a tab
+of its own, writes the numbers into its pictures and notes when: Chromium's encoder, pacing and
+retransmission are part of the latency, a camera driver is not.
 """
 
 from __future__ import annotations

@@ -86,13 +86,10 @@ class BenchSettings:
 
     @property
     def senders(self) -> str:
-        """What makes the video: "recorded", "live" or "chromium".
-
-        A recording can't make a key frame on request, as a camera does: where packets are lost,
-        peers encode.
-        """
+        """What makes the video: see `_PEERS_A_PROCESS`."""
         if self.chromium:
             return "chromium"
+        # A recording can't make a key frame on request, as a camera does after a loss.
         return "live" if self.live or self.network.loss else "recorded"
 
 
@@ -189,17 +186,17 @@ async def peers_sent(
     children = [await Child.start(stack, module, task) for task in tasks]
     await asyncio.gather(*(child.receive() for child in children))
     processes = server()
-    began_s, cpu_s = time.monotonic(), _cpu_time_s(processes)
+
+    def cpu_time_s() -> float:
+        times = [process.cpu_times() for process in processes]
+        return float(sum(time.user + time.system for time in times))
+
+    began_s, cpu_s = time.monotonic(), cpu_time_s()
     for child in children:
         child.stdin.write(b"\n")
     reports = await asyncio.gather(*(child.receive() for child in children))
     logs = [log for report in reports for log in msgspec.convert(report["logs"], list[PeerLog])]
-    return Sending(began_s=began_s, cpu_s=_cpu_time_s(processes) - cpu_s, logs=logs)
-
-
-def _cpu_time_s(processes: Sequence[psutil.Process]) -> float:
-    times = [process.cpu_times() for process in processes]
-    return float(sum(time.user + time.system for time in times))
+    return Sending(began_s=began_s, cpu_s=cpu_time_s() - cpu_s, logs=logs)
 
 
 def _sum_up(

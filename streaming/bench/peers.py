@@ -2,8 +2,9 @@
 
     task from the parent -> [peers] -> WebRTC to the server; results -> logs to the parent
 
-A child process gets its task as JSON and reports in lines of JSON (`Child`). This one reports one line when all peers are connected and, once the parent lets it go on, another when their
-time is over. Times are of CLOCK_MONOTONIC, which all processes of one machine share.
+A child process gets its task as JSON and reports in lines of JSON (`Child`): one when all peers are
+connected and, once the parent lets it go on, another when their time is over. Times are of
+CLOCK_MONOTONIC, which all processes of one machine share.
 """
 
 from __future__ import annotations
@@ -64,14 +65,11 @@ async def with_recording(task: PeerTask, seconds: float, stack: AsyncExitStack) 
 
 
 class Refused(Exception):
-    """The server did not admit a peer; the message is its response.
-
-    `retry_after_s`: when it may be asked again; None: it did not say.
-    """
+    """The server did not admit a peer; the message is its response."""
 
     def __init__(self, response: str, retry_after_s: float | None = None) -> None:
         super().__init__(response)
-        self.retry_after_s = retry_after_s
+        self.retry_after_s = retry_after_s  # None: the server named no time
 
 
 @dataclass(slots=True, kw_only=True)
@@ -93,11 +91,7 @@ class PeerLog:
 
 
 class Peer:
-    """One camera in a call.
-
-    Subclasses speak the signalling of other servers: they replace `_open_channels`, `_signal` and
-    `_receive`.
-    """
+    """One camera in a call. Subclasses speak the signalling of other servers."""
 
     def __init__(self, task: PeerTask, seed: int) -> None:
         self.log = PeerLog()
@@ -105,11 +99,11 @@ class Peer:
         self._url = task.url
         self._network = task.network
         self._seed = seed
-        self._camera = (
-            RecordedCamera(task.recording)
-            if task.recording is not None
-            else SyntheticCamera(fps=task.fps, size=task.size, clip=task.clip)
-        )
+        self._camera: RecordedCamera | SyntheticCamera
+        if task.recording is not None:
+            self._camera = RecordedCamera(task.recording)
+        else:
+            self._camera = SyntheticCamera(fps=task.fps, size=task.size, clip=task.clip)
         self._first = asyncio.Event()
         self._connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self._open_channels(self._connection)
@@ -132,7 +126,7 @@ class Peer:
             self.log.error = f"no prediction within {CONNECT_S:g} s"
 
     async def _admitted(self, http: aiohttp.ClientSession, offer: str) -> str:
-        """The SDP answer. Asks again where the server says when, as the page does."""
+        """The SDP answer. Asks again after the time that a refusal names, as the page does."""
         loop = asyncio.get_running_loop()
         until_s = loop.time() + _RETRY_S
         while True:
@@ -213,9 +207,8 @@ class Child:
 
     def __init__(self, process: asyncio.subprocess.Process, module: str) -> None:
         assert process.stdin is not None and process.stdout is not None
-        self.process, self.stdin = process, process.stdin
-        self._stdout = process.stdout
-        self._module = module
+        self.stdin, self._stdout = process.stdin, process.stdout
+        self.process, self._module = process, module
 
     @classmethod
     async def start(cls, stack: AsyncExitStack, module: str, task: object) -> Child:

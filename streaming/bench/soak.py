@@ -2,9 +2,9 @@
 
     callers (a process a round) -> server (a process) -> a sample a second -> [soak] -> findings
 
-Callers join and leave all the time. At the end of every other round their process is killed, else
-they leave as usual. Between the rounds, when nobody is connected, the server's samples must be what
-they were after the first round. `python -m streaming.bench.soak TASK` is one of the two processes.
+Callers join and leave all the time; every other round ends with their process killed. Between the
+rounds, when nobody is connected, the server's samples must be what they were after the first round.
+`python -m streaming.bench.soak TASK` is one of the two processes.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class ServerSample:
 
 
 async def run_soak(settings: SoakSettings) -> dict[str, Any]:
-    """Run one soak; returns its report, whose `findings` are empty when nothing was left over.
+    """Run one soak; returns its report. Its `findings` are empty when nothing was left over.
 
     Raises:
         BundleError, ValueError, OSError: the model can't be opened, or a process ended early.
@@ -154,9 +154,6 @@ async def _round(task: _CallersTask, round_s: float, kill: bool) -> dict[str, An
 def memory_slope(rounds: Sequence[ServerSample]) -> tuple[float, float, float]:
     """How fast memory grows, MB an hour, by least squares; with its 95 % confidence interval.
 
-    Args:
-        rounds: without a session: what a session holds is no leak.
-
     Raises:
         ValueError: there are fewer than four rounds.
     """
@@ -180,7 +177,7 @@ def findings(rounds: Sequence[ServerSample]) -> list[str]:
     """What is wrong, a sentence each; empty when nothing is.
 
     Args:
-        rounds: without a session; the first is the warm-up that the others are compared with.
+        rounds: without a session, whose memory is no leak; the first is the warm-up.
     """
     before, after = rounds[0], rounds[-1]
     found = []

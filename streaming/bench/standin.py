@@ -146,8 +146,7 @@ def open_model(model: str, device: str = "auto") -> RecognizerCore:
     if kind == "standin":
         batch_ms, _, each_ms = cost.partition("+")
         if not batch_ms.isdigit() or not (each_ms or "0").isdigit():
-            raise ValueError(
-                "write the stand-in as standin:MS or standin:MS+EACH: ms a batch, ms a window"
-            )
+            form = "standin:MS or standin:MS+EACH: ms a batch, ms a window"
+            raise ValueError(f"write the stand-in as {form}")
         return StandIn(int(batch_ms) / 1000, each_s=int(each_ms or 0) / 1000)
     return open_recognizer(model, device, max_new_frames=RecognizerSettings().max_new_frames)
