@@ -26,10 +26,9 @@ def write(image: NDArray[np.uint8], number: int) -> None:
     """Write `number` (modulo 65536) over the top quarter of an (H, W, 3) picture, in place."""
     bits = code(number % NUMBERS)
     rows, columns = _edges(image)
-    for place in range(_ROWS * _COLUMNS):
-        row, column = divmod(place, _COLUMNS)
+    for place, (row, column) in enumerate(np.ndindex(_ROWS, _COLUMNS)):
         block = image[rows[row] : rows[row + 1], columns[column] : columns[column + 1]]
-        block[:] = 255 if bits >> place & 1 else 0
+        block[:] = 255 * (bits >> place & 1)
 
 
 def read(image: NDArray[np.uint8]) -> int | None:

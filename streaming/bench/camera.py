@@ -2,11 +2,10 @@
 
     pictures -> number written into each -> [camera] -> aiortc's sender
 
-Frames carry their number in their pixels (barcode.py), and the camera remembers when it made each,
-so that latency counts from the picture to the result. `SyntheticCamera` gives frames to an encoder.
-`RecordedCamera` sends frames that `record` encoded beforehand, because encoding costs a sender
-several times what receiving costs the server: with live encoders the senders of a benchmark would
-fill the machine before the server does.
+The camera keeps when it made each frame, so that latency counts from the picture to the result.
+`SyntheticCamera` gives frames to an encoder. `RecordedCamera` sends frames that `record` encoded
+beforehand: encoding costs a sender several times what receiving costs the server, so that live
+senders would fill the machine before the server does.
 """
 
 from __future__ import annotations
@@ -35,10 +34,7 @@ Pictures = Iterator[NDArray[np.uint8]]  # (H, W, 3) RGB
 
 
 class _Camera(MediaStreamTrack):
-    """A video track with a steady rate.
-
-    Late frames are made at once and keep their numbers and times, as a camera's would.
-    """
+    """A video track with a steady rate: late frames are made at once and keep their times."""
 
     kind = "video"
 
@@ -49,18 +45,21 @@ class _Camera(MediaStreamTrack):
         self.numbers = numbers  # frame n shows the number n modulo this
         self._start_s: float | None = None
 
-    async def _due(self) -> int:
-        """Wait until the next frame is due; returns how many came before it."""
+    async def recv(self) -> Any:
+        """The next frame (an av.VideoFrame or an av.Packet), when it is due."""
         if self.readyState != "live":
             raise MediaStreamError
         count = len(self.made_s)
         if self._start_s is None:
             self._start_s = time.monotonic()
         await asyncio.sleep(max(0.0, self._start_s + count / self.fps - time.monotonic()))
-        return count
-
-    def _stamp(self, frame: Any, count: int) -> None:
+        frame = self._made(count)
         frame.pts, frame.time_base = round(count / self.fps / _CLOCK), _CLOCK
+        return frame
+
+    def _made(self, count: int) -> Any:
+        """Frame `count`, whose time goes into `made_s`."""
+        raise NotImplementedError
 
 
 class SyntheticCamera(_Camera):
@@ -68,29 +67,20 @@ class SyntheticCamera(_Camera):
 
     Args:
         size: (width, height) px of the frames.
-        pictures: to write the numbers over; None: drawn ones.
+        clip: see `clip_pictures`.
     """
 
     def __init__(
-        self,
-        *,
-        fps: float = 30.0,
-        size: tuple[int, int] = (640, 480),
-        pictures: Pictures | None = None,
+        self, *, fps: float = 30.0, size: tuple[int, int], clip: str | None = None
     ) -> None:
         super().__init__(fps, barcode.NUMBERS)
-        self.size = size
-        self._pictures = pictures or drawn_pictures(size)
+        self._pictures = clip_pictures(clip, size)
 
-    async def recv(self) -> av.VideoFrame:
-        count = await self._due()
+    def _made(self, count: int) -> av.VideoFrame:
         image = next(self._pictures)
         self.made_s.append(time.monotonic())
         barcode.write(image, count)
-        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-        frame = frame.reformat(*self.size, format="yuv420p", threads=1)
-        self._stamp(frame, count)
-        return frame
+        return _encodable(image)
 
 
 class RecordedCamera(_Camera):
@@ -104,12 +94,9 @@ class RecordedCamera(_Camera):
         fps = (len(packets) - 1) / float((last.pts or 0) * last.time_base)
         super().__init__(fps, len(packets))
 
-    async def recv(self) -> Any:  # an av.Packet
-        count = await self._due()
+    def _made(self, count: int) -> Any:
         self.made_s.append(time.monotonic())
-        packet = av.Packet(self._frames[count % self.numbers])
-        self._stamp(packet, count)
-        return packet
+        return av.Packet(self._frames[count % self.numbers])
 
 
 def record(path: str | Path, pictures: Pictures, *, frames: int, fps: int) -> None:
@@ -129,11 +116,15 @@ def record(path: str | Path, pictures: Pictures, *, frames: int, fps: int) -> No
                 stream.gop_size = fps
                 stream.thread_count = 1  # libvpx's threads spin while they wait for each other
                 stream.options = {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0"}
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame = frame.reformat(format="yuv420p", threads=1)
+            frame = _encodable(image)
             frame.pts, frame.time_base = number, Fraction(1, fps)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+
+
+def _encodable(image: NDArray[np.uint8]) -> av.VideoFrame:
+    frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+    return frame.reformat(format="yuv420p", threads=1)
 
 
 def clip_pictures(path: str | None, size: tuple[int, int]) -> Pictures:

@@ -1,8 +1,8 @@
 """The other end of a benchmark in a real Chromium: pages that send what a camera would.
 
-Takes the place of `streaming.bench.peers`: same task, same lines to the parent. Each page has a tab
-of its own, writes the numbers into its pictures itself and notes when, so that Chromium's encoder,
-pacing and retransmission are part of the latency, and a camera driver is not.
+Takes the place of `streaming.bench.peers`: same task, same lines to the parent. Each page, in a tab
+of its own, writes the numbers into its pictures and notes when: Chromium's encoder, pacing and
+retransmission are part of the latency, a camera driver is not.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ import msgspec
 from playwright.async_api import Page, async_playwright
 
 from streaming.bench import barcode
-from streaming.bench.children import parent_input, send_line
-from streaming.bench.peers import CONNECT_S, SETTLE_S, PeerLog, PeerTask
+from streaming.bench.peers import CONNECT_S, SETTLE_S, PeerLog, PeerTask, parent_input, send_line
 
 _NUMBERS = 4096  # then they start again: after four minutes at 15 frames a second
 _BROWSER_FLAGS = (  # no network but this machine
@@ -67,7 +66,6 @@ async def browser_page(
     flags: Sequence[str],
     *,
     size: tuple[int, int] = (1280, 860),
-    dark: bool = False,
     scale: float = 1,
 ) -> AsyncIterator[Page]:
     """A page of a new, headless Chromium with an empty profile in `folder`; closed at the end."""
@@ -78,7 +76,6 @@ async def browser_page(
             headless=True,
             args=[*_BROWSER_FLAGS, *flags],
             viewport={"width": size[0], "height": size[1]},
-            color_scheme="dark" if dark else "light",
             device_scale_factor=scale,
         )
         try:
@@ -90,7 +87,8 @@ async def browser_page(
 async def _run_pages(task: PeerTask) -> None:
     """Let the pages of a task call, send for its duration, and report their logs."""
     with tempfile.TemporaryDirectory() as folder:
-        async with browser_page(Path(folder), _TAB_FLAGS) as first, parent_input() as parent:
+        parent = await parent_input()
+        async with browser_page(Path(folder), _TAB_FLAGS) as first:
             more = [await first.context.new_page() for _ in range(task.peers - 1)]
             pages = [first, *more]
             errors = await asyncio.gather(*(_call(page, task) for page in pages))
@@ -100,7 +98,7 @@ async def _run_pages(task: PeerTask) -> None:
             await asyncio.gather(*(page.evaluate("window.stopCamera()") for page in pages))
             await asyncio.sleep(SETTLE_S)
             logs = [await page.evaluate("window.log") for page in pages]
-            send_line({"logs": [_log_of(*one) for one in zip(logs, errors, strict=True)]})
+            send_line({"logs": [_log_of(*pair) for pair in zip(logs, errors, strict=True)]})
             await parent.read()
 
 
@@ -119,7 +117,7 @@ async def _call(page: Page, task: PeerTask) -> str | None:
 
 
 def _log_of(log: dict[str, Any], error: str | None) -> PeerLog:
-    """A page's log, its times taken from the machine's wall clock to the monotonic one."""
+    """A page's log, with times converted from the wall clock to the monotonic one."""
     ahead_s = time.time() - time.monotonic()
     return PeerLog(
         session=log["session"],

@@ -17,7 +17,6 @@ import tyro
 from aiortc import RTCPeerConnection
 
 _QUEUE_S = 0.2  # that a datagram may wait for the rate; beyond it is lost, as in a router
-_BITS = 8
 _HEADERS = 28  # bytes, IPv4 and UDP
 
 
@@ -83,7 +82,7 @@ class ImpairedLink:
             return None
         leaves_s = now_s
         if network.rate_kbit is not None:
-            took_s = (size + _HEADERS) * _BITS / (1000 * network.rate_kbit)
+            took_s = (size + _HEADERS) * 8 / (1000 * network.rate_kbit)
             leaves_s = max(now_s, self._free_s) + took_s
             if leaves_s - now_s > _QUEUE_S + took_s:
                 return None
@@ -100,32 +99,24 @@ def impair(connection: RTCPeerConnection, network: NetworkConditions, seed: int)
         for protocol in transport.transport._connection._protocols:
             up = ImpairedLink(network, seed + 2 * number)
             down = ImpairedLink(network, seed + 2 * number + 1)
-            protocol.transport = _Socket(protocol.transport, up)
-            protocol.datagram_received = _over(down, protocol.datagram_received)
+            socket = protocol.transport
+            socket.sendto = _over(up, socket, socket.sendto)
+            protocol.datagram_received = _over(down, socket, protocol.datagram_received)
 
 
-class _Socket:
-    """A datagram transport that sends over a link; all else is left to the transport."""
-
-    def __init__(self, transport: asyncio.DatagramTransport, link: ImpairedLink) -> None:
-        self._transport = transport
-        self.sendto = _over(link, self._send)
-
-    def _send(self, data: bytes, address: Any) -> None:
-        if not self._transport.is_closing():
-            self._transport.sendto(data, address)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-
-def _over(link: ImpairedLink, deliver: Callable[[bytes, Any], None]) -> Callable[..., None]:
-    """Like `deliver`, as late as the link says, or not at all."""
+def _over(
+    link: ImpairedLink, socket: asyncio.DatagramTransport, deliver: Callable[[bytes, Any], None]
+) -> Callable[..., None]:
+    """Like `deliver`, but late, or not at all, as the link decides or when the socket closes."""
     loop = asyncio.get_running_loop()
+
+    def deliver_if_open(data: bytes, address: Any) -> None:
+        if not socket.is_closing():
+            deliver(data, address)
 
     def pass_on(data: bytes, address: Any = None) -> None:
         arrives_s = link.arrives_s(len(data), loop.time())
         if arrives_s is not None:
-            loop.call_at(arrives_s, deliver, data, address)
+            loop.call_at(arrives_s, deliver_if_open, data, address)
 
     return pass_on

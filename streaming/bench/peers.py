@@ -2,8 +2,9 @@
 
     task from the parent -> [peers] -> WebRTC to the server; results -> logs to the parent
 
-Reports one line when all peers are connected and, once the parent lets it go on, another when their
-time is over. Times are of CLOCK_MONOTONIC, which all processes of one machine share.
+A child process gets its task as JSON and reports in lines of JSON (`Child`): one when all peers are
+connected and, once the parent lets it go on, another when their time is over. Times are of
+CLOCK_MONOTONIC, which all processes of one machine share.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ import asyncio
 import bisect
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -22,8 +26,7 @@ import msgspec
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
 from streaming.bench import barcode
-from streaming.bench.camera import RecordedCamera, SyntheticCamera, clip_pictures
-from streaming.bench.children import parent_input, send_line
+from streaming.bench.camera import RecordedCamera, SyntheticCamera, clip_pictures, record
 from streaming.bench.network import NetworkConditions, impair
 from streaming.subscribers import PREDICTIONS, RESULTS
 from streaming.webrtc.ice import gather_loopback
@@ -32,6 +35,9 @@ CONNECT_S = 30.0  # from the offer to the first prediction
 SETTLE_S = 1.0  # after the last frame, for results that are on their way
 _RETRY_S = 15.0  # a server that refuses for now is asked again for so long
 _SEEDS = 8  # of one peer's links
+_LINE_BYTES = 1 << 26  # of a child's report
+_END_S = 5.0  # from closing its stdin until it is killed
+_ROOT = Path(__file__).parent.parent.parent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,15 +55,21 @@ class PeerTask:
     seed: int = 0  # of the first peer
 
 
-class Refused(Exception):
-    """The server did not admit a peer; the message is its response.
+async def with_recording(task: PeerTask, seconds: float, stack: AsyncExitStack) -> PeerTask:
+    """The task with a recording of what its cameras would send; deleted with the stack."""
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    path, fps = Path(folder) / "camera.ivf", round(task.fps)
+    pictures = clip_pictures(task.clip, task.size)
+    await asyncio.to_thread(record, path, pictures, frames=round(seconds * fps), fps=fps)
+    return replace(task, recording=str(path))
 
-    `retry_after_s`: when it may be asked again; None: it did not say.
-    """
+
+class Refused(Exception):
+    """The server did not admit a peer; the message is its response."""
 
     def __init__(self, response: str, retry_after_s: float | None = None) -> None:
         super().__init__(response)
-        self.retry_after_s = retry_after_s
+        self.retry_after_s = retry_after_s  # None: the server named no time
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,11 +91,7 @@ class PeerLog:
 
 
 class Peer:
-    """One camera in a call.
-
-    Subclasses speak the signalling of other servers: they replace `_open_channels`, `_signal` and
-    `_receive`.
-    """
+    """One camera in a call. Subclasses speak the signalling of other servers."""
 
     def __init__(self, task: PeerTask, seed: int) -> None:
         self.log = PeerLog()
@@ -91,13 +99,11 @@ class Peer:
         self._url = task.url
         self._network = task.network
         self._seed = seed
-        self._camera = (
-            RecordedCamera(task.recording)
-            if task.recording is not None
-            else SyntheticCamera(
-                fps=task.fps, size=task.size, pictures=clip_pictures(task.clip, task.size)
-            )
-        )
+        self._camera: RecordedCamera | SyntheticCamera
+        if task.recording is not None:
+            self._camera = RecordedCamera(task.recording)
+        else:
+            self._camera = SyntheticCamera(fps=task.fps, size=task.size, clip=task.clip)
         self._first = asyncio.Event()
         self._connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self._open_channels(self._connection)
@@ -120,7 +126,7 @@ class Peer:
             self.log.error = f"no prediction within {CONNECT_S:g} s"
 
     async def _admitted(self, http: aiohttp.ClientSession, offer: str) -> str:
-        """The SDP answer. Asks again where the server says when, as the page does."""
+        """The SDP answer. Asks again after the time that a refusal names, as the page does."""
         loop = asyncio.get_running_loop()
         until_s = loop.time() + _RETRY_S
         while True:
@@ -178,7 +184,8 @@ async def run_peers(task: PeerTask, make: Callable[[PeerTask, int], Peer] = Peer
     gather_loopback()
     peers = [make(task, _SEEDS * (task.seed + number)) for number in range(task.peers)]
     try:
-        async with aiohttp.ClientSession() as http, parent_input() as parent:
+        parent = await parent_input()
+        async with aiohttp.ClientSession() as http:
             await asyncio.gather(*(peer.call(http) for peer in peers))
             send_line({"connected": sum(peer.log.error is None for peer in peers)})
             await parent.readline()
@@ -190,6 +197,72 @@ async def run_peers(task: PeerTask, make: Callable[[PeerTask, int], Peer] = Peer
             await parent.read()
     finally:
         await asyncio.gather(*(peer.close() for peer in peers))
+
+
+class Child:
+    """A running process of a benchmark. Started by `start`, ended with the stack that it was given.
+
+    A line on its `stdin` lets it go on; closing it asks it to end: it may still report.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, module: str) -> None:
+        assert process.stdin is not None and process.stdout is not None
+        self.stdin, self._stdout = process.stdin, process.stdout
+        self.process, self._module = process, module
+
+    @classmethod
+    async def start(cls, stack: AsyncExitStack, module: str, task: object) -> Child:
+        """Run `python -m module TASK`; the task, a dataclass, becomes JSON."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", module, msgspec.json.encode(task).decode()),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=_LINE_BYTES,
+            cwd=_ROOT,
+        )
+        child = cls(process, module)
+        stack.push_async_callback(child._end)
+        return child
+
+    async def receive(self) -> dict[str, Any]:
+        """The next JSON object that it reports; libraries print other lines.
+
+        Raises:
+            OSError: it has ended.
+        """
+        while not (line := await self._stdout.readline()).startswith(b"{"):
+            if not line:
+                status = await self.process.wait()
+                raise OSError(f"{self._module} ended early, with status {status}")
+        message: dict[str, Any] = msgspec.json.decode(line)
+        return message
+
+    async def _end(self) -> None:
+        self.stdin.close()
+        try:
+            async with asyncio.timeout(_END_S):
+                await self.process.wait()
+        except TimeoutError:
+            self.process.kill()
+            await self.process.wait()
+
+
+def send_line(message: Mapping[str, Any]) -> None:
+    """In a child: report one JSON object to the parent."""
+    print(msgspec.json.encode(message).decode(), flush=True)
+
+
+async def parent_input() -> asyncio.StreamReader:
+    """In a child: a line of it means "go on", its end that the parent closed it or is gone."""
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
+    return reader
+
+
+async def parent_gone() -> None:
+    """In a child: wait until the parent closes stdin, or is gone."""
+    await (await parent_input()).read()
 
 
 if __name__ == "__main__":

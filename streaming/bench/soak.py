@@ -2,9 +2,9 @@
 
     callers (a process a round) -> server (a process) -> a sample a second -> [soak] -> findings
 
-Callers join and leave all the time. At the end of every other round their process is killed, else
-they leave as usual. Between the rounds, when nobody is connected, the server's samples must be what
-they were after the first round. `python -m streaming.bench.soak TASK` is one of the two processes.
+Callers join and leave all the time; every other round ends with their process killed. Between the
+rounds, when nobody is connected, the server's samples must be what they were after the first round.
+`python -m streaming.bench.soak TASK` is one of the two processes.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ import gc
 import json
 import random
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Annotated, Any
 
 import aiohttp
@@ -30,11 +28,8 @@ import psutil
 import tyro
 
 from streaming.app import serve, trim_heaps
-from streaming.bench.camera import drawn_pictures, record
-from streaming.bench.children import Child, parent_gone, send_line
-from streaming.bench.measure import loopback_settings
-from streaming.bench.peers import Peer, PeerTask
-from streaming.bench.report import environment
+from streaming.bench.measure import environment, loopback_settings
+from streaming.bench.peers import Child, Peer, PeerTask, parent_gone, send_line, with_recording
 from streaming.bench.standin import open_model
 from streaming.server import Server
 from streaming.session import Session
@@ -49,9 +44,7 @@ _EMPTY_S = 60.0  # for the last session of a round to end
 _EMPTY_SAMPLES = 2  # without a session: what was closing has closed
 _SAMPLE_S = 1.0
 _SILENCE_S = 4.0  # after which the server ends the session of a killed peer
-_FPS = 15
-_SIZE = (320, 240)
-_RECORDING_S = 8  # longer than a caller stays
+_RECORDING_S = 8.0  # longer than a caller stays
 _STAY_S = (0.5, 6.0)
 _PAUSE_S = (0.1, 1.0)  # until the next one calls
 _STEADY_MB_PER_H = 10.0  # memory that grows more slowly is no leak that anybody would notice
@@ -93,32 +86,27 @@ class ServerSample:
 
 
 async def run_soak(settings: SoakSettings) -> dict[str, Any]:
-    """Run one soak; returns its report, whose `findings` are empty when nothing was left over.
+    """Run one soak; returns its report. Its `findings` are empty when nothing was left over.
 
     Raises:
         BundleError, ValueError, OSError: the model can't be opened, or a process ended early.
         TimeoutError: sessions did not end.
     """
-    loop = asyncio.get_running_loop()
     round_s = min(settings.duration_s / _ROUNDS, _LONGEST_ROUND_S)
     rounds: list[ServerSample] = []  # the last sample of each, without a session
     killed, left, errors = 0, Counter[str](), set[str]()
     async with AsyncExitStack() as stack:
-        recording = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "camera.ivf"
-        pictures = drawn_pictures(_SIZE)
-        await asyncio.to_thread(record, recording, pictures, frames=_RECORDING_S * _FPS, fps=_FPS)
         server_task = _ServerTask(model=settings.model, sessions=4 * settings.sessions)
         server = await Child.start(stack, "streaming.bench.soak", server_task)
-        url = (await server.receive())["url"]
+        peer = PeerTask(url=(await server.receive())["url"], fps=15.0, size=(320, 240))
+        peer = await with_recording(peer, _RECORDING_S, stack)
 
         async def sample() -> ServerSample:
             return msgspec.convert((await server.receive())["sample"], ServerSample)
 
-        until_s = loop.time() + settings.duration_s
-        while loop.time() < until_s or len(rounds) < _LEAST_ROUNDS:
-            task = _CallersTask(
-                url=url, recording=str(recording), callers=settings.sessions, seed=len(rounds)
-            )
+        until_s = time.monotonic() + settings.duration_s
+        while time.monotonic() < until_s or len(rounds) < _LEAST_ROUNDS:
+            task = _CallersTask(peer=peer, callers=settings.sessions, seed=len(rounds))
             kill = len(rounds) % 2 == 1
             async with asyncio.TaskGroup() as tasks:
                 calls = tasks.create_task(_round(task, round_s, kill), name="callers")
@@ -128,8 +116,8 @@ async def run_soak(settings: SoakSettings) -> dict[str, Any]:
             killed += kill
             left.update(report["left"])
             errors.update(report["errors"])
+            empty = 0
             async with asyncio.timeout(_EMPTY_S):
-                empty = 0
                 while empty < _EMPTY_SAMPLES:
                     last = await sample()
                     empty = 0 if last.sessions else empty + 1
@@ -144,7 +132,7 @@ async def run_soak(settings: SoakSettings) -> dict[str, Any]:
         "left_by": dict(left),
         "errors": sorted(errors),
         "memory_mb_per_h": {"slope": slope, "low": low, "high": high, "allowed": allowed},
-        "rounds": [asdict(one) for one in rounds],
+        "rounds": [asdict(sample) for sample in rounds],
         "findings": findings(rounds),
         **environment(),
     }
@@ -157,20 +145,14 @@ async def _round(task: _CallersTask, round_s: float, kill: bool) -> dict[str, An
         await child.receive()
         await asyncio.sleep(round_s)
         if kill:
-            child.kill()
+            child.process.kill()  # as a power cut would
             return {"left": {}, "errors": []}
-        child.close_stdin()
+        child.stdin.close()
         return await child.receive()
-
-
-# What the samples say
 
 
 def memory_slope(rounds: Sequence[ServerSample]) -> tuple[float, float, float]:
     """How fast memory grows, MB an hour, by least squares; with its 95 % confidence interval.
-
-    Args:
-        rounds: without a session: what a session holds is no leak.
 
     Raises:
         ValueError: there are fewer than four rounds.
@@ -179,9 +161,10 @@ def memory_slope(rounds: Sequence[ServerSample]) -> tuple[float, float, float]:
 
     if len(rounds) < 4:
         raise ValueError(f"a slope needs at least four rounds of sessions, not {len(rounds)}")
-    line = stats.linregress([one.at_s / 3600 for one in rounds], [one.rss_mb for one in rounds])
-    within = float(stats.t.ppf(0.975, len(rounds) - 2) * line.stderr)
-    return float(line.slope), float(line.slope) - within, float(line.slope) + within
+    hours, rss_mb = zip(*((sample.at_s / 3600, sample.rss_mb) for sample in rounds), strict=True)
+    line = stats.linregress(hours, rss_mb)
+    slope, within = float(line.slope), float(stats.t.ppf(0.975, len(rounds) - 2) * line.stderr)
+    return slope, slope - within, slope + within
 
 
 def allowed_mb_per_h(rounds: Sequence[ServerSample]) -> float:
@@ -194,7 +177,7 @@ def findings(rounds: Sequence[ServerSample]) -> list[str]:
     """What is wrong, a sentence each; empty when nothing is.
 
     Args:
-        rounds: without a session; the first is the warm-up that the others are compared with.
+        rounds: without a session, whose memory is no leak; the first is the warm-up.
     """
     before, after = rounds[0], rounds[-1]
     found = []
@@ -213,9 +196,6 @@ def findings(rounds: Sequence[ServerSample]) -> list[str]:
     if names := set(after.names) - set(before.names):
         found.append(f"new among tasks and threads: {', '.join(sorted(names))}")
     return found
-
-
-# The process of the server
 
 
 class _ServerTask(msgspec.Struct, tag="server", kw_only=True):
@@ -241,7 +221,7 @@ def _sample(server: Server) -> ServerSample:
     if not len(server.sessions):
         gc.collect()
         trim_heaps()
-        objects = sum(isinstance(one, _SESSION_OBJECTS) for one in gc.get_objects())
+        objects = sum(isinstance(item, _SESSION_OBJECTS) for item in gc.get_objects())
         names = sorted({task.get_name() for task in tasks})
         names += sorted({thread.name for thread in threading.enumerate()})
     return ServerSample(
@@ -258,12 +238,8 @@ def _sample(server: Server) -> ServerSample:
     )
 
 
-# The process of the callers
-
-
 class _CallersTask(msgspec.Struct, tag="callers", kw_only=True):
-    url: str
-    recording: str
+    peer: PeerTask
     callers: int  # at once
     seed: int
 
@@ -275,19 +251,17 @@ async def _run_callers(task: _CallersTask) -> None:
     left: Counter[str] = Counter()
 
     async def call_again(number: int) -> None:
-        """One call after the other: each lasts a little, and ends in one of four ways."""
+        """One call after the other: each lasts a little and has one of four endings."""
         chance = random.Random(1000 * task.seed + number)
         while not end.done():
-            peer = Peer(PeerTask(url=task.url, recording=task.recording), seed=0)
+            peer = Peer(task.peer, seed=0)
             try:
                 await peer.call(http)
                 if peer.log.error is not None:
                     errors.add(peer.log.error)
                 else:
                     await asyncio.wait([end], timeout=chance.uniform(*_STAY_S))
-                    how = chance.choice(("bye", "delete", "close", "vanish"))
-                    await _leave(peer, how, http)
-                    left[how] += 1
+                    left[await _leave(peer, chance, http)] += 1
             finally:
                 peer.stop_camera()
                 await peer.close()
@@ -301,8 +275,8 @@ async def _run_callers(task: _CallersTask) -> None:
     send_line({"left": left, "errors": errors})
 
 
-async def _leave(peer: Peer, how: str, http: aiohttp.ClientSession) -> None:
-    match how:
+async def _leave(peer: Peer, chance: random.Random, http: aiohttp.ClientSession) -> str:
+    match how := chance.choice(("bye", "delete", "close", "vanish")):
         case "bye":
             peer.results.send(json.dumps({"type": "bye"}))
             await asyncio.sleep(0.1)  # until it is sent: closing the connection would drop it
@@ -311,6 +285,7 @@ async def _leave(peer: Peer, how: str, http: aiohttp.ClientSession) -> None:
                 pass
         case "vanish":
             peer.vanish()
+    return how
 
 
 if __name__ == "__main__":

@@ -32,11 +32,7 @@ def embedding(level: float) -> NDArray[np.float32]:
     return unit_length(np.exp(-(((_LEVELS - level) / 40) ** 2)))
 
 
-_SPACE = EmbeddingSpace(
-    id="standin",
-    dim=len(_LEVELS),
-    background=np.stack([embedding(12), embedding(250)]),
-)
+_BACKGROUND = np.stack([embedding(12), embedding(250)])
 
 
 class StandIn:
@@ -74,23 +70,16 @@ class StandIn:
             threshold=0.5,
             card={"name": "standin", "licence": "MIT"},
             head_path=None,
-            space=_SPACE,
+            space=EmbeddingSpace(id="standin", dim=len(_LEVELS), background=_BACKGROUND),
         )
-
-    @property
-    def spec(self) -> EncoderSpec:
-        return self.bundle.encoder
 
     def recognise(self, clips: Sequence[Clip]) -> list[Prediction]:
         began = time.perf_counter()
-        cost_s = self._cost(len(clips))
+        cost_s = self._cost_s + len(clips) * self._each_s
         predictions = [self._predict(clip, cost_s) for clip in clips]
         # Computing them is part of the cost, not on top of it: a batch takes what was asked for.
         self._closed.wait(max(0.0, cost_s - (time.perf_counter() - began)))
         return predictions
-
-    def _cost(self, windows: int) -> float:
-        return self._cost_s + windows * self._each_s
 
     def _predict(self, clip: Clip, took_s: float) -> Prediction:
         newest = clip.frames[-1]
@@ -110,7 +99,7 @@ class StandIn:
         )
 
     def warm(self, size: int = 1) -> None:
-        self._closed.wait(self._cost(size))
+        self._closed.wait(self._cost_s + size * self._each_s)
 
     def forget(self, stream: str) -> None:
         """Nothing is kept of a stream."""
@@ -130,7 +119,7 @@ class WatchedRecognizer:
     def __init__(self, core: RecognizerCore) -> None:
         self.newest: NewestPictures = {}
         self._core = core
-        self.spec, self.bundle, self.device = core.bundle.encoder, core.bundle, core.device
+        self.bundle, self.device = core.bundle, core.device
         self.forget, self.close = core.forget, core.close
 
     def recognise(self, clips: Sequence[Clip]) -> list[Prediction]:
@@ -157,8 +146,7 @@ def open_model(model: str, device: str = "auto") -> RecognizerCore:
     if kind == "standin":
         batch_ms, _, each_ms = cost.partition("+")
         if not batch_ms.isdigit() or not (each_ms or "0").isdigit():
-            raise ValueError(
-                "write the stand-in as standin:MS or standin:MS+EACH: ms a batch, ms a window"
-            )
+            form = "standin:MS or standin:MS+EACH: ms a batch, ms a window"
+            raise ValueError(f"write the stand-in as {form}")
         return StandIn(int(batch_ms) / 1000, each_s=int(each_ms or 0) / 1000)
     return open_recognizer(model, device, max_new_frames=RecognizerSettings().max_new_frames)

@@ -35,7 +35,7 @@ async def test_the_window_that_was_read_is_shown_with_its_weights(
         tiles = await page.evaluate(TILES)
         assert abs(tiles[-1] - 128) > 60, "it ends where a sign was seen, not at rest"
         assert max(tiles) - min(tiles) > 60, "and shows what came before"
-        await expect(heat).to_have_count(StandIn().spec.frames)
+        await expect(heat).to_have_count(StandIn().bundle.encoder.frames)
         weights = await heat.evaluate_all(
             "all => all.map(i => i.style.getPropertyValue('--weight'))"
         )

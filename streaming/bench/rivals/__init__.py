@@ -1,1 +1,1 @@
-"""livegloss beside what its users would otherwise pick: is it fair? docs/rivals.md says how."""
+"""livegloss beside what its users would otherwise pick: docs/reports/rivals.md."""

@@ -5,7 +5,7 @@
 
 Each server runs in a process of its own, one after the other. Prints a Markdown table; the last
 line of stdout is one JSON object. The other frameworks come with the extra `benchmarks`;
-docs/rivals.md says how to install it.
+docs/reports/rivals.md says how to install it.
 """
 
 from __future__ import annotations
@@ -13,13 +13,11 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError
-from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
@@ -29,10 +27,8 @@ from av import FFmpegError
 
 from models.bundle import BundleError
 from models.command_line import read_command_line
-from streaming.bench.children import Child
-from streaming.bench.measure import cpu_time_s, divided, peer_logs, record_camera
-from streaming.bench.peers import PeerLog, PeerTask
-from streaming.bench.report import environment
+from streaming.bench.measure import divided, environment, peers_sent
+from streaming.bench.peers import Child, PeerLog, PeerTask, with_recording
 from streaming.bench.rivals.peers import RivalPeerTask
 from streaming.bench.rivals.servers import HostTask
 from streaming.bench.standin import open_model
@@ -69,11 +65,9 @@ class RivalSettings:
 async def compare_servers(settings: RivalSettings) -> list[dict[str, Any]]:
     """A row a server: its figures, or why there are none."""
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
+    async with AsyncExitStack() as recorded:
         task = PeerTask(url="", duration_s=settings.duration_s, clip=settings.clip)
-        recording = str(Path(folder) / "camera.ivf")
-        record_camera(recording, task, settings.duration_s + _CONNECT_S)
-        task = replace(task, recording=recording)
+        task = await with_recording(task, settings.duration_s + _CONNECT_S, recorded)
         limit_s = settings.duration_s + _SPARE_S
         for name in settings.servers:
             host = HostTask(server=name, model=settings.model, sessions=settings.sessions)
@@ -81,10 +75,8 @@ async def compare_servers(settings: RivalSettings) -> list[dict[str, Any]]:
             try:
                 async with asyncio.timeout(limit_s), AsyncExitStack() as stack:
                     row |= await _run(host, task, stack)
-            except TimeoutError:
-                row["failed"] = f"not done within {limit_s:g} s"
-            except OSError as error:
-                row["failed"] = str(error)
+            except OSError as error:  # a TimeoutError has no text
+                row["failed"] = str(error) or f"not done within {limit_s:g} s"
             rows.append(row)
             print(row, file=sys.stderr, flush=True)
     return rows
@@ -94,21 +86,20 @@ async def _run(host: HostTask, task: PeerTask, stack: AsyncExitStack) -> dict[st
     """Start the server, let the peers call it for a while, and end it."""
     server = await Child.start(stack, "streaming.bench.rivals.servers", host)
     task = replace(task, url=(await server.receive())["url"])
-    peers = [
-        await Child.start(
-            stack, "streaming.bench.rivals.peers", RivalPeerTask(server=host.server, task=part)
-        )
-        for part in divided(task, host.sessions, _PEERS_A_PROCESS)
-    ]
-    await asyncio.gather(*(child.receive() for child in peers))
-    process = psutil.Process(server.pid)
-    family = [process, *process.children(recursive=True)]
-    began_s, cpu_s = time.monotonic(), cpu_time_s(family)
-    logs = await peer_logs(peers)
-    lasted_s, cpu_s = time.monotonic() - began_s, cpu_time_s(family) - cpu_s
+    process = psutil.Process(server.process.pid)
+    sending = await peers_sent(
+        stack,
+        "streaming.bench.rivals.peers",
+        [
+            RivalPeerTask(server=host.server, task=part)
+            for part in divided(task, host.sessions, _PEERS_A_PROCESS)
+        ],
+        lambda: [process, *process.children(recursive=True)],
+    )
+    logs, began_s, lasted_s = sending.logs, sending.began_s, time.monotonic() - sending.began_s
     pictures: Pictures | None = None
     if host.server == "livegloss":
-        server.close_stdin()
+        server.stdin.close()
         rows = (await server.receive())["pictures"]
         pictures = {(session, rtp): number for session, rtp, number in rows}
     until_s = began_s + task.duration_s
@@ -119,7 +110,7 @@ async def _run(host: HostTask, task: PeerTask, stack: AsyncExitStack) -> dict[st
         "p50_ms": round(float(np.percentile(ages, 50)), 1) if ages else None,
         "p95_ms": round(float(np.percentile(ages, 95)), 1) if ages else None,
         "predictions_per_s": round(received / task.duration_s / host.sessions, 2),  # a session
-        "cpu_s": round(cpu_s / lasted_s / host.sessions, 4),  # a session and second
+        "cpu_s": round(sending.cpu_s / lasted_s / host.sessions, 4),  # a session and second
         "failed": f"{len(errors)} of {len(logs)} peers: {errors[0]}" if errors else "",
     }
 
@@ -135,11 +126,11 @@ def ages_ms(
     Args:
         pictures: of the results; None: each names its picture itself.
     """
+    made = len(log.made_s)
     for key, received_s, _ in log.predictions:
         number = key if pictures is None else pictures.get((log.session, key))
-        if from_s <= received_s < until_s and number is not None:
-            if 0 <= number < len(log.made_s):
-                yield 1000 * (received_s - log.made_s[number])
+        if from_s <= received_s < until_s and number is not None and number in range(made):
+            yield 1000 * (received_s - log.made_s[number])
 
 
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -163,15 +154,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         about = environment(*packages)
         open_model(settings.model).close()
         rows = asyncio.run(compare_servers(settings))
-    except PackageNotFoundError as error:
-        print(
-            f"error: {error.name} is missing: docs/rivals.md says how to install it, or name other "
-            "servers with --only",
-            file=sys.stderr,
-        )
-        return 1
-    except (BundleError, FFmpegError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (PackageNotFoundError, BundleError, FFmpegError, ValueError, OSError) as error:
+        reason = str(error)
+        if isinstance(error, PackageNotFoundError):
+            reason = f"{error.name} is missing: docs/reports/rivals.md says how to install it, or "
+            reason += "name other servers with --only"
+        print(f"error: {reason}", file=sys.stderr)
         return 1
     print("\n".join(markdown_table(rows)))
     print(json.dumps({**asdict(settings), "rows": rows, **about}), flush=True)

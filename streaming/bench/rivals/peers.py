@@ -72,15 +72,6 @@ class _EventsPeer(_ChannelPeer):
         await super().close()
 
 
-_PEERS = {
-    "livegloss": Peer,
-    "aiortc": _ChannelPeer,
-    "aiortc-careful": _ChannelPeer,
-    "fastrtc": _EventsPeer,
-    "streamlit-webrtc": _EventsPeer,
-}
-
-
 async def _post(http: aiohttp.ClientSession, url: str, body: dict[str, str]) -> str:
     """Send an offer as JSON; returns the SDP answer. Raises `Refused`."""
     async with http.post(url, json=body) as response:
@@ -94,4 +85,5 @@ async def _post(http: aiohttp.ClientSession, url: str, body: dict[str, str]) -> 
 
 if __name__ == "__main__":
     call = msgspec.json.decode(sys.argv[1], type=RivalPeerTask)
-    asyncio.run(run_peers(call.task, _PEERS[call.server]))
+    channel_peers = {"livegloss": Peer, "aiortc": _ChannelPeer, "aiortc-careful": _ChannelPeer}
+    asyncio.run(run_peers(call.task, channel_peers.get(call.server, _EventsPeer)))
