@@ -31,11 +31,10 @@ from offline.data.index import INDEX, ORIGINAL
 from offline.data.labels import LabelledVideo, of_glosses, read_labels, read_negatives
 from offline.encoding import run
 from offline.encoding.cluster import Cluster
-from offline.encoding.embed import VARIANTS, encoder_identity, row_per_frame
+from offline.encoding.embed import VARIANTS, EncodeTask, encoder_identity, row_per_frame
 from offline.encoding.run import EncoderFactory
 from offline.encoding.tasks import (
     EncodeOutcome,
-    EncodeTask,
     check_disk,
     find_backlog,
     locked,

@@ -284,9 +284,9 @@ def similarity_bound(
     shifted = as_strided(each, (n, len(row) - n), (down + along, along), writeable=False)
     a_sum, (a_moved, a_rest) = _overlaps(these, own, first, last)
     b_sum, (b_moved, b_rest) = _overlaps(those, row, at, at + n)
-    common = shifted.sum(0)[at] - _dot(a_sum, b_sum) / count
-    a_moved = (a_moved - _dot(a_sum, a_sum) / count).clip(min=0)
-    b_moved = (b_moved - _dot(b_sum, b_sum) / count).clip(min=0)
+    common = shifted.sum(0)[at] - np.vecdot(a_sum, b_sum) / count
+    a_moved = (a_moved - np.vecdot(a_sum, a_sum) / count).clip(min=0)
+    b_moved = (b_moved - np.vecdot(b_sum, b_sum) / count).clip(min=0)
     correlation = common.clip(min=0) / (np.sqrt(a_moved * b_moved) + 1e-6)
     share = np.maximum(
         (a_moved + 1e-9) / (a_moved + a_rest + 1e-9), (b_moved + 1e-9) / (b_moved + b_rest + 1e-9)
@@ -306,11 +306,6 @@ def _overlaps(
         before.take(stop, 0) - before.take(start, 0),
         running.take(stop, 1) - running.take(start, 1),
     )
-
-
-def _dot(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
-    """The products of rows."""
-    return np.asarray(np.einsum("ij,ij->i", a, b))
 
 
 def _even(cells: Fingerprint) -> NDArray[np.float32]:

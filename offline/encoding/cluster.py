@@ -22,10 +22,17 @@ from pathlib import Path
 from typing import Any
 
 from models.schema import Encoder
-from offline.encoding import run
-from offline.encoding.embed import row_per_frame
+from offline.encoding.embed import (
+    DecodedWindow,
+    EncodedVideo,
+    EncodeTask,
+    decode_window,
+    encode_whole_video,
+    encode_windows,
+    row_per_frame,
+)
 from offline.encoding.run import EncoderFactory
-from offline.encoding.tasks import EncodedVideo, EncodeOutcome, EncodeTask, store
+from offline.encoding.tasks import EncodeOutcome, store
 
 _LOCAL = "local"  # a cluster of this machine alone, on its loopback, for as long as the run takes
 _BLOCK = 8  # videos that a Ray task decodes: each task costs the driver milliseconds
@@ -150,8 +157,7 @@ class Cluster:
 
 
 def _decode(table: Any, factory: EncoderFactory) -> Any:
-    """The first stage: `run.decode_task` of each task."""
-    return _table([run.decode_task(task, factory.spec) for task in _objects(table)])
+    return _table([decode_window(task, factory.spec) for task in _objects(table)])
 
 
 class _EncoderStage:
@@ -167,17 +173,18 @@ class _EncoderStage:
 
     def __call__(self, table: Any) -> Any:
         try:
-            self._encoder = self._encoder or self._factory.open()
-            return _table(self._encode(self._encoder, _objects(table)))
+            encoder = self._encoder = self._encoder or self._factory.open()
+            objects = _objects(table)
+            encoded = [each for each in objects if isinstance(each, EncodedVideo)]  # can't be read
+            encoded += [
+                encode_whole_video(encoder, each)
+                for each in objects
+                if isinstance(each, EncodeTask)
+            ]
+            windows = [each for each in objects if isinstance(each, DecodedWindow)]
+            return _table(encoded + (encode_windows(encoder, windows) if windows else []))
         except Exception as exc:  # whatever it is: it belongs to the encoder, and ends the run
             return _table([_line(exc)])
-
-    def _encode(self, encoder: Encoder, objects: list[Any]) -> list[EncodedVideo]:
-        if row_per_frame(self._factory.spec):
-            return [run.encode_task(encoder, task) for task in objects]
-        done = [each for each in objects if isinstance(each, EncodedVideo)]  # can't be read
-        decoded = [each for each in objects if not isinstance(each, EncodedVideo)]
-        return done + (run.encode_windows(encoder, decoded) if decoded else [])
 
 
 def _table(objects: Sequence[object]) -> Any:

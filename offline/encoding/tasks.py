@@ -27,25 +27,20 @@ import numpy as np
 
 from models.files import SCRATCH
 from models.schema import EncoderSpec
-from offline.data.fingerprints import (
-    CELLS,
-    Fingerprint,
-    read_fingerprints,
-    write_fingerprints,
-)
+from offline.data.fingerprints import CELLS, Fingerprint, read_fingerprints, write_fingerprints
 from offline.data.index import (
     EMBEDDINGS,
     INDEX,
     Entry,
     IndexFileError,
-    check_rows,
     npy_name,
     read_index,
+    rows_problem,
     write_index,
     write_rows,
 )
 from offline.data.labels import LabelledVideo
-from offline.encoding.embed import VariantRows, encoder_identity, row_per_frame
+from offline.encoding.embed import EncodedVideo, EncodeTask, encoder_identity, row_per_frame
 
 JOURNAL = ".encoded.jsonl"  # entries of the index
 _FINGERPRINTS = ".fingerprints.jsonl"  # the same for fingerprints
@@ -53,24 +48,6 @@ _USUAL_CLIP_S = 3.0  # to estimate how much disk is needed
 _READERS = 4  # threads that check embeddings: SHA-256 runs outside of Python's lock
 
 EntryKey = tuple[str, str]  # video_id, variant
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncodeTask:
-    """One video, and the variants that are still to be made of it."""
-
-    video: LabelledVideo
-    variants: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncodedVideo:
-    """The result of a task: rows per variant and the fingerprint, or why there are none."""
-
-    video: LabelledVideo
-    rows: tuple[VariantRows, ...] = ()
-    fingerprint: Fingerprint | None = None
-    error: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +88,7 @@ def find_backlog(
                 continue  # another video under the same id
             found.append(replace(entry, gloss=video.gloss, split=video.split, signer=video.signer))
     with ThreadPoolExecutor(_READERS) as readers:
-        problems = list(readers.map(lambda entry: _problem(out, entry), found))
+        problems = list(readers.map(lambda entry: rows_problem(out, entry), found))
     kept = {(e.video_id, e.variant): e for e, why in zip(found, problems, strict=True) if not why}
     tasks = []
     for video in videos:
@@ -119,14 +96,6 @@ def find_backlog(
         if missing:
             tasks.append(EncodeTask(video=video, variants=missing))
     return Backlog(tasks=tasks, kept=kept, corrupt=[why for why in problems if why])
-
-
-def _problem(out: Path, entry: Entry) -> str:
-    try:
-        check_rows(out, entry)
-    except IndexFileError as exc:
-        return str(exc)
-    return ""
 
 
 def check_disk(out: Path, tasks: Sequence[EncodeTask], spec: EncoderSpec) -> None:

@@ -10,8 +10,9 @@ import pytest
 from models.schema import Encoder, EncoderSpec
 from offline.data.fingerprints import fingerprint, read_fingerprints
 from offline.data.labels import LabelledVideo
+from offline.encoding.embed import EncodeTask
 from offline.encoding.run import EncoderFactory, encode_by_processes
-from offline.encoding.tasks import EncodeTask, write_results
+from offline.encoding.tasks import write_results
 from tests.offline.clips import write_clip
 from tests.offline.encoding.test_embed import GreyEncoder
 

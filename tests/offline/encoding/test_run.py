@@ -10,8 +10,9 @@ import pytest
 from models.schema import Clip, Embedding
 from offline.data.labels import LabelledVideo
 from offline.encoding import embed, run
+from offline.encoding.embed import EncodeTask
 from offline.encoding.run import StandInEncoder, encode_by_threads, standin_spec
-from offline.encoding.tasks import EncodeTask, read_journal
+from offline.encoding.tasks import read_journal
 from tests.offline.clips import write_clip
 
 SPEC = standin_spec("0")

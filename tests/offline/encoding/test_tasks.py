@@ -8,15 +8,8 @@ import pytest
 
 from models.schema import EncoderSpec
 from offline.data.labels import LabelledVideo
-from offline.encoding.embed import VariantRows
-from offline.encoding.tasks import (
-    EncodedVideo,
-    EncodeTask,
-    bytes_needed,
-    find_backlog,
-    store,
-    write_results,
-)
+from offline.encoding.embed import EncodedVideo, EncodeTask, VariantRows
+from offline.encoding.tasks import bytes_needed, find_backlog, store, write_results
 
 VIT_G = EncoderSpec(
     kind="vjepa2", source="g", revision="1", dim=1408, frames=16, fps=8.0, short_side=292
