@@ -64,9 +64,10 @@ def read_examples(index: str | os.PathLike[str], variant: str | None = None) -> 
         ValueError: a column, a file or a row of numbers is not as it should be.
     """
     file = Path(index)
-    entries = [entry for entry in read_index(file) if variant in (None, entry.variant)]
+    entries = [e for e in read_index(file) if variant is None or e.variant == variant]
     if not entries:
-        raise ValueError(f"{file}: lists no video" + (f" in the variant {variant}" * bool(variant)))
+        wanted = f" in the variant {variant}" if variant else ""
+        raise ValueError(f"{file}: lists no video{wanted}")
     examples = []
     for entry in entries:
         signer = entry.signer or f"{UNKNOWN_SIGNER}{entry.video_id}"

@@ -6,9 +6,9 @@ The stages are those of `run`, and so are the results, checksum for checksum. On
 stores. The nodes must have livegloss installed and see the videos and the checkpoint under the same
 paths as this machine; the output folder is this machine's alone.
 
-What was on a node that is lost is not repaired piece by piece: tasks without an outcome when all
-others are done run once more, until a round brings nothing. So nothing is lost, what has an outcome
-is never encoded again, and a video that kills its worker is reported in the end.
+Tasks without an outcome when all others are done, such as those of a lost node, run once more until
+a round brings nothing: what has an outcome is never encoded again, and a video that kills its
+worker is reported in the end.
 """
 
 from __future__ import annotations
@@ -54,14 +54,11 @@ class Cluster:
         except ModuleNotFoundError as exc:
             raise ValueError('--ray needs Ray: pip install "livegloss[cluster]"') from exc
         self._ray: Any = ray
-        here: dict[str, Any] = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if address == _LOCAL:
+            quiet |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         try:
-            ray.init(
-                address=address,  # "local" never joins a cluster that happens to run here
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                **(here if address == _LOCAL else {}),
-            )
+            ray.init(address, **quiet)  # "local" never joins a cluster that happens to run here
         except (OSError, RuntimeError, ValueError) as exc:
             raise OSError(f"--ray {address}: no cluster there: {_line(exc)}") from exc
         resources = self._ray.cluster_resources()
@@ -82,12 +79,7 @@ class Cluster:
         self._ray.shutdown()
 
     def encode(
-        self,
-        tasks: Sequence[EncodeTask],
-        out: Path,
-        factory: EncoderFactory,
-        *,
-        encoders: int | None,
+        self, tasks: Sequence[EncodeTask], out: Path, factory: EncoderFactory, encoders: int | None
     ) -> Iterator[EncodeOutcome]:
         """Encode `tasks`, in whatever order they end.
 
@@ -110,9 +102,9 @@ class Cluster:
                         yield store(encoded, out, factory.spec)
             except self._ray.exceptions.RayError as exc:
                 problem = _line(exc)
-            if len(left) == before and problem:
-                raise OSError(f"the cluster does not go on: {problem}")
             if len(left) == before:
+                if problem:
+                    raise OSError(f"the cluster does not go on: {problem}")
                 break
             block = 1  # so that one video that kills its worker takes no other with it
         for task in left.values():
@@ -131,11 +123,7 @@ class Cluster:
             videos, count = 1, self.cpus
         else:
             data = data.map_batches(
-                _decode,
-                fn_args=(factory,),
-                batch_size=1,
-                batch_format="pyarrow",
-                max_retries=1,
+                _decode, fn_args=(factory,), batch_size=1, batch_format="pyarrow", max_retries=1
             )
             videos = factory.videos_per_call(max(len(task.variants) for task in tasks))
             count = self.gpus if gpu else self.nodes

@@ -225,9 +225,7 @@ def ticks(
     if shown is not None and tick != stop:
         yield shown
     if fingerprint is not None:
-        for picture in pictures:
-            if not fingerprint.add(picture):
-                break
+        all(map(fingerprint.add, pictures))  # until it needs no more
 
 
 def _checked(path: Path, media_s: float) -> float:

@@ -59,14 +59,13 @@ class EncoderFactory:
     def of(
         cls,
         name: str,
-        *,
         frames: int | None,
         fps: float | None,
         device: str,
         batch: int | None,
-        gpu: bool | None = None,
+        gpu: bool | None,
     ) -> EncoderFactory:
-        """For the encoder that is called "landmarks", "vjepa2:PATH", "standin:MS", …
+        """The factory of the encoder "landmarks", "vjepa2:PATH", "standin:MS", …
 
         gpu: whether there is one where the encoder will run; None: it will run on this machine.
 
@@ -223,8 +222,7 @@ def encode_by_processes(
     """Encode `tasks` by an encoder with a row per frame, in whatever order they end.
 
     Such an encoder takes a video's frames one after the other, on a CPU: a video per core keeps all
-    cores busy. A worker opens its encoder once; one worker alone works in this process. At most two
-    tasks per worker wait.
+    cores busy. One worker alone works in this process. At most two tasks per worker wait.
 
     Raises:
         ValueError, OSError: the encoder can't be opened, or a worker process died.

@@ -3,10 +3,9 @@
     labels + index.csv + journal -> [find_backlog] -> EncodeTask -> run or cluster -> EncodedVideo
       -> [store] -> .npy, journal, EncodeOutcome -> encode -> [write_results] -> index.csv
 
-Threads, processes and other machines all work on tasks of one video, and `store` stores what they
-return. The index is written whole, which for tens of thousands of embeddings can't be done after
-each. So every embedding that is on disk is at once a line of the journal, and the next run begins
-by reading it: a run that is cut off loses nothing that it has stored.
+The index is written whole, which for tens of thousands of embeddings can't be done after each. So
+every embedding that is on disk is at once a line of the journal, and the next run begins by reading
+it: a run that is cut off loses nothing that it has stored.
 """
 
 from __future__ import annotations
@@ -130,7 +129,7 @@ def store(encoded: EncodedVideo, out: Path, spec: EncoderSpec) -> EncodeOutcome:
     Raises:
         OSError: the disk is full, or can't be written to.
     """
-    video, entries = encoded.video, []
+    video, entries, error = encoded.video, [], encoded.error
     if encoded.fingerprint is not None:  # first: a video whose embedding is noted is not done again
         cells = base64.b64encode(encoded.fingerprint.tobytes()).decode()
         _append(out / _FINGERPRINTS, {"video_id": video.video_id, "cells": cells})
@@ -156,16 +155,13 @@ def store(encoded: EncodedVideo, out: Path, spec: EncoderSpec) -> EncodeOutcome:
             _append(out / JOURNAL, asdict(entry))
             entries.append(entry)
     except ValueError as exc:
-        return EncodeOutcome(video=video, entries=tuple(entries), error=str(exc))
-    return EncodeOutcome(video=video, entries=tuple(entries), error=encoded.error)
+        error = str(exc)
+    return EncodeOutcome(video=video, entries=tuple(entries), error=error)
 
 
 def _append(journal: Path, line: Mapping[str, object]) -> None:
-    handle = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(handle, json.dumps(line).encode() + b"\n")
-    finally:
-        os.close(handle)
+    with open(journal, "ab", buffering=0) as file:  # one write, so that no other comes between
+        file.write(json.dumps(line).encode() + b"\n")
 
 
 def read_journal(out: Path) -> dict[EntryKey, Entry]:
