@@ -28,14 +28,13 @@ from models.command_line import read_command_line
 from models.faults import DeviceLost, OutOfMemory
 from models.files import replacing
 from offline.data.index import INDEX, ORIGINAL
-from offline.data.labels import LabelledVideo, of_glosses, read_labels, read_negatives
+from offline.data.labels import of_glosses, read_labels, read_negatives
 from offline.encoding import run
 from offline.encoding.cluster import Cluster
-from offline.encoding.embed import VARIANTS, encoder_identity, row_per_frame
+from offline.encoding.embed import VARIANTS, EncodeTask, encoder_identity, row_per_frame
 from offline.encoding.run import EncoderFactory
 from offline.encoding.tasks import (
     EncodeOutcome,
-    EncodeTask,
     check_disk,
     find_backlog,
     locked,
@@ -94,10 +93,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             cluster = stack.enter_context(Cluster(settings.ray)) if settings.ray else None
             factory = EncoderFactory.of(
                 settings.encoder,
-                frames=settings.frames,
-                fps=settings.fps,
-                device=settings.device,
-                batch=settings.batch,
+                settings.frames,
+                settings.fps,
+                settings.device,
+                settings.batch,
                 gpu=cluster.gpus > 0 if cluster else None,
             )
             return _encode(settings, factory, cluster)
@@ -113,15 +112,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _encode(settings: EncodeSettings, factory: EncoderFactory, cluster: Cluster | None) -> int:
     began, out, spec = time.monotonic(), settings.out, factory.spec
-    videos = _videos(settings)
+    videos = read_labels(settings.labels, settings.videos)
+    if settings.glosses:
+        videos = of_glosses(videos, settings.glosses)
+    videos = videos[: settings.limit]
+    if settings.negatives:
+        videos += read_negatives(settings.negatives)[: settings.limit]
     variants = tuple(dict.fromkeys(settings.variants.split(",")))
     backlog = find_backlog(out, videos, variants, spec)
     write_results(out, backlog.kept.values())
     print(f"encoder {encoder_identity(spec)}, {spec.dim} features a row")
-    print(
-        f"{len(videos)} videos in {len(variants)} variants; {len(backlog.tasks)} still to encode",
-        flush=True,
-    )
+    print(f"{len(videos)} videos in {len(variants)} variants; {len(backlog.tasks)} still to encode")
     check_disk(out, backlog.tasks, spec)
     for line in backlog.corrupt:
         print(f"made again: {line}", file=sys.stderr)
@@ -150,9 +151,9 @@ def _encode(settings: EncodeSettings, factory: EncoderFactory, cluster: Cluster 
         "encoder": asdict(spec),
         "variants": variants,
         "why_skipped": [
-            {"video_id": video.video_id, "why": skipped[video.video_id]}
-            for video in videos
-            if video.video_id in skipped
+            {"video_id": name, "why": skipped[name]}
+            for name in (video.video_id for video in videos)
+            if name in skipped
         ],
         # Of this run:
         "made_again": backlog.corrupt,
@@ -173,28 +174,18 @@ def _encode(settings: EncodeSettings, factory: EncoderFactory, cluster: Cluster 
     return 0 if entries else 1
 
 
-def _videos(settings: EncodeSettings) -> list[LabelledVideo]:
-    videos = read_labels(settings.labels, settings.videos)
-    if settings.glosses:
-        videos = of_glosses(videos, settings.glosses)
-    videos = videos[: settings.limit]
-    if settings.negatives:
-        videos += read_negatives(settings.negatives)[: settings.limit]
-    return videos
-
-
 def _outcomes(
     tasks: Sequence[EncodeTask],
     settings: EncodeSettings,
     factory: EncoderFactory,
     cluster: Cluster | None,
 ) -> Generator[EncodeOutcome]:
-    """Do the work where the settings say: on a cluster, in processes or in threads."""
+    """Encode on a cluster, in processes or in threads, as the settings require."""
     if not tasks:
         return
     out, workers, cores = settings.out, settings.workers, os.cpu_count() or 1
     if cluster is not None:
-        yield from cluster.encode(tasks, out, factory, encoders=workers)
+        yield from cluster.encode(tasks, out, factory, workers)
     elif row_per_frame(factory.spec):
         yield from run.encode_by_processes(tasks, out, factory, workers=workers or min(2, cores))
     else:

@@ -3,13 +3,13 @@
     index.csv -> examples + fingerprints -> [duplicates] -> splits, training, scores
 
 Collections copy clips from each other, so a signer's recording may stand under a second source.
-Duplicates are found by their fingerprints, not by names; signer groups that share a recording are
-joined, and so are those that these share one with. Cropped and mirrored duplicates are not found.
+Duplicates are found by their fingerprints, not by names; signer groups that share recordings,
+directly or by way of others, are joined. Cropped and mirrored duplicates are not found.
 
-Two clips are as similar as the correlation of their movement at the shift in time, by whole steps
-or halves, where it is highest. Few directions out of 64 hold most of the movement: in these, many
-clips are compared at once, as if they were equal in all others. That is an upper bound, so a pair
-that it rules out can't be a duplicate, and few pairs are compared in full.
+The similarity of two clips is the highest correlation of their movement over all shifts in time, by
+half steps. A few directions out of 64 hold most of the movement: in these, many clips are compared
+at once, as if they were equal in all others. That is an upper bound: pairs below the threshold are
+ruled out, and few are compared in full.
 """
 
 from __future__ import annotations
@@ -24,17 +24,11 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from scipy.cluster.hierarchy import DisjointSet
 
 from models.files import replacing
 from offline.data.examples import Example, read_examples
-from offline.data.fingerprints import (
-    CELLS,
-    Fingerprint,
-    complete_fingerprints,
-    mark_title_cards,
-)
+from offline.data.fingerprints import CELLS, Fingerprint, complete_fingerprints, mark_title_cards
 
 DUPLICATES = "duplicates.json"  # beside the index
 
@@ -60,8 +54,7 @@ def read_recordings(
 ) -> list[Example]:
     """The examples of an `index.csv` (of one variant), with duplicates and title cards marked.
 
-    What is marked is reported by `progress`. Fingerprints and duplicates are stored beside the
-    index, so that they are found once.
+    Fingerprints and duplicates are stored beside the index, so that they are found once.
 
     Raises:
         ValueError: as `read_examples`; or the fingerprints can't be read.
@@ -98,24 +91,17 @@ def mark_duplicates(
         if others:
             progress(f"one signer group, as they share recordings: {', '.join([first, *others])}")
     return [
-        replace(
-            e,
-            duplicate_of=recording.get(e.video_id, ""),
-            group=group.get(e.group, e.group),
-        )
+        replace(e, duplicate_of=recording.get(e.video_id, ""), group=group.get(e.group, e.group))
         for e in examples
     ]
 
 
 def _connected(pairs: Sequence[VideoPair]) -> dict[str, str]:
     """For each name in `pairs`: the alphabetically first that it is connected with, or itself."""
-    names = sorted({name for pair in pairs for name in pair})
-    number = {name: i for i, name in enumerate(names)}
-    ends = np.array([(number[a], number[b]) for a, b in pairs]).T
-    graph = coo_array((np.ones(len(pairs)), ends), shape=(len(names), len(names)))
-    component = connected_components(graph, directed=False)[1].tolist()
-    first: dict[int, str] = {}
-    return {name: first.setdefault(c, name) for name, c in zip(names, component, strict=True)}
+    sets = DisjointSet(name for pair in pairs for name in pair)
+    for a, b in pairs:
+        sets.merge(a, b)
+    return {name: min(connected) for connected in sets.subsets() for name in connected}
 
 
 def stored_duplicates(
@@ -125,7 +111,11 @@ def stored_duplicates(
 
     docs/leaks.md says how long the search takes.
     """
-    file, digest = folder / DUPLICATES, _digest(prints)
+    file = folder / DUPLICATES
+    digest_of = hashlib.sha256(repr((_DUPLICATE, _LIKELY)).encode())  # all that decides the pairs
+    for name in sorted(prints):
+        digest_of.update(f"{name!r}{prints[name].shape}".encode() + prints[name].tobytes())
+    digest = digest_of.hexdigest()
     try:
         stored = json.loads(file.read_text())
         if stored["of"] == digest:
@@ -139,14 +129,6 @@ def stored_duplicates(
     except OSError as exc:
         progress(f"duplicates can't be stored, and will be searched again: {exc}")
     return pairs
-
-
-def _digest(prints: Mapping[str, Fingerprint]) -> str:
-    """Of all that decides which pairs are found."""
-    digest = hashlib.sha256(repr((_DUPLICATE, _LIKELY)).encode())
-    for name in sorted(prints):
-        digest.update(f"{name!r}{prints[name].shape}".encode() + prints[name].tobytes())
-    return digest.hexdigest()
 
 
 def find_duplicates(
@@ -176,10 +158,8 @@ def find_duplicates(
             others = first + np.flatnonzero(row)
             pieces = np.flatnonzero(np.diff(np.cumsum(whole.length[others]) // _STEPS)) + 1
             for some in np.split(others, pieces) if len(others) else []:
-                bound = np.maximum(
-                    similarity_bound(whole, i, whole, some),
-                    similarity_bound(whole, i, halfway, some),
-                )
+                bounds = [similarity_bound(whole, i, track, some) for track in (whole, halfway)]
+                bound = np.maximum(*bounds)
                 for j in some[bound >= _DUPLICATE - _ROUNDING].tolist():
                     if similarity(clips[i], clips[j]) >= _DUPLICATE:
                         found.append(sorted((order[i], order[j])))
@@ -206,8 +186,8 @@ def similarity(one: Fingerprint, other: Fingerprint) -> float:
     if len(short) < _SHORTEST:
         return 0.0
     a, only = MotionTrack.of([short], _ALL), np.zeros(1, np.int64)
-    both = (MotionTrack.of([long], _ALL), MotionTrack.of([long], _ALL, halfway=True))
-    return max(float(similarity_bound(a, 0, b, only)[0]) for b in both)
+    tracks = (MotionTrack.of([long], _ALL, halfway) for halfway in (False, True))
+    return max(float(similarity_bound(a, 0, b, only)[0]) for b in tracks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -222,10 +202,7 @@ class MotionTrack:
 
     @classmethod
     def of(
-        cls,
-        prints: Sequence[Fingerprint],
-        directions: NDArray[np.floating],
-        halfway: bool = False,
+        cls, prints: Sequence[Fingerprint], directions: NDArray[np.floating], halfway: bool = False
     ) -> MotionTrack:
         """The movement of clips in `directions` (64, D), orthonormal columns, of their type.
 
@@ -284,9 +261,9 @@ def similarity_bound(
     shifted = as_strided(each, (n, len(row) - n), (down + along, along), writeable=False)
     a_sum, (a_moved, a_rest) = _overlaps(these, own, first, last)
     b_sum, (b_moved, b_rest) = _overlaps(those, row, at, at + n)
-    common = shifted.sum(0)[at] - _dot(a_sum, b_sum) / count
-    a_moved = (a_moved - _dot(a_sum, a_sum) / count).clip(min=0)
-    b_moved = (b_moved - _dot(b_sum, b_sum) / count).clip(min=0)
+    common = shifted.sum(0)[at] - np.vecdot(a_sum, b_sum) / count
+    a_moved = (a_moved - np.vecdot(a_sum, a_sum) / count).clip(min=0)
+    b_moved = (b_moved - np.vecdot(b_sum, b_sum) / count).clip(min=0)
     correlation = common.clip(min=0) / (np.sqrt(a_moved * b_moved) + 1e-6)
     share = np.maximum(
         (a_moved + 1e-9) / (a_moved + a_rest + 1e-9), (b_moved + 1e-9) / (b_moved + b_rest + 1e-9)
@@ -306,11 +283,6 @@ def _overlaps(
         before.take(stop, 0) - before.take(start, 0),
         running.take(stop, 1) - running.take(start, 1),
     )
-
-
-def _dot(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
-    """The products of rows."""
-    return np.asarray(np.einsum("ij,ij->i", a, b))
 
 
 def _even(cells: Fingerprint) -> NDArray[np.float32]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from models.card import spec_from
 from models.few_shot import IDLE
 from models.schema import EncoderSpec
-from offline.data.index import ORIGINAL, Entry, StoredRows, read_index
+from offline.data.index import ORIGINAL, StoredRows, read_index
 from offline.data.labels import EXTRA
 
 UNKNOWN_SIGNER = "video:"  # how the group of a video begins whose signer is not known
@@ -64,33 +64,29 @@ def read_examples(index: str | os.PathLike[str], variant: str | None = None) -> 
         ValueError: a column, a file or a row of numbers is not as it should be.
     """
     file = Path(index)
-    entries = read_index(file)
+    entries = [e for e in read_index(file) if variant is None or e.variant == variant]
     if not entries:
-        raise ValueError(f"{file}: lists no video")
-    if variant is not None:
-        entries = [entry for entry in entries if entry.variant == variant]
-        if not entries:
-            raise ValueError(f"{file}: lists no video in the variant {variant}")
-    examples = [_example(file.parent, entry) for entry in entries]
+        wanted = f" in the variant {variant}" if variant else ""
+        raise ValueError(f"{file}: lists no video{wanted}")
+    examples = []
+    for entry in entries:
+        signer = entry.signer or f"{UNKNOWN_SIGNER}{entry.video_id}"
+        example = Example(
+            video_id=entry.video_id,
+            video=Path(entry.video or entry.video_id).name,
+            gloss=entry.gloss,
+            group=signer,
+            split=entry.split,
+            variant=entry.variant,
+            stored=StoredRows.of(file.parent / entry.path_to_npy_file),
+            path=Path(entry.video) if entry.video else None,
+            signer=signer,
+        )
+        examples.append(example)
     dims = {example.stored.shape[1] for example in examples}
     if len(dims) > 1:
         raise ValueError(f"{file}: rows of different encoders: {sorted(dims)} numbers a step")
     return examples
-
-
-def _example(folder: Path, entry: Entry) -> Example:
-    signer = entry.signer or f"{UNKNOWN_SIGNER}{entry.video_id}"
-    return Example(
-        video_id=entry.video_id,
-        video=Path(entry.video or entry.video_id).name,
-        gloss=entry.gloss,
-        group=signer,
-        split=entry.split,
-        variant=entry.variant,
-        stored=StoredRows.of(folder / entry.path_to_npy_file),
-        path=Path(entry.video) if entry.video else None,
-        signer=signer,
-    )
 
 
 def read_spec(index: str | os.PathLike[str]) -> EncoderSpec:
@@ -110,14 +106,13 @@ def read_spec(index: str | os.PathLike[str]) -> EncoderSpec:
 class Vocabulary:
     """The classes of a head: first the glosses to recognise, then classes that only help training.
 
-    others: glosses with few clips, classes of their own in training, so that fewer signs look
-    alike. unknown: there is one class for all further glosses. nothing: there is one for no sign.
+    `others` are separate classes so that fewer signs seem to be one of the glosses.
     """
 
     glosses: tuple[str, ...]
-    others: tuple[str, ...] = ()
-    unknown: bool = False
-    nothing: bool = False
+    others: tuple[str, ...] = ()  # glosses with few clips
+    unknown: bool = False  # there is one class for all further glosses
+    nothing: bool = False  # there is one for no sign
 
     @property
     def classes(self) -> int:
@@ -131,11 +126,10 @@ class Vocabulary:
         """The class of a gloss; None when it is not trained."""
         if gloss == IDLE:
             return self.idle
-        if gloss in self.glosses:
-            return self.glosses.index(gloss)
-        if gloss in self.others:
-            return len(self.glosses) + self.others.index(gloss)
-        return len(self.glosses) + len(self.others) if self.unknown else None
+        named = self.glosses + self.others
+        if gloss in named:
+            return named.index(gloss)
+        return len(named) if self.unknown else None
 
 
 def scored(examples: Sequence[Example]) -> list[Example]:
@@ -175,11 +169,11 @@ def vocabulary(train: Sequence[Example], glosses: Sequence[str], open_set: bool)
     """The classes to train; an open set also has classes for other signs and for no sign."""
     if not open_set:
         return Vocabulary(glosses=tuple(glosses))
-    counts = Counter(e.gloss for e in train if e.gloss != IDLE and e.variant == ORIGINAL)
-    rest = {gloss: count for gloss, count in counts.items() if gloss not in glosses}
+    named = {IDLE, *glosses}
+    rest = Counter(e.gloss for e in train if e.gloss not in named and e.variant == ORIGINAL)
     return Vocabulary(
         glosses=tuple(glosses),
         others=tuple(sorted(gloss for gloss, count in rest.items() if count > 1)),
-        unknown=any(count == 1 for count in rest.values()),
+        unknown=1 in rest.values(),
         nothing=True,
     )

@@ -2,10 +2,10 @@
 
     pictures, while encoding -> [fingerprints] -> fingerprints.npz beside the index -> duplicates
 
-A fingerprint is 8 x 8 grey levels every tenth of a second. Clips of one signer in one studio look
-alike whatever is signed, and picture hashes (dHash) do not tell them apart: in our data, the same
-clip encoded again differs in more bits than two signs in front of one wall. Movement tells them
-apart, so each cell's own mean is subtracted before two clips are correlated.
+A fingerprint is 8 x 8 grey levels every tenth of a second. Picture hashes (dHash) do not
+distinguish clips of one signer in one studio: in our data, the same clip encoded again differs in
+more bits than two signs in front of one wall. Movement does, so each cell's own mean is subtracted
+before two clips are correlated.
 
 Clips that were cut out of a film by inexact times contain the title card before the next sign, and
 often that sign too: such a clip does not show what its label says, or the word is written in it.
@@ -91,9 +91,7 @@ def fingerprint(path: Path) -> Fingerprint:
         VideoError: it can't be read.
     """
     builder = FingerprintBuilder()
-    for picture in read_pictures(path):
-        if not builder.add(picture):
-            break
+    all(map(builder.add, read_pictures(path)))  # until it needs no more
     return builder.build()
 
 
@@ -133,8 +131,7 @@ def complete_fingerprints(
 ) -> dict[str, Fingerprint]:
     """The fingerprints in `folder`, and those of `videos` (by id) that it lacks.
 
-    `offline.encode` stores fingerprints. Indexes from before it did lack them: their videos are
-    decoded here, once, and the fingerprints stored.
+    Old indexes lack them: their videos are decoded here, once, and the fingerprints stored.
     """
     prints = read_fingerprints(folder)
     missing = [name for name in videos if name not in prints and videos[name].is_file()]
@@ -167,10 +164,8 @@ def mark_title_cards(
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[Example]:
     """`examples`, with those of signs marked that show a title card; a message names them."""
-    interrupted = {name for name, clip in prints.items() if title_card_s(clip) > _CUT_S}
-    marked = [
-        replace(e, title_card=e.video_id in interrupted and e.gloss != IDLE) for e in examples
-    ]
+    cards = {name for name, clip in prints.items() if title_card_s(clip) > _CUT_S}
+    marked = [replace(e, title_card=e.video_id in cards and e.gloss != IDLE) for e in examples]
     if names := sorted({e.video_id for e in marked if e.title_card}):
         more = ", ..." if len(names) > _NAMED else ""
         progress(

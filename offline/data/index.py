@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
@@ -34,7 +35,7 @@ _BFLOAT16 = np.dtype("V2")  # as numpy names the two bytes that ml_dtypes' bfloa
 
 
 class IndexFileError(ValueError):
-    """An index or an embedding that can't be used; one line that names the file."""
+    """An index, or its folder, that can't be used; one line that names it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,7 @@ _NEEDED = ("video_id", "gloss", "path_to_npy_file")
 def read_index(file: Path, *, complete: bool = False) -> list[Entry]:
     """The entries of an `index.csv`, in its order.
 
-    complete: its columns must be just those that `write_index` writes.
+    complete: it must have exactly the columns that `write_index` writes.
 
     Raises:
         IndexFileError: it can't be read, or lacks a column.
@@ -81,22 +82,11 @@ def read_index(file: Path, *, complete: bool = False) -> list[Entry]:
 
 
 def _entry(line: dict[str, str]) -> Entry:
-    def text(column: str) -> str:
-        return (line.get(column) or "").strip()
-
-    return Entry(
-        video_id=line["video_id"],
-        gloss=text("gloss"),
-        path_to_npy_file=line["path_to_npy_file"],
-        video=text("video"),
-        variant=text("variant") or ORIGINAL,
-        split=text("split"),
-        signer=text("signer"),
-        frames=int(text("frames") or 0),
-        fps=float(text("fps") or 0),
-        encoder=text("encoder"),
-        checksum=text("checksum"),
-    )
+    """An empty column has its default; ids and paths may begin or end with a space."""
+    texts = {column: (line.get(column) or "").strip() for column in _COLUMNS}
+    given = {column: text for column, text in texts.items() if text}
+    names = {column: line[column] for column in ("video_id", "path_to_npy_file")}
+    return msgspec.convert({"gloss": "", **given, **names}, Entry, strict=False)
 
 
 def write_index(file: Path, entries: Iterable[Entry]) -> None:
@@ -135,19 +125,15 @@ def write_rows(file: Path, rows: NDArray[np.floating]) -> str:
     return sha256(file)
 
 
-def check_rows(folder: Path, entry: Entry) -> None:
-    """Compare the `.npy` of `entry`, of the index in `folder`, with its SHA-256.
-
-    Raises:
-        IndexFileError: the file is missing or is not what the index says.
-    """
+def rows_problem(folder: Path, entry: Entry) -> str:
+    """Why the `.npy` of `entry`, of the index in `folder`, is not as the index says; or empty."""
     file = folder / entry.path_to_npy_file
     try:
-        found = sha256(file)
+        if sha256(file) == entry.checksum:
+            return ""
     except OSError as exc:
-        raise IndexFileError(f"{file}: can't be read: {exc.strerror}") from exc
-    if found != entry.checksum:
-        raise IndexFileError(f"{file}: SHA-256 differs from the index; the file was changed or cut")
+        return f"{file}: can't be read: {exc.strerror}"
+    return f"{file}: SHA-256 differs from the index; the file was changed or cut"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

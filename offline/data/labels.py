@@ -57,11 +57,9 @@ def read_labels(labels: str, videos: Path) -> list[LabelledVideo]:
         raise LabelError(f"{labels}: give a .json of WLASL, a .csv, or the word folders")
     if not found:
         raise LabelError(f"{labels}: names no video")
-    seen: set[str] = set()
-    for video in found:
-        if video.video_id in seen:
-            raise LabelError(f"{labels}: names video {video.video_id} twice")
-        seen.add(video.video_id)
+    video_id, times = Counter(video.video_id for video in found).most_common(1)[0]
+    if times > 1:
+        raise LabelError(f"{labels}: names video {video_id} twice")
     return found
 
 
@@ -71,18 +69,14 @@ def read_negatives(folder: Path) -> list[LabelledVideo]:
     Raises:
         LabelError: there is no video in it.
     """
-    found = [
-        LabelledVideo(
-            video_id=f"{IDLE}/{file.stem}",
-            path=file,
-            gloss=IDLE,
-            signer=f"{IDLE}/{file.stem}",
-        )
-        for file in _videos_in(folder)
-    ]
-    if not found:
+    files = _videos_in(folder)
+    if not files:
         raise LabelError(f"{folder}: there is no video in it")
-    return found
+    names = [f"{IDLE}/{file.stem}" for file in files]
+    return [
+        LabelledVideo(video_id=name, path=file, gloss=IDLE, signer=name)
+        for name, file in zip(names, files, strict=True)
+    ]
 
 
 def of_glosses(videos: Sequence[LabelledVideo], glosses: Path) -> list[LabelledVideo]:
@@ -108,25 +102,24 @@ def _from_folders(videos: Path) -> Iterable[LabelledVideo]:
 
 def _from_csv(file: Path, videos: Path) -> Iterable[LabelledVideo]:
     lines = csv.DictReader(_text(file).splitlines())
-    missing = {"path", "gloss"} - set(lines.fieldnames or ())
+    columns = lines.fieldnames or ()
+    missing = {"path", "gloss"} - set(columns)
     if missing:
         raise LabelError(f"{file}: has no column {', '.join(sorted(missing))}")
-    table = list(lines)
-    times = Counter((line.get("video_id") or "").strip() for line in table)
+    table = [{column: (line[column] or "").strip() for column in columns} for line in lines]
+    times = Counter(line.get("video_id") for line in table)
     for number, line in enumerate(table, 2):
-        path, gloss = (line["path"] or "").strip(), (line["gloss"] or "").strip()
-        if not path or not gloss:
+        path, video_id = line["path"], line.get("video_id")
+        if not path or not line["gloss"]:
             raise LabelError(f"{file}: line {number} has no path or no gloss")
-        split = (line.get("split") or "").strip()
-        video_id = (line.get("video_id") or "").strip()
         if not video_id or times[video_id] > 1:  # some lists number the videos of each source
             video_id = str(Path(path).with_suffix(""))
         yield LabelledVideo(
             video_id=video_id,
             path=videos / path,
-            gloss=gloss,
-            split=EXTRA if (line.get("caption_risk") or "").strip() == "1" else split,
-            signer=(line.get("group") or line.get("signer") or "").strip(),
+            gloss=line["gloss"],
+            split=EXTRA if line.get("caption_risk") == "1" else line.get("split", ""),
+            signer=line.get("group") or line.get("signer", ""),
         )
 
 
@@ -137,39 +130,34 @@ def _from_json(file: Path, videos: Path) -> Iterable[LabelledVideo]:
         raise LabelError(f"{file}: not JSON: {exc}") from exc
     there = {p.stem: p for p in _videos_in(videos)} if videos.is_dir() else {}
     try:
-        if isinstance(value, dict):
-            return _from_nslt(file, value, videos, there)
+        clips = _from_nslt(file, value) if isinstance(value, dict) else _from_wlasl(value)
         return [
             LabelledVideo(
-                video_id=str(one["video_id"]),
-                path=there.get(str(one["video_id"]), videos / f"{one['video_id']}.mp4"),
-                gloss=entry["gloss"],
-                split=one["split"],
-                signer=f"wlasl:{one['signer_id']}",
+                video_id=video_id,
+                path=there.get(video_id, videos / f"{video_id}.mp4"),
+                gloss=gloss,
+                split=split,
+                signer=signer,
             )
-            for entry in value
-            for one in entry["instances"]
+            for video_id, gloss, split, signer in clips
         ]
     except (KeyError, TypeError, IndexError, AttributeError) as exc:
         raise LabelError(f"{file}: not in the format of WLASL ({exc!r})") from exc
 
 
-def _from_nslt(
-    file: Path, value: dict[str, Any], videos: Path, there: dict[str, Path]
-) -> list[LabelledVideo]:
+def _from_wlasl(value: Any) -> Iterable[tuple[str, str, str, str]]:
+    for entry in value:
+        for clip in entry["instances"]:
+            yield str(clip["video_id"]), entry["gloss"], clip["split"], f"wlasl:{clip['signer_id']}"
+
+
+def _from_nslt(file: Path, value: dict[str, Any]) -> Iterable[tuple[str, str, str, str]]:
     names = {}
     for line in _text(file.with_name("wlasl_class_list.txt")).splitlines():
         number, _, name = line.strip().partition("\t")
         names[int(number)] = name.strip()
-    return [
-        LabelledVideo(
-            video_id=video_id,
-            path=there.get(video_id, videos / f"{video_id}.mp4"),
-            gloss=names[one["action"][0]],
-            split=one["subset"],
-        )
-        for video_id, one in value.items()
-    ]
+    for video_id, clip in value.items():
+        yield video_id, names[clip["action"][0]], clip["subset"], ""
 
 
 def _videos_in(folder: Path) -> list[Path]:

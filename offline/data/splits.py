@@ -15,8 +15,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from offline.data.examples import Example
 
-LABEL_HINT = "mend split or signer in the labels"
-DUPLICATE_HINT = "--duplicates leave-out: train without its duplicates"
+_LABEL_HINT = "mend split or signer in the labels"
+_DUPLICATE_HINT = "--duplicates leave-out: train without its duplicates"
 _NAMED = 5  # rows that an error names
 
 ExamplePair = tuple[Example, Example]  # one to train on, and one to test with
@@ -34,8 +34,8 @@ def grouped_folds(
         raise ValueError(f"{len(glosses)} glosses, but {len(groups)} groups")
     if folds < 2 or len(set(groups)) < folds:
         raise ValueError(f"{len(set(groups))} signer groups can't make {folds} folds")
-    # scikit-learn refuses glosses that all have fewer clips than there are folds. Each clip given
-    # several times over leaves the shares of glosses, and so the folds, as they are.
+    # scikit-learn refuses glosses that all have fewer clips than there are folds. If each clip is
+    # repeated as often, the shares of glosses, and so the folds, stay as they are.
     times = -(-folds // max(Counter(glosses).values()))
     clips = np.repeat(np.arange(len(glosses)), times)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
@@ -45,7 +45,7 @@ def grouped_folds(
         parts = list(splitter.split(clips, np.array(glosses)[clips], np.array(groups)[clips]))
     for fold, (_, test) in enumerate(parts):
         fold_of[clips[test]] = fold
-    return [int(fold) for fold in fold_of]
+    return fold_of.tolist()
 
 
 def refuse_leaks(
@@ -59,11 +59,11 @@ def refuse_leaks(
 
     grouped: signers must not either. duplicates: nor may a recording under two ids.
     """
-    _refuse("one video", _shared(train, test, lambda e: e.video_id))
+    _refuse("one video", _shared(train, test, lambda e: e.video_id), _LABEL_HINT)
     if grouped:
-        _refuse("one signer group", _shared(train, test, lambda e: e.group))
+        _refuse("one signer group", _shared(train, test, lambda e: e.group), _LABEL_HINT)
     if duplicates:
-        _refuse("one recording under two ids", shared_recordings(train, test), DUPLICATE_HINT)
+        _refuse("one recording under two ids", shared_recordings(train, test), _DUPLICATE_HINT)
 
 
 def shared_recordings(train: Sequence[Example], test: Sequence[Example]) -> list[ExamplePair]:
@@ -80,12 +80,12 @@ def _shared(
     train: Sequence[Example], test: Sequence[Example], key: Callable[[Example], str]
 ) -> list[ExamplePair]:
     """For each key on both sides, a row of each."""
-    ours = {key(e): e for e in reversed(train)}
-    theirs = {key(e): e for e in reversed(test)}
-    return [(ours[k], theirs[k]) for k in sorted(ours.keys() & theirs.keys())]
+    to_train = {key(e): e for e in reversed(train)}
+    to_test = {key(e): e for e in reversed(test)}
+    return [(to_train[k], to_test[k]) for k in sorted(to_train.keys() & to_test.keys())]
 
 
-def _refuse(what: str, pairs: Sequence[ExamplePair], advice: str = LABEL_HINT) -> None:
+def _refuse(what: str, pairs: Sequence[ExamplePair], advice: str) -> None:
     if pairs:
         named = "; ".join(f"{row_name(a)} and {row_name(b)}" for a, b in pairs[:_NAMED])
         more = f"; {len(pairs) - _NAMED} more" if len(pairs) > _NAMED else ""

@@ -13,7 +13,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import av
@@ -33,14 +33,31 @@ class VideoError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Picture:
-    """A decoded picture, which is converted only when `rgb` is called.
-
-    rgb: gets a short side in px, to which larger pictures are scaled down; returns (H, W, 3) of its
-    own memory, upright, with square pixels. Raises `VideoError` if the picture can't be converted.
-    """
+    """A decoded picture, which is converted only when `rgb` is called."""
 
     media_s: float
-    rgb: Callable[[int], NDArray[np.uint8]]
+    file: str
+    decoded: av.VideoFrame
+    aspect: float  # of a pixel
+    scaler_for: Callable[[int], PictureScaler]  # by short side
+
+    def rgb(self, short_side: int) -> NDArray[np.uint8]:
+        """(H, W, 3) of its own memory, upright, with square pixels; see `read_video` on its size.
+
+        Raises:
+            VideoError: the picture is too large, or can't be converted.
+        """
+        decoded = self.decoded
+        if max(decoded.width * self.aspect, decoded.height) > _MAX_SIDE:
+            size = f"{decoded.width}x{decoded.height}"
+            raise VideoError(f"{self.file}: pictures of {size} are too large")
+        try:
+            image = self.scaler_for(short_side).rgb(decoded, self.aspect)
+        except av.FFmpegError as exc:
+            raise VideoError(
+                f"{self.file}: its pictures can't be converted ({_reason(exc)})"
+            ) from exc
+        return np.ascontiguousarray(np.rot90(image, round(decoded.rotation / 90)))
 
 
 def read_video(
@@ -52,8 +69,8 @@ def read_video(
 
     Args:
         short_side: pictures with a longer short side are scaled down to it, px.
-        wants: gets the media time of each frame in seconds; only frames for which it returns True
-            are converted and returned. None: all.
+        wants: called with each frame's media time in seconds; frames for which it returns False are
+            not converted and left out. None: all.
 
     A file that breaks off has the frames before the break.
 
@@ -75,8 +92,7 @@ def read_pictures(path: str | os.PathLike[str]) -> Iterator[Picture]:
     with _opened(name) as (container, stream):
         aspect = float(stream.sample_aspect_ratio or 1)
         aspect = aspect if 0.25 <= aspect <= 4 else 1.0
-        rate = stream.average_rate or stream.guessed_rate
-        step_s = 1 / float(rate) if rate else 1 / _DEFAULT_FPS
+        step_s = 1 / float(stream.average_rate or stream.guessed_rate or _DEFAULT_FPS)
         scaler_for = cache(PictureScaler)
         first_s: float | None = None
         last_s = -step_s
@@ -89,7 +105,9 @@ def read_pictures(path: str | os.PathLike[str]) -> Iterator[Picture]:
             if media_s <= last_s:
                 continue  # a time stamp that goes back, or is repeated
             last_s = media_s
-            yield Picture(media_s=media_s, rgb=partial(_rgb, name, decoded, scaler_for, aspect))
+            yield Picture(
+                media_s=media_s, file=name, decoded=decoded, aspect=aspect, scaler_for=scaler_for
+            )
 
 
 def container_times(path: str | os.PathLike[str]) -> list[float]:
@@ -146,29 +164,12 @@ def _decoded(
             except av.InvalidDataError as exc:
                 problem = f"not one picture can be decoded ({_reason(exc)})"
                 continue
-            for picture in pictures:
-                yield picture
-                shown += 1
+            shown += len(pictures)
+            yield from pictures
     except av.FFmpegError as exc:
         problem = f"not one picture can be decoded ({_reason(exc)})"
     if shown == 0:
         raise VideoError(f"{name}: {problem}")
-
-
-def _rgb(
-    name: str,
-    decoded: av.VideoFrame,
-    scaler_for: Callable[[int], PictureScaler],
-    aspect: float,
-    short_side: int,
-) -> NDArray[np.uint8]:
-    if max(decoded.width * aspect, decoded.height) > _MAX_SIDE:
-        raise VideoError(f"{name}: pictures of {decoded.width}x{decoded.height} are too large")
-    try:
-        image = scaler_for(short_side).rgb(decoded, aspect)
-    except av.FFmpegError as exc:
-        raise VideoError(f"{name}: its pictures can't be converted ({_reason(exc)})") from exc
-    return np.ascontiguousarray(np.rot90(image, round(decoded.rotation / 90)))
 
 
 def _reason(exc: BaseException) -> str:

@@ -6,9 +6,9 @@ The stages are those of `run`, and so are the results, checksum for checksum. On
 stores. The nodes must have livegloss installed and see the videos and the checkpoint under the same
 paths as this machine; the output folder is this machine's alone.
 
-What was on a node that is lost is not repaired piece by piece: tasks without an outcome when all
-others are done run once more, until a round brings nothing. So nothing is lost, what has an outcome
-is never encoded again, and a video that kills its worker is reported in the end.
+Tasks without an outcome when all others are done, such as those of a lost node, run once more until
+a round brings nothing: what has an outcome is never encoded again, and a video that kills its
+worker is reported in the end.
 """
 
 from __future__ import annotations
@@ -22,10 +22,17 @@ from pathlib import Path
 from typing import Any
 
 from models.schema import Encoder
-from offline.encoding import run
-from offline.encoding.embed import row_per_frame
+from offline.encoding.embed import (
+    DecodedWindow,
+    EncodedVideo,
+    EncodeTask,
+    decode_window,
+    encode_whole_video,
+    encode_windows,
+    row_per_frame,
+)
 from offline.encoding.run import EncoderFactory
-from offline.encoding.tasks import EncodedVideo, EncodeOutcome, EncodeTask, store
+from offline.encoding.tasks import EncodeOutcome, store
 
 _LOCAL = "local"  # a cluster of this machine alone, on its loopback, for as long as the run takes
 _BLOCK = 8  # videos that a Ray task decodes: each task costs the driver milliseconds
@@ -47,14 +54,11 @@ class Cluster:
         except ModuleNotFoundError as exc:
             raise ValueError('--ray needs Ray: pip install "livegloss[cluster]"') from exc
         self._ray: Any = ray
-        here: dict[str, Any] = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if address == _LOCAL:
+            quiet |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         try:
-            ray.init(
-                address=address,  # "local" never joins a cluster that happens to run here
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                **(here if address == _LOCAL else {}),
-            )
+            ray.init(address, **quiet)  # "local" never joins a cluster that happens to run here
         except (OSError, RuntimeError, ValueError) as exc:
             raise OSError(f"--ray {address}: no cluster there: {_line(exc)}") from exc
         resources = self._ray.cluster_resources()
@@ -75,12 +79,7 @@ class Cluster:
         self._ray.shutdown()
 
     def encode(
-        self,
-        tasks: Sequence[EncodeTask],
-        out: Path,
-        factory: EncoderFactory,
-        *,
-        encoders: int | None,
+        self, tasks: Sequence[EncodeTask], out: Path, factory: EncoderFactory, encoders: int | None
     ) -> Iterator[EncodeOutcome]:
         """Encode `tasks`, in whatever order they end.
 
@@ -103,9 +102,9 @@ class Cluster:
                         yield store(encoded, out, factory.spec)
             except self._ray.exceptions.RayError as exc:
                 problem = _line(exc)
-            if len(left) == before and problem:
-                raise OSError(f"the cluster does not go on: {problem}")
             if len(left) == before:
+                if problem:
+                    raise OSError(f"the cluster does not go on: {problem}")
                 break
             block = 1  # so that one video that kills its worker takes no other with it
         for task in left.values():
@@ -124,11 +123,7 @@ class Cluster:
             videos, count = 1, self.cpus
         else:
             data = data.map_batches(
-                _decode,
-                fn_args=(factory,),
-                batch_size=1,
-                batch_format="pyarrow",
-                max_retries=1,
+                _decode, fn_args=(factory,), batch_size=1, batch_format="pyarrow", max_retries=1
             )
             videos = factory.videos_per_call(max(len(task.variants) for task in tasks))
             count = self.gpus if gpu else self.nodes
@@ -150,8 +145,7 @@ class Cluster:
 
 
 def _decode(table: Any, factory: EncoderFactory) -> Any:
-    """The first stage: `run.decode_task` of each task."""
-    return _table([run.decode_task(task, factory.spec) for task in _objects(table)])
+    return _table([decode_window(task, factory.spec) for task in _objects(table)])
 
 
 class _EncoderStage:
@@ -167,17 +161,18 @@ class _EncoderStage:
 
     def __call__(self, table: Any) -> Any:
         try:
-            self._encoder = self._encoder or self._factory.open()
-            return _table(self._encode(self._encoder, _objects(table)))
+            encoder = self._encoder = self._encoder or self._factory.open()
+            objects = _objects(table)
+            encoded = [each for each in objects if isinstance(each, EncodedVideo)]  # can't be read
+            encoded += [
+                encode_whole_video(encoder, each)
+                for each in objects
+                if isinstance(each, EncodeTask)
+            ]
+            windows = [each for each in objects if isinstance(each, DecodedWindow)]
+            return _table(encoded + (encode_windows(encoder, windows) if windows else []))
         except Exception as exc:  # whatever it is: it belongs to the encoder, and ends the run
             return _table([_line(exc)])
-
-    def _encode(self, encoder: Encoder, objects: list[Any]) -> list[EncodedVideo]:
-        if row_per_frame(self._factory.spec):
-            return [run.encode_task(encoder, task) for task in objects]
-        done = [each for each in objects if isinstance(each, EncodedVideo)]  # can't be read
-        decoded = [each for each in objects if not isinstance(each, EncodedVideo)]
-        return done + (run.encode_windows(encoder, decoded) if decoded else [])
 
 
 def _table(objects: Sequence[object]) -> Any:

@@ -1,11 +1,11 @@
-"""One video -> its windows or ticks, and the rows that an encoder makes of them.
+"""A task of one video -> its window or ticks, and the rows that an encoder makes of them.
 
-    [videos] -> ticks of the encoder's rate -> [variants] -> encoder -> rows (T, D)
+    task -> [embed]: videos -> ticks of the encoder's rate -> variants -> encoder -> EncodedVideo
 
 Frames are chosen by time, as the live windows choose them. An encoder of windows ("vjepa2") gets
-the middle one: `decode_window` cuts it, and windows of several videos are encoded at once. An
-encoder with a row per frame ("landmarks") gets the whole video, in chunks: `encode_whole_video`.
-Both make the video's fingerprint on the way, of the same decoded pictures.
+the middle one: `decode_window` cuts it, and `encode_windows` encodes those of several videos at
+once. An encoder with a row per frame ("landmarks") gets the whole video: `encode_whole_video`.
+Both make the video's fingerprint of the same decoded pictures.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from models.schema import Clip, Encoder, EncoderSpec, Frame
 from models.window import FrameSampler
 from offline.data.fingerprints import Fingerprint, FingerprintBuilder
 from offline.data.index import ORIGINAL
+from offline.data.labels import LabelledVideo
 from offline.data.videos import VideoError, container_times, read_pictures
 
 _LONGEST_S = 600.0  # a longer video is no clip of a sign
@@ -32,13 +33,22 @@ _LONGEST_S = 600.0  # a longer video is no clip of a sign
 Image = NDArray[np.uint8]  # (H, W, 3) RGB
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodeTask:
+    """One video, and the variants that are still to be made of it."""
+
+    video: LabelledVideo
+    variants: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DecodedWindow:
-    """The middle window of a video: a clip per variant, in the order of the task's variants."""
+    """The middle window of a task's video: a clip per variant, in the order of the variants."""
 
+    task: EncodeTask
     clips: tuple[Clip, ...]
     frames: int  # different pictures in each clip
-    fingerprint: Fingerprint | None  # None: a picture outside of the window can't be converted
+    fingerprint: Fingerprint | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,6 +58,16 @@ class VariantRows:
     variant: str
     rows: NDArray[np.float32]  # (T, D)
     frames: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedVideo:
+    """The result of a task: rows per variant and the fingerprint, or why there are none."""
+
+    video: LabelledVideo
+    rows: tuple[VariantRows, ...] = ()
+    fingerprint: Fingerprint | None = None
+    error: str = ""
 
 
 def row_per_frame(spec: EncoderSpec) -> bool:
@@ -61,17 +81,14 @@ def encoder_identity(spec: EncoderSpec) -> str:
     return f"{spec.kind}:{spec.source}@{spec.revision}/{rate}/{spec.short_side}px"
 
 
-def encode_whole_video(
-    encoder: Encoder, path: Path, variants: Sequence[str]
-) -> tuple[list[VariantRows], Fingerprint | None]:
-    """The rows and the fingerprint of a video by an encoder with a row per frame.
-
-    Raises:
-        VideoError: the video can't be read, or is longer than ten minutes.
-    """
+def encode_whole_video(encoder: Encoder, task: EncodeTask) -> EncodedVideo:
+    """The rows of a whole video by an encoder with a row per frame."""
     builder = FingerprintBuilder()
-    rows = [_encode_variant(encoder, path, variant, builder) for variant in variants]
-    return rows, _built(builder)
+    try:
+        rows = [_encode_variant(encoder, task.video.path, name, builder) for name in task.variants]
+    except (ValueError, OSError) as exc:
+        return EncodedVideo(video=task.video, error=str(exc))
+    return EncodedVideo(video=task.video, rows=tuple(rows), fingerprint=_built(builder))
 
 
 def _encode_variant(
@@ -93,21 +110,38 @@ def _encode_variant(
     return VariantRows(variant=variant, rows=np.concatenate(rows), frames=count)
 
 
-def decode_window(path: Path, spec: EncoderSpec, variants: Sequence[str]) -> DecodedWindow:
-    """The middle window of the video at `path` in each variant, and the video's fingerprint.
-
-    Raises:
-        VideoError: see `encode_whole_video`.
-    """
-    builder = FingerprintBuilder()
-    frames = middle_window(path, spec, builder)
+def decode_window(task: EncodeTask, spec: EncoderSpec) -> DecodedWindow | EncodedVideo:
+    """The middle window of a task's video; if it can't be read, the result already."""
+    path, builder = task.video.path, FingerprintBuilder()
+    try:
+        frames = middle_window(path, spec, builder)
+    except (ValueError, OSError) as exc:
+        return EncodedVideo(video=task.video, error=str(exc))
     different = list(dict.fromkeys(frames))
     clips = []
-    for variant in variants:
+    for variant in task.variants:
         change = VARIANTS[variant]
         changed = {id(frame): replace(frame, image=change(frame.image)) for frame in different}
         clips.append(_clip(f"{path}#{variant}", tuple(changed[id(frame)] for frame in frames)))
-    return DecodedWindow(clips=tuple(clips), frames=len(different), fingerprint=_built(builder))
+    return DecodedWindow(
+        task=task, clips=tuple(clips), frames=len(different), fingerprint=_built(builder)
+    )
+
+
+def encode_windows(encoder: Encoder, decoded: Sequence[DecodedWindow]) -> list[EncodedVideo]:
+    """The rows of several videos' windows by one call of the encoder."""
+    embeddings = iter(encoder.encode([clip for window in decoded for clip in window.clips]))
+    return [
+        EncodedVideo(
+            video=window.task.video,
+            rows=tuple(
+                VariantRows(variant=variant, rows=next(embeddings).features, frames=window.frames)
+                for variant in window.task.variants
+            ),
+            fingerprint=window.fingerprint,
+        )
+        for window in decoded
+    ]
 
 
 def _built(builder: FingerprintBuilder) -> Fingerprint | None:
@@ -124,14 +158,15 @@ def middle_window(
 
     The container's times say where the middle is, so that the video is decoded once, and only the
     window's pictures are converted. If the container states no times, or wrong ones, the pictures
-    are counted.
+    are decoded once more to count them.
 
     Raises:
-        VideoError: see `encode_whole_video`.
+        VideoError: the video can't be read, or is longer than ten minutes.
     """
     sampler = FrameSampler(spec.fps)
-    for times_of in (container_times, _decoded_times):
-        there = [sampler.tick(_checked(path, media_s)) for media_s in times_of(path)]
+    decoded_times = (picture.media_s for picture in read_pictures(path))
+    for times in (container_times(path), decoded_times):
+        there = [sampler.tick(_checked(path, media_s)) for media_s in times]
         if not there:
             continue
         first = max(0, (there[-1] + 1 - spec.frames) // 2)
@@ -165,7 +200,7 @@ def ticks(
         fingerprint: gets the pictures too, and those after the last tick.
 
     Raises:
-        VideoError: see `encode_whole_video`.
+        VideoError: see `middle_window`.
     """
     sampler = FrameSampler(spec.fps)
     stop = None if count is None else first + count
@@ -190,14 +225,7 @@ def ticks(
     if shown is not None and tick != stop:
         yield shown
     if fingerprint is not None:
-        for picture in pictures:
-            if not fingerprint.add(picture):
-                break
-
-
-def _decoded_times(path: Path) -> Iterator[float]:
-    """The media times of the pictures that can be decoded; none is converted."""
-    return (picture.media_s for picture in read_pictures(path))
+        all(map(fingerprint.add, pictures))  # until it needs no more
 
 
 def _checked(path: Path, media_s: float) -> float:
@@ -208,10 +236,6 @@ def _checked(path: Path, media_s: float) -> float:
 
 def _clip(stream: str, frames: tuple[Frame, ...]) -> Clip:
     return Clip(stream=stream, frames=frames, start_s=frames[0].media_s, end_s=frames[-1].media_s)
-
-
-def _original(image: Image) -> Image:
-    return image
 
 
 def _gaussian(image: Image) -> Image:
@@ -226,7 +250,7 @@ def _bw(image: Image) -> Image:
 
 
 VARIANTS: dict[str, Callable[[Image], Image]] = {
-    ORIGINAL: _original,
+    ORIGINAL: lambda image: image,
     "gaussian": _gaussian,
     "bw": _bw,
 }

@@ -9,7 +9,6 @@ or on another machine: one of `models`, or the stand-in.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import os
 import threading
@@ -34,18 +33,18 @@ from models import encoders
 from models.schema import Clip, Embedding, Encoder, EncoderSpec
 from offline.encoding.embed import (
     DecodedWindow,
-    VariantRows,
+    EncodedVideo,
+    EncodeTask,
     decode_window,
     encode_whole_video,
+    encode_windows,
 )
-from offline.encoding.tasks import EncodedVideo, EncodeOutcome, EncodeTask, store
+from offline.encoding.tasks import EncodeOutcome, store
 
 STANDIN = "standin"
 STANDIN_LOG = "LIVEGLOSS_STANDIN_LOG"  # a file that gets a line for each window that one encodes
 _GPU_BATCH = 16  # windows that a GPU runs at once: 2,048 tokens each, more gain nothing
 _WRITERS = 4  # threads that wait for the disk
-
-DecodedTask = tuple[EncodeTask, DecodedWindow]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,14 +59,13 @@ class EncoderFactory:
     def of(
         cls,
         name: str,
-        *,
         frames: int | None,
         fps: float | None,
         device: str,
         batch: int | None,
-        gpu: bool | None = None,
+        gpu: bool | None,
     ) -> EncoderFactory:
-        """For the encoder that is called "landmarks", "vjepa2:PATH", "standin:MS", …
+        """The factory of the encoder "landmarks", "vjepa2:PATH", "standin:MS", …
 
         gpu: whether there is one where the encoder will run; None: it will run on this machine.
 
@@ -76,8 +74,7 @@ class EncoderFactory:
         """
         kind, _, source = name.partition(":")
         if kind == STANDIN:
-            spec = standin_spec(source)
-            spec = dataclasses.replace(spec, frames=frames or spec.frames, fps=fps or spec.fps)
+            spec = standin_spec(source, frames or 16, fps or 8.0)
         else:
             spec = encoders.encoder_spec(name, frames, fps)
         return cls(spec=spec, device=device, batch=batch or _usual_batch(kind, device, gpu))
@@ -111,7 +108,7 @@ def _usual_batch(kind: str, device: str, gpu: bool | None) -> int:
     return _GPU_BATCH if gpu or (gpu is None and has_gpu()) else 1
 
 
-def standin_spec(source: str) -> EncoderSpec:
+def standin_spec(source: str, frames: int = 16, fps: float = 8.0) -> EncoderSpec:
     """The spec of a stand-in that takes `source` milliseconds per window.
 
     Raises:
@@ -124,7 +121,7 @@ def standin_spec(source: str) -> EncoderSpec:
     if not valid:
         raise ValueError(f"write the stand-in as standin:MS, with its milliseconds, not {source!r}")
     return EncoderSpec(
-        kind=STANDIN, source=source, revision="1", dim=3, frames=16, fps=8.0, short_side=292
+        kind=STANDIN, source=source, revision="1", dim=3, frames=frames, fps=fps, short_side=292
     )
 
 
@@ -172,13 +169,10 @@ def encode_by_threads(
     """Encode `tasks` by an encoder of windows, in whatever order their videos are decoded.
 
     Decoding, the encoder and the disk overlap. FFmpeg, OpenCV and the disk work outside of Python's
-    lock, so threads are enough and no picture is copied between processes.
-
-    Bounds: videos that are being decoded or wait for the encoder, two calls' worth and one per
-    thread more; results that wait for the disk, two calls' worth.
+    lock, so threads are enough and no picture is copied between processes. At most two calls' worth
+    of videos, and one per decoding thread, wait for the encoder; as many results for the disk.
 
     Args:
-        out: the folder to store embeddings in.
         videos: how many an encoder's call takes; fewer at the end.
         threads: that decode.
 
@@ -189,8 +183,8 @@ def encode_by_threads(
     cv2.setNumThreads(1)  # the threads are ours
     spec = encoder.spec
     upcoming = iter(tasks)
-    decoding: set[Future[DecodedTask | EncodedVideo]] = set()
-    decoded: list[DecodedTask] = []
+    decoding: set[Future[DecodedWindow | EncodedVideo]] = set()
+    decoded: list[DecodedWindow] = []
     storing: deque[Future[EncodeOutcome]] = deque()
     with (
         ThreadPoolExecutor(threads, "decode") as decoders,
@@ -200,7 +194,7 @@ def encode_by_threads(
             while True:
                 for _ in range(2 * videos + threads - len(decoding) - len(decoded)):
                     if (task := next(upcoming, None)) is not None:
-                        decoding.add(decoders.submit(decode_task, task, spec))
+                        decoding.add(decoders.submit(decode_window, task, spec))
                 if not (decoding or decoded or storing):
                     return
                 if decoding and len(decoded) < videos:
@@ -222,38 +216,13 @@ def encode_by_threads(
             decoders.shutdown(wait=False, cancel_futures=True)  # what is encoded is still stored
 
 
-def decode_task(task: EncodeTask, spec: EncoderSpec) -> DecodedTask | EncodedVideo:
-    """The first stage: a task with its video's window; if it can't be read, the result already."""
-    try:
-        return task, decode_window(task.video.path, spec, task.variants)
-    except (ValueError, OSError) as exc:
-        return EncodedVideo(video=task.video, error=str(exc))
-
-
-def encode_windows(encoder: Encoder, decoded: Sequence[DecodedTask]) -> list[EncodedVideo]:
-    """The second stage: the windows of several videos by one call of the encoder."""
-    embeddings = iter(encoder.encode([clip for _, window in decoded for clip in window.clips]))
-    return [
-        EncodedVideo(
-            video=task.video,
-            rows=tuple(
-                VariantRows(variant=variant, rows=next(embeddings).features, frames=window.frames)
-                for variant in task.variants
-            ),
-            fingerprint=window.fingerprint,
-        )
-        for task, window in decoded
-    ]
-
-
 def encode_by_processes(
     tasks: Sequence[EncodeTask], out: Path, factory: EncoderFactory, *, workers: int
 ) -> Iterator[EncodeOutcome]:
     """Encode `tasks` by an encoder with a row per frame, in whatever order they end.
 
     Such an encoder takes a video's frames one after the other, on a CPU: a video per core keeps all
-    cores busy. A worker opens its encoder once; one worker alone works in this process. At most two
-    tasks per worker wait.
+    cores busy. One worker alone works in this process. At most two tasks per worker wait.
 
     Raises:
         ValueError, OSError: the encoder can't be opened, or a worker process died.
@@ -264,7 +233,7 @@ def encode_by_processes(
         if workers == 1:
             cv2.setNumThreads(1)
             for task in tasks:
-                yield store(encode_task(encoder, task), out, encoder.spec)
+                yield store(encode_whole_video(encoder, task), out, encoder.spec)
             return
     finally:
         encoder.close()
@@ -284,15 +253,6 @@ def encode_by_processes(
             raise OSError(
                 "a worker died (out of memory?); run it again, it goes on, with --workers 1"
             ) from exc
-
-
-def encode_task(encoder: Encoder, task: EncodeTask) -> EncodedVideo:
-    """The rows of a task's whole video, or why there are none."""
-    try:
-        rows, fingerprint = encode_whole_video(encoder, task.video.path, task.variants)
-    except (ValueError, OSError) as exc:
-        return EncodedVideo(video=task.video, error=str(exc))
-    return EncodedVideo(video=task.video, rows=tuple(rows), fingerprint=fingerprint)
 
 
 _encoder: Encoder | None = None  # a worker's own: opening one takes seconds
@@ -315,4 +275,4 @@ def _end_with_parent() -> None:
 
 def _work(task: EncodeTask, out: Path) -> EncodeOutcome:
     assert _encoder is not None
-    return store(encode_task(_encoder, task), out, _encoder.spec)
+    return store(encode_whole_video(_encoder, task), out, _encoder.spec)

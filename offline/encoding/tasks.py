@@ -3,10 +3,9 @@
     labels + index.csv + journal -> [find_backlog] -> EncodeTask -> run or cluster -> EncodedVideo
       -> [store] -> .npy, journal, EncodeOutcome -> encode -> [write_results] -> index.csv
 
-Threads, processes and other machines all work on tasks of one video, and `store` stores what they
-return. The index is written whole, which for tens of thousands of embeddings can't be done after
-each. So every embedding that is on disk is at once a line of the journal, and the next run begins
-by reading it: a run that is cut off loses nothing that it has stored.
+The index is written whole, which for tens of thousands of embeddings can't be done after each. So
+every embedding that is on disk is at once a line of the journal, and the next run begins by reading
+it: a run that is cut off loses nothing that it has stored.
 """
 
 from __future__ import annotations
@@ -27,25 +26,20 @@ import numpy as np
 
 from models.files import SCRATCH
 from models.schema import EncoderSpec
-from offline.data.fingerprints import (
-    CELLS,
-    Fingerprint,
-    read_fingerprints,
-    write_fingerprints,
-)
+from offline.data.fingerprints import CELLS, Fingerprint, read_fingerprints, write_fingerprints
 from offline.data.index import (
     EMBEDDINGS,
     INDEX,
     Entry,
     IndexFileError,
-    check_rows,
     npy_name,
     read_index,
+    rows_problem,
     write_index,
     write_rows,
 )
 from offline.data.labels import LabelledVideo
-from offline.encoding.embed import VariantRows, encoder_identity, row_per_frame
+from offline.encoding.embed import EncodedVideo, EncodeTask, encoder_identity, row_per_frame
 
 JOURNAL = ".encoded.jsonl"  # entries of the index
 _FINGERPRINTS = ".fingerprints.jsonl"  # the same for fingerprints
@@ -53,24 +47,6 @@ _USUAL_CLIP_S = 3.0  # to estimate how much disk is needed
 _READERS = 4  # threads that check embeddings: SHA-256 runs outside of Python's lock
 
 EntryKey = tuple[str, str]  # video_id, variant
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncodeTask:
-    """One video, and the variants that are still to be made of it."""
-
-    video: LabelledVideo
-    variants: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncodedVideo:
-    """The result of a task: rows per variant and the fingerprint, or why there are none."""
-
-    video: LabelledVideo
-    rows: tuple[VariantRows, ...] = ()
-    fingerprint: Fingerprint | None = None
-    error: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +87,7 @@ def find_backlog(
                 continue  # another video under the same id
             found.append(replace(entry, gloss=video.gloss, split=video.split, signer=video.signer))
     with ThreadPoolExecutor(_READERS) as readers:
-        problems = list(readers.map(lambda entry: _problem(out, entry), found))
+        problems = list(readers.map(lambda entry: rows_problem(out, entry), found))
     kept = {(e.video_id, e.variant): e for e, why in zip(found, problems, strict=True) if not why}
     tasks = []
     for video in videos:
@@ -119,14 +95,6 @@ def find_backlog(
         if missing:
             tasks.append(EncodeTask(video=video, variants=missing))
     return Backlog(tasks=tasks, kept=kept, corrupt=[why for why in problems if why])
-
-
-def _problem(out: Path, entry: Entry) -> str:
-    try:
-        check_rows(out, entry)
-    except IndexFileError as exc:
-        return str(exc)
-    return ""
 
 
 def check_disk(out: Path, tasks: Sequence[EncodeTask], spec: EncoderSpec) -> None:
@@ -161,7 +129,7 @@ def store(encoded: EncodedVideo, out: Path, spec: EncoderSpec) -> EncodeOutcome:
     Raises:
         OSError: the disk is full, or can't be written to.
     """
-    video, entries = encoded.video, []
+    video, entries, error = encoded.video, [], encoded.error
     if encoded.fingerprint is not None:  # first: a video whose embedding is noted is not done again
         cells = base64.b64encode(encoded.fingerprint.tobytes()).decode()
         _append(out / _FINGERPRINTS, {"video_id": video.video_id, "cells": cells})
@@ -187,16 +155,13 @@ def store(encoded: EncodedVideo, out: Path, spec: EncoderSpec) -> EncodeOutcome:
             _append(out / JOURNAL, asdict(entry))
             entries.append(entry)
     except ValueError as exc:
-        return EncodeOutcome(video=video, entries=tuple(entries), error=str(exc))
-    return EncodeOutcome(video=video, entries=tuple(entries), error=encoded.error)
+        error = str(exc)
+    return EncodeOutcome(video=video, entries=tuple(entries), error=error)
 
 
 def _append(journal: Path, line: Mapping[str, object]) -> None:
-    handle = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(handle, json.dumps(line).encode() + b"\n")
-    finally:
-        os.close(handle)
+    with open(journal, "ab", buffering=0) as file:  # one write, so that no other comes between
+        file.write(json.dumps(line).encode() + b"\n")
 
 
 def read_journal(out: Path) -> dict[EntryKey, Entry]:

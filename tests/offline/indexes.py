@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.landmarks import layout
+from offline.data.examples import Example
 
 GLOSSES = ("down", "up")
 
@@ -40,6 +41,20 @@ def landmark_rows(gloss: str, draw: np.random.Generator, steps: int = 30) -> NDA
         rows[step, layout.RIGHT_HAND] = hand.ravel()
         rows[step, layout.RIGHT_SEEN] = 1
     return rows
+
+
+def example(video_id: str, signer: str = "", gloss: str = "tree") -> Example:
+    """One original clip, of a signer of its own unless named."""
+    return Example(
+        video_id=video_id,
+        video=f"{video_id}.mp4",
+        gloss=gloss,
+        group=signer or f"video:{video_id}",
+        signer=signer,
+        split="",
+        variant="original",
+        stored=np.zeros((2, 3), np.float32),
+    )
 
 
 def write_index(

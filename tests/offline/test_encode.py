@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,16 @@ def videos(tmp_path: Path) -> Path:
     return folder
 
 
-def encode(videos: Path, checkpoint: Path, out: Path, *more: str) -> int:
-    return main(
-        [
-            *("--videos", str(videos), "--labels", str(videos / "labels.csv"), "--out", str(out)),
-            *("--encoder", f"vjepa2:{checkpoint}", "--frames", "4", "--device", "cpu", *more),
-        ]
-    )
+@pytest.fixture
+def encode(videos: Path, checkpoint: Path, tmp_path: Path) -> Callable[..., int]:
+    """Encodes `videos` into `tmp_path / out` by V-JEPA 2, unless other options are given."""
+
+    def run(*more: str, out: str = "out") -> int:
+        where = ["--videos", str(videos), "--labels", str(videos / "labels.csv")]
+        encoder = ["--encoder", f"vjepa2:{checkpoint}", "--frames", "4", "--device", "cpu"]
+        return main([*where, "--out", str(tmp_path / out), *encoder, *more])
+
+    return run
 
 
 def index(out: Path) -> list[dict[str, str]]:
@@ -60,18 +64,22 @@ def report(out: Path) -> Any:
     return json.loads((out / "encode_report.json").read_text())
 
 
-def told(capsys: pytest.CaptureFixture[str], *names: str) -> tuple[int, ...]:
-    """What the last line of stdout says of these."""
-    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
-    return tuple(summary[name] for name in names)
+def summary(capsys: pytest.CaptureFixture[str], *names: str) -> tuple[int, ...]:
+    """These values of the last line of stdout."""
+    values = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return tuple(values[name] for name in names)
 
 
 def test_encodes_lists_and_reports(
-    videos: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    encode: Callable[..., int],
+    videos: Path,
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "out"
     more = ["--variants", "original,gaussian,bw", "--negatives", str(videos / "none")]
-    assert encode(videos, checkpoint, out, *more) == 0
+    assert encode(*more) == 0
     lines = index(out)
     assert len(lines) == 4 * 3
     first = next(x for x in lines if x["video_id"] == "1" and x["variant"] == "original")
@@ -97,47 +105,46 @@ def test_encodes_lists_and_reports(
 
 
 def test_goes_on_where_it_was_cut_off(
-    videos: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    encode: Callable[..., int], videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    assert encode(videos, checkpoint, out, "--limit", "2") == 0
+    assert encode("--limit", "2") == 0
     old = (out / "embeddings" / "0.original.npy").stat().st_mtime_ns
-    assert encode(videos, checkpoint, out) == 0
-    assert told(capsys, "done", "kept") == (1, 2)
+    assert encode() == 0
+    assert summary(capsys, "done", "kept") == (1, 2)
     assert (out / "embeddings" / "0.original.npy").stat().st_mtime_ns == old
 
     broken = out / "embeddings" / "1.original.npy"
     broken.write_bytes(broken.read_bytes()[:-4])
     labels = videos / "labels.csv"
     labels.write_text(labels.read_text().replace("0.mp4,book", "0.mp4,read"))
-    assert encode(videos, checkpoint, out) == 0
-    assert told(capsys, "done", "corrupt") == (1, 1)
+    assert encode() == 0
+    assert summary(capsys, "done", "corrupt") == (1, 1)
     assert "1.original.npy: SHA-256 differs" in report(out)["made_again"][0]
     assert np.load(broken).shape == (2, 32)
     assert index(out)[0]["gloss"] == "read"  # today's label
 
     other = make_checkpoint(tmp_path / "other", seed=1)
-    assert encode(videos, other, out) == 0
-    assert told(capsys, "done", "kept") == (3, 0)  # rows of another encoder
+    assert encode("--encoder", f"vjepa2:{other}") == 0
+    assert summary(capsys, "done", "kept") == (3, 0)  # rows of another encoder
 
 
 def test_a_clip_is_the_same_bits_in_any_company(
-    videos: Path, checkpoint: Path, tmp_path: Path
+    encode: Callable[..., int], videos: Path, tmp_path: Path
 ) -> None:
-    assert encode(videos, checkpoint, tmp_path / "all", "--batch", "2", "--workers", "3") == 0
+    assert encode("--batch", "2", "--workers", "3", out="all") == 0
     labels = videos / "labels.csv"
     labels.write_text("path,gloss\n2.mp4,drink\n")
-    assert encode(videos, checkpoint, tmp_path / "one", "--batch", "2") == 0
+    assert encode("--batch", "2", out="one") == 0
     name = Path("embeddings") / "2.original.npy"
     assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "all" / name).read_bytes()
 
 
 def test_all_tokens_are_kept_in_half_precision(
-    videos: Path, checkpoint: Path, tmp_path: Path
+    encode: Callable[..., int], checkpoint: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
-    assert encode(videos, checkpoint, out, "--encoder", f"vjepa2-tokens:{checkpoint}") == 0
-    rows = np.load(out / "embeddings" / "0.original.npy")
+    assert encode("--encoder", f"vjepa2-tokens:{checkpoint}") == 0
+    rows = np.load(tmp_path / "out" / "embeddings" / "0.original.npy")
     assert rows.shape == (2 * 4, 32) and rows.dtype == np.float16
 
 
@@ -162,7 +169,7 @@ def test_files_as_they_are_found(tmp_path: Path) -> None:
     for line in lines:
         rows = np.load(tmp_path / "out" / line["path_to_npy_file"])
         assert rows.shape == (16, 3) and (rows > 10).all()
-    why = {one["video_id"]: one["why"] for one in report(tmp_path / "out")["why_skipped"]}
+    why = {x["video_id"]: x["why"] for x in report(tmp_path / "out")["why_skipped"]}
     assert list(why) == ["sign/cut", "sign/empty", "sign/text"]
 
 
@@ -204,18 +211,17 @@ def test_duplicates_are_found_after_the_videos_are_deleted(data_dir: Path, tmp_p
 
 
 def test_two_runs_in_one_folder(
-    videos: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    encode: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "out"
-    out.mkdir()
-    with locked(out):
-        assert encode(videos, checkpoint, out) == 2
+    (tmp_path / "out").mkdir()
+    with locked(tmp_path / "out"):
+        assert encode() == 2
     assert "another run writes there" in capsys.readouterr().err
-    assert encode(videos, checkpoint, out) == 0
+    assert encode() == 0
 
 
 @pytest.mark.parametrize(
-    ("more", "says"),
+    ("more", "message"),
     [
         (["--encoder", "clip"], "no encoder 'clip'"),
         (["--encoder", "vjepa2:/nowhere"], "no such folder"),
@@ -225,35 +231,30 @@ def test_two_runs_in_one_folder(
     ],
 )
 def test_wrong_use_is_one_clear_line(
-    videos: Path,
-    checkpoint: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    more: list[str],
-    says: str,
+    encode: Callable[..., int], capsys: pytest.CaptureFixture[str], more: list[str], message: str
 ) -> None:
-    assert encode(videos, checkpoint, tmp_path / "out", *more) == 2
+    assert encode(*more) == 2
     error = capsys.readouterr().err.strip()
-    assert says in error and "\n" not in error
+    assert message in error and "\n" not in error
 
 
 @pytest.mark.parametrize(
-    ("more", "says"),
+    ("option", "value", "message"),
     [
-        (["--variants", "sepia"], "no variant 'sepia'"),
-        (["--workers", "0"], "--workers must be at least 1"),
-        (["--limit", "-1"], "--limit must be at least 1"),
-        (["--batch", "0"], "--batch must be at least 1"),
+        ("--variants", "sepia", "no variant 'sepia'"),
+        ("--workers", "0", "--workers must be at least 1"),
+        ("--limit", "-1", "--limit must be at least 1"),
+        ("--batch", "0", "--batch must be at least 1"),
     ],
 )
 def test_wrong_options_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], says: str
+    capsys: pytest.CaptureFixture[str], option: str, value: str, message: str
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
-        encode(tmp_path, tmp_path, tmp_path / "out", *more)
-    assert says in capsys.readouterr().err
+        main(["--videos", ".", "--labels", "folders", "--out", "out", option, value])
+    assert message in capsys.readouterr().err
 
 
-def test_nothing_encoded(videos: Path, checkpoint: Path, tmp_path: Path) -> None:
+def test_nothing_encoded(encode: Callable[..., int], videos: Path) -> None:
     (videos / "labels.csv").write_text("path,gloss\nempty.mp4,a\n")
-    assert encode(videos, checkpoint, tmp_path / "out") == 1
+    assert encode() == 1

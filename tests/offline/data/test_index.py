@@ -10,9 +10,9 @@ from offline.data.index import (
     INDEX,
     Entry,
     IndexFileError,
-    check_rows,
     npy_name,
     read_index,
+    rows_problem,
     write_index,
     write_rows,
 )
@@ -41,21 +41,19 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     one, two = entry(tmp_path), entry(tmp_path, "b")
     write_index(tmp_path / INDEX, [two, one])
     assert read_index(tmp_path / INDEX, complete=True) == [one, two]
-    check_rows(tmp_path, one)
+    assert rows_problem(tmp_path, one) == ""
     np.testing.assert_array_equal(np.load(tmp_path / one.path_to_npy_file), ROWS)
     assert not [p for p in tmp_path.rglob(".*")], "a scratch file is left"
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", None])
-def test_a_broken_file_is_told(tmp_path: Path, content: bytes | None) -> None:
+def test_a_broken_file_is_reported(tmp_path: Path, content: bytes | None) -> None:
     one = entry(tmp_path)
     file = tmp_path / one.path_to_npy_file
     file.write_bytes(file.read_bytes()[:-1] if content is None else content)
-    with pytest.raises(IndexFileError, match=r"\.npy: SHA-256 differs"):
-        check_rows(tmp_path, one)
+    assert ".npy: SHA-256 differs" in rows_problem(tmp_path, one)
     file.unlink()
-    with pytest.raises(IndexFileError, match="can't be read"):
-        check_rows(tmp_path, one)
+    assert "can't be read" in rows_problem(tmp_path, one)
 
 
 @pytest.mark.parametrize(

@@ -46,18 +46,13 @@ def test_cards_are_marked_and_named_but_not_where_nobody_signs(tmp_path: Path) -
     signs, idle = examples[3], next(e for e in examples if e.gloss == "idle")
     prints[signs.video_id] = prints[idle.video_id] = clip(dark=slice(5, 10))
     prints[examples[4].video_id] = clip(dark=slice(0, 1))  # black at the cut
-    said: list[str] = []
-    assert [
-        e.video_id for e in mark_title_cards(examples, prints, said.append) if e.title_card
-    ] == [signs.video_id]
-    assert said == [
-        "a title card, or another scene, stands between the pictures of 1 of the videos: "
-        + signs.video_id
-    ]
-    assert (
-        not any(e.title_card for e in mark_title_cards(examples, {}, said.append))
-        and len(said) == 1
-    )
+    messages: list[str] = []
+    marked = mark_title_cards(examples, prints, messages.append)
+    assert [e.video_id for e in marked if e.title_card] == [signs.video_id]
+    place = "a title card, or another scene, stands between the pictures of 1 of the videos: "
+    assert messages == [place + signs.video_id]
+    unmarked = mark_title_cards(examples, {}, messages.append)
+    assert not any(e.title_card for e in unmarked) and len(messages) == 1
 
 
 def test_they_are_left_out_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

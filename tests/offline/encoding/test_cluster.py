@@ -69,8 +69,8 @@ def test_a_node_is_lost(tmp_path: Path, log: Path, two_nodes: Any) -> None:
     before = len(lines(log))
     [lost] = two_nodes.worker_nodes
     two_nodes.remove_node(lost, allow_graceful=False)
-    said, _ = run.communicate()
-    assert run.returncode == 0, said
+    output, _ = run.communicate()
+    assert run.returncode == 0, output
     encoded = lines(log)
 
     assert main(arguments(videos, tmp_path / "here", 40)) == 0
@@ -81,7 +81,7 @@ def test_a_node_is_lost(tmp_path: Path, log: Path, two_nodes: Any) -> None:
     assert max(Counter(encoded).values()) <= 2
 
 
-def test_an_encoder_that_does_not_open_is_a_fault_that_tells_why(tmp_path: Path) -> None:
+def test_an_encoder_that_does_not_open_is_reported_with_its_reason(tmp_path: Path) -> None:
     spec = replace(standin_spec("0"), kind="vjepa2", source=str(tmp_path / "gone"))
     stage = cluster._EncoderStage(EncoderFactory(spec=spec, device="cpu", batch=1))
     [fault] = cluster._objects(stage(cluster._table([])))

@@ -11,21 +11,23 @@ from models.picture import PictureScaler
 from models.schema import Clip, Embedding, EncoderSpec
 from models.window import FrameSampler, windows
 from offline.data.labels import LabelledVideo
-from offline.data.videos import VideoError, read_video
+from offline.data.videos import read_video
 from offline.encoding.embed import (
+    DecodedWindow,
+    EncodedVideo,
+    EncodeTask,
     VariantRows,
     decode_window,
     encode_whole_video,
+    encode_windows,
     row_per_frame,
     ticks,
 )
-from offline.encoding.run import encode_windows
-from offline.encoding.tasks import EncodeTask
 from tests.offline.clips import write_clip
 
 
 class GreyEncoder:
-    """Counts the streams' new pictures and gives the grey level of each frame, D = 2."""
+    """Returns the grey level of each frame and the range of its pixels, D = 2."""
 
     def __init__(self, kind: str, frames: int = 4, fps: float = 10.0) -> None:
         self.spec = EncoderSpec(
@@ -54,20 +56,30 @@ class GreyEncoder:
     def close(self) -> None: ...
 
 
-def embed(encoder: GreyEncoder, path: Path, variants: Sequence[str]) -> Sequence[VariantRows]:
+def task_of(path: Path, *variants: str) -> EncodeTask:
+    video = LabelledVideo(video_id="a", path=path, gloss="x")
+    return EncodeTask(video=video, variants=variants)
+
+
+def window(path: Path) -> DecodedWindow:
+    decoded = decode_window(task_of(path, "original"), GreyEncoder("vjepa2").spec)
+    assert isinstance(decoded, DecodedWindow)
+    return decoded
+
+
+def embed(encoder: GreyEncoder, path: Path, *variants: str) -> Sequence[VariantRows]:
+    task = task_of(path, *variants)
     if row_per_frame(encoder.spec):
-        return encode_whole_video(encoder, path, variants)[0]
-    task = EncodeTask(
-        video=LabelledVideo(video_id="a", path=path, gloss="x"), variants=tuple(variants)
-    )
-    [finished] = encode_windows(encoder, [(task, decode_window(path, encoder.spec, variants))])
-    return finished.rows
+        return encode_whole_video(encoder, task).rows
+    decoded = decode_window(task, encoder.spec)
+    assert isinstance(decoded, DecodedWindow)
+    return encode_windows(encoder, [decoded])[0].rows
 
 
 def test_a_row_a_tick_of_the_whole_video(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", 30, fps=30)  # every third frame stands for a tick
     encoder = GreyEncoder("landmarks")
-    [done] = embed(encoder, path, ["original"])
+    [done] = embed(encoder, path, "original")
     assert done.rows.shape == (10, 2) and done.frames == 10
     grey = 40 + 10 * (np.arange(0, 30, 3) % 20)
     np.testing.assert_allclose(done.rows[:, 0], grey, atol=8)
@@ -77,7 +89,7 @@ def test_a_row_a_tick_of_the_whole_video(tmp_path: Path) -> None:
 def test_a_tick_without_a_frame_repeats_the_row_and_the_object(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mkv", [0.0, 0.1, 0.8, 0.9])
     encoder = GreyEncoder("landmarks")
-    [done] = embed(encoder, path, ["bw"])
+    [done] = embed(encoder, path, "bw")
     assert len(done.rows) == 10 and done.frames == 4
     frames = [frame for clip in encoder.clips for frame in clip.frames]
     assert len({id(f) for f in frames[1:8]}) == 1  # across chunks of 4, and changed only once
@@ -88,7 +100,7 @@ def test_rows_are_those_of_the_live_windows(tmp_path: Path) -> None:
     """The last tick of every live window is the row that the store has for it."""
     path = write_clip(tmp_path / "a.mkv", [0.0, 0.04, 0.12, 0.5, 0.51, 0.58, 0.7, 0.9, 1.3])
     encoder = GreyEncoder("landmarks")
-    [stored] = embed(encoder, path, ["original"])
+    [stored] = embed(encoder, path, "original")
     cut = list(windows("s", read_video(path, 32), encoder.spec, 0.05))
     for clip, features in zip(cut, encoder.encode(cut), strict=True):
         last = FrameSampler(10.0).tick(clip.end_s)
@@ -100,7 +112,7 @@ def test_rows_are_those_of_the_live_windows(tmp_path: Path) -> None:
 def test_the_middle_window(tmp_path: Path, count: int, first: int) -> None:
     path = write_clip(tmp_path / "a.mp4", count)
     encoder = GreyEncoder("vjepa2")
-    original, grey = embed(encoder, path, ["original", "bw"])
+    original, grey = embed(encoder, path, "original", "bw")
     assert original.rows.shape == (4, 2) and original.frames == min(4, count)
     ticks = np.arange(first, first + 4) if count >= 4 else np.array([0, 0, 0, 1])
     np.testing.assert_allclose(original.rows[:, 0], 40 + 10.0 * ticks, atol=8)
@@ -109,14 +121,14 @@ def test_the_middle_window(tmp_path: Path, count: int, first: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.webm", "a.gif", "a.mov", "raw.h264"])
-def test_the_middle_by_told_times_is_the_middle_by_counting(tmp_path: Path, name: str) -> None:
+def test_the_middle_by_stated_times_is_the_middle_by_counting(tmp_path: Path, name: str) -> None:
     codec = {".gif": "gif", ".webm": "libvpx"}.get(Path(name).suffix, "libx264")
     times = [0.0, 0.1, 0.15, 0.2, 0.5, 0.55, 0.62, 0.9, 1.0, 1.1, 1.3, 1.35]
     path = write_clip(tmp_path / name, times, codec=codec)
     encoder = GreyEncoder("vjepa2")
     shown = list(ticks(path, encoder.spec))
     first = (len(shown) - 4) // 2
-    frames = decode_window(path, encoder.spec, ["original"]).clips[0].frames
+    frames = window(path).clips[0].frames
     want = [frame.media_s for frame in shown[first : first + 4]]
     assert [frame.media_s for frame in frames] == want
 
@@ -125,10 +137,9 @@ def test_times_that_lie_do_not_lose_a_video(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_clip(tmp_path / "a.mp4", 10)
-    honest = decode_window(path, GreyEncoder("vjepa2").spec, ["original"])
+    want = [frame.media_s for frame in window(path).clips[0].frames]
     monkeypatch.setattr("offline.encoding.embed.container_times", lambda _: [0.0, 0.1, 9.0])
-    lied = decode_window(path, GreyEncoder("vjepa2").spec, ["original"])
-    assert [f.media_s for f in lied.clips[0].frames] == [f.media_s for f in honest.clips[0].frames]
+    assert [frame.media_s for frame in window(path).clips[0].frames] == want
 
 
 def test_only_the_window_is_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +153,7 @@ def test_only_the_window_is_converted(tmp_path: Path, monkeypatch: pytest.Monkey
         return image
 
     monkeypatch.setattr(PictureScaler, "rgb", counted)
-    decode_window(path, GreyEncoder("vjepa2").spec, ["original"])
+    window(path)
     assert converted.count((32, 43, 3)) == 4
     assert converted.count((48, 64, 3)) == 40  # for the fingerprint
 
@@ -150,7 +161,7 @@ def test_only_the_window_is_converted(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_variants_differ(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", 5)
     encoder = GreyEncoder("landmarks")
-    embed(encoder, path, ["original", "gaussian", "bw"])
+    embed(encoder, path, "original", "gaussian", "bw")
     original, gaussian, bw = (
         clip.frames[0].image.astype(int) for clip in encoder.clips if clip.start_s == 0
     )
@@ -161,6 +172,7 @@ def test_variants_differ(tmp_path: Path) -> None:
 
 def test_a_video_of_hours_is_refused(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mkv", [0.0, 0.1, 7200.0])
-    for kind in ("landmarks", "vjepa2"):
-        with pytest.raises(VideoError, match="longer than 600 s"):
-            embed(GreyEncoder(kind), path, ["original"])
+    whole = encode_whole_video(GreyEncoder("landmarks"), task_of(path, "original"))
+    middle = decode_window(task_of(path, "original"), GreyEncoder("vjepa2").spec)
+    for result in (whole, middle):
+        assert isinstance(result, EncodedVideo) and "longer than 600 s" in result.error
