@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from models.bundle import Bundle, open_bundle
 from models.classifier import softmax
 from models.faults import NotANumber
-from models.recognizer import Recognizer
+from models.recognizer import Recognizer, grey_clips
 from models.schema import Clip, EncoderSpec, Prediction
 from models.window import FrameSampler, WindowCutter
 
@@ -127,8 +127,10 @@ class FusedRecognizer:
 
     def warm(self, size: int = 1) -> None:
         """As `Recognizer.warm`."""
-        for part in self._parts:
-            part.warm(size)
+        clips = grey_clips(self.spec, size)
+        self.recognise(clips)
+        for clip in clips:
+            self.forget(clip.stream)
 
     def forget(self, stream: str) -> None:
         for part in self._parts:

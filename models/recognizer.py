@@ -161,7 +161,7 @@ class Recognizer:
 
     def warm(self, size: int = 1) -> None:
         """Run every network on `size` grey windows, so that the first signers don't wait."""
-        clips = _grey_clips(self.spec, size)
+        clips = grey_clips(self.spec, size)
         self.recognise(clips)
         for clip in clips:
             self.forget(clip.stream)
@@ -174,7 +174,7 @@ class Recognizer:
         self._encoder.close()
 
 
-def _grey_clips(spec: EncoderSpec, count: int) -> list[Clip]:
+def grey_clips(spec: EncoderSpec, count: int) -> list[Clip]:
     """`count` windows that show nothing, each of its own stream, to warm a recogniser up with."""
     side = spec.short_side
     grey = np.full((side, side * 4 // 3, 3), 128, np.uint8)
