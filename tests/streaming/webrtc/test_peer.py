@@ -18,7 +18,7 @@ from aiortc.rtp import RtpPacket, is_rtcp
 
 from models.schema import Frame
 from streaming.bench import barcode
-from streaming.bench.camera import SyntheticCamera
+from streaming.bench.camera import SyntheticCamera, clip_pictures
 from streaming.webrtc import peer
 from streaming.webrtc.ice import CandidateRules, gather_loopback
 from streaming.webrtc.jitter_buffer import JitterSettings
@@ -253,7 +253,7 @@ async def test_the_picture_may_change_its_size() -> None:
     class Turning(SyntheticCamera):
         async def recv(self) -> Any:
             if len(self.made_s) == 12:
-                self.size = (240, 320)
+                self._pictures = clip_pictures(None, (240, 320))
             return await super().recv()
 
     async with connected(camera=Turning(size=(320, 240))) as loopback:
