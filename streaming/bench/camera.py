@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from abc import abstractmethod
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -57,9 +58,9 @@ class _Camera(MediaStreamTrack):
         frame.pts, frame.time_base = round(count / self.fps / _CLOCK), _CLOCK
         return frame
 
+    @abstractmethod
     def _made(self, count: int) -> Any:
         """Frame `count`, whose time goes into `made_s`."""
-        raise NotImplementedError
 
 
 class SyntheticCamera(_Camera):
