@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from models.bundle import Bundle, open_bundle
 from models.classifier import softmax
 from models.faults import NotANumber
-from models.recognizer import Recognizer, grey_clips
+from models.recognizer import Recognizer, warm_up
 from models.schema import Clip, EncoderSpec, Prediction
 from models.window import FrameSampler, WindowCutter
 
@@ -127,10 +127,7 @@ class FusedRecognizer:
 
     def warm(self, size: int = 1) -> None:
         """As `Recognizer.warm`."""
-        clips = grey_clips(self.spec, size)
-        self.recognise(clips)
-        for clip in clips:
-            self.forget(clip.stream)
+        warm_up(self.spec, size, self.recognise, self.forget)
 
     def forget(self, stream: str) -> None:
         for part in self._parts:

@@ -9,7 +9,7 @@ code.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -161,10 +161,7 @@ class Recognizer:
 
     def warm(self, size: int = 1) -> None:
         """Run every network on `size` grey windows, so that the first signers don't wait."""
-        clips = grey_clips(self.spec, size)
-        self.recognise(clips)
-        for clip in clips:
-            self.forget(clip.stream)
+        warm_up(self.spec, size, self.recognise, self.forget)
 
     def forget(self, stream: str) -> None:
         """Drop what the encoder keeps for a stream that ended."""
@@ -174,16 +171,24 @@ class Recognizer:
         self._encoder.close()
 
 
-def grey_clips(spec: EncoderSpec, count: int) -> list[Clip]:
-    """`count` windows that show nothing, each of its own stream, to warm a recogniser up with."""
+def warm_up(
+    spec: EncoderSpec,
+    size: int,
+    recognise: Callable[[Sequence[Clip]], object],
+    forget: Callable[[str], None],
+) -> None:
+    """Call `recognise` with `size` grey windows, each of its own stream, then forget them."""
     side = spec.short_side
     grey = np.full((side, side * 4 // 3, 3), 128, np.uint8)
-    return [
+    clips = [
         Clip(
             stream=f"warm-up {number}",
             frames=(Frame(image=grey, media_s=0.0),) * spec.frames,
             start_s=-spec.window_s,
             end_s=0.0,
         )
-        for number in range(count)
+        for number in range(size)
     ]
+    recognise(clips)
+    for clip in clips:
+        forget(clip.stream)
