@@ -5,8 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-# Quiet: setuptools warns of our flat layout, which a test guards (tests/test_house.py).
-INSTALL := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 # V-JEPA 2 needs torch: only where there is an NVIDIA GPU, nobody else waits for 3 GB of CUDA.
 EXTRAS := $(if $(shell command -v nvidia-smi 2>/dev/null && nvidia-smi -L 2>/dev/null | grep GPU),[gpu],)
