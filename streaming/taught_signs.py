@@ -63,7 +63,9 @@ class SignRoutes:
         session_of: Callable[[web.Request], Session],
     ) -> None:
         self._space = space
-        self._store = SignStore(Path(settings.signs), space) if settings.signs else None
+        self._store: SignStore | None = None
+        if settings.signs and settings.token:  # never open to strangers
+            self._store = SignStore(Path(settings.signs), space)
         self._body_bytes = settings.body_bytes
         self._authorise = authorise
         self._session_of = session_of
