@@ -151,15 +151,18 @@ async def test_a_file_that_breaks_later_is_put_aside_too(tmp_path: Path) -> None
 WRITER = """
 import asyncio, sys
 from pathlib import Path
+import numpy as np
+from models.few_shot import EmbeddingSpace
 from streaming.taught_signs import SignStore
-from tests.streaming.test_taught_signs import ROWS, SPACE
 
 async def main(folder, name):
-    store = SignStore(Path(folder), SPACE)
+    rows = np.ones((1, 3), np.float32)
+    space = EmbeddingSpace(id="here", dim=3, background=np.zeros((0, 3), np.float32))
+    store = SignStore(Path(folder), space)
     print("open", flush=True)
     sys.stdin.readline()  # both have read the folder before either writes
     for n in range(10):
-        await store.put(f"{name}{n}", ROWS)
+        await store.put(f"{name}{n}", rows)
 
 asyncio.run(main(*sys.argv[1:]))
 """
