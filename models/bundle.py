@@ -269,7 +269,10 @@ def _read_json(file: Path) -> Any:
     if file.stat().st_size > _MAX_JSON_BYTES:
         raise BundleError(f"{file}: larger than the {_MAX_JSON_BYTES} bytes that are allowed")
     try:
-        return json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        value = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        # It is sent on as JSON: no number like 1e999, which is infinite, and no half character.
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        return value
     except (ValueError, RecursionError) as exc:
         raise BundleError(f"{file}: not JSON: {exc}") from exc
 

@@ -115,6 +115,15 @@ def test_a_card_that_is_no_json_object(tmp_path: Path, content: bytes) -> None:
         open_bundle(tmp_path)
 
 
+@pytest.mark.parametrize("value", ["1e999", '"\\ud800"'])
+def test_a_card_that_can_not_be_sent_on(tmp_path: Path, value: str) -> None:
+    small_bundle(tmp_path)
+    card = (tmp_path / "card.json").read_text()
+    (tmp_path / "card.json").write_text(card.replace('"clips": 0', f'"clips": {value}'))
+    with pytest.raises(BundleError, match=r"card\.json: not JSON: "):
+        open_bundle(tmp_path)
+
+
 def test_a_huge_card_is_not_read(tmp_path: Path) -> None:
     small_bundle(tmp_path)
     with (tmp_path / "card.json").open("r+b") as file:
@@ -208,7 +217,7 @@ def test_no_name_in_a_bundle_steers_a_terminal(tmp_path: Path, hostile: str) -> 
     edit(tmp_path / "b" / "labels.json", lambda labels: labels.update(glosses=["a", hostile]))
     digest = sha256(tmp_path / "b" / "labels.json")
     edit(tmp_path / "b" / "card.json", set_to("files", "labels.json", value=digest))
-    with pytest.raises(BundleError, match=r"labels\.json: `glosses` has .*control character"):
+    with pytest.raises(BundleError, match=r"labels\.json: .*(control character|surrogates)"):
         open_bundle(tmp_path / "b")
 
 
