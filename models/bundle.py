@@ -37,7 +37,7 @@ from models.card import (
     spec_from,
 )
 from models.few_shot import EmbeddingSpace, pooled_space, trained_space
-from models.files import sha256
+from models.files import read_array, sha256
 from models.schema import EncoderSpec
 
 BUILTIN = Path(__file__).parent / "builtin"
@@ -173,9 +173,9 @@ def _space(root: Path, card: Card, glosses: Sequence[str], encoder: EncoderSpec)
         return pooled_space(encoder)
     file = root / BACKGROUND
     try:
-        rows = np.load(file, allow_pickle=False)
-    except (OSError, EOFError, ValueError) as exc:
-        raise BundleError(f"{file}: no array of numbers: {exc}") from exc
+        rows = np.array(read_array(file))
+    except (OSError, ValueError) as exc:
+        raise BundleError(f"{file}: {exc}") from exc
     if rows.ndim != 2 or not np.issubdtype(rows.dtype, np.floating) or rows.shape[1] < 1:
         raise BundleError(f"{file}: {rows.dtype} of shape {rows.shape}, not floats (M, E)")
     if len(rows) < len(glosses) or not np.isfinite(rows).all():
@@ -269,7 +269,10 @@ def _read_json(file: Path) -> Any:
     if file.stat().st_size > _MAX_JSON_BYTES:
         raise BundleError(f"{file}: larger than the {_MAX_JSON_BYTES} bytes that are allowed")
     try:
-        return json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        value = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        # It is sent on as JSON: no number like 1e999, which is infinite, and no half character.
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        return value
     except (ValueError, RecursionError) as exc:
         raise BundleError(f"{file}: not JSON: {exc}") from exc
 

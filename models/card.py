@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import unicodedata
 from collections import Counter
 from pathlib import PurePosixPath
 from typing import Annotated, Any
@@ -92,6 +93,7 @@ class Card(_Fields):
             raise ValueError(f"`format` is {self.format}; this livegloss reads format {FORMAT}")
         if not self.name.strip() or len(self.name) > 200:
             raise ValueError("`name` must have 1 to 200 characters")
+        _check_text("name", self.name)
         window_s = self.encoder.window_s
         if not math.isclose(self.window_s, window_s, rel_tol=1e-6):
             raise ValueError(
@@ -153,6 +155,12 @@ def _check_encoder_names(encoder: dict[str, Any]) -> None:
         raise ValueError(f"unknown field `encoder.{name}`")
 
 
+def _check_text(field: str, text: str) -> None:
+    """Raise ValueError if `text` has control characters, which steer terminals."""
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+        raise ValueError(f"`{field}` has {text!r}, with a control character in it")
+
+
 def _check_path(path: str) -> None:
     """Raise ValueError unless `path` is a plain relative POSIX path that stays in its folder."""
     parts = PurePosixPath(path).parts
@@ -166,17 +174,21 @@ class _Labels(_Fields):
 
 
 def check_glosses(labels: object, *, headless: bool = False) -> tuple[str, ...]:
-    """The glosses of `labels.json`, {"glosses": [...]}: distinct names, none if `headless`.
+    """The glosses of `labels.json`, {"glosses": [...]}: distinct names in the form NFC of Unicode,
+    none if `headless`.
 
     Raises:
         ValueError: one line that says what is wrong.
     """
-    glosses = msgspec.convert(labels, _Labels).glosses
+    glosses = [
+        unicodedata.normalize("NFC", gloss) for gloss in msgspec.convert(labels, _Labels).glosses
+    ]
     if bool(glosses) == headless:
         raise ValueError(f"`glosses` must be {'an empty' if headless else 'a non-empty'} list")
     for gloss, count in Counter(glosses).items():
         if not gloss.strip():
             raise ValueError(f"`glosses` has {gloss!r}, which is no name")
+        _check_text("glosses", gloss)
         if count > 1:
             raise ValueError(f"`glosses` has {gloss!r} twice")
     return tuple(glosses)

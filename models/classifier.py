@@ -136,7 +136,7 @@ def _open_session(bundle: Bundle, device: str) -> ort.InferenceSession:
     options.intra_op_num_threads = _THREADS
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3  # errors
+    options.log_severity_level = 4  # nothing: errors are raised, and hold names of the file's
     try:
         return ort.InferenceSession(str(bundle.head_path), options, providers=_providers(device))
     except Exception as exc:  # ONNX Runtime's errors share no public base but Exception

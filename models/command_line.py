@@ -3,15 +3,17 @@
     argv -> [read_command_line] -> settings, checked by their own `__post_init__`
 
 `--help` groups options by the dataclass they belong to. Errors, unknown options among them, end the
-process with status 2 and a message that names the option.
+process with status 2 and a message that names the option. `say` is how commands print names and
+messages: files and models from elsewhere may hold anything.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import unicodedata
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 import tyro
 
@@ -54,3 +56,13 @@ def read_command_line(
     finally:
         if columns is None:
             os.environ.pop("COLUMNS", None)
+
+
+def say(text: str, *, file: TextIO | None = None) -> None:
+    """Print a line to `file` (None: stdout), now, as `printable` makes it."""
+    print(printable(text), file=file, flush=True)
+
+
+def printable(text: str) -> str:
+    """`text` with control characters written out (`\\x1b`), so that it steers no terminal."""
+    return "".join(repr(c)[1:-1] if unicodedata.category(c) in ("Cc", "Cs") else c for c in text)

@@ -140,7 +140,7 @@ class FewShotClassifier:
             FewShotFull: there are `MAX_SIGNS` already.
             FewShotError: the name or the takes can't be used.
         """
-        check_name(gloss)
+        gloss = sign_name(gloss)
         takes = np.asarray(takes, np.float32)
         if takes.ndim != 2 or not 1 <= len(takes) <= MAX_TAKES:
             raise FewShotError(f"a sign is taught by 1 to {MAX_TAKES} takes")
@@ -158,9 +158,10 @@ class FewShotClassifier:
         """Drop a taught sign.
 
         Raises:
+            FewShotError: no sign can have that name.
             KeyError: it was not taught.
         """
-        del self._taught[gloss]
+        del self._taught[sign_name(gloss)]
         self._update()
 
     def apply(self, prediction: Prediction) -> Prediction:
@@ -218,16 +219,18 @@ class FewShotClassifier:
         self._firsts = np.cumsum([0, *counts[:-1]])[: len(signs)]  # (K,) first take of each sign
 
 
-def check_name(gloss: str) -> None:
-    """Check the name of a sign that is to be taught.
+def sign_name(gloss: str) -> str:
+    """The name of a sign that is to be taught, as it is compared: in the form NFC of Unicode.
 
     Raises:
         FewShotError: it is empty, too long, or has control characters.
     """
-    if not gloss.strip() or gloss != gloss.strip() or len(gloss) > MAX_NAME:
+    name = unicodedata.normalize("NFC", gloss)
+    if not name.strip() or name != name.strip() or len(name) > MAX_NAME:
         raise FewShotError(f"a sign's name has 1 to {MAX_NAME} characters, no space at its ends")
-    if any(unicodedata.category(character)[0] == "C" for character in gloss):
+    if any(unicodedata.category(character)[0] == "C" for character in name):
         raise FewShotError("a sign's name has no control characters")
+    return name
 
 
 def check_takes(takes: NDArray[np.float32]) -> None:

@@ -8,7 +8,9 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+import numpy as np
 
 SCRATCH = ".part"  # a file that is being written ends so; what a kill leaves behind may be deleted
 
@@ -35,6 +37,23 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     except BaseException:
         Path(scratch).unlink(missing_ok=True)
         raise
+
+
+def read_array(path: str | os.PathLike[str]) -> np.memmap[Any, np.dtype[Any]]:
+    """The array in a `.npy` file, mapped from it: what the header promises costs no memory.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no such file, or not an array of plain numbers; one line.
+    """
+    try:
+        # As text: of a Path numpy looks up each folder on the way, for every file.
+        with np.errstate(over="ignore"):  # of a size that no machine has; refused below
+            return np.lib.format.open_memmap(os.fspath(path), mode="r")
+    except OSError:
+        raise
+    except Exception as exc:  # the header is parsed as Python, which fails in many ways
+        raise ValueError(f"no array of numbers: {exc}") from exc
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

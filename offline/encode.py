@@ -24,7 +24,7 @@ from typing import Annotated
 from tqdm import tqdm
 from tyro.conf import arg
 
-from models.command_line import read_command_line
+from models.command_line import read_command_line, say
 from models.faults import DeviceLost, OutOfMemory
 from models.files import replacing
 from offline.data.index import INDEX, ORIGINAL
@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         problem = "the GPU does not answer any more; run it again, it goes on"
     except (OSError, ValueError) as exc:
         problem = str(exc)
-    print(f"offline.encode: {problem}", file=sys.stderr)
+    say(f"offline.encode: {problem}", file=sys.stderr)
     return 2
 
 
@@ -125,7 +125,7 @@ def _encode(settings: EncodeSettings, factory: EncoderFactory, cluster: Cluster 
     print(f"{len(videos)} videos in {len(variants)} variants; {len(backlog.tasks)} still to encode")
     check_disk(out, backlog.tasks, spec)
     for line in backlog.corrupt:
-        print(f"made again: {line}", file=sys.stderr)
+        say(f"made again: {line}", file=sys.stderr)
 
     entries, skipped = dict(backlog.kept), {}
     try:

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from models.command_line import read_command_line
+from models.command_line import read_command_line, say
 from offline.evaluation import MEANINGS
 from offline.training.config import DataSettings, TrainSettings
 
@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_report(f"{name}.json", report)
             write_text(f"{name}.html", page(report))
     except ValueError as exc:
-        print(f"evaluate: {exc}", file=sys.stderr)
+        say(f"evaluate: {exc}", file=sys.stderr)
         return 2
     print(json.dumps(last))
     return 0

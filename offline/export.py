@@ -33,7 +33,7 @@ from typing import Annotated
 import tyro
 
 from models.card import HEAD
-from models.command_line import read_command_line
+from models.command_line import read_command_line, say
 
 
 def _word(*words: str) -> tyro.constructors.PrimitiveConstructorSpec[str | None]:
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ValueError("--clips must be at least 1")
         return _check(options) if options.check else _export(options)
     except (ValueError, OSError) as exc:
-        print(f"offline.export: {exc}", file=sys.stderr)
+        say(f"offline.export: {exc}", file=sys.stderr)
         return 2
 
 

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from models.command_line import read_command_line
+from models.command_line import read_command_line, say
 from offline.evaluation import EpisodeSettings
 from offline.training.config import DataSettings, TrainSettings
 
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.report:
             write_report(options.report, report)
     except ValueError as exc:
-        print(f"few_shot: {exc}", file=sys.stderr)
+        say(f"few_shot: {exc}", file=sys.stderr)
         return 2
     print(json.dumps(report))
     return 0

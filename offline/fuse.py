@@ -28,7 +28,7 @@ from scipy.optimize import minimize
 
 from models.bundle import Bundle, open_bundle
 from models.classifier import Classifier, softmax
-from models.command_line import read_command_line
+from models.command_line import read_command_line, say
 from models.few_shot import IDLE
 from models.fusion import fuse, log_probabilities
 from models.schema import Embedding
@@ -67,10 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         weights, scores = fit_fusion(parts, [index for _, index in options.part], options.score)
         bundle = write_fused(options.out, options.name, parts, weights, scores)
     except (ValueError, OSError) as exc:
-        print(f"offline.fuse: {exc}", file=sys.stderr)
+        say(f"offline.fuse: {exc}", file=sys.stderr)
         return 2
     for part, weight in zip(parts, weights, strict=True):
-        print(f"{part.name}: weight {weight:.3f}")
+        say(f"{part.name}: weight {weight:.3f}")
     print(json.dumps({"bundle": str(bundle.path), "weights": weights, **scores}))
     return 0
 
@@ -116,7 +116,7 @@ def fit_fusion(
             "top5": round(top5, 4),
         }
         interval = f"{low:.1%} to {high:.1%}"
-        print(f"{name}: top-1 {top1:.1%} ({interval}), top-5 {top5:.1%}, {len(signs)} clips")
+        say(f"{name}: top-1 {top1:.1%} ({interval}), top-5 {top5:.1%}, {len(signs)} clips")
     return weights, scores
 
 

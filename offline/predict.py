@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from models.command_line import read_command_line
+from models.command_line import read_command_line, say
 from models.decoder import DecoderSettings, clip_probabilities, top_candidates
 from models.fusion import open_recognizer
 from offline.data.videos import VideoError
@@ -63,16 +63,16 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "serve it and teach it signs in the page"
             )
     except (ValueError, OSError) as exc:
-        print(f"offline.predict: {exc}", file=sys.stderr)
+        say(f"offline.predict: {exc}", file=sys.stderr)
         return 2
     results = []
     with contextlib.closing(recognizer):
         for video in options.videos:
             results.append(_predict(recognizer, video, options))
             if not options.json:
-                _print(results[-1])
+                _say(results[-1])
     if options.json:
-        print(json.dumps(results, ensure_ascii=False))
+        print(json.dumps(results))
     return 1 if any("error" in result for result in results) else 0
 
 
@@ -94,18 +94,18 @@ def _predict(recognizer: VideoReader, video: str, options: PredictOptions) -> di
     }
 
 
-def _print(result: dict[str, Any]) -> None:
+def _say(result: dict[str, Any]) -> None:
     """The same for people."""
-    print(result["video"])
+    say(result["video"])
     if "error" in result:
-        print(f"  {result['error']}")
+        say(f"  {result['error']}")
         return
-    print("  top    " + "  ".join(f"{c['gloss']} {c['p']:.0%}" for c in result["top"][:3]))
+    say("  top    " + "  ".join(f"{c['gloss']} {c['p']:.0%}" for c in result["top"][:3]))
     for sign in result["signs"]:
         times = f"{sign['start_s']:6.2f} to {sign['end_s']:.2f} s"
-        print(f"  sign   {times}  {sign['gloss']} {sign['p']:.0%}")
+        say(f"  sign   {times}  {sign['gloss']} {sign['p']:.0%}")
     if not result["signs"]:
-        print("  sign   none was above the threshold")
+        say("  sign   none was above the threshold")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import tyro
 
-from models.command_line import read_command_line
+from models.command_line import read_command_line, say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.report:
             write_report(options.report, {**report, "clips": [decision_row(log) for log in logs]})
     except (ValueError, OSError) as exc:
-        print(f"time_to_decision: {exc}", file=sys.stderr)
+        say(f"time_to_decision: {exc}", file=sys.stderr)
         return 2
     print(json.dumps(report))
     return 0

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from models.command_line import read_command_line
+from models.command_line import read_command_line, say
 from models.few_shot import IDLE
 from offline.training.config import DataSettings, TrainSettings
 
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         result = train_head(options)
     except ValueError as exc:
-        print(f"train: {exc}", file=sys.stderr)
+        say(f"train: {exc}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as exc:
         if not _out_of_memory(exc):
@@ -235,7 +235,7 @@ def _read_json(path: str | None) -> dict[str, Any]:
         return {}
     try:
         value: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise ValueError(f"{path}: no JSON to read: {exc}") from exc
     return value
 

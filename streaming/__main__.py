@@ -12,36 +12,44 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
 import time
 from collections.abc import Sequence
 
-from models.command_line import read_command_line
+from models.command_line import printable, read_command_line, say
 from streaming.app import serve
 from streaming.https import invitation
 from streaming.settings import Settings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    settings = read_settings(argv)
-    _log_to_stderr(as_json=settings.server.log_format == "json")
+    """The command. Exit status 2 when a setting can't be used, 1 when something else is wrong."""
     try:
+        settings = read_settings(argv)
+        _log_to_stderr(as_json=settings.server.log_format == "json")
         asyncio.run(_run(settings))
     except (ValueError, OSError, RuntimeError) as error:  # the user can mend it: one line will do
-        print(f"livegloss can't start: {error}", file=sys.stderr)
-        return 1
+        say(f"livegloss can't start: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ValueError) else 1
     return 0
 
 
 def read_settings(argv: Sequence[str] | None) -> Settings:
-    """The settings that the options ask for. A bad option exits with status 2."""
-    return read_command_line(
+    """The settings that the options, and files and variables of secrets, ask for.
+
+    Raises:
+        SystemExit: status 2 for a bad option.
+        ValueError: a secret can't be read or used.
+    """
+    settings = read_command_line(
         Settings,
         argv,
         prog="python -m streaming",
         description="Recognise ASL glosses from browsers' cameras over WebRTC.",
     )
+    return settings.with_secrets(os.environ)
 
 
 async def _run(settings: Settings) -> None:
@@ -52,10 +60,9 @@ async def _run(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     async with serve(settings) as server:
         bundle = server.bundle
-        print(
+        say(
             f"livegloss ready at {server.url} "
-            f"(model {bundle.name}, {len(bundle.glosses)} glosses, {server.device})",
-            flush=True,
+            f"(model {bundle.name}, {len(bundle.glosses)} glosses, {server.device})"
         )
         if sys.stderr.isatty() and (text := invitation(server.url, settings.server)):
             print(text, file=sys.stderr, flush=True)
@@ -65,10 +72,24 @@ async def _run(settings: Settings) -> None:
 def _log_to_stderr(*, as_json: bool) -> None:
     """Log from level INFO on: lines of text, or one JSON object a line."""
     handler = logging.StreamHandler()
-    text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    handler.setFormatter(_JsonFormatter() if as_json else text)
+    handler.setFormatter(_JsonFormatter() if as_json else _TextFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("aioice").setLevel(logging.WARNING)
+
+
+class _TextFormatter(logging.Formatter):
+    """A line of text, then a traceback if there is one; nothing in it steers a terminal."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.message = record.getMessage()
+        record.asctime = self.formatTime(record)
+        lines = [self.formatMessage(record)]
+        if record.exc_info:
+            lines += self.formatException(record.exc_info).split("\n")
+        return "\n".join(map(printable, lines))
 
 
 class _JsonFormatter(logging.Formatter):
@@ -83,7 +104,7 @@ class _JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False)
+        return json.dumps(entry)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import logging
 import socket
 from collections.abc import AsyncIterator
@@ -89,14 +90,19 @@ def _bind(settings: ServerSettings) -> socket.socket:
     """A socket that listens where the settings say.
 
     Raises:
-        OSError: the port is taken, or the host is not this machine's.
+        ValueError: the host is no address of this machine.
+        OSError: the port is taken, or only an administrator may use it.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=128)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        number = error.errno or 0 if isinstance(error, OSError) else -1
+        if number == errno.EADDRNOTAVAIL or number < 0:  # negative: the name is unknown (EAI_…)
+            raise ValueError(f"--host {settings.host} is no address of this machine") from error
         where = f"{settings.host} port {settings.port}"
-        raise OSError(error.errno, f"can't listen on {where}: {error.strerror or error}") from error
+        why = getattr(error, "strerror", None) or error
+        raise OSError(number, f"can't listen on {where}: {why}") from error
 
 
 def _url(listener: socket.socket, settings: ServerSettings) -> str:

@@ -14,12 +14,14 @@ import ssl
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 from itertools import zip_longest
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import idna
 import ifaddr
 import segno
 import trustme
+from cryptography import x509
 
 from streaming.settings import ServerSettings
 
@@ -49,15 +51,34 @@ def ssl_context(settings: ServerSettings) -> ssl.SSLContext | None:
         ).configure_cert(context)
         return context
     if settings.tls_cert and settings.tls_key:
-        cert, key = settings.tls_cert, settings.tls_key
-        try:
-            context.load_cert_chain(cert, key)
-        except (OSError, ssl.SSLError) as error:
-            raise ValueError(
-                f"can't use the certificate {cert} with the key {key}: {error}"
-            ) from error
+        _load(context, Path(settings.tls_cert), Path(settings.tls_key))
         return context
     return None
+
+
+def _load(context: ssl.SSLContext, cert: Path, key: Path) -> None:
+    """Load the owner's certificate and key, which browsers must accept now.
+
+    Raises:
+        ValueError: they can't be used; the message names the files.
+    """
+
+    def no_password() -> str:  # OpenSSL would ask for it at the terminal, and wait
+        raise ValueError("the key is encrypted; give one that is not")
+
+    try:
+        context.load_cert_chain(cert, key, password=no_password)
+        server = x509.load_pem_x509_certificates(cert.read_bytes())[0]
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        fits = getattr(error, "reason", "") != "KEY_VALUES_MISMATCH"
+        why = str(error) if fits else "the key belongs to another certificate"
+        raise ValueError(f"can't use the certificate {cert} with the key {key}: {why}") from error
+    now = datetime.datetime.now(datetime.UTC)
+    first, last = server.not_valid_before_utc, server.not_valid_after_utc
+    if now < first:
+        raise ValueError(f"the certificate {cert} is valid only from {first:%Y-%m-%d %H:%M} UTC on")
+    if now > last:
+        raise ValueError(f"the certificate {cert} expired at {last:%Y-%m-%d %H:%M} UTC")
 
 
 def _names(host: str) -> Iterator[str]:

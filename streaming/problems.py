@@ -25,6 +25,7 @@ _TITLES = {
     429: "Too many requests or sessions",
     500: "The server failed",
     503: "No free place for another session now",
+    507: "The server's disk is full",
 }
 
 

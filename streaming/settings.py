@@ -1,12 +1,15 @@
 """What can be set: a frozen dataclass a stage, units in the names, checked when it is made.
 
 A field is an option of `python -m streaming` and its comment the option's help, unless it is
-`Suppress`ed.
+`Suppress`ed. Secrets also come from files or from the environment, where nobody else sees them:
+command lines are shown to every user of the machine.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import Suppress, arg
@@ -28,6 +31,17 @@ def _positive(settings: object, *names: str) -> None:
             raise ValueError(f"{name} must be positive, not {value}")
 
 
+def _check_secret(option: str, secret: str | None, file: str | None) -> None:
+    if secret is None:
+        return
+    if file is not None:
+        raise ValueError(f"--{option} and --{option}-file are two ways to give one secret")
+    if not secret:
+        raise ValueError(f"--{option} is empty")
+    if not secret.isascii() or not secret.isprintable() or secret != secret.strip():
+        raise ValueError(f"--{option} must be printable ASCII without spaces at its ends")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
     """The HTTP side: where it listens and whom it admits."""
@@ -36,7 +50,10 @@ class ServerSettings:
     port: int = 8080  # 0 picks a free one
     max_sessions: int = 8  # sessions at a time
     max_sessions_per_address: Suppress[int | None] = None  # None: as many as there may be
-    token: _Text = None  # every session must send it, as 'Authorization: Bearer TEXT'
+    # every session must send it, as 'Authorization: Bearer TEXT'; others see it in `ps`, so
+    # better give it by --token-file or by the environment variable LIVEGLOSS_TOKEN
+    token: _Text = field(default=None, repr=False)
+    token_file: _File = None  # take the token from this file
     signs: _Folder = None  # keep taught signs there instead of in browsers; needs --token
     tls_cert: _File = None  # serve HTTPS with this certificate (PEM)
     tls_key: _File = None  # and this key (PEM)
@@ -55,10 +72,9 @@ class ServerSettings:
             raise ValueError("--tls-cert and --tls-key go together")
         if self.tls_cert and self.tls_self_signed:
             raise ValueError("--tls-self-signed makes its own certificate: leave out --tls-cert")
-        if self.signs is not None and self.token is None:
-            raise ValueError("--signs keeps what people teach: it needs a --token")
-        if self.token is not None and not self.token.isascii():
-            raise ValueError("--token must be plain ASCII")
+        if not self.host:
+            raise ValueError("--host is empty; 0.0.0.0 stands for every address of this machine")
+        _check_secret("token", self.token, self.token_file)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +106,10 @@ class SessionSettings:
     public: bool = False  # send nothing to private addresses that peers name
     # stun:, turn: or turns: URL; may be repeated; none is contacted unless given
     ice_servers: Annotated[tuple[str, ...], arg(name="ice-server", metavar="URL")] = ()
-    turn_secret: _Text = None  # the TURN servers' shared secret (for credentials that expire)
+    # the TURN servers' shared secret (for credentials that expire); others see it in `ps`, so
+    # better give it by --turn-secret-file or by the environment variable LIVEGLOSS_TURN_SECRET
+    turn_secret: _Text = field(default=None, repr=False)
+    turn_secret_file: _File = None  # take the TURN secret from this file
     loopback_ice: bool = False  # media over 127.0.0.1 only, for tests
     goal_s: Suppress[float] = 0.3  # deadline of a window's prediction, from its newest frame
     connect_s: Suppress[float] = 20.0  # from the offer to the first frame, else the session ends
@@ -105,6 +124,7 @@ class SessionSettings:
     def __post_init__(self) -> None:
         _positive(self, "goal_s", "connect_s", "silence_s", "heartbeat_s", "messages_per_s")
         _positive(self, "top_k", "message_bytes", "peer_bytes_per_s", "outbox", "buffered_bytes")
+        _check_secret("turn-secret", self.turn_secret, self.turn_secret_file)
         if self.hop_s is not None and not 0.02 <= self.hop_s <= 10:
             raise ValueError(f"hop_s must lie between 0.02 and 10 seconds, not {self.hop_s}")
         if self.top_k > MAX_TOP_K:
@@ -134,3 +154,55 @@ class Settings:
     session: SessionSettings = field(default_factory=SessionSettings)
     recognizer: RecognizerSettings = field(default_factory=RecognizerSettings)
     load: LoadSettings = field(default_factory=LoadSettings)
+
+    def with_secrets(self, environ: Mapping[str, str]) -> Settings:
+        """The same settings, with the secrets that files and the environment give.
+
+        Raises:
+            ValueError: a secret can't be read or used, is given twice, or --signs has no token.
+        """
+        server, session = self.server, self.session
+        token = _secret("token", server.token, server.token_file, environ)
+        turn_secret = _secret("turn-secret", session.turn_secret, session.turn_secret_file, environ)
+        if server.signs is not None and token is None:
+            raise ValueError("--signs keeps what people teach: it needs a --token")
+        return replace(
+            self,
+            server=replace(server, token=token, token_file=None),
+            session=replace(session, turn_secret=turn_secret, turn_secret_file=None),
+        )
+
+
+_MAX_SECRET_BYTES = 4096
+
+
+def _secret(
+    option: str, given: str | None, file: str | None, environ: Mapping[str, str]
+) -> str | None:
+    """A secret as given, from a file without the newline at its end, or from the environment."""
+    variable = f"LIVEGLOSS_{option.upper().replace('-', '_')}"
+    kept = environ.get(variable)
+    if kept is not None and (given is not None or file is not None):
+        raise ValueError(f"{variable} and --{option} are two ways to give one secret: use one")
+    if kept is not None:
+        found, where = kept, variable
+    elif file is not None:
+        found, where = _secret_in(file), f"--{option}-file {file}"
+    else:
+        return given
+    try:
+        _check_secret(option, found, None)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    return found
+
+
+def _secret_in(file: str) -> str:
+    try:
+        with Path(file).open("rb") as stream:
+            content = stream.read(_MAX_SECRET_BYTES + 1)
+        if len(content) > _MAX_SECRET_BYTES:
+            raise ValueError(f"{file} is too large for the file of a secret")
+        return content.decode().removesuffix("\n").removesuffix("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"can't read the secret in {file}: {error}") from error

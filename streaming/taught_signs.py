@@ -11,16 +11,20 @@ two pages do not undo each other's work.
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 from aiohttp import web
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from models.few_shot import (
@@ -30,14 +34,21 @@ from models.few_shot import (
     FewShotError,
     FewShotFull,
     SpaceMismatch,
-    check_name,
     check_takes,
+    sign_name,
 )
 from models.files import replacing
 from streaming.pipeline import pack, unpack
 from streaming.problems import Problem
 from streaming.session import Session
 from streaming.settings import ServerSettings
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_LOCK_S = 5.0  # another server holds the folder for milliseconds; if so long, it hangs
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a full disk, a quota, a file size limit
 
 
 class SignRoutes:
@@ -52,18 +63,20 @@ class SignRoutes:
         session_of: Callable[[web.Request], Session],
     ) -> None:
         self._space = space
-        self._store = SignStore(Path(settings.signs), space) if settings.signs else None
+        self._store: SignStore | None = None
+        if settings.signs and settings.token:  # never open to strangers
+            self._store = SignStore(Path(settings.signs), space)
         self._body_bytes = settings.body_bytes
         self._authorise = authorise
         self._session_of = session_of
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            web.put("/whip/{id}/signs/{gloss}", self._teach),
-            web.delete("/whip/{id}/signs/{gloss}", self._forget),
+            web.put("/whip/{id}/signs/{gloss:[^/]+}", self._teach),
+            web.delete("/whip/{id}/signs/{gloss:[^/]+}", self._forget),
             web.get("/api/signs", self._list),
-            web.put("/api/signs/{gloss}", self._put),
-            web.delete("/api/signs/{gloss}", self._delete),
+            web.put("/api/signs/{gloss:[^/]+}", self._put),
+            web.delete("/api/signs/{gloss:[^/]+}", self._delete),
         ]
 
     def limits(self) -> dict[str, Any]:
@@ -92,7 +105,9 @@ class SignRoutes:
 
     async def _list(self, request: web.Request) -> web.Response:
         store = self._authorised_store(request)
-        return web.json_response(store.all(), headers={"Cache-Control": "no-store"})
+        with _problems():
+            signs = await store.all()
+        return web.json_response(signs, headers={"Cache-Control": "no-store"})
 
     async def _put(self, request: web.Request) -> web.Response:
         store = self._authorised_store(request)
@@ -129,6 +144,11 @@ def _problems() -> Iterator[None]:
         raise Problem(412, "The sign was changed on another page meanwhile.") from error
     except KeyError as error:
         raise Problem(404, "No sign of that name was taught.") from error
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        detail = "The server's disk is full. Nothing was changed: what was kept before still is."
+        raise Problem(507, detail) from error
 
 
 def _expected_tag(request: web.Request) -> str | None:
@@ -197,8 +217,10 @@ class SignChanged(Exception):
 class SignStore:
     """Taught signs in a folder: one JSON file for each embedding space.
 
-    Several pages may write: `expected` is the tag of the version that the writer changes ("" for a
-    sign that was not there); another version is left as it is.
+    Several pages may write, and several servers: each change reads the file anew, under a lock of
+    the file system. `expected` is the tag of the version that the writer changes ("" for a sign
+    that was not there); another version is left as it is. A file that is not ours is put aside
+    under another name.
 
     Bound: `MAX_SIGNS` signs.
     """
@@ -207,22 +229,22 @@ class SignStore:
         """Open the folder; it is created if necessary.
 
         Raises:
-            OSError: it can't be written to.
-            ValueError: the file in it is not ours; the message names it.
+            OSError: it can't be used.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._space = space
         self._file = folder / f"{space.id}.json"
-        self._lock = asyncio.Lock()
-        self._signs = self._read()
-        self._write(self._signs)  # so that a folder that can't be written to is an error now
+        self._turn = asyncio.Lock()  # at most one thread waits for the file
+        self._locked(self._read)  # so that a folder that can't be used is an error now
 
-    def all(self) -> dict[str, Any]:
-        """The body of `GET /api/signs`."""
-        signs = [
-            {"gloss": gloss, "takes": takes, "etag": _tag(takes)}
-            for gloss, takes in self._signs.items()
-        ]
+    async def all(self) -> dict[str, Any]:
+        """The body of `GET /api/signs`.
+
+        Raises:
+            OSError: the file could not be read.
+        """
+        kept = await self._in_turn(self._read)
+        signs = [{"gloss": g, "takes": takes, "etag": _tag(takes)} for g, takes in kept.items()]
         return {"space": self._space.id, "signs": signs}
 
     async def put(self, gloss: str, takes: NDArray[np.float32], expected: str | None = None) -> str:
@@ -234,37 +256,50 @@ class SignStore:
             SignChanged: it is not the expected version.
             OSError: it could not be written; what was kept before still is.
         """
-        check_name(gloss)
+        name = sign_name(gloss)
         packed = [pack(take) for take in takes]
-        async with self._lock:
-            self._check(gloss, expected)
-            if gloss not in self._signs and len(self._signs) >= MAX_SIGNS:
+
+        def change() -> None:
+            signs = self._read()
+            _check_version(signs, name, expected)
+            if name not in signs and len(signs) >= MAX_SIGNS:
                 raise FewShotFull(f"{MAX_SIGNS} signs are kept already: delete one first")
-            await self._keep({**self._signs, gloss: packed})
+            self._write({**signs, name: packed})
+
+        await self._in_turn(change)
         return _tag(packed)
 
     async def delete(self, gloss: str, expected: str | None = None) -> None:
         """Keep a sign no longer.
 
         Raises:
+            FewShotError: no sign can have that name.
             KeyError: it was not kept.
             SignChanged: it is not the expected version.
             OSError: the file could not be written; the sign is still kept.
         """
-        async with self._lock:
-            if gloss not in self._signs:
-                raise KeyError(gloss)
-            self._check(gloss, expected)
-            await self._keep({name: t for name, t in self._signs.items() if name != gloss})
+        name = sign_name(gloss)
 
-    def _check(self, gloss: str, expected: str | None) -> None:
-        takes = self._signs.get(gloss)
-        if expected is not None and expected != (_tag(takes) if takes else ""):
-            raise SignChanged(gloss)
+        def change() -> None:
+            signs = self._read()
+            if name not in signs:
+                raise KeyError(name)
+            _check_version(signs, name, expected)
+            del signs[name]
+            self._write(signs)
 
-    async def _keep(self, signs: dict[str, list[str]]) -> None:
-        await asyncio.to_thread(self._write, signs)
-        self._signs = signs
+        await self._in_turn(change)
+
+    async def _in_turn(self, work: Callable[[], T]) -> T:
+        """What `work` returns, on a thread, while nobody else reads or writes."""
+        async with self._turn:
+            return await asyncio.to_thread(self._locked, work)
+
+    def _locked(self, work: Callable[[], T]) -> T:
+        with FileLock(self._file.with_suffix(".lock"), timeout=_LOCK_S):
+            return work()
+
+    # Under the lock
 
     def _write(self, signs: dict[str, list[str]]) -> None:
         text = json.dumps({"space": self._space.id, "signs": signs}, ensure_ascii=False)
@@ -272,16 +307,29 @@ class SignStore:
             file.write(text.encode())
 
     def _read(self) -> dict[str, list[str]]:
-        if not self._file.exists():
+        try:
+            content = self._file.read_bytes()
+        except FileNotFoundError:
             return {}
         try:
-            kept = msgspec.json.decode(self._file.read_bytes(), type=_SignFile)
+            kept = msgspec.json.decode(content, type=_SignFile)
+            signs: dict[str, list[str]] = {}
             for gloss, takes in kept.signs.items():
-                check_name(gloss)
                 _rows(kept.space, takes, self._space)
-        except ValueError as error:
-            raise ValueError(f"{self._file} is no file of taught signs: {error}") from error
-        return kept.signs
+                signs.setdefault(sign_name(gloss), []).extend(takes)
+        except (ValueError, RecursionError) as error:
+            now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+            aside = self._file.with_name(f"{self._file.stem}.broken-{now}")
+            self._file.rename(aside)
+            _log.error("%s, no file of taught signs, is now %s: %s", self._file, aside.name, error)
+            return {}
+        return {gloss: takes[:MAX_TAKES] for gloss, takes in signs.items()}
+
+
+def _check_version(signs: dict[str, list[str]], name: str, expected: str | None) -> None:
+    takes = signs.get(name)
+    if expected is not None and expected != (_tag(takes) if takes else ""):
+        raise SignChanged(name)
 
 
 def _tag(takes: list[str]) -> str:

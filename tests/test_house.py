@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import graphlib
 import importlib.metadata
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -200,6 +201,22 @@ def test_openvino_does_not_call_home() -> None:
     stub, sent = done.stdout.splitlines()
     assert stub == "openvino.tools.ovc.telemetry_stub"
     assert sent == "[]"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_keeps_libraries_from_calling_home_before_it_imports_any(package: str) -> None:
+    """Also where nothing else of ours was imported before it, and for child processes."""
+    code = f"import {package}, subprocess; subprocess.run(['printenv', 'ORT_DISABLE_TELEMETRY'])"
+    names = set(os.environ) - {"ORT_DISABLE_TELEMETRY"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={name: os.environ[name] for name in names},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert (done.stdout, done.stderr) == ("1\n", "")
 
 
 @pytest.mark.parametrize("package", PACKAGES)

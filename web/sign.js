@@ -18,6 +18,9 @@ export class NotKept extends Error {}
 /** A sign's name as a person reads it. */
 export const shown = (gloss) => (gloss === IDLE ? "No sign (rest)" : gloss);
 
+/** The name that a person typed, as names are compared: in the form NFC, as the server has them. */
+export const named = (text) => text.normalize().trim();
+
 /** What is wrong with a name, in words for a person; "" when it is fine. */
 export function nameFault(name) {
   if (!name) return "Give the sign a name.";
@@ -28,7 +31,8 @@ export function nameFault(name) {
 
 // One sign as it is kept and exported; throws where it is anything else. `place` is the browser's
 // own note, see browser_store.js; a sign that was kept on a server has no date.
-function checked({ gloss, space, takes, date, place }) {
+function checked({ gloss: name, space, takes, date, place }) {
+  const gloss = typeof name === "string" ? name.normalize() : name;
   const text = (value, most) => typeof value === "string" && value.length > 0 && value.length <= most;
   if (!text(gloss, 2 * MAX_NAME) || gloss !== gloss.trim() || nameFault(gloss)) throw new TypeError("name");
   if (!text(space, 100) || !(date === undefined || /^\d{4}-\d\d-\d\d$/.test(date))) throw new TypeError("space or date");

@@ -1,7 +1,7 @@
 // The list of the signs that were taught: a row each, with what can be done and what to know of it.
 
 import { element } from "/static/elements.js";
-import { IDLE, lookalike, shown, unlike } from "/static/sign.js";
+import { IDLE, lookalike, named, shown, unlike } from "/static/sign.js";
 
 const WHERE = { server: "on the server", waiting: "waits for the server" };
 
@@ -124,7 +124,7 @@ export class TaughtList {
     };
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
-      const wanted = name.value.trim();
+      const wanted = named(name.value);
       const done = wanted === sign.gloss || (await this.#act.rename(sign, wanted));
       name.setAttribute("aria-invalid", String(!done));
       if (!done) {

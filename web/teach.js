@@ -3,7 +3,7 @@
 import { Stills } from "/static/preview.js";
 import { FEWEST, Recording } from "/static/recording.js";
 import { Shelf } from "/static/shelf.js";
-import { IDLE, nameFault, shown } from "/static/sign.js";
+import { IDLE, named, nameFault, shown } from "/static/sign.js";
 import { counted } from "/static/taught.js";
 
 /**
@@ -107,7 +107,7 @@ export class TeachPanel {
   }
 
   #submit() {
-    const gloss = this.#at("name").value.trim();
+    const gloss = named(this.#at("name").value);
     const full = !this.#shelf.find(gloss) && this.#shelf.size >= (this.#card?.signs.max ?? 50);
     const fault = this.#nameFault(gloss) || (full ? "It knows as many taught signs as it can. Delete one first." : "");
     this.#at("name").setAttribute("aria-invalid", String(fault !== ""));

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.bench.cases import PLANS, SIZES, Case
-from models.command_line import read_command_line
+from models.command_line import read_command_line, say
 from models.files import replacing
 
 # Seconds to make an engine and run it once, for each block: a guess for a GPU, which the figures of
@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         device = torch_device(settings.device)
     except ValueError as error:
-        print(f"models.bench: --device {settings.device}: {error}", file=sys.stderr)
+        say(f"models.bench: --device {settings.device}: {error}", file=sys.stderr)
         return 2
     rounds = 2 if settings.quick else settings.rounds
     by_device = "gpu" if device.type == "cuda" else "cpu"

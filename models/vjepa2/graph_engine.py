@@ -202,7 +202,9 @@ class _OnnxRuntime:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3  # errors alone; our own messages say the rest
+        options.log_severity_level = (
+            4  # nothing: errors are raised, and our own messages say the rest
+        )
         self._session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         types = [port.type for port in (*inputs, *outputs)] == ["tensor(uint8)", "tensor(float)"]

@@ -26,6 +26,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import DisjointSet
 
+from models.command_line import say
 from models.files import replacing
 from offline.data.examples import Example, read_examples
 from offline.data.fingerprints import CELLS, Fingerprint, complete_fingerprints, mark_title_cards
@@ -49,7 +50,7 @@ VideoPair = tuple[str, str]  # two video ids
 
 def read_recordings(
     index: str | os.PathLike[str],
-    progress: Callable[[str], None] = print,
+    progress: Callable[[str], None] = say,
     variant: str | None = None,
 ) -> list[Example]:
     """The examples of an `index.csv` (of one variant), with duplicates and title cards marked.
@@ -120,7 +121,7 @@ def stored_duplicates(
         stored = json.loads(file.read_text())
         if stored["of"] == digest:
             return [(a, b) for a, b in stored["pairs"] if a in prints and b in prints]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass  # there is none, or it is not ours: it is written anew
     pairs = find_duplicates(prints, progress)
     try:

@@ -98,7 +98,7 @@ def read_spec(index: str | os.PathLike[str]) -> EncoderSpec:
     file = Path(index).parent / "encode_report.json"
     try:
         return spec_from(json.loads(file.read_text(encoding="utf-8"))["encoder"])
-    except (OSError, KeyError, TypeError, ValueError) as exc:
+    except (OSError, KeyError, TypeError, ValueError, RecursionError) as exc:
         raise ValueError(f"{file}: does not tell which encoder made the index: {exc}") from exc
 
 

@@ -14,7 +14,9 @@ import hashlib
 import io
 import math
 import re
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -23,13 +25,16 @@ import msgspec
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from models.files import replacing, sha256
+from models.files import read_array, replacing, sha256
 
 INDEX = "index.csv"
 EMBEDDINGS = "embeddings"  # the folder of the .npy files, beside the index
 ORIGINAL = "original"  # the variant of a video as it is
-# What numpy raises of a file that is no .npy or .npz, or is cut, or lacks an array.
-UNREADABLE = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile)
+# What numpy raises of a file that is no .npz, is cut, lacks an array, or promises too large a one.
+UNREADABLE = (
+    *(OSError, EOFError, KeyError, ValueError, AttributeError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError, SyntaxError),
+)
 
 _BFLOAT16 = np.dtype("V2")  # as numpy names the two bytes that ml_dtypes' bfloat16 writes
 
@@ -153,9 +158,8 @@ class StoredRows:
             ValueError: it has no rows of finite floats (float16, bfloat16, float32 or float64).
         """
         try:
-            # As text: of a Path numpy looks up each folder on the way, for every file.
-            table = np.load(str(path), mmap_mode="r", allow_pickle=False)
-        except UNREADABLE as exc:
+            table = read_array(path)
+        except (OSError, ValueError) as exc:
             raise ValueError(f"{path}: no rows of numbers: {exc}") from exc
         floats = np.issubdtype(table.dtype, np.floating) or table.dtype == _BFLOAT16
         if table.ndim != 2 or 0 in table.shape or not floats or not table.flags.c_contiguous:

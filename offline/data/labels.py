@@ -126,7 +126,7 @@ def _from_csv(file: Path, videos: Path) -> Iterable[LabelledVideo]:
 def _from_json(file: Path, videos: Path) -> Iterable[LabelledVideo]:
     try:
         value: Any = json.loads(_text(file))
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise LabelError(f"{file}: not JSON: {exc}") from exc
     there = {p.stem: p for p in _videos_in(videos)} if videos.is_dir() else {}
     try:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from models.picture import PictureScaler
 from models.schema import Frame
+from models.video_file import open_video_file
 
 _MAX_SIDE = 8192  # px: larger pictures are not video of a person, but an attack or a mistake
 _DEFAULT_FPS = 25.0  # where a file has neither times nor a rate
@@ -138,7 +139,9 @@ def _opened(name: str) -> Iterator[tuple[av.container.InputContainer, av.VideoSt
     if Path(name).stat().st_size == 0:
         raise VideoError(f"{name}: the file is empty")
     try:
-        container = av.open(name, metadata_errors="ignore")
+        container = open_video_file(name)
+    except av.ArgumentError as exc:  # FFmpeg knows it, but it is not one of ours
+        raise VideoError(f"{name}: not a video file, but a playlist or another kind") from exc
     except (av.FFmpegError, OSError, ValueError) as exc:
         raise VideoError(f"{name}: not a video file ({_reason(exc)})") from exc
     with container:

@@ -14,7 +14,6 @@ worker is reported in the end.
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 import warnings
 from collections.abc import Iterator, Sequence
@@ -48,7 +47,6 @@ class Cluster:
     """
 
     def __init__(self, address: str) -> None:
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before the import: nothing calls home
         try:
             import ray.data
         except ModuleNotFoundError as exc:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from models.bundle import BundleError
-from models.command_line import read_command_line
+from models.command_line import read_command_line, say
 from models.files import replacing
 from streaming.bench.measure import BenchSettings, measure_latency
 from streaming.bench.soak import SoakSettings, run_soak
@@ -180,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             with replacing(command.report) as file:
                 file.write(json.dumps(report).encode())
     except* (BundleError, ValueError, OSError) as group:  # a server's errors come in a group
-        print(f"error: {_first(group)}", file=sys.stderr)
+        say(f"error: {_first(group)}", file=sys.stderr)
     if report is None:
         return 1
     sentence, good = _summary(report)

@@ -25,6 +25,7 @@ from aiortc import MediaStreamTrack
 from aiortc.mediastreams import MediaStreamError
 from numpy.typing import NDArray
 
+from models.video_file import open_video_file
 from streaming.bench import barcode
 
 _CLOCK = Fraction(1, 90_000)  # s, of RTP video
@@ -137,7 +138,7 @@ def clip_pictures(path: str | None, size: tuple[int, int]) -> Pictures:
     """
     if path is None:
         return drawn_pictures(size)
-    with av.open(path, metadata_errors="ignore") as container:
+    with open_video_file(path) as container:
         pictures = [
             np.asarray(frame.reformat(*size, format="rgb24", threads=1).to_ndarray(), np.uint8)
             for frame in itertools.islice(container.decode(video=0), _CLIP_FRAMES)

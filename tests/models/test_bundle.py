@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 from models.bundle import Bundle, BundleError, open_bundle, write_bundle
-from tests.models.bundles import SPEC, small_bundle, small_card
+from models.files import sha256
+from tests.models.bundles import SPEC, npy, small_bundle, small_card
 from tests.models.heads_onnx import mean_head
 
 
@@ -113,6 +115,15 @@ def test_a_card_that_is_no_json_object(tmp_path: Path, content: bytes) -> None:
         open_bundle(tmp_path)
 
 
+@pytest.mark.parametrize("value", ["1e999", '"\\ud800"'])
+def test_a_card_that_can_not_be_sent_on(tmp_path: Path, value: str) -> None:
+    small_bundle(tmp_path)
+    card = (tmp_path / "card.json").read_text()
+    (tmp_path / "card.json").write_text(card.replace('"clips": 0', f'"clips": {value}'))
+    with pytest.raises(BundleError, match=r"card\.json: not JSON: "):
+        open_bundle(tmp_path)
+
+
 def test_a_huge_card_is_not_read(tmp_path: Path) -> None:
     small_bundle(tmp_path)
     with (tmp_path / "card.json").open("r+b") as file:
@@ -158,6 +169,65 @@ def test_a_folder_of_other_things_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="is no bundle"):
         small_bundle(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "precious"
+
+
+def npy_header(shape: tuple[int, ...], kind: str = "<f4") -> bytes:
+    """The start of a `.npy` file that promises an array of that shape."""
+    fields = f"{{'descr': {kind!r}, 'fortran_order': False, 'shape': {shape}}}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(fields).to_bytes(2, "little") + fields.encode()
+
+
+def npz() -> bytes:
+    content = io.BytesIO()
+    np.savez(content, rows=np.ones((2, 3)))
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        b"",
+        b"\x93NUMPY",
+        b"PK\x03\x04 is no archive",
+        npz(),
+        b"\x80\x04K\x01.",
+        b"\x93NUMPY\x01\x00" + (5000).to_bytes(2, "little") + b"[" * 5000,
+        npy_header((1 << 50, 3)),
+        npy_header((1 << 62, 1 << 62)),
+        npy_header((-1, 3)),
+        npy_header((1 << 40, 0)),
+        npy_header((2, 3), "|O"),
+        npy_header((2, 3)) + b"\0" * 20,
+        npy(np.full((2, 3), np.inf)),
+    ],
+)
+def test_a_hostile_background_is_an_error_in_words(tmp_path: Path, hostile: bytes) -> None:
+    files: dict[str, bytes | Path] = {"head.onnx": b"head", "background.npy": hostile}
+    with pytest.raises(BundleError, match=r"background\.npy: ") as caught:
+        write_bundle(tmp_path / "b", card=small_card(), glosses=["a", "b"], files=files)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("hostile", ["\x1b[2J", "a\nb", "\x9b31m", "a\x7f", "\ud800"])
+def test_no_name_in_a_bundle_steers_a_terminal(tmp_path: Path, hostile: str) -> None:
+    files: dict[str, bytes | Path] = {"head.onnx": b"head"}
+    with pytest.raises(BundleError, match=r"card\.json: `name` has .*control character"):
+        write_bundle(tmp_path / "b", card=small_card(name=hostile), glosses=["a"], files=files)
+    small_bundle(tmp_path / "b")
+    edit(tmp_path / "b" / "labels.json", lambda labels: labels.update(glosses=["a", hostile]))
+    digest = sha256(tmp_path / "b" / "labels.json")
+    edit(tmp_path / "b" / "card.json", set_to("files", "labels.json", value=digest))
+    with pytest.raises(BundleError, match=r"labels\.json: .*(control character|surrogates)"):
+        open_bundle(tmp_path / "b")
+
+
+def test_glosses_are_compared_as_unicode_composes_them(tmp_path: Path) -> None:
+    files: dict[str, bytes | Path] = {"head.onnx": b"head"}
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    bundle = write_bundle(tmp_path / "b", card=small_card(), glosses=[decomposed], files=files)
+    assert bundle.glosses == (composed,)
+    with pytest.raises(BundleError, match="twice"):
+        write_bundle(tmp_path / "c", card=small_card(), glosses=[composed, decomposed], files=files)
 
 
 def test_an_encoder_that_travels_along(tmp_path: Path) -> None:

@@ -3,13 +3,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
-from models.bundle import Bundle, BundleError
+from models.bundle import Bundle, BundleError, write_bundle
 from models.classifier import Classifier, softmax
 from models.schema import Embedding
-from tests.models.bundles import small_bundle
+from tests.models.bundles import small_bundle, small_card
 from tests.models.heads_onnx import mean_head
 
 
@@ -100,3 +101,20 @@ def test_a_head_that_does_not_fit_its_card(bundle: Bundle, head: bytes, says: st
 def test_softmax_of_large_logits() -> None:
     logits = np.array([[1e4, 1e4, -1e4]], np.float32)
     np.testing.assert_allclose(softmax(logits), np.array([[0.5, 0.5, 0]]))
+
+
+def test_a_head_that_fails_prints_nothing_itself(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """ONNX Runtime would write the names in the file, as they are, to the terminal."""
+    head = onnx.load_from_string(mean_head(np.eye(3, dtype=np.float32)))
+    rows = onnx.numpy_helper.from_array(np.array([0, 1, 99]), "rows")  # the last is not there
+    head.graph.initializer[0].name = "given"
+    head.graph.initializer.append(rows)
+    gather = onnx.helper.make_node("Gather", ["given", "rows"], ["weights"], "\x1b[31mred")
+    head.graph.node.insert(0, gather)
+    files: dict[str, bytes | Path] = {"head.onnx": head.SerializeToString()}
+    bundle = write_bundle(tmp_path / "b", card=small_card(), glosses=["a", "b"], files=files)
+    with pytest.raises(Exception, match="Gather"):
+        Classifier(bundle).classify([embedding(8, 1)])
+    assert capfd.readouterr().err == ""

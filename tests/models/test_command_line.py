@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from models.command_line import read_command_line
+from models.command_line import read_command_line, say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,3 +62,8 @@ def test_an_error_is_one_line_with_status_2(
     with pytest.raises(SystemExit, match="2"):
         read(*argv)
     assert message in capsys.readouterr().err
+
+
+def test_what_is_said_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    say("caf\u00e9 \x1b[31m\x9b2J\x07\r\n\udcff\x7f \U0001f590")
+    assert capsys.readouterr().out == "café \\x1b[31m\\x9b2J\\x07\\r\\n\\udcff\\x7f \U0001f590\n"

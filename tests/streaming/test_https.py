@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import os
 import re
 import signal
 import socket
 import ssl
 import sys
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
 import cv2
 import numpy as np
 import pytest
+import trustme
+from cryptography.hazmat.primitives import serialization
 
 from streaming.app import serve
 from streaming.bench.standin import StandIn
-from streaming.https import invitation, network_url, own_addresses, qr_code
+from streaming.https import invitation, network_url, own_addresses, qr_code, ssl_context
 from streaming.settings import ServerSettings, Settings
 from tests.conftest import ROOT
 
@@ -94,6 +98,52 @@ async def test_the_certificate_is_for_every_address_of_this_machine(
                 place = f"[{address}]" if ":" in address else address
                 async with http.get(f"https://{place}:{port}/", ssl=trusting) as response:
                     assert response.status == 200
+
+
+HOUR = datetime.timedelta(hours=1)
+NOW = datetime.datetime.now(datetime.UTC)
+
+
+def own_files(folder: Path, begins: datetime.datetime, ends: datetime.datetime) -> ServerSettings:
+    """Settings with a certificate and its key in files."""
+    made = trustme.CA().issue_cert("localhost", not_before=begins, not_after=ends)
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    cert.write_bytes(b"".join(blob.bytes() for blob in made.cert_chain_pems))
+    key.write_bytes(made.private_key_pem.bytes())
+    return ServerSettings(port=0, tls_cert=str(cert), tls_key=str(key))
+
+
+def test_a_certificate_that_is_valid_now_is_used(tmp_path: Path) -> None:
+    assert ssl_context(own_files(tmp_path, NOW - HOUR, NOW + HOUR)) is not None
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends", "why"),
+    [(-2 * HOUR, -HOUR, "expired at"), (HOUR, 2 * HOUR, "is valid only from")],
+)
+def test_a_certificate_of_another_time_is_refused(
+    tmp_path: Path, begins: datetime.timedelta, ends: datetime.timedelta, why: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"cert\.pem {why} \d{{4}}-"):
+        ssl_context(own_files(tmp_path, NOW + begins, NOW + ends))
+
+
+def test_a_key_that_does_not_fit_or_is_encrypted_is_refused(tmp_path: Path) -> None:
+    settings = own_files(tmp_path, NOW - HOUR, NOW + HOUR)
+    key = tmp_path / "key.pem"
+    private = serialization.load_pem_private_key(key.read_bytes(), None)
+    key.write_bytes(
+        private.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"password"),
+        )
+    )
+    with pytest.raises(ValueError, match=r"key\.pem: the key is encrypted"):
+        ssl_context(settings)
+    key.write_bytes(trustme.CA().issue_cert("localhost").private_key_pem.bytes())
+    with pytest.raises(ValueError, match=r"key\.pem: the key belongs to another certificate"):
+        ssl_context(settings)
 
 
 async def printed(host: str, *, terminal: bool) -> tuple[str, str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from models.command_line import read_command_line
 from streaming.__main__ import read_settings
-from streaming.settings import RecognizerSettings, ServerSettings, SessionSettings
+from streaming.settings import RecognizerSettings, ServerSettings, SessionSettings, Settings
 
 
 @pytest.mark.parametrize(
@@ -29,7 +31,14 @@ from streaming.settings import RecognizerSettings, ServerSettings, SessionSettin
         (ServerSettings, {"max_sessions": 0}),
         (ServerSettings, {"tls_cert": "cert.pem"}),
         (ServerSettings, {"tls_cert": "a", "tls_key": "b", "tls_self_signed": True}),
+        (ServerSettings, {"host": ""}),
         (ServerSettings, {"token": "naïve"}),
+        (ServerSettings, {"token": ""}),
+        (ServerSettings, {"token": "two\nlines"}),
+        (ServerSettings, {"token": "open sesame "}),
+        (ServerSettings, {"token": "open sesame", "token_file": "token.txt"}),
+        (SessionSettings, {"turn_secret": ""}),
+        (SessionSettings, {"turn_secret": "secret", "turn_secret_file": "secret.txt"}),
     ],
 )
 def test_bad_values_are_refused(kind: Any, bad: dict[str, Any]) -> None:
@@ -38,7 +47,16 @@ def test_bad_values_are_refused(kind: Any, bad: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [["--nonsense"], ["--port", "x"], ["--port", "-1"], ["--thresh", "0.5"], ["extra"]]
+    "options",
+    [
+        ["--nonsense"],
+        ["--port", "x"],
+        ["--port", "-1"],
+        ["--port", "99999"],
+        ["--token", ""],
+        ["--thresh", "0.5"],
+        ["extra"],
+    ],
 )
 def test_a_bad_option_exits_and_names_what_is_wrong(
     options: list[str], capsys: pytest.CaptureFixture[str]
@@ -62,8 +80,9 @@ def test_options_become_settings() -> None:
     assert settings.server.log_format == "text"
 
 
-OPTIONS = """host port model device hop-s longest-hop-s top-k threshold max-sessions token signs
-    tls-cert tls-key tls-self-signed public ice-server turn-secret loopback-ice log-format"""
+OPTIONS = """host port model device hop-s longest-hop-s top-k threshold max-sessions token
+    token-file signs tls-cert tls-key tls-self-signed public ice-server turn-secret
+    turn-secret-file loopback-ice log-format"""
 
 
 def test_the_options_are_those_of_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,3 +90,39 @@ def test_the_options_are_those_of_the_contract(capsys: pytest.CaptureFixture[str
         read_settings(["--help"])
     shown = re.findall(r"^\W*--([a-z][a-z0-9-]+)", capsys.readouterr().out, re.MULTILINE)
     assert set(shown) == set(OPTIONS.split())
+
+
+def secrets(*options: str, **environ: str) -> tuple[str | None, str | None]:
+    settings = read_command_line(Settings, options, prog="test").with_secrets(environ)
+    assert "sesame" not in repr(settings), "a secret is never shown"
+    return settings.server.token, settings.session.turn_secret
+
+
+def test_secrets_come_from_options_files_and_the_environment(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    assert secrets() == (None, None)
+    assert secrets("--token", "sesame", "--turn-secret", "t") == ("sesame", "t")
+    assert secrets(LIVEGLOSS_TOKEN="sesame", LIVEGLOSS_TURN_SECRET="t") == ("sesame", "t")
+    for newline in ("", "\n", "\r\n"):
+        file.write_bytes(f"open sesame{newline}".encode())
+        assert secrets("--token-file", str(file), "--signs", "x") == ("open sesame", None)
+        assert secrets("--turn-secret-file", str(file)) == (None, "open sesame")
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe", b"two\nlines\n", b"x" * 5000])
+def test_a_file_without_a_usable_secret_is_named(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "secret"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(str(file))):
+        secrets("--token-file", str(file))
+
+
+@pytest.mark.parametrize("options", [("--token", "t"), ("--token-file", "file")])
+def test_a_secret_is_given_once(options: tuple[str, str]) -> None:
+    with pytest.raises(ValueError, match="LIVEGLOSS_TOKEN and --token are two ways"):
+        secrets(*options, LIVEGLOSS_TOKEN="u")
+
+
+def test_an_empty_variable_is_no_missing_token() -> None:
+    with pytest.raises(ValueError, match="LIVEGLOSS_TOKEN: --token is empty"):
+        secrets(LIVEGLOSS_TOKEN="")

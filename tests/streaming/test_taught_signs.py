@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +15,7 @@ from urllib.parse import quote
 import aiohttp
 import numpy as np
 import pytest
+from yarl import URL
 
 from models.few_shot import MAX_SIGNS, EmbeddingSpace, FewShotError, FewShotFull, SpaceMismatch
 from offline import export, predict
@@ -21,6 +25,7 @@ from streaming.pipeline import pack
 from streaming.server import Server
 from streaming.settings import RecognizerSettings, ServerSettings, SessionSettings, Settings
 from streaming.taught_signs import SignChanged, SignStore, most_takes, parse_takes
+from tests.conftest import ROOT
 from tests.streaming.caller import Caller, Camera, calling, problem
 
 SPACE = EmbeddingSpace(id="here", dim=3, background=np.zeros((0, 3), np.float32))
@@ -30,6 +35,10 @@ PACKED = pack(ROWS[0])
 
 def body(**fields: object) -> bytes:
     return json.dumps({"space": "here", "takes": [PACKED], **fields}).encode()
+
+
+def files(folder: Path) -> list[str]:
+    return [file.name for file in folder.iterdir()]
 
 
 def test_takes_come_as_rows() -> None:
@@ -80,9 +89,9 @@ async def test_signs_stay_in_the_folder(tmp_path: Path) -> None:
     await store.put("other", ROWS)
     await store.delete("other")
     again = SignStore(tmp_path / "signs", SPACE)
-    (sign,) = again.all()["signs"]
+    (sign,) = (await again.all())["signs"]
     assert (sign["gloss"], sign["takes"]) == ("my <b>name</b>", [PACKED])
-    assert [file.name for file in (tmp_path / "signs").iterdir()] == ["here.json"]
+    assert set(files(tmp_path / "signs")) <= {"here.json", "here.lock"}
     with pytest.raises(KeyError):
         await store.delete("other")
 
@@ -90,7 +99,7 @@ async def test_signs_stay_in_the_folder(tmp_path: Path) -> None:
 async def test_who_expects_an_older_version_changes_nothing(tmp_path: Path) -> None:
     store = SignStore(tmp_path, SPACE)
     first = await store.put("mine", ROWS, "")
-    assert store.all()["signs"][0]["etag"] == first
+    assert (await store.all())["signs"][0]["etag"] == first
     second = await store.put("mine", np.repeat(ROWS, 2, 0), first)
     assert second != first
     for expected in ("", first):
@@ -100,9 +109,9 @@ async def test_who_expects_an_older_version_changes_nothing(tmp_path: Path) -> N
             await store.delete("mine", expected)
     with pytest.raises(SignChanged):
         await store.put("other", ROWS, first)
-    assert [sign["takes"] for sign in store.all()["signs"]] == [[PACKED, PACKED]]
+    assert [sign["takes"] for sign in (await store.all())["signs"]] == [[PACKED, PACKED]]
     await store.delete("mine", second)
-    assert store.all()["signs"] == []
+    assert (await store.all())["signs"] == []
 
 
 async def test_the_folder_is_bounded(tmp_path: Path) -> None:
@@ -115,13 +124,88 @@ async def test_the_folder_is_bounded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", '{"signs": 1}', '{"space": "here", "signs": {"a": []}}']
+    "text",
+    ["", "[]", '{"signs": 1}', '{"space": "here", "signs": {"a": []}}', '{"x": ' + "[" * 9999],
 )
-def test_a_broken_file_is_named_and_left_alone(tmp_path: Path, text: str) -> None:
+async def test_a_broken_file_is_put_aside_and_named(
+    tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "here.json").write_text(text)
-    with pytest.raises(ValueError, match=r"here\.json"):
-        SignStore(tmp_path, SPACE)
-    assert (tmp_path / "here.json").read_text() == text
+    store = SignStore(tmp_path, SPACE)
+    (aside,) = (name for name in files(tmp_path) if name.startswith("here.broken-"))
+    assert (tmp_path / aside).read_text() == text
+    (line,) = caplog.messages
+    assert "here.json" in line and aside in line and "\n" not in line
+    await store.put("mine", ROWS)
+    assert (await SignStore(tmp_path, SPACE).all())["signs"][0]["gloss"] == "mine"
+
+
+async def test_a_file_that_breaks_later_is_put_aside_too(tmp_path: Path) -> None:
+    store = SignStore(tmp_path, SPACE)
+    await store.put("mine", ROWS)
+    (tmp_path / "here.json").write_text("{")
+    assert (await store.all())["signs"] == []
+    assert len([name for name in files(tmp_path) if name.startswith("here.broken-")]) == 1
+
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+import numpy as np
+from models.few_shot import EmbeddingSpace
+from streaming.taught_signs import SignStore
+
+async def main(folder, name):
+    rows = np.ones((1, 3), np.float32)
+    space = EmbeddingSpace(id="here", dim=3, background=np.zeros((0, 3), np.float32))
+    store = SignStore(Path(folder), space)
+    print("open", flush=True)
+    sys.stdin.readline()  # both have read the folder before either writes
+    for n in range(10):
+        await store.put(f"{name}{n}", rows)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def test_two_servers_lose_no_sign_of_each_other(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": ROOT}
+    with (
+        subprocess.Popen([*command, "a"], **pipes) as first,
+        subprocess.Popen([*command, "b"], **pipes) as second,
+    ):
+        for process in (first, second):
+            assert process.stdout and process.stdout.readline() == b"open\n"
+        for process in (first, second):
+            assert process.stdin
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+    assert (first.returncode, second.returncode) == (0, 0)
+    kept = json.loads((tmp_path / "here.json").read_text())["signs"]
+    assert set(kept) == {f"{name}{n}" for name in "ab" for n in range(10)}
+
+
+async def test_a_server_sees_what_another_changed(tmp_path: Path) -> None:
+    one, other = SignStore(tmp_path, SPACE), SignStore(tmp_path, SPACE)
+    tag = await one.put("mine", ROWS, "")
+    with pytest.raises(SignChanged):
+        await other.put("mine", ROWS, "")
+    await other.delete("mine", tag)
+    assert (await one.all())["signs"] == []
+
+
+async def test_composed_and_decomposed_names_are_one_sign(tmp_path: Path) -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    two = {composed: [PACKED], decomposed: [PACKED, PACKED]}  # as servers kept them before
+    (tmp_path / "here.json").write_text(json.dumps({"space": "here", "signs": two}))
+    store = SignStore(tmp_path, SPACE)
+    (sign,) = (await store.all())["signs"]
+    assert (sign["gloss"], len(sign["takes"])) == (composed, 3)
+    await store.put(decomposed, ROWS, sign["etag"])
+    assert [s["gloss"] for s in (await store.all())["signs"]] == [composed]
+    await store.delete(decomposed)
+    assert (await store.all())["signs"] == []
 
 
 SETTINGS = Settings(
@@ -260,6 +344,48 @@ async def test_signs_are_kept_for_clients_with_the_token(
             assert response.status == 204
         async with http.delete(f"{signs}/mine", headers=allowed) as response:
             assert response.status == 404
+
+
+async def test_any_name_may_be_taught_over_http(
+    http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    settings = replace(SETTINGS, server=ServerSettings(port=0, token="secret", signs=str(tmp_path)))
+    allowed = {"Authorization": "Bearer secret"}
+    names = ["{", "}", "{gloss}", "a{b}c", "a/b", "%", "%7B", "a?b#c", "+", "🖐", "é"]
+    async with serve(settings, StandIn()) as server:
+        signs = f"{server.url}/api/signs"
+        for name in names:
+            url = URL(f"{signs}/{quote(name, safe='')}", encoded=True)
+            async with http.put(url, json=BODY, headers=allowed) as response:
+                assert response.status == 204, name
+        async with http.get(signs, headers=allowed) as response:
+            assert [sign["gloss"] for sign in (await response.json())["signs"]] == names
+
+
+async def test_a_full_disk_is_said_and_loses_nothing(
+    http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """No file may become larger than 100 bytes, for a while: the system then refuses to write."""
+    settings = replace(SETTINGS, server=ServerSettings(port=0, token="secret", signs=str(tmp_path)))
+    allowed = {"Authorization": "Bearer secret"}
+    most, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    async with serve(settings, StandIn()) as server:
+        signs = f"{server.url}/api/signs"
+        async with http.put(f"{signs}/first", json=BODY, headers=allowed) as response:
+            assert response.status == 204
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+        try:
+            body = {**BODY, "takes": [TAKE] * 8}
+            async with http.put(f"{signs}/second", json=body, headers=allowed) as response:
+                refused = await problem(response)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+        assert refused["status"] == 507 and "full" in refused["detail"]
+        async with http.get(signs, headers=allowed) as response:
+            assert [sign["gloss"] for sign in (await response.json())["signs"]] == ["first"]
+        async with http.put(f"{signs}/second", json=body, headers=allowed) as response:
+            assert response.status == 204
+    assert set(files(tmp_path)) <= {"standin.json", "standin.lock"}
 
 
 def since(media_s: float) -> Callable[[dict[str, Any]], bool]:

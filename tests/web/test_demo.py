@@ -6,6 +6,7 @@ The head is `tests/bundles/heldout`, which never met the signers of these clips.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import statistics
 import sys
@@ -24,6 +25,7 @@ from tests.browser import NO_CAMERA, ROOT, browser_page, camera_flags, clip_pict
 from tests.web.page import barriers
 from tests.web.test_network_camera import levels, served
 
+DEMO = str(ROOT / "web" / "demo.py")
 GLOSS = "hello"
 LONG_S = 30.0
 LATER_MS = 30_000  # a whole start, on a busy machine
@@ -46,9 +48,10 @@ async def demo(folder: Path, model: str = str(clips.HELD_OUT)) -> AsyncIterator[
     log = folder / "demo.log"
     with log.open("wb") as stderr:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "streamlit", "run", "web/demo.py", f"--server.port={port}"),
+            *(sys.executable, "-m", "streamlit", "run", DEMO, f"--server.port={port}"),
             *("--", "--model", model, "--loopback-ice"),
-            cwd=ROOT,
+            cwd=folder,  # its safe settings do not hang on the folder where it is started
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=asyncio.subprocess.PIPE,
             stderr=stderr,
         )
@@ -166,7 +169,7 @@ async def test_files_and_network_cameras(data_dir: Path, tmp_path: Path) -> None
 
 def test_a_model_that_is_missing_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["web/demo.py", "--model", "/nowhere"])
-    app = AppTest.from_file(str(ROOT / "web" / "demo.py"), default_timeout=60).run()
+    app = AppTest.from_file(DEMO, default_timeout=60).run()
     assert not app.exception
     assert "not a translation" in app.markdown[0].value
     assert "/nowhere" in app.error[0].value and "no such bundle folder" in app.error[0].value

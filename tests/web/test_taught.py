@@ -245,11 +245,11 @@ async def test_a_sign_is_renamed_here_and_in_the_session(tmp_path: Path, grey_ca
         # A session that can't be told keeps nothing from being kept.
         await page.route("**/whip/*/signs/*", lambda route: route.abort())
         await page.get_by_role("button", name="Rename: other").click()
-        await page.get_by_label("New name of other").fill("another")
+        await page.get_by_label("New name of other").fill("cafe\u0301")  # as some keyboards type it
         await page.keyboard.press("Enter")
-        await expect(page.locator("#teach-fault")).to_contain_text("another could not be sent")
+        await expect(page.locator("#teach-fault")).to_contain_text("caf\u00e9 could not be sent")
         glosses = [one["gloss"] for one in await in_browser(page)]
-        assert glosses == ["dull <i>day</i>", "another"]
+        assert glosses == ["dull <i>day</i>", "caf\u00e9"]
 
 
 async def test_two_pages_of_a_browser_undo_nothing_of_each_other(

@@ -26,7 +26,7 @@ import tyro
 from av import FFmpegError
 
 from models.bundle import BundleError
-from models.command_line import read_command_line
+from models.command_line import read_command_line, say
 from streaming.bench.measure import divided, environment, peers_sent
 from streaming.bench.peers import Child, PeerLog, PeerTask, with_recording
 from streaming.bench.rivals.peers import RivalPeerTask
@@ -159,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, PackageNotFoundError):
             reason = f"{error.name} is missing: docs/reports/rivals.md says how to install it, or "
             reason += "name other servers with --only"
-        print(f"error: {reason}", file=sys.stderr)
+        say(f"error: {reason}", file=sys.stderr)
         return 1
     print("\n".join(markdown_table(rows)))
     print(json.dumps({**asdict(settings), "rows": rows, **about}), flush=True)

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
 import sys
 import threading
@@ -244,9 +243,6 @@ async def _listen(stack: AsyncExitStack, *routes: web.RouteDef) -> str:
 
 async def _start_fastrtc(core: RecognizerCore, stack: AsyncExitStack, sessions: int) -> str:
     """The application of a `Stream`, with the route for results that its guide adds."""
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = (
-        "False"  # before gradio is imported: it would call home
-    )
     import uvicorn
     from fastapi import FastAPI
     from fastapi.responses import StreamingResponse

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import wave
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -123,11 +123,36 @@ def test_an_mp4_without_its_index(tmp_path: Path) -> None:
 
 
 def test_sound_only(tmp_path: Path) -> None:
-    with wave.open(str(tmp_path / "a.wav"), "wb") as sound:
-        sound.setparams((1, 2, 8000, 0, "NONE", ""))
-        sound.writeframes(bytes(16000))
+    with av.open(str(tmp_path / "a.mka"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.int16), layout="mono")
+        sound.sample_rate = 8000
+        container.mux(stream.encode(sound))
     with pytest.raises(VideoError, match="no video in it"):
-        list(read_video(tmp_path / "a.wav", 320))
+        list(read_video(tmp_path / "a.mka", 320))
+
+
+HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{other}\n#EXT-X-ENDLIST\n"
+
+
+@pytest.mark.parametrize("name", ["a.m3u8", "a.mp4", "a.ts"])
+@pytest.mark.parametrize("text", [HLS, "ffconcat version 1.0\nfile {other}\n"])
+def test_a_playlist_makes_nobody_read_other_files(tmp_path: Path, name: str, text: str) -> None:
+    other = write_clip(tmp_path / "other.ts")
+    (tmp_path / name).write_text(text.format(other=other.name))
+    with pytest.raises(VideoError, match="not a video file"):
+        list(read_video(tmp_path / name, 320))
+
+
+def test_a_name_is_never_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_clip(tmp_path / "other.ts")
+    trap = tmp_path / "concat:other.ts"
+    trap.write_text("no video")
+    with pytest.raises(VideoError, match="not a video file"):
+        list(read_video(trap.name, 320))
+    write_clip(tmp_path / "own.ts", 3).rename(trap)
+    assert len(list(read_video(trap.name, 320))) == 3
 
 
 def test_no_file(tmp_path: Path) -> None:

@@ -29,7 +29,6 @@ CLIPS = 40
 @pytest.fixture
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the encoders of a cluster that starts from now on write what they encode."""
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv(STANDIN_LOG, str(tmp_path / "log"))
     return tmp_path / "log"
 
