@@ -166,7 +166,7 @@ def check_offer(text: str, rules: CandidateRules = _RULES) -> Offer:
             written += _data(section)
         written.append(f"a=mid:{mid}")
         if section is tagged:
-            written += _candidates(sections, rules)
+            written += _candidates([tagged, *sections], rules)
     named = bool(sections[0].all("mid"))
     sdp = "\r\n".join(written) + "\r\n"
     return Offer(sdp=sdp, h264=h264, audio=audio, bundle=bool(bundle), mid=named)
@@ -392,16 +392,12 @@ def _transport(sections: list[_Section]) -> list[str]:
 
 
 def _candidates(sections: list[_Section], rules: CandidateRules) -> list[str]:
-    """The candidates of all sections that can be used, and whether more may follow."""
-    lines = dict.fromkeys(
-        f"a={candidate}"
-        for section in sections
-        for candidate in section.candidates
-        if _allowed(candidate, rules)
-    )
+    """The usable candidates of the first section that has any, and whether more may follow."""
+    section = next((section for section in sections if section.candidates), sections[0])
+    usable = [one for one in dict.fromkeys(section.candidates) if _allowed(one, rules)]
     # An end without a candidate would make aioice give up before the peer's own checks reach us.
-    ended = bool(lines) and any(section.ended for section in sections)
-    return [*lines, *(["a=end-of-candidates"] if ended else [])]
+    ended = bool(usable) and section.ended
+    return [*(f"a={one}" for one in usable), *(["a=end-of-candidates"] if ended else [])]
 
 
 def _direction(media: _Section, session: _Section) -> str:

@@ -156,7 +156,7 @@ def test_what_real_clients_offer_is_accepted(text: str) -> None:
     checked = check_offer(text)
     description = SessionDescription.parse(checked.sdp)
     for media in description.media:
-        assert media.ice.usernameFragment == "Xk3f"
+        assert media.ice is not None and media.ice.usernameFragment == "Xk3f"
         assert media.dtls is not None and len(media.dtls.fingerprints) == 1
         assert media.kind == "application" or find_common_codecs(
             CODECS[media.kind], media.rtp.codecs
@@ -218,12 +218,13 @@ def test_an_end_without_candidates_is_left_out() -> None:
         assert check_offer(text).sdp.count("a=end-of-candidates") == ended
 
 
-def test_candidates_of_any_section_are_used_for_the_one_transport() -> None:
+def test_candidates_are_those_of_the_section_whose_transport_is_used() -> None:
     other = PUBLIC.replace("50000", "50001")
-    text = offer([*audio("0"), other], [*video(mid="1"), PUBLIC, other])
-    first, second = SessionDescription.parse(check_offer(text).sdp).media
-    assert [candidate.port for candidate in first.ice_candidates] == [50001, 50000]
-    assert second.ice_candidates == []
+    for one, two, port in (([PUBLIC], [other], 50000), ([], [other, other], 50001)):
+        text = offer([*audio("0"), *one], [*video(mid="1"), *two])
+        first, second = SessionDescription.parse(check_offer(text).sdp).media
+        assert [candidate.port for candidate in first.ice_candidates] == [port]
+        assert second.ice_candidates == []
 
 
 @pytest.mark.parametrize(
