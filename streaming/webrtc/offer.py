@@ -41,7 +41,7 @@ _ATTRIBUTES = {
         "bundle-only": "",
         "extmap": r"(\d{1,5})(?:/[a-z]+)? (\S{1,255})(?: .*)?",
         "fingerprint": r"(\S{1,16}) ([0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){15,63})",
-        "fmtp": r"(\d{1,3}) (\S.*)",
+        "fmtp": r"(\d{1,3})(?: (.*))?",
         "group": r"(\S+)(.*)",
         "ice-lite": "",
         "ice-pwd": r"(.*)",
@@ -145,7 +145,8 @@ def check_offer(text: str, rules: CandidateRules = _RULES) -> Offer:
     if any(len(same) > 1 for same in found.values()):
         raise OfferError(400, "The offer may hold one video, one audio and one data section only.")
     mids = _mids(sections)
-    bundle = _bundle(session, mids)
+    named = bool(sections[0].all("mid"))
+    bundle = _bundle(session, mids) if named else []
     tagged = sections[mids.index(bundle[0])] if bundle else sections[0]  # whose transport is used
     written = ["v=0", "o=- 0 0 IN IP4 0.0.0.0", "s=-", "t=0 0"]
     if session.all("ice-lite"):
@@ -167,7 +168,6 @@ def check_offer(text: str, rules: CandidateRules = _RULES) -> Offer:
         written.append(f"a=mid:{mid}")
         if section is tagged:
             written += _candidates([tagged, *sections], rules)
-    named = bool(sections[0].all("mid"))
     sdp = "\r\n".join(written) + "\r\n"
     return Offer(sdp=sdp, h264=h264, audio=audio, bundle=bool(bundle), mid=named)
 
@@ -287,7 +287,8 @@ def _read(lines: Iterable[str]) -> list[_Section]:
     """The session's own lines, then one media section after the other."""
     sections = [_Section()]
     candidates = 0
-    for number, line in enumerate(lines, 1):
+    for number, text in enumerate(lines, 1):
+        line = text.rstrip(" ")
         if line.startswith("m="):
             media = _MEDIA.fullmatch(line)
             if media is None:
@@ -436,7 +437,7 @@ def _video(video: _Section, session: _Section) -> tuple[list[str], dict[str, str
     off = video.port == "0" and not video.all("bundle-only")
     if off or direction not in ("sendonly", "sendrecv"):
         raise OfferError(400, "The offer sends no video: its section is switched off or receives.")
-    parameters = {int(match[1]): _parameters(match[2]) for match in video.all("fmtp")}
+    parameters = {int(match[1]): _parameters(match[2] or "") for match in video.all("fmtp")}
     feedback: dict[str, set[str]] = {}
     for match in video.all("rtcp-fb"):
         feedback.setdefault(match[1], set()).add(match[2].strip())
