@@ -174,7 +174,7 @@ def test_each_h264_payload_keeps_what_was_offered() -> None:
     codecs = [
         *VP8,
         *(f"a=rtpmap:{number} H264/90000" for number in [*offered, "100"]),
-        *(f"a=fmtp:{number} {given};sprop-parameter-sets=Z0" for number, given in offered.items()),
+        *(f"a=fmtp:{number} sprop=Z0; {given}" for number, given in offered.items()),
         "a=fmtp:100 packetization-mode=2;profile-level-id=42e01f",
     ]
     text = offer(video(codecs)).replace("SAVPF 96", "SAVPF 96 97 98 99 100")
@@ -220,13 +220,58 @@ def test_an_end_without_candidates_is_left_out() -> None:
         assert check_offer(text).sdp.count("a=end-of-candidates") == ended
 
 
-def test_candidates_are_those_of_the_section_whose_transport_is_used() -> None:
-    other = PUBLIC.replace("50000", "50001")
-    for one, two, port in (([PUBLIC], [other], 50000), ([], [other, other], 50001)):
-        text = offer([*audio("0"), *one], [*video(mid="1"), *two])
-        first, second = SessionDescription.parse(check_offer(text).sdp).media
-        assert [candidate.port for candidate in first.ice_candidates] == [port]
-        assert second.ice_candidates == []
+@pytest.mark.parametrize(
+    ("bundle", "one", "two", "ports"),
+    [
+        ("0 1", [1, 2], [3], [1, 2]),
+        ("1 0", [1, 2], [3], [3]),
+        ("0 1", [], [3, 4, 3], [3, 4]),
+    ],
+)
+def test_candidates_are_those_of_the_section_whose_transport_is_used(
+    bundle: str, one: list[int], two: list[int], ports: list[int]
+) -> None:
+    sections = [
+        [*section, *(PUBLIC.replace("50000", str(port)) for port in given)]
+        for section, given in ((audio("0"), one), (video(mid="1"), two))
+    ]
+    checked = check_offer(offer(*sections, group=f"a=group:BUNDLE {bundle}"))
+    media = {media.rtp.muxId: media for media in SessionDescription.parse(checked.sdp).media}
+    tagged, other = (media[mid].ice_candidates for mid in bundle.split())
+    assert [candidate.port for candidate in tagged] == ports and other == []
+
+
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        ("a=rtcp-fb:* nack pli", ["a=rtcp-fb:96 nack pli"]),
+        ("a=rtcp-fb:96 goog-remb", ["a=rtcp-fb:96 goog-remb"]),
+        ("a=rtcp-fb:97 nack", []),
+        ("a=extmap:255 urn:ietf:params:rtp-hdrext:sdes:mid",
+         ["a=extmap:255 urn:ietf:params:rtp-hdrext:sdes:mid"]),
+        ("a=extmap:256 urn:ietf:params:rtp-hdrext:sdes:mid", []),
+    ],
+)  # fmt: skip
+def test_feedback_and_header_extensions_that_aiortc_knows_are_kept(
+    line: str, kept: list[str]
+) -> None:
+    lines = check_offer(offer(video([VP8[0], line]))).sdp.splitlines()
+    assert [line for line in lines if line.startswith(("a=rtcp-fb", "a=extmap"))] == kept
+
+
+def test_an_ice_lite_peer_is_known_as_one() -> None:
+    text = offer(video()).replace("t=0 0", "t=0 0\r\na=ice-lite")
+    for one, lite in ((text, True), (offer(video()), False)):
+        [media] = SessionDescription.parse(check_offer(one).sdp).media
+        assert media.ice is not None and media.ice.iceLite == lite
+
+
+def test_an_error_names_a_few_codecs_only() -> None:
+    numbers = range(96, 128)
+    maps = [f"a=rtpmap:{number} codec{number}/90000" for number in numbers]
+    text = offer(video(maps)).replace("SAVPF 96", f"SAVPF {' '.join(map(str, numbers))}")
+    with pytest.raises(OfferError, match=r"\((codec\d+, ){5}\.\.\.\)"):
+        check_offer(text)
 
 
 @pytest.mark.parametrize(
