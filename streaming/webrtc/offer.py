@@ -40,7 +40,7 @@ _ATTRIBUTES = {
     for name, pattern in {
         "bundle-only": "",
         "extmap": r"(\d{1,5})(?:/[a-z]+)? (\S{1,255})(?: .*)?",
-        "fingerprint": r"(\S{1,16}) ([0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){15,63})",
+        "fingerprint": r"(\S{1,16}) ([0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2})*)",
         "fmtp": r"(\d{1,3})(?: (.*))?",
         "group": r"(\S+)(.*)",
         "ice-lite": "",
@@ -77,7 +77,7 @@ _EXTENSIONS = (
 )
 _H264 = "packetization-mode=1;profile-level-id=42e01f"
 _H264_PARAMETERS = ("level-asymmetry-allowed", "packetization-mode", "profile-level-id")
-_HASHES = ("sha-256", "sha-384", "sha-512")
+_HASHES = {"sha-256": 32, "sha-384": 48, "sha-512": 64}  # bytes
 _AUDIO = "96 opus/48000/2"
 _REPAIR = ("rtx", "red", "ulpfec", "flexfec-03")  # codecs that repair others
 
@@ -383,10 +383,12 @@ def _transport(sections: list[_Section]) -> list[str]:
     prints = dict.fromkeys(
         f"a=fingerprint:{match[1].lower()} {match[2]}"
         for match in first("fingerprint").all("fingerprint")
-        if match[1].lower() in _HASHES
+        if _HASHES.get(match[1].lower()) == len(bytes.fromhex(match[2].replace(":", "")))
     )
     if not prints:
-        raise OfferError(400, "The DTLS fingerprint (a=fingerprint:sha-256 ...) is missing.")
+        raise OfferError(
+            400, "The DTLS fingerprint (a=fingerprint:sha-256 ...) is missing or malformed."
+        )
     if len(prints) > _MAX_FINGERPRINTS:
         raise OfferError(400, f"More than {_MAX_FINGERPRINTS} fingerprints (a=fingerprint).")
     return [f"a=ice-ufrag:{ufrag}", f"a=ice-pwd:{password}", f"a=setup:{setup}", *prints]
@@ -430,36 +432,32 @@ def _parameters(text: str) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _video(video: _Section, session: _Section) -> tuple[list[str], dict[str, str]]:
-    """The video section with the codecs that we decode, and H.264's parameters as offered."""
-    payloads = _payloads(video)
-    direction = _direction(video, session)
-    off = video.port == "0" and not video.all("bundle-only")
-    if off or direction not in ("sendonly", "sendrecv"):
-        raise OfferError(400, "The offer sends no video: its section is switched off or receives.")
+@dataclass(slots=True, kw_only=True)
+class _Codec:
+    """A video codec that we decode."""
+
+    name: str  # "VP8" or "H264"
+    parameters: dict[str, str]  # as offered
+    repair: int | None = None  # payload type of its retransmissions
+
+
+def _codecs(video: _Section) -> dict[int, _Codec]:
+    """The codecs of a video section that we decode, by payload type, in the sender's order."""
     parameters = {int(match[1]): _parameters(match[2] or "") for match in video.all("fmtp")}
-    feedback: dict[str, set[str]] = {}
-    for match in video.all("rtcp-fb"):
-        feedback.setdefault(match[1], set()).add(match[2].strip())
-    offered = {mapped[2] for mapped in payloads.values() if mapped}
-    codecs: dict[int, str] = {}
-    repairs: dict[int, int] = {}  # payload types of retransmissions, by what they repair
-    h264: dict[str, str] = {}
-    for number, mapped in payloads.items():
-        given = parameters.get(number, {})
-        if mapped is None or mapped[3] != "90000" or number not in _DYNAMIC:
+    offered: set[str] = set()
+    codecs: dict[int, _Codec] = {}
+    repairs: list[tuple[int, str]] = []  # payload types, and what they repair
+    for number, match in _payloads(video).items():
+        if match is None:
             continue
-        name = mapped[2].upper()
+        offered.add(match[2])
+        if match[3] != "90000" or number not in _DYNAMIC:
+            continue
+        name, given = match[2].upper(), parameters.get(number, {})
         if name == "RTX":
-            apt = given.get("apt", "")
-            if re.fullmatch(r"[0-9]{1,3}", apt):
-                repairs.setdefault(int(apt), number)
+            repairs.append((number, given.get("apt", "")))
         elif name == "VP8" or (name == "H264" and _decodable(given)):
-            codecs[number] = name
-        if number in codecs and name == "H264":
-            h264[str(number)] = ";".join(
-                f"{key}={value}" for key, value in given.items() if key in _H264_PARAMETERS
-            )
+            codecs[number] = _Codec(name=name, parameters=given)
     if not codecs:
         names = sorted(name for name in offered if name.lower() not in _REPAIR)
         named = ", ".join(names[:_MAX_NAMED]) + (", ..." if len(names) > _MAX_NAMED else "")
@@ -468,21 +466,41 @@ def _video(video: _Section, session: _Section) -> tuple[list[str], dict[str, str
             f"The offer's video codecs ({named or 'none'}) can't be decoded here. Offer VP8, or "
             "H264 in any profile (packetization-mode 0 or 1), as payload types from 96 to 127.",
         )
-    if not _pair(video):
-        repairs = {}  # aiortc knows a retransmission by its SSRC only; senders repeat without it
+    # aiortc knows retransmissions by their SSRC alone. Without RTX, the packet itself comes again.
+    for repair, repaired in repairs if _pair(video) else []:
+        for number, codec in codecs.items():
+            if str(number) == repaired and codec.repair is None:
+                codec.repair = repair
+    return codecs
+
+
+def _video(video: _Section, session: _Section) -> tuple[list[str], dict[str, str]]:
+    """The video section with the codecs that we decode, and H.264's parameters as offered."""
+    direction = _direction(video, session)
+    off = video.port == "0" and not video.all("bundle-only")
+    if off or direction not in ("sendonly", "sendrecv"):
+        raise OfferError(400, "The offer sends no video: its section is switched off or receives.")
+    codecs = _codecs(video)
+    feedback = {(match[1], match[2].strip()) for match in video.all("rtcp-fb")}
+    h264: dict[str, str] = {}
+    numbers: list[int] = []
     lines: list[str] = []
-    for number, name in codecs.items():
-        lines.append(f"a=rtpmap:{number} {name}/90000")
-        asked = feedback.get("*", set()) | feedback.get(str(number), set())
-        lines += [f"a=rtcp-fb:{number} {kind}" for kind in _FEEDBACK if kind in asked]
-        if name == "H264":
+    for number, codec in codecs.items():
+        numbers.append(number)
+        lines.append(f"a=rtpmap:{number} {codec.name}/90000")
+        for kind in _FEEDBACK:
+            if ("*", kind) in feedback or (str(number), kind) in feedback:
+                lines.append(f"a=rtcp-fb:{number} {kind}")
+        if codec.name == "H264":
             lines.append(f"a=fmtp:{number} {_H264}")
-        if number in repairs:
-            lines.append(f"a=rtpmap:{repairs[number]} rtx/90000")
-            lines.append(f"a=fmtp:{repairs[number]} apt={number}")
-    used = " ".join(line[9:].split()[0] for line in lines if line.startswith("a=rtpmap:"))
-    head = [f"m=video 9 UDP/TLS/RTP/SAVPF {used}", f"a={direction}", "a=rtcp-mux"]
-    return [*head, *lines], h264
+            kept = [f"{k}={v}" for k, v in codec.parameters.items() if k in _H264_PARAMETERS]
+            h264[str(number)] = ";".join(kept)
+        if codec.repair is not None:
+            numbers.append(codec.repair)
+            lines.append(f"a=rtpmap:{codec.repair} rtx/90000")
+            lines.append(f"a=fmtp:{codec.repair} apt={number}")
+    head = f"m=video 9 UDP/TLS/RTP/SAVPF {' '.join(map(str, numbers))}"
+    return [head, f"a={direction}", "a=rtcp-mux", *lines], h264
 
 
 def _decodable(parameters: Mapping[str, str]) -> bool:
@@ -508,7 +526,7 @@ def _streams(video: _Section) -> list[str]:
     """The header extensions that we use, and the SSRCs of the first stream.
 
     Of simulcast, neither the layers nor their SSRCs are told to aiortc, and the answer does not
-    take them up, so that a sender sends its first layer alone (RFC 8853, 5.3.2).
+    take them up, so that a sender sends its first layer alone (RFC 8853).
     """
     numbers: dict[str, int] = {}
     for match in video.all("extmap"):
