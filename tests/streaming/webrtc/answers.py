@@ -51,11 +51,11 @@ def check_answer(offer: str, answer: str) -> None:
                     value.split()[0].lower() == match[3].lower() for some in given for value in some
                 ), line
         for number in formats:
-            mapped = _values(one, f"a=rtpmap:{number} ")
-            if mapped and mapped[0].upper().startswith("H264"):
-                was, now = _format(one, number), _format(two, number)
-                for name in ("profile-level-id", "packetization-mode"):
-                    assert was.get(name) == now.get(name)
+            mapped = (_values(one, f"a=rtpmap:{number} ") or [""])[0].split("/")[0].upper()
+            names = {"H264": ("profile-level-id", "packetization-mode"), "RTX": ("apt",)}
+            was, now = _format(one, number), _format(two, number)
+            for name in names.get(mapped, ()):
+                assert was.get(name) == now.get(name)
 
 
 def _values(section: list[str], prefix: str) -> list[str]:

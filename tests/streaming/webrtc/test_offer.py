@@ -213,6 +213,21 @@ def test_one_layer_is_taken_and_retransmission_where_its_stream_is_known(
     assert [codec.name for codec in media.rtp.codecs] == ["VP8", "rtx"][: 1 + (len(kept) == 2)]
 
 
+def test_each_codec_keeps_its_first_retransmission() -> None:
+    codecs = [
+        *VP8,
+        "a=rtpmap:98 H264/90000",
+        *(f"a=rtpmap:{number} rtx/90000" for number in (97, 99, 100, 101, 102)),
+        *("a=fmtp:97 apt=98", "a=fmtp:99 apt=96", "a=fmtp:100 apt=96", "a=fmtp:101 apt=110"),
+        "a=ssrc-group:FID 1 2",
+    ]
+    text = offer(video(codecs)).replace("SAVPF 96", "SAVPF 96 97 98 99 100 101 102")
+    [media] = SessionDescription.parse(check_offer(text).sdp).media
+    common = find_common_codecs(CODECS["video"], media.rtp.codecs)
+    repaired = {codec.payloadType: codec.parameters.get("apt") for codec in common}
+    assert repaired == {96: None, 99: 96, 98: None, 97: 98}
+
+
 def test_an_end_without_candidates_is_left_out() -> None:
     unusable = PUBLIC.replace("198.51.100.7", "3b2c.local")
     for candidate, ended in ((unusable, 0), (PUBLIC, 1)):
