@@ -44,6 +44,7 @@ class ReceiveCounters:
     bytes: int = 0  # of their payloads
     packet_faults: int = 0  # packets that could not be handled
     late_packets: int = 0  # duplicates, packets of closed gaps, packets far from the stream
+    other_streams: int = 0  # packets of a second stream beside the one that is read
     gaps: int = 0  # packets given up
     gaps_repaired: int = 0  # packets that came late or again
     nacks: int = 0  # packets asked for again

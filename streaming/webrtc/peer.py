@@ -10,9 +10,9 @@ private names of aiortc and aioice; `check_aiortc` fails when an upgrade changes
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
+import logging
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -27,7 +27,7 @@ from aiortc import (
     RTCSctpTransport,
     RTCSessionDescription,
 )
-from aiortc.exceptions import InvalidStateError, OperationError
+from aiortc.exceptions import InvalidStateError
 from aiortc.rate import RemoteBitrateEstimator
 from aiortc.rtcdtlstransport import RTCDtlsTransport, RtpRouter
 from aiortc.sdp import candidate_from_sdp
@@ -37,6 +37,8 @@ from streaming.webrtc.data_channel import guard
 from streaming.webrtc.jitter_buffer import ReceiveCounters
 from streaming.webrtc.offer import Fragment, Offer, OfferError, finish_answer
 from streaming.webrtc.rtp_receiver import DatagramQueue, ReceiveLimits, RtpReceiver
+
+_log = logging.getLogger(__name__)
 
 
 class BoundedPeerConnection(RTCPeerConnection):
@@ -92,17 +94,20 @@ class BoundedPeerConnection(RTCPeerConnection):
 
         Raises:
             OfferError: aiortc can't accept it.
+            InvalidStateError: this connection was closed.
+            OSError: no socket can be opened.
         """
         try:
-            await self.setRemoteDescription(RTCSessionDescription(sdp=offer, type="offer"))
+            await self.setRemoteDescription(RTCSessionDescription(sdp=offer.sdp, type="offer"))
             self._bound_transports()
             await self.setLocalDescription(await self.createAnswer())
-        except (InvalidStateError, asyncio.CancelledError):
+        except (InvalidStateError, OSError):
             raise
-        except (OperationError, ValueError, AssertionError, LookupError, AttributeError) as error:
-            raise OfferError(400, f"The offer can't be answered: {error or 'malformed'}") from error
+        except Exception as error:  # whatever it is, this offer ends and the server goes on
+            _log.warning("aiortc can't answer a checked offer: %r", error)
+            raise OfferError(400, "The offer can't be answered. Make a new one.") from error
         sdp = self.localDescription.sdp
-        return finish_answer(sdp, short_side=self._short_side, fps=self._fps)
+        return finish_answer(sdp, offer, short_side=self._short_side, fps=self._fps)
 
     async def add_fragment(self, fragment: Fragment) -> None:
         """Add candidates that the peer sent after its offer.

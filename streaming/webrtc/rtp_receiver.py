@@ -34,6 +34,7 @@ from streaming.webrtc.video_decoder import VideoDecoder, VideoDecoderSettings
 _log = logging.getLogger(__name__)
 
 _SSRCS = 8  # streams of one peer: video, its retransmission, and spare ones for restarts
+_STREAM_S = 1.0  # a stream that was silent for so long gives its place to another
 _REMB_INTERVAL_MS = 200  # least time between two bandwidth estimates that are sent
 
 
@@ -144,7 +145,8 @@ class RtpReceiver(RTCRtpReceiver):
         )
         self._counters = counters
         self._codecs: dict[int | None, str] = {}  # names by payload type
-        self._ssrc: int | None = None
+        self._ssrc: int | None = None  # the stream that is read
+        self._ssrc_s = 0.0  # when its newest packet came
         self._ssrcs: set[int] = set()
         self._changed = asyncio.Event()
         self._repair_task: asyncio.Task[None] | None = None
@@ -201,16 +203,23 @@ class RtpReceiver(RTCRtpReceiver):
     def add(self, packet: RtpPacket) -> tuple[bool, None]:
         """Take in a media packet, in place of aiortc's jitter buffer.
 
+        A sender of simulcast may send several streams at once whatever the answer says: the first
+        one is read and the others are dropped, until it falls silent.
+
         Returns (False, None): aiortc has no key frame to request and no frame to decode.
         """
+        now_s = time.monotonic()
         if packet.ssrc != self._ssrc:
             if self._ssrc is not None:
+                if now_s - self._ssrc_s < _STREAM_S:
+                    self._counters.other_streams += 1
+                    return False, None
                 self.jitter.restart()
             self._ssrc = packet.ssrc
+        self._ssrc_s = now_s
         codec = self._codecs[packet.payload_type]
         if codec not in ("VP8", "H264"):
             return False, None
-        now_s = time.monotonic()
         queue = self.transport.transport._connection._queue
         read_s = queue.read_s if isinstance(queue, DatagramQueue) else now_s
         data: bytes = packet._data  # type: ignore[attr-defined]
