@@ -186,7 +186,7 @@ export class Connection extends EventTarget {
     let { sdp } = this.#peer.localDescription;
     if (this.#late.includes(null)) sdp = sdp.replace(/(a=candidate:.*\r\n)(?!a=candidate:)/g, "$1a=end-of-candidates\r\n");
     this.#late = []; // what was gathered by now stands in the offer
-    const response = await request("/whip", this.#token, {
+    const response = await request("whip", this.#token, {
       method: "POST",
       headers: { "Content-Type": "application/sdp" },
       body: sdp,
