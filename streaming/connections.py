@@ -157,10 +157,10 @@ class _Connection(asyncio.Protocol):
 
 
 def quiet_aiohttp() -> None:
-    """Keep malformed requests out of the log: aiohttp writes a traceback for each."""
+    """Keep out of the log what clients do: aiohttp writes a traceback for a malformed request."""
     logging.getLogger("aiohttp.server").addFilter(_is_our_fault)
 
 
 def _is_our_fault(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, HttpProcessingError | RequestPayloadError)
+    return not isinstance(error, HttpProcessingError | RequestPayloadError | ConnectionError)
