@@ -164,7 +164,7 @@ class Session:
             now_s = time.monotonic()
             alive_s = max(self._received_s, self.pipeline.frames_s)
             if now_s - self._answered_s > settings.follow_s and not self._peer.reached:
-                self.end("unfollowed")
+                self.end("ice")
             elif not self.pipeline.frames and now_s - self._began_s > settings.connect_s:
                 self.end("no video")
             elif now_s - alive_s > settings.silence_s:

@@ -156,9 +156,7 @@ class SessionSettings:
     turn_secret_file: _File = None  # take the TURN secret from this file
     loopback_ice: bool = False  # media over 127.0.0.1 only, for tests
     goal_s: Suppress[float] = 0.3  # deadline of a window's prediction, from its newest frame
-    follow_s: Suppress[float] = (
-        5.0  # from the SDP answer to the peer's first ICE check, else it ends
-    )
+    follow_s: Suppress[float] = 6.0  # from the SDP answer to an ICE check, else the session ends
     connect_s: Suppress[float] = 20.0  # from the offer to the first frame, else the session ends
     silence_s: Suppress[float] = 15.0  # no frame and no message for so long: the peer is gone
     heartbeat_s: Suppress[float] = 5.0  # between two `stats`

@@ -292,7 +292,7 @@ async def test_places_that_nobody_follows_up_are_given_back(http: aiohttp.Client
         async with calling(server.url, http) as caller:
             await caller.wait_for("prediction")  # after two seconds of video: it may stay
             assert len(server.sessions) == 1
-        assert server.sessions.counts.ended["unfollowed"] == 8
+        assert server.sessions.counts.ended["ice"] == 8
 
 
 async def test_whip_clients_learn_what_the_server_takes(
