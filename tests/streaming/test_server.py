@@ -139,6 +139,7 @@ async def test_the_event_stream_carries_the_same_messages(
         async with http.get(f"{server.url}{caller.location}/events") as events:
             assert events.status == 200
             assert events.content_type == "text/event-stream"
+            assert events.headers["X-Accel-Buffering"] == "no", "or nginx keeps messages back"
             kinds = []
             async with asyncio.timeout(10):
                 while "prediction" not in kinds:
