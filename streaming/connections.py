@@ -96,6 +96,8 @@ class Connections:
             )
         except OSError as error:  # TLS errors and time-outs among them
             _log.debug("a connection was not set up: %s", error)
+        except Exception:  # it must not end the others
+            _log.exception("a connection failed")
         finally:
             if not connection.made:
                 self._closed(address)

@@ -79,7 +79,7 @@ class ServerSettings:
     body_bytes: Suppress[int] = 64 * 1024  # largest request body
     connections: Suppress[int] = 256  # TCP connections at a time
     connections_per_address: Suppress[int] = 64  # the same; not for this machine and its proxies
-    request_s: Suppress[float] = 15.0  # TLS handshake; until the next request's head is there
+    request_s: Suppress[float] = 20.0  # TLS handshake; until the next request's head is there
     body_s: Suppress[float] = 10.0  # from a request's head to the end of its body
     stalled_s: Suppress[float] = 10.0  # a client reads nothing of what waits for it
 

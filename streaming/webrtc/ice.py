@@ -22,7 +22,7 @@ from aiortc import RTCIceServer
 _URL = re.compile(
     r"(?:stun:[^\s?:]+(?::\d{1,5})?|turns?:[^\s?:]+(?::\d{1,5})?(?:\?transport=(?:udp|tcp))?)"
 )
-_CREDENTIAL_S = 3600  # life of a TURN credential: to begin with; what it began goes on
+_CREDENTIAL_S = 3600  # life of a TURN credential: more than enough to begin a session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

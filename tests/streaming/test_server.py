@@ -191,6 +191,26 @@ async def test_one_address_may_not_take_all_places(http: aiohttp.ClientSession) 
             assert "Retry-After" in response.headers
 
 
+async def test_callers_behind_a_trusted_proxy_have_addresses_of_their_own(
+    http: aiohttp.ClientSession,
+) -> None:
+    """By default one address gets half of the places; this machine itself gets them all."""
+    proxied = ServerSettings(port=0, grace_s=2.0, max_sessions=5, trusted_proxy=("127.0.0.1",))
+    load = LoadSettings(decode_share=1000.0, loop_lag_s=1000.0)  # let everybody in
+    async with serve(replace(SETTINGS, server=proxied, load=load), StandIn()) as server:
+        sdp = await offered(server.url)
+
+        async def status(forwarded: str | None = None) -> int:
+            headers = SDP if forwarded is None else SDP | {"X-Forwarded-For": forwarded}
+            async with http.post(f"{server.url}/whip", data=sdp, headers=headers) as response:
+                return response.status
+
+        one, other = "192.0.2.1", "127.0.0.1, 192.0.2.2"
+        assert [await status(one) for _ in range(3)] == [201, 201, 429]
+        assert await status(other) == 201
+        assert [await status() for _ in range(3)] == [201, 201, 503]
+
+
 async def test_an_sdp_answer_that_takes_too_long_is_a_503_with_retry_after(
     http: aiohttp.ClientSession,
 ) -> None:
