@@ -15,6 +15,7 @@ import ssl
 import struct
 from collections import Counter
 from collections.abc import Callable
+from typing import cast
 
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web import RequestPayloadError
@@ -26,15 +27,15 @@ _log = logging.getLogger(__name__)
 
 _SHUTDOWN_S = 2.0  # TLS: to say goodbye
 _NO_LINGERING = struct.pack("ii", 1, 0)  # on, for no time
-_ACCEPT_PAUSE_S = 0.2  # after an error, such as no file descriptor left
+_ACCEPT_PAUSE_S = 1.0  # after an error, such as no file descriptor left
 
 
 class Connections:
     """Accepts connections and gives each to an HTTP protocol of its own.
 
     Bounds: `connections` in all, `connections_per_address` for one address (this machine and
-    trusted proxies may use all). Overflow rule: a new connection is closed at once. A client that
-    reads nothing for `stalled_s` while something waits for it is disconnected.
+    trusted proxies may use all). Overflow rule: a new connection is closed at once. A client for
+    which something waits longer than `stalled_s` is disconnected.
     """
 
     def __init__(self, settings: ServerSettings, rules: CallerRules) -> None:
@@ -109,7 +110,7 @@ class Connections:
 
 
 class _Connection(asyncio.Protocol):
-    """Passes on all that happens, and ends a connection whose client does not read."""
+    """Passes on all that happens, and ends a connection whose client reads too slowly."""
 
     def __init__(
         self, http: asyncio.Protocol, stalled_s: float, closed: Callable[[], None]
@@ -121,9 +122,9 @@ class _Connection(asyncio.Protocol):
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
         self.made = True
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(0)  # tell of all that the system does not take
         self._http.connection_made(transport)
 
     def data_received(self, data: bytes) -> None:

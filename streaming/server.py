@@ -215,8 +215,7 @@ class Server:
         }
         response = web.StreamResponse(headers=headers)
         if request.transport is not None:
-            # A client that does not read is noticed when these buffers are full.
-            request.transport.set_write_buffer_limits(_STREAM_BUFFER)
+            # A client that does not read is noticed when this buffer is full.
             connection = request.transport.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _STREAM_BUFFER)
         try:

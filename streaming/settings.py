@@ -81,7 +81,7 @@ class ServerSettings:
     connections_per_address: Suppress[int] = 64  # the same; not for this machine and its proxies
     request_s: Suppress[float] = 20.0  # TLS handshake; until the next request's head is there
     body_s: Suppress[float] = 10.0  # from a request's head to the end of its body
-    stalled_s: Suppress[float] = 10.0  # a client reads nothing of what waits for it
+    stalled_s: Suppress[float] = 20.0  # a client leaves unread what waits for it
 
     def __post_init__(self) -> None:
         _positive(self, "max_sessions", "grace_s", "retry_after_s", "body_bytes", "wait_s")

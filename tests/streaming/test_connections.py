@@ -97,21 +97,39 @@ async def test_a_handshake_that_does_not_come_is_given_up() -> None:
             assert page.status == 200
 
 
+async def ended(unread: socket.socket) -> bool:
+    """Whether the server resets the connection in time. What has come is not read."""
+    poll = select.poll()
+    poll.register(unread, 0)  # for errors and the end of the connection alone
+    return bool(await asyncio.to_thread(poll.poll, 1000 * WITHIN_S))
+
+
+@contextlib.asynccontextmanager
+async def unread_connection(server: Server, request: str) -> AsyncIterator[socket.socket]:
+    """A connection that sends a request, and reads nothing of what comes back."""
+    with socket.socket() as unread:
+        unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        unread.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(unread, place(server))
+        await asyncio.get_running_loop().sock_sendall(unread, request.encode())
+        yield unread
+
+
+async def test_pages_that_are_not_read_are_given_up(server: Server) -> None:
+    page = "GET /static/style.css HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    async with unread_connection(server, page * 400) as unread:
+        assert await ended(unread)
+
+
 async def test_an_event_stream_that_is_not_read_is_ended(
     server: Server, http: aiohttp.ClientSession
 ) -> None:
     async with calling(server.url, http) as caller:
         await caller.wait_for("prediction")
         (session,) = server.sessions
-        with socket.socket() as unread:
-            unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            unread.setblocking(False)
-            await asyncio.get_running_loop().sock_connect(unread, place(server))
-            request = f"GET {caller.location}/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-            unread.send(request.encode())
-            ended = select.poll()
-            ended.register(unread, 0)  # for errors and the end of the connection alone
-            ending = asyncio.create_task(asyncio.to_thread(ended.poll, 1000 * WITHIN_S))
+        request = f"GET {caller.location}/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+        async with unread_connection(server, request) as unread:
+            ending = asyncio.create_task(ended(unread))
             while not ending.done():  # more messages than the buffers on the way can hold
                 session.warn_stopping(1.0)
                 await asyncio.wait([ending], timeout=0.0001)
