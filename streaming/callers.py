@@ -46,11 +46,16 @@ class CallerRules:
     # The address
 
     def address(self, request: web.Request) -> str:
-        """What counts as the caller's address: behind a trusted proxy what that proxy says."""
+        """What counts as the caller's address: behind a trusted proxy what that proxy says.
+
+        All callers behind a proxy of this machine that is not trusted count as one.
+        """
         peer = request.remote or ""
         forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
         if forwarded and not self._is_proxy(peer):
             self._tell_of_proxy(peer)
+            if is_loopback(peer):
+                return f"behind {peer}"
         for part in reversed(forwarded.split(",")):  # the nearest proxy wrote the last one
             if not self._is_proxy(peer) or _parsed(part) is None:
                 break
@@ -80,8 +85,8 @@ class CallerRules:
         if not self._told_of_proxy:
             self._told_of_proxy = True
             _log.warning(
-                "%s sends X-Forwarded-For, which is ignored: if it is your reverse proxy, start "
-                "the server with --trusted-proxy %s",
+                "%s sends X-Forwarded-For, which is not believed: if it is your reverse proxy, "
+                "start the server with --trusted-proxy %s",
                 *(peer, peer),
             )
 

@@ -46,6 +46,9 @@ def address(peer: str, *forwarded: str, proxies: tuple[str, ...] = ()) -> str:
         ("192.0.2.1", (), (), "192.0.2.1"),
         ("192.0.2.1", ("198.51.100.7",), (), "192.0.2.1"),
         ("192.0.2.1", ("198.51.100.7",), ("192.0.2.9",), "192.0.2.1"),
+        ("127.0.0.1", (), (), "127.0.0.1"),
+        ("127.0.0.1", ("198.51.100.7",), (), "behind 127.0.0.1"),
+        ("127.0.0.1", ("127.0.0.1",), (), "behind 127.0.0.1"),
         ("192.0.2.1", ("198.51.100.7",), ("192.0.2.1",), "198.51.100.7"),
         ("192.0.2.1", ("127.0.0.1, 198.51.100.7",), ("192.0.2.0/24",), "198.51.100.7"),
         ("192.0.2.1", ("127.0.0.1", "198.51.100.7"), ("192.0.2.0/24",), "198.51.100.7"),
@@ -78,7 +81,10 @@ def test_a_proxy_that_is_not_trusted_is_told_of_once(caplog: pytest.LogCaptureFi
 @pytest.mark.parametrize(
     ("text", "local"),
     [("127.0.0.9", True), ("::1", True), ("::ffff:127.0.0.1", True)]
-    + [(text, False) for text in ("192.0.2.1", "2001:db8::/64", "localhost", "")],
+    + [
+        (text, False)
+        for text in ("192.0.2.1", "2001:db8::/64", "localhost", "behind 127.0.0.1", "")
+    ],
 )
 def test_what_is_this_machine(text: str, local: bool) -> None:
     assert is_loopback(text) is local
