@@ -192,7 +192,7 @@ class Server:
             raise Problem(412, "If-Match does not name this session's ICE generation.")
         try:
             fragment = parse_trickle(await self._text(request), self._rules)
-            if fragment.ufrag is not None and fragment.ufrag not in session.ice_names:
+            if fragment.ufrag not in (None, session.ice_name):
                 raise Problem(422, "This server can't restart ICE: send a new offer instead.")
             await session.add_fragment(fragment)
         except OfferError as error:

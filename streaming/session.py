@@ -28,7 +28,7 @@ from streaming.settings import SessionSettings
 from streaming.subscribers import MAX_STREAMS, PREDICTIONS, RESULTS, Outbox, Subscribers
 from streaming.webrtc.data_channel import Channel, TokenBucket, send_texts
 from streaming.webrtc.ice import rtc_ice_servers
-from streaming.webrtc.offer import Fragment, Offer, OfferError, ice_names
+from streaming.webrtc.offer import Fragment, Offer, OfferError, ice_name
 from streaming.webrtc.peer import BoundedPeerConnection
 from streaming.webrtc.rtp_receiver import ReceiveLimits
 
@@ -60,7 +60,7 @@ class Session:
         self.id = id
         self.address = address
         self.etag = f'"{id[:8]}"'
-        self.ice_names = ice_names(offer)
+        self.ice_name = ice_name(offer)
         self.answer: asyncio.Future[str] = loop.create_future()
         self.ended: asyncio.Future[None] = loop.create_future()
         self.end_reason = "fault"

@@ -173,9 +173,9 @@ def check_offer(text: str, rules: CandidateRules = _RULES) -> Offer:
     return Offer(sdp=sdp, h264=h264, audio=audio, bundle=bool(bundle), mid=named)
 
 
-def ice_names(offer: Offer) -> frozenset[str]:
-    """The ICE names (ufrag) of an offer: its ICE generation. Others belong to an ICE restart."""
-    return frozenset(re.findall(r"^a=ice-ufrag:(\S+)", offer, re.MULTILINE))
+def ice_name(offer: Offer) -> str:
+    """The ICE name (ufrag) of an offer: its ICE generation. Another belongs to an ICE restart."""
+    return offer.sdp.partition("a=ice-ufrag:")[2].partition("\r\n")[0]
 
 
 def parse_trickle(text: str, rules: CandidateRules = _RULES) -> Fragment:
