@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from dataclasses import dataclass, field
 
 from streaming.batcher import Batcher
+from streaming.callers import is_loopback
 from streaming.load import LoadMeter
 from streaming.problems import Problem
 from streaming.session import Session
@@ -32,7 +33,8 @@ class AdmissionCounts:
 class Admission:
     """The sessions alive, each a task of `tasks`, and the callers who wait for their turn.
 
-    Bounds: `max_sessions` places for both together, `max_sessions_per_address` for one address.
+    Bounds: `max_sessions` places for both together, `max_sessions_per_address` for one address: if
+    that is not set, half of the places (two at least), and all of them for this machine itself.
     Nobody is admitted while the batcher has trouble, or the load leaves no time for another.
     """
 
@@ -138,11 +140,18 @@ class Admission:
         reason, why = self._refusal()
         if why is not None:
             raise self._refused(reason, why)
-        most = self._settings.max_sessions_per_address
+        most = self._most(address)
         count = sum(session.address == address for session in self) + self._coming.count(address)
-        if most is not None and count >= most:
+        if count >= most:
             text = f"Your address has as many pages live as it may ({count}). Close one."
             raise self._refused("address", text, status=429)
+
+    def _most(self, address: str) -> int:
+        """Places that one address may take."""
+        settings = self._settings
+        if settings.max_sessions_per_address is not None:
+            return settings.max_sessions_per_address
+        return settings.max_sessions if is_loopback(address) else max(2, settings.max_sessions // 2)
 
     def _refused(self, reason: str, why: str, *, status: int = 503) -> Problem:
         self.counts.refused[reason] += 1

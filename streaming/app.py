@@ -21,8 +21,10 @@ from aiohttp import web
 from models.bundle import Bundle
 from streaming.admission import Admission, AdmissionGate
 from streaming.batcher import Batcher
+from streaming.callers import CallerRules
 from streaming.capacity import Pace
-from streaming.https import ssl_context
+from streaming.connections import Connections, quiet_aiohttp
+from streaming.https import listening_addresses, ssl_context
 from streaming.load import LoadMeter
 from streaming.runner import RecognizerCore, open_runners, recognizer_makers
 from streaming.server import Server
@@ -34,6 +36,7 @@ _log = logging.getLogger(__name__)
 
 _M_ARENA_MAX = -8  # malloc.h of glibc
 _HEAPS = 2
+_BACKLOG = 1024  # connections that wait to be accepted; who comes too many is then refused
 
 
 @asynccontextmanager
@@ -47,6 +50,7 @@ async def serve(settings: Settings, *recognizers: RecognizerCore) -> AsyncIterat
     """
     check_aiortc()
     limit_heaps()
+    quiet_aiohttp()
     ice_servers(settings.session.ice_servers, settings.session.turn_secret)  # raises if unusable
     if settings.session.loopback_ice:
         gather_loopback()
@@ -68,13 +72,29 @@ async def serve(settings: Settings, *recognizers: RecognizerCore) -> AsyncIterat
         gate = AdmissionGate(wait_s=settings.server.wait_s)
         sessions = Admission(settings.server, tasks, gate=gate, batcher=batcher, load=load)
         stack.callback(tasks.create_task(load.run(sessions), name="load").cancel)
-        server = Server(settings, runners=runners, batcher=batcher, sessions=sessions, load=load)
+        callers = CallerRules(settings.server)
+        connections = Connections(settings.server, callers)
+        server = Server(
+            settings,
+            runners=runners,
+            batcher=batcher,
+            sessions=sessions,
+            load=load,
+            callers=callers,
+            connections=connections,
+        )
         runner = web.AppRunner(
-            server.app(), access_log=None, shutdown_timeout=settings.server.grace_s
+            server.app(),
+            access_log=None,
+            shutdown_timeout=settings.server.grace_s,
+            keepalive_timeout=settings.server.request_s,
+            lingering_time=settings.server.body_s,
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        await web.SockSite(runner, listener, ssl_context=tls).start()
+        assert runner.server is not None
+        accepting = connections.run(listener, runner.server, tls)
+        stack.callback(tasks.create_task(accepting, name="connections").cancel)
         server.url = _url(listener, settings.server)
         stack.push_async_callback(sessions.drain)
         yield server
@@ -87,15 +107,20 @@ def _pace(settings: Settings, bundle: Bundle) -> Pace:
 
 
 def _bind(settings: ServerSettings) -> socket.socket:
-    """A socket that listens where the settings say.
+    """A socket that listens where the settings say, `::` for IPv4 and IPv6. It does not block.
 
     Raises:
         ValueError: the host is no address of this machine.
         OSError: the port is taken, or only an administrator may use it.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    both = settings.host == "::" and socket.has_dualstack_ipv6()
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=128)
+        listener = socket.create_server(
+            (settings.host, settings.port), family=family, backlog=_BACKLOG, dualstack_ipv6=both
+        )
+        listener.setblocking(False)
+        return listener
     except (OSError, UnicodeError) as error:
         number = error.errno or 0 if isinstance(error, OSError) else -1
         if number == errno.EADDRNOTAVAIL or number < 0:  # negative: the name is unknown (EAI_…)
@@ -109,8 +134,8 @@ def _url(listener: socket.socket, settings: ServerSettings) -> str:
     """The address that a person on this machine, or in its network, can open."""
     host, port = listener.getsockname()[:2]
     if host in ("0.0.0.0", "::"):
-        host = socket.gethostname()
-    elif ":" in host:
+        host = next(map(str, listening_addresses(host)), "localhost")
+    if ":" in host:
         host = f"[{host}]"
     scheme = "https" if settings.tls_cert or settings.tls_self_signed else "http"
     return f"{scheme}://{host}:{port}"

@@ -91,7 +91,7 @@ def _names(host: str) -> Iterator[str]:
         yield from filter(_is_host_name, (host,))
         return
     if address.is_unspecified:
-        yield from map(str, own_addresses(address.version))
+        yield from map(str, listening_addresses(host))
     else:
         yield str(address)
 
@@ -115,6 +115,14 @@ def own_addresses(version: int) -> list[Address]:
     usable = [ip for ip in found if ip.version == version and not ip.is_loopback | ip.is_link_local]
     first = _default_route(version)
     return sorted(dict.fromkeys(usable), key=lambda ip: ip != first)
+
+
+def listening_addresses(host: str) -> list[Address]:
+    """The addresses at which others in the network reach a server that listens at every one.
+
+    `host` is 0.0.0.0, or :: which stands for both kinds.
+    """
+    return own_addresses(4) + (own_addresses(6) if ":" in host else [])
 
 
 def _default_route(version: int) -> Address | None:
@@ -158,7 +166,7 @@ def network_url(url: str, settings: ServerSettings) -> str | None:
     if listens.is_loopback:
         return None
     if listens.is_unspecified:
-        reachable = own_addresses(listens.version)
+        reachable = listening_addresses(settings.host)
         if not reachable:
             return None
         host = str(reachable[0])

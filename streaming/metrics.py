@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from streaming.admission import Admission
 from streaming.batcher import Batcher
+from streaming.connections import Connections
 from streaming.load import LoadMeter
 from streaming.runner import Runner
 
@@ -32,6 +33,8 @@ class ServerMetrics(Collector):
     load: LoadMeter
     batcher: Batcher
     runners: Sequence[Runner]
+    connections: Connections
+    connections_limit: int
 
     def render(self) -> bytes:
         """The page's body, of type `CONTENT_TYPE_LATEST`."""
@@ -42,6 +45,8 @@ class ServerMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._admission()
+        refused = self.connections.refused
+        yield _counter("livegloss_connections_refused", "TCP connections refused", refused)
         yield from self._load()
         yield from self._batcher()
         yield from self._sessions()
@@ -105,6 +110,7 @@ class ServerMetrics(Collector):
 
     def _buffers(self) -> Iterator[Metric]:
         fullest: dict[str, tuple[float, float]] = {
+            "connections": (len(self.connections), self.connections_limit),
             "waiting_offers": (self.sessions.coming, self.max_sessions),
             "waiting_windows": (len(self.batcher), self.max_sessions),
         }

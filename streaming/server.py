@@ -6,11 +6,14 @@ request -> [server] -> admission, a session -> response
 from __future__ import annotations
 
 import asyncio
-import hmac
+import hashlib
 import logging
 import secrets
-from collections.abc import Sequence
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -18,6 +21,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 import web as page
 from streaming.admission import Admission
 from streaming.batcher import Batcher
+from streaming.callers import CallerRules
+from streaming.connections import Connections
 from streaming.load import LoadMeter
 from streaming.metrics import ServerMetrics
 from streaming.problems import Problem, problems
@@ -31,8 +36,15 @@ from streaming.webrtc.offer import Offer, OfferError, check_offer, parse_trickle
 
 _log = logging.getLogger(__name__)
 
-_PAGE = Path(page.__file__).parent
-_PAGE_FILES = {".html", ".js", ".css", ".svg"}
+_PAGE_TYPES = {
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".svg": "image/svg+xml",
+}
+_SDP = "application/sdp"
+_FRAGMENT = "application/trickle-ice-sdpfrag"
+_STREAM_BUFFER = 32 * 1024  # bytes that the system keeps for a client of an event stream
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; media-src 'self' blob:; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
@@ -53,6 +65,8 @@ class Server:
         batcher: Batcher,
         sessions: Admission,
         load: LoadMeter,
+        callers: CallerRules,
+        connections: Connections,
     ) -> None:
         self.settings = settings
         self.bundle = runners[0].bundle
@@ -61,6 +75,8 @@ class Server:
         self.sessions = sessions
         self.load = load
         self.url = ""
+        self._callers = callers
+        self._page_files = {file.name: file for file in _page_files(Path(page.__file__).parent)}
         # A public server does not let an offer make it send STUN into private networks.
         self._rules = CandidateRules(
             private=not settings.session.public, loopback=settings.session.loopback_ice
@@ -71,17 +87,20 @@ class Server:
             load=load,
             batcher=batcher,
             runners=runners,
+            connections=connections,
+            connections_limit=settings.server.connections,
         )
         self._signs = SignRoutes(
             self.bundle.space,
             settings.server,
-            authorise=self._authorise,
+            authorise=self._callers.authorise,
+            body_of=self._callers.body,
             session_of=self._session,
         )
 
     def app(self) -> web.Application:
         app = web.Application(
-            client_max_size=self.settings.server.body_bytes, middlewares=[problems]
+            client_max_size=self.settings.server.body_bytes, middlewares=[problems, self._enter]
         )
         app.on_response_prepare.append(self._secure)
         app.add_routes(
@@ -91,7 +110,7 @@ class Server:
                 web.post("/whip", self._offer),
                 web.patch("/whip/{id}", self._trickle),
                 web.delete("/whip/{id}", self._delete),
-                web.get("/whip/{id}/events", self._events),
+                web.get("/whip/{id}/events", self._events, allow_head=False),
                 *self._signs.routes(),
                 web.get("/api/model", self._model),
                 web.get("/api/ice", self._ice),
@@ -102,13 +121,33 @@ class Server:
         )
         return app
 
+    @web.middleware
+    async def _enter(
+        self,
+        request: web.Request,
+        handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    ) -> web.StreamResponse:
+        """Refuse names that are not ours; answer a client that asks what it may send."""
+        self._callers.check_host(request)
+        try:
+            return await handler(request)
+        except web.HTTPMethodNotAllowed as error:
+            if request.method != "OPTIONS":
+                raise
+            headers = {"Allow": ", ".join(sorted({*error.allowed_methods, "OPTIONS"}))}
+            if "POST" in error.allowed_methods:
+                headers["Accept-Post"] = _SDP
+            if "PATCH" in error.allowed_methods:
+                headers["Accept-Patch"] = _FRAGMENT
+            return web.Response(headers=headers)
+
     # Signalling (WHIP, RFC 9725)
 
     async def _offer(self, request: web.Request) -> web.Response:
-        self._authorise(request)
-        if request.content_type != "application/sdp":
-            raise Problem(415, "Send the offer as application/sdp.")
-        address = request.remote or ""
+        self._callers.authorise(request)
+        if request.content_type != _SDP:
+            raise Problem(415, f"Send the offer as {_SDP}.")
+        address = self._callers.address(request)
         self.sessions.check(address)  # first: checking hundreds of offers takes time, too
         try:
             offer = check_offer(await self._text(request), self._rules)
@@ -130,11 +169,10 @@ class Server:
             except asyncio.CancelledError:
                 session.end("abandoned")
                 raise
-        location = f"/whip/{session.id}"
-        headers = [("Location", location), ("ETag", session.etag)]
-        return web.Response(
-            status=201, body=answer.encode(), content_type="application/sdp", headers=headers
-        )
+        # Relative to this request's URL, which a proxy may have given another path.
+        headers = [("Location", f"whip/{session.id}"), ("ETag", session.etag)]
+        headers += [("Link", _link(one)) for one in self._ice_servers()]
+        return web.Response(status=201, body=answer.encode(), content_type=_SDP, headers=headers)
 
     def _refused(self, error: OfferError) -> Problem:
         """The response to a refused offer or fragment; a 503 says when to ask again."""
@@ -142,21 +180,27 @@ class Server:
         return Problem(error.status, str(error), **later)
 
     async def _trickle(self, request: web.Request) -> web.Response:
-        self._authorise(request)
+        self._callers.authorise(request)
         session = self._session(request)
-        if request.content_type != "application/trickle-ice-sdpfrag":
-            raise Problem(415, "Send candidates as application/trickle-ice-sdpfrag.")
-        if request.headers.get("If-Match", session.etag) not in (session.etag, "*"):
+        if request.content_type != _FRAGMENT:
+            raise Problem(415, f"Send candidates as {_FRAGMENT}.")
+        expected = request.headers.get("If-Match")
+        if expected is None:
+            raise Problem(428, "Send If-Match with the ETag that came with the SDP answer.")
+        # RFC 9725 writes "*" with its quotes, RFC 9110 without.
+        if not {session.etag, "*", '"*"'} & {tag.strip() for tag in expected.split(",")}:
             raise Problem(412, "If-Match does not name this session's ICE generation.")
         try:
             fragment = parse_trickle(await self._text(request), self._rules)
+            if fragment.ufrag not in (None, session.ice_name):
+                raise Problem(422, "This server can't restart ICE: send a new offer instead.")
             await session.add_fragment(fragment)
         except OfferError as error:
             raise self._refused(error) from error
         return web.Response(status=204, headers={"ETag": session.etag})
 
     async def _delete(self, request: web.Request) -> web.Response:
-        self._authorise(request)
+        self._callers.authorise(request)
         session = self._session(request)
         session.end("deleted")
         await asyncio.wait([session.ended])
@@ -164,9 +208,16 @@ class Server:
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         session = self._session(request)
-        response = web.StreamResponse(
-            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
-        )
+        headers = {
+            "Content-Type": "text/event-stream",
+            "Cache-Control": "no-store",
+            "X-Accel-Buffering": "no",  # nginx would keep the messages back
+        }
+        response = web.StreamResponse(headers=headers)
+        if request.transport is not None:
+            # A client that does not read is noticed when this buffer is full.
+            connection = request.transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _STREAM_BUFFER)
         try:
             with session.event_stream() as outbox:
                 await response.prepare(request)
@@ -181,6 +232,7 @@ class Server:
     # The model, the server's state, the page
 
     async def _model(self, request: web.Request) -> web.Response:
+        self._callers.authorise(request)
         bundle = self.bundle
         width, height = bundle.encoder.camera_size
         camera = {"width": width, "height": height, "frame_rate": bundle.encoder.fps}
@@ -195,10 +247,13 @@ class Server:
         return web.json_response(model)
 
     async def _ice(self, request: web.Request) -> web.Response:
-        self._authorise(request)
-        session = self.settings.session
-        servers = ice_servers(session.ice_servers, session.turn_secret)
+        self._callers.authorise(request)
+        servers = self._ice_servers()
         return web.json_response({"ice_servers": servers}, headers={"Cache-Control": "no-store"})
+
+    def _ice_servers(self) -> list[dict[str, Any]]:
+        session = self.settings.session
+        return ice_servers(session.ice_servers, session.turn_secret)
 
     async def _healthz(self, request: web.Request) -> web.Response:
         return web.json_response({"status": "live"})
@@ -210,14 +265,20 @@ class Server:
         return web.json_response({"status": "ready"})
 
     async def _metrics(self, request: web.Request) -> web.Response:
+        self._callers.authorise(request)
         headers = {"Content-Type": CONTENT_TYPE_LATEST}
         return web.Response(body=self._numbers.render(), headers=headers)
 
-    async def _page(self, request: web.Request) -> web.StreamResponse:
-        path = _PAGE / request.match_info.get("name", "index.html")
-        if path.parent != _PAGE or path.suffix not in _PAGE_FILES or not path.is_file():
+    async def _page(self, request: web.Request) -> web.Response:
+        file = self._page_files.get(request.match_info.get("name", "index.html"))
+        if file is None:
             raise Problem(404, "The page has no such file.")
-        return web.FileResponse(path, headers={"Cache-Control": "no-cache"})
+        headers = {"Cache-Control": "no-cache", "ETag": f'"{file.tag}"'}
+        if any(known.value == file.tag for known in request.if_none_match or ()):
+            return web.Response(status=304, headers=headers)
+        return web.Response(
+            body=file.content, content_type=file.type, charset="utf-8", headers=headers
+        )
 
     # Shared by several routes
 
@@ -238,20 +299,39 @@ class Server:
             raise Problem(404, "The session has ended, or never existed. Send a new offer.")
         return session
 
-    def _authorise(self, request: web.Request) -> None:
-        token = self.settings.server.token
-        if token is None:
-            return
-        given = request.headers.get("Authorization", "")
-        if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-            raise Problem(401, "Send 'Authorization: Bearer TOKEN'.", WWW_Authenticate="Bearer")
-
     async def _text(self, request: web.Request) -> str:
         try:
-            return (await request.read()).decode("utf-8")
+            return (await self._callers.body(request)).decode("utf-8")
         except UnicodeDecodeError:
             raise Problem(400, "The body is not UTF-8 text.") from None
 
     async def _secure(self, request: web.Request, response: web.StreamResponse) -> None:
-        for name, value in _HEADERS.items():
+        for name, value in (_HEADERS | self._callers.cors(request)).items():
             response.headers.setdefault(name, value)
+
+
+@dataclass(frozen=True, slots=True)
+class _PageFile:
+    name: str
+    type: str
+    content: bytes
+    tag: str  # changes with the content
+
+
+def _page_files(folder: Path) -> Iterator[_PageFile]:
+    """The page, read at the start: no path that a client names ever reaches the disk."""
+    for path in folder.iterdir():
+        if path.suffix in _PAGE_TYPES:
+            content = path.read_bytes()
+            tag = hashlib.sha256(content).hexdigest()[:16]
+            yield _PageFile(path.name, _PAGE_TYPES[path.suffix], content, tag)
+
+
+def _link(ice_server: dict[str, Any]) -> str:
+    """An ICE server as the Link header of an SDP answer (RFC 9725, section 4.6)."""
+    (url,) = ice_server["urls"]
+    link = f'<{url}>; rel="ice-server"'
+    if "credential" in ice_server:
+        link += f'; username="{ice_server["username"]}"'
+        link += f'; credential="{ice_server["credential"]}"; credential-type="password"'
+    return link

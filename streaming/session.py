@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
 import time
 from contextlib import AbstractContextManager
 
@@ -27,7 +28,7 @@ from streaming.settings import SessionSettings
 from streaming.subscribers import MAX_STREAMS, PREDICTIONS, RESULTS, Outbox, Subscribers
 from streaming.webrtc.data_channel import Channel, TokenBucket, send_texts
 from streaming.webrtc.ice import rtc_ice_servers
-from streaming.webrtc.offer import Fragment, Offer, OfferError
+from streaming.webrtc.offer import Fragment, Offer, OfferError, ice_name
 from streaming.webrtc.peer import BoundedPeerConnection
 from streaming.webrtc.rtp_receiver import ReceiveLimits
 
@@ -59,6 +60,7 @@ class Session:
         self.id = id
         self.address = address
         self.etag = f'"{id[:8]}"'
+        self.ice_name = ice_name(offer)
         self.answer: asyncio.Future[str] = loop.create_future()
         self.ended: asyncio.Future[None] = loop.create_future()
         self.end_reason = "fault"
@@ -67,6 +69,7 @@ class Session:
         self._bundle = bundle
         self._pace = pace
         self._began_s = self._received_s = time.monotonic()  # when the page's last message came
+        self._answered_s = math.inf
         self._stats_frames = 0  # decoded when `stats` were last sent
         self._stop = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
@@ -146,6 +149,7 @@ class Session:
             self.end("offer")
             return
         self.answer.set_result(answer)
+        self._answered_s = time.monotonic()
 
     def _check_connection(self) -> None:
         if self._peer.connectionState in ("failed", "closed"):
@@ -159,7 +163,9 @@ class Session:
             await asyncio.sleep(_WATCH_S)
             now_s = time.monotonic()
             alive_s = max(self._received_s, self.pipeline.frames_s)
-            if not self.pipeline.frames and now_s - self._began_s > settings.connect_s:
+            if now_s - self._answered_s > settings.follow_s and not self._peer.reached:
+                self.end("ice")
+            elif not self.pipeline.frames and now_s - self._began_s > settings.connect_s:
                 self.end("no video")
             elif now_s - alive_s > settings.silence_s:
                 self.end("silent")

@@ -7,8 +7,11 @@ command lines are shown to every user of the machine.
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,6 +25,10 @@ _Folder = Annotated[str | None, arg(metavar="FOLDER")]
 _Seconds = Annotated[float, arg(metavar="S")]
 _OptionalSeconds = Annotated[float | None, arg(metavar="S")]
 _Probability = Annotated[float | None, arg(metavar="P")]
+_Network = IPv4Network | IPv6Network
+
+_NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.(?!-)[a-z0-9_-]{1,63})*")
+_ORIGIN = re.compile(r"https?://[^\s/?#@\\,;*]+")
 
 
 def _positive(settings: object, *names: str) -> None:
@@ -49,7 +56,8 @@ class ServerSettings:
     host: str = "127.0.0.1"  # address to listen on; 0.0.0.0 for the whole network
     port: int = 8080  # 0 picks a free one
     max_sessions: int = 8  # sessions at a time
-    max_sessions_per_address: Suppress[int | None] = None  # None: as many as there may be
+    # sessions of one address at a time; None: half of them, for this machine's own pages all
+    max_sessions_per_address: Annotated[int | None, arg(metavar="N")] = None
     # every session must send it, as 'Authorization: Bearer TEXT'; others see it in `ps`, so
     # better give it by --token-file or by the environment variable LIVEGLOSS_TOKEN
     token: _Text = field(default=None, repr=False)
@@ -58,14 +66,38 @@ class ServerSettings:
     tls_cert: _File = None  # serve HTTPS with this certificate (PEM)
     tls_key: _File = None  # and this key (PEM)
     tls_self_signed: bool = False  # serve HTTPS with a certificate made at the start
+    # a name by which clients call this server, besides its addresses and its own
+    allow_host: Annotated[tuple[str, ...], arg(metavar="NAME")] = ()
+    # pages of this origin (https://HOST) may use the server, too
+    allow_origin: Annotated[tuple[str, ...], arg(metavar="ORIGIN")] = ()
+    # a reverse proxy's address or network; its X-Forwarded-For is believed
+    trusted_proxy: Annotated[tuple[str, ...], arg(metavar="ADDRESS")] = ()
     log_format: Literal["text", "json"] = "text"  # of the log on stderr
     grace_s: Suppress[float] = 5.0  # from SIGTERM to the end of the last session
     wait_s: Suppress[float] = 5.0  # a caller waits for its turn at most so long
     retry_after_s: Suppress[int] = 5  # sent to refused callers, or up to half as much again
     body_bytes: Suppress[int] = 64 * 1024  # largest request body
+    connections: Suppress[int] = 256  # TCP connections at a time
+    connections_per_address: Suppress[int] = 64  # the same; not for this machine and its proxies
+    request_s: Suppress[float] = 20.0  # TLS handshake; until the next request's head is there
+    body_s: Suppress[float] = 10.0  # from a request's head to the end of its body
+    stalled_s: Suppress[float] = 20.0  # a client leaves unread what waits for it
 
     def __post_init__(self) -> None:
         _positive(self, "max_sessions", "grace_s", "retry_after_s", "body_bytes", "wait_s")
+        _positive(self, "connections", "connections_per_address")
+        _positive(self, "request_s", "body_s", "stalled_s")
+        if self.max_sessions_per_address is not None:
+            _positive(self, "max_sessions_per_address")
+        for name in self.allow_host:
+            if not _NAME.fullmatch(name.lower()):
+                raise ValueError(f"--allow-host takes a name such as signs.example, not '{name}'")
+        for origin in self.allow_origin:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"--allow-origin takes an origin such as https://example.org, not '{origin}'"
+                )
+        _ = self.proxies  # raises
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port must lie between 0 and 65535, not {self.port}")
         if bool(self.tls_cert) != bool(self.tls_key):
@@ -75,6 +107,18 @@ class ServerSettings:
         if not self.host:
             raise ValueError("--host is empty; 0.0.0.0 stands for every address of this machine")
         _check_secret("token", self.token, self.token_file)
+
+    @property
+    def proxies(self) -> tuple[_Network, ...]:
+        """The networks of the trusted proxies.
+
+        Raises:
+            ValueError: one is no address.
+        """
+        try:
+            return tuple(ipaddress.ip_network(one, strict=False) for one in self.trusted_proxy)
+        except ValueError as error:
+            raise ValueError(f"--trusted-proxy takes an address or a network: {error}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +156,7 @@ class SessionSettings:
     turn_secret_file: _File = None  # take the TURN secret from this file
     loopback_ice: bool = False  # media over 127.0.0.1 only, for tests
     goal_s: Suppress[float] = 0.3  # deadline of a window's prediction, from its newest frame
+    follow_s: Suppress[float] = 6.0  # from the SDP answer to an ICE check, else the session ends
     connect_s: Suppress[float] = 20.0  # from the offer to the first frame, else the session ends
     silence_s: Suppress[float] = 15.0  # no frame and no message for so long: the peer is gone
     heartbeat_s: Suppress[float] = 5.0  # between two `stats`
@@ -122,7 +167,8 @@ class SessionSettings:
     buffered_bytes: Suppress[int] = 64 * 1024  # a data channel with more than this gets no message
 
     def __post_init__(self) -> None:
-        _positive(self, "goal_s", "connect_s", "silence_s", "heartbeat_s", "messages_per_s")
+        _positive(self, "goal_s", "follow_s", "connect_s", "silence_s", "heartbeat_s")
+        _positive(self, "messages_per_s")
         _positive(self, "top_k", "message_bytes", "peer_bytes_per_s", "outbox", "buffered_bytes")
         _check_secret("turn-secret", self.turn_secret, self.turn_secret_file)
         if self.hop_s is not None and not 0.02 <= self.hop_s <= 10:

@@ -15,7 +15,7 @@ import errno
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,7 +52,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a full disk, a quota, a fil
 
 
 class SignRoutes:
-    """`authorise` and `session_of` are the server's: they raise `Problem`."""
+    """`authorise`, `body_of` and `session_of` are the server's: they raise `Problem`."""
 
     def __init__(
         self,
@@ -60,6 +60,7 @@ class SignRoutes:
         settings: ServerSettings,
         *,
         authorise: Callable[[web.Request], None],
+        body_of: Callable[[web.Request], Awaitable[bytes]],
         session_of: Callable[[web.Request], Session],
     ) -> None:
         self._space = space
@@ -68,6 +69,7 @@ class SignRoutes:
             self._store = SignStore(Path(settings.signs), space)
         self._body_bytes = settings.body_bytes
         self._authorise = authorise
+        self._body_of = body_of
         self._session_of = session_of
 
     def routes(self) -> list[web.RouteDef]:
@@ -92,7 +94,7 @@ class SignRoutes:
     async def _teach(self, request: web.Request) -> web.Response:
         self._authorise(request)
         session = self._session_of(request)
-        body = await request.read()
+        body = await self._body_of(request)
         with _problems():
             session.pipeline.teach(request.match_info["gloss"], parse_takes(body, self._space))
         return web.Response(status=204)
@@ -111,7 +113,7 @@ class SignRoutes:
 
     async def _put(self, request: web.Request) -> web.Response:
         store = self._authorised_store(request)
-        body, gloss = await request.read(), request.match_info["gloss"]
+        body, gloss = await self._body_of(request), request.match_info["gloss"]
         with _problems():
             etag = await store.put(gloss, parse_takes(body, self._space), _expected_tag(request))
         return web.Response(status=204, headers={"ETag": etag})

@@ -48,11 +48,14 @@ NO_CAMERA = (
 CAMERA_DENIED = ("--use-fake-device-for-media-stream", "--deny-permission-prompts")
 
 
-def write_camera(path: Path, pictures: Iterable[Picture]) -> Path:
-    """Write pictures of 640x480, one a thirtieth of a second, as a camera's MJPEG."""
+def write_camera(
+    path: Path, pictures: Iterable[Picture], size: tuple[int, int] = (WIDTH, HEIGHT)
+) -> Path:
+    """Write pictures of `size`, one a thirtieth of a second, as a camera's MJPEG."""
     with av.open(str(path), "w", format="mjpeg") as out:
         stream: Any = out.add_stream("mjpeg", rate=CAMERA_FPS)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuvj420p"
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuvj420p"
         stream.codec_context.qmin = stream.codec_context.qmax = 3
         stream.codec_context.thread_count = 1
         for picture in pictures:

@@ -1,19 +1,19 @@
 // Connects the page's parts: the camera's stream -> session -> messages -> the parts that show them.
 
-import { CameraError, closeCamera, openCamera } from "/static/camera.js";
-import { ConnectionError } from "/static/connection.js";
-import { Candidates, CurrentSign } from "/static/current.js";
-import { fetchModel, ModelCard } from "/static/model.js";
-import { HintLine, Problem } from "/static/notices.js";
-import { Overlay } from "/static/overlay.js";
-import { PracticePanel } from "/static/practice.js";
-import { Preview } from "/static/preview.js";
-import { Session } from "/static/session.js";
-import { Settings } from "/static/settings.js";
-import { Strip } from "/static/strip.js";
-import { TeachPanel } from "/static/teach.js";
-import { Transcript } from "/static/transcript.js";
-import { Vitals } from "/static/vitals.js";
+import { CameraError, closeCamera, openCamera } from "./camera.js";
+import { ConnectionError } from "./connection.js";
+import { Candidates, CurrentSign } from "./current.js";
+import { fetchModel, ModelCard } from "./model.js";
+import { HintLine, Problem } from "./notices.js";
+import { Overlay } from "./overlay.js";
+import { PracticePanel } from "./practice.js";
+import { Preview } from "./preview.js";
+import { Session } from "./session.js";
+import { Settings } from "./settings.js";
+import { Strip } from "./strip.js";
+import { TeachPanel } from "./teach.js";
+import { Transcript } from "./transcript.js";
+import { Vitals } from "./vitals.js";
 
 const STATS_MS = 1_000;
 

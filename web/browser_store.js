@@ -1,7 +1,7 @@
 // Taught signs in this browser. `place` matters where the server keeps signs too:
 // "waiting" to be taken by the server, or "stays" here; undefined while the person has not decided.
 
-import { MAX_KEPT, NotKept, parse, written } from "/static/sign.js";
+import { MAX_KEPT, NotKept, parse, written } from "./sign.js";
 
 const KEY = "livegloss.signs.1";
 

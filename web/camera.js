@@ -43,9 +43,9 @@ function explain(error) {
   }
 }
 
-async function ask({ width, height, frame_rate: rate }, camera) {
+async function ask({ height, frame_rate: rate }, camera) {
+  // No width: a browser would cut the picture to the form that the two make, and hands with it.
   const video = {
-    width: { ideal: width },
     height: { ideal: height },
     frameRate: { ideal: rate, max: rate },
     ...(camera ? { deviceId: { exact: camera } } : { facingMode: { ideal: "user" } }),
@@ -60,6 +60,14 @@ async function ask({ width, height, frame_rate: rate }, camera) {
       else throw error;
     }
   }
+}
+
+/** The model reads so many pixels of the shorter side: of an upright picture that is the width. */
+async function fitUpright(track, { height: shorter }) {
+  const { width, height } = track.getSettings();
+  if (!(width < height)) return;
+  const constraints = { ...track.getConstraints(), height: { ideal: Math.round((shorter * height) / width) } };
+  await track.applyConstraints(constraints).catch(() => {}); // then it stays small
 }
 
 /**
@@ -77,6 +85,7 @@ export async function openCamera(wanted, camera, onGone) {
     throw explain(error);
   }
   const [track] = stream.getVideoTracks();
+  await fitUpright(track, wanted);
   track.contentHint = "detail"; // keep the size, give up frames: hands must stay sharp
   track.addEventListener("ended", () => onGone(problem("gone")));
   return stream;

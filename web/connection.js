@@ -19,6 +19,13 @@ export class ConnectionError extends Error {
   }
 }
 
+// How far a connection came that did not come about, and what is known of the cause.
+const STAGES = {
+  ice: "The server can be reached, but not by video: no way for it was found (ICE). The network here or the server's may not let UDP pass. Another network may help.",
+  dtls: "The server was found, but the video could not be encrypted for it (DTLS). Try again; if that does not help, try another browser.",
+  silent: "The server was found and takes the video, but sends nothing back. Try again.",
+};
+
 const unreachable = () =>
   new ConnectionError("unreachable", "The server cannot be reached. Check that it runs and that you are online.");
 
@@ -89,11 +96,8 @@ export class Connection extends EventTarget {
 
   async open() {
     const hello = new Promise((resolve, reject) => {
-      const fail = (code, text, options) => reject(new ConnectionError(code, text, options));
-      this.#listen(resolve, fail);
-      this.#after(CONNECT_MS, () =>
-        fail("blocked", "The server can be reached, but video does not get through. A firewall may block it; another network may help."),
-      );
+      this.#listen(resolve, reject);
+      this.#after(CONNECT_MS, () => reject(this.#unconnected()));
     });
     const ended = this.lost.then((error) => Promise.reject(error));
     for (const promise of [hello, ended]) promise.catch(() => {}); // the offer may fail first
@@ -144,11 +148,22 @@ export class Connection extends EventTarget {
     return timer;
   }
 
-  #listen(resolve, fail) {
+  /** Why there was no hello: the first stage that was not completed. */
+  #unconnected() {
+    const found = ["connected", "completed"].includes(this.#peer.iceConnectionState);
+    const dtls = this.#peer.getSenders()[0]?.transport?.state;
+    const stage = dtls === "connected" ? "silent" : dtls === "failed" || found ? "dtls" : "ice";
+    return new ConnectionError(stage, STAGES[stage]);
+  }
+
+  #listen(resolve, reject) {
     const end = (text) => this.#lose(new ConnectionError("lost", text));
     this.#peer.addEventListener("connectionstatechange", () => {
       const state = this.#peer.connectionState;
-      if (state === "failed") end("The connection was lost.");
+      if (state === "failed") {
+        reject(this.#unconnected()); // without effect once the server has sent its hello
+        end("The connection was lost.");
+      }
       if (state === "disconnected") {
         this.#after(SHAKY_MS, () => {
           if (this.#peer.connectionState === "disconnected") end("The connection was lost.");
@@ -165,7 +180,8 @@ export class Connection extends EventTarget {
       if (message.type === "pong") {
         this.dispatchEvent(new CustomEvent("roundtrip", { detail: this.#receivedMs - message.t }));
       } else if (message.type === "hello" && message.protocol !== PROTOCOL) {
-        fail("protocol", "This page has another version than the server. Reload it.", { retry: false });
+        const text = "This page has another version than the server. Reload it.";
+        reject(new ConnectionError("protocol", text, { retry: false }));
       } else {
         if (message.type === "hello") resolve(message);
         this.dispatchEvent(new CustomEvent("message", { detail: message }));
@@ -186,7 +202,7 @@ export class Connection extends EventTarget {
     let { sdp } = this.#peer.localDescription;
     if (this.#late.includes(null)) sdp = sdp.replace(/(a=candidate:.*\r\n)(?!a=candidate:)/g, "$1a=end-of-candidates\r\n");
     this.#late = []; // what was gathered by now stands in the offer
-    const response = await request("/whip", this.#token, {
+    const response = await request("whip", this.#token, {
       method: "POST",
       headers: { "Content-Type": "application/sdp" },
       body: sdp,

@@ -1,6 +1,6 @@
 // The current sign, in large letters, and the model's candidates while the hands move.
 
-import { element, inWords, percent, RESTING } from "/static/elements.js";
+import { element, inWords, percent, RESTING } from "./elements.js";
 
 const FRESH_MS = 3_000; // after this the sign stays, but in a soft colour
 const CALM_S = 0.15; // time constant of the bars: predictions come ten times a second, eyes do not

@@ -1,11 +1,11 @@
 // The server's model: its card, the signs it knows, the people in its data.
 
-import { refusal, request } from "/static/connection.js";
-import { element } from "/static/elements.js";
+import { refusal, request } from "./connection.js";
+import { element } from "./elements.js";
 
 /** The bundle's card with `glosses` and `camera`. Throws ConnectionError. */
 export async function fetchModel(token) {
-  const response = await request("/api/model", token);
+  const response = await request("api/model", token);
   if (!response.ok) throw await refusal(response);
   return response.json();
 }

@@ -18,8 +18,8 @@ export class Overlay {
   constructor({ box, video }) {
     this.#box = box;
     this.#video = video;
-    // The same cut as `object-fit: cover` makes.
-    this.#svg.setAttribute("preserveAspectRatio", "xMidYMid slice");
+    // The same place as `object-fit: contain` gives the picture.
+    this.#svg.setAttribute("preserveAspectRatio", "xMidYMid meet");
     this.#svg.append(this.#shoulders, this.#head, ...this.#hands);
     for (const circle of [this.#head, ...this.#hands]) circle.setAttribute("r", "1");
     this.#shoulders.setAttribute("d", "M-1 0Q0-.3 1 0"); // the signer's left lies at the right

@@ -1,6 +1,6 @@
 // Practice: the page asks for a sign and shows whether it was recognised, hands-free.
 
-import { element, percent } from "/static/elements.js";
+import { element, percent } from "./elements.js";
 
 const TRY_MS = 8_000;
 const PAUSE_MS = 2_500; // to read the result from where one signs

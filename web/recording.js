@@ -1,6 +1,6 @@
 // Takes of one sign in a row, hands-free: a count, a take, a pause, until there are enough.
 
-import { IDLE, shown } from "/static/sign.js";
+import { IDLE, shown } from "./sign.js";
 
 export const FEWEST = 3; // takes of a sign
 const TAKES = 5; // recorded in one go

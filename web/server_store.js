@@ -1,7 +1,7 @@
 // Taught signs on the server, which keeps them for everyone who has its token.
 
-import { refusal, request } from "/static/connection.js";
-import { NotKept } from "/static/sign.js";
+import { refusal, request } from "./connection.js";
+import { NotKept } from "./sign.js";
 
 const TRIES = 3; // of one change, while other pages change the same sign
 
@@ -64,7 +64,7 @@ export class ServerStore {
   }
 
   #ask(path, options) {
-    return request(`/api/signs${path}`, this.#token, options);
+    return request(`api/signs${path}`, this.#token, options);
   }
 }
 

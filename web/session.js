@@ -1,6 +1,6 @@
 // A session: keeps a connection alive, and begins a new one with growing pauses when it is lost.
 
-import { Connection, ConnectionError, refusal, request } from "/static/connection.js";
+import { Connection, ConnectionError, refusal, request } from "./connection.js";
 
 const FIRST_PAUSE_S = 1;
 const LONGEST_PAUSE_S = 15;
@@ -80,7 +80,7 @@ export class Session extends EventTarget {
 
   async #connect() {
     const { stream, frameRate, token } = this.#settings;
-    const response = await request("/api/ice", token);
+    const response = await request("api/ice", token);
     if (!response.ok) throw await refusal(response);
     const { ice_servers: iceServers } = await response.json();
     if (this.#stopped) return;

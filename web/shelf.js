@@ -1,9 +1,9 @@
 // "Signs you taught": the list, and what changes it. The live session is sent the signs that are kept.
 
-import { save } from "/static/download.js";
-import { IDLE, MAX_FILE, NotKept, shown } from "/static/sign.js";
-import { TaughtSigns } from "/static/signs.js";
-import { TaughtList } from "/static/taught.js";
+import { save } from "./download.js";
+import { IDLE, MAX_FILE, NotKept, shown } from "./sign.js";
+import { TaughtSigns } from "./signs.js";
+import { TaughtList } from "./taught.js";
 
 /**
  * `showFault(text)`, `more(sign)` records more takes, `nameFault(name)` returns what is wrong with a

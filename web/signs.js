@@ -1,10 +1,10 @@
 // All the signs that a person taught, wherever they are kept: in this browser, or on the server
 // where it offers that. What the server does not take waits in the browser until it does.
 
-import { BrowserStore } from "/static/browser_store.js";
-import { ConnectionError } from "/static/connection.js";
-import { ServerStore } from "/static/server_store.js";
-import { IDLE, joined, NotKept, parse, shown, without, written } from "/static/sign.js";
+import { BrowserStore } from "./browser_store.js";
+import { ConnectionError } from "./connection.js";
+import { ServerStore } from "./server_store.js";
+import { IDLE, joined, NotKept, parse, shown, without, written } from "./sign.js";
 
 const today = () => new Date().toISOString().slice(0, 10);
 

@@ -1,6 +1,6 @@
 // The window that was read last: small pictures of it, and under them how much each moment weighed.
 
-import { element, RESTING } from "/static/elements.js";
+import { element, RESTING } from "./elements.js";
 
 const PICTURES = 8; // shown, evenly over the window
 const EVERY_MS = 60; // between two pictures kept: more than twice as many as are shown

@@ -1,7 +1,7 @@
 // The list of the signs that were taught: a row each, with what can be done and what to know of it.
 
-import { element } from "/static/elements.js";
-import { IDLE, lookalike, named, shown, unlike } from "/static/sign.js";
+import { element } from "./elements.js";
+import { IDLE, lookalike, named, shown, unlike } from "./sign.js";
 
 const WHERE = { server: "on the server", waiting: "waits for the server" };
 

@@ -1,10 +1,10 @@
 // The Teach panel: a sign is named, recorded, kept, and tried.
 
-import { Stills } from "/static/preview.js";
-import { FEWEST, Recording } from "/static/recording.js";
-import { Shelf } from "/static/shelf.js";
-import { IDLE, named, nameFault, shown } from "/static/sign.js";
-import { counted } from "/static/taught.js";
+import { Stills } from "./preview.js";
+import { FEWEST, Recording } from "./recording.js";
+import { Shelf } from "./shelf.js";
+import { IDLE, named, nameFault, shown } from "./sign.js";
+import { counted } from "./taught.js";
 
 /**
  * `request(suffix, options)` reaches the session's own address, `token` is the server's, `preview`

@@ -1,7 +1,7 @@
 // The transcript: signs with their times, newest first. A sign that comes again is revised in place.
 
-import { download } from "/static/download.js";
-import { element, percent } from "/static/elements.js";
+import { download } from "./download.js";
+import { element, percent } from "./elements.js";
 
 const LONGEST = 500; // rows kept; the oldest leave
 const WORTH_NAMING = 0.03; // an alternative less likely than this is none

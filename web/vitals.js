@@ -1,6 +1,6 @@
 // The connection's figures: its state in words, the delay stage by stage, the video that is sent.
 
-import { element } from "/static/elements.js";
+import { element } from "./elements.js";
 
 const CALM_S = 1; // time constant of the figures, which would flicker otherwise
 const DRAWN_MS = 400; // between two drawings

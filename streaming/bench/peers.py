@@ -24,6 +24,7 @@ from typing import Any
 import aiohttp
 import msgspec
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from yarl import URL
 
 from streaming.bench import barcode
 from streaming.bench.camera import RecordedCamera, SyntheticCamera, clip_pictures, record
@@ -168,7 +169,7 @@ class Peer:
         if response.status != 201:
             after = response.headers.get("Retry-After")
             raise Refused(f"HTTP {response.status}: {body}", float(after) if after else None)
-        self.location = f"{self._url}{response.headers['Location']}"
+        self.location = str(response.url.join(URL(response.headers["Location"])))
         return body
 
     def _receive(self, text: str | bytes) -> None:

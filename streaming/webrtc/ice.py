@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import ipaddress
 import re
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from aiortc import RTCIceServer
 _URL = re.compile(
     r"(?:stun:[^\s?:]+(?::\d{1,5})?|turns?:[^\s?:]+(?::\d{1,5})?(?:\?transport=(?:udp|tcp))?)"
 )
-_CREDENTIAL_S = 12 * 3600  # life of a TURN credential: longer than any session
+_CREDENTIAL_S = 3600  # life of a TURN credential: more than enough to begin a session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +80,8 @@ def ice_servers(
             if not turn_secret:
                 raise ValueError(f"'{url}' needs --turn-secret")
             expires = int(time.time() if now_s is None else now_s) + _CREDENTIAL_S
-            username = f"{expires}:livegloss"
+            # A name of its own, by which the TURN server tells users apart and limits each.
+            username = f"{expires}:{secrets.token_urlsafe(9)}"
             digest = hmac.new(turn_secret.encode(), username.encode(), hashlib.sha1).digest()
             server |= {"username": username, "credential": base64.b64encode(digest).decode()}
         servers.append(server)

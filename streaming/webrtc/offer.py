@@ -118,6 +118,7 @@ class TrickleCandidate:
 class Fragment:
     """A trickle fragment (RFC 8840) after checking."""
 
+    ufrag: str | None  # of the ICE generation that the candidates belong to, if it says
     candidates: tuple[TrickleCandidate, ...]
     end: bool  # no more candidates follow
 
@@ -172,6 +173,11 @@ def check_offer(text: str, rules: CandidateRules = _RULES) -> Offer:
     return Offer(sdp=sdp, h264=h264, audio=audio, bundle=bool(bundle), mid=named)
 
 
+def ice_name(offer: Offer) -> str:
+    """The ICE name (ufrag) of an offer: its ICE generation. Another belongs to an ICE restart."""
+    return offer.sdp.partition("a=ice-ufrag:")[2].partition("\r\n")[0]
+
+
 def parse_trickle(text: str, rules: CandidateRules = _RULES) -> Fragment:
     """Check an `application/trickle-ice-sdpfrag` body; refused candidates are left out.
 
@@ -179,6 +185,7 @@ def parse_trickle(text: str, rules: CandidateRules = _RULES) -> Fragment:
         OfferError: 413 when it is too large, 400 otherwise.
     """
     mid: str | None = None
+    ufrag: str | None = None
     end = False
     seen = 0
     candidates: list[TrickleCandidate] = []
@@ -195,6 +202,7 @@ def parse_trickle(text: str, rules: CandidateRules = _RULES) -> Fragment:
         elif name == "ice-ufrag":
             if not _UFRAG.fullmatch(value):
                 raise OfferError(400, "The ICE name (a=ice-ufrag) is malformed.")
+            ufrag = value
         elif name == "end-of-candidates":
             end = True
         elif name == "candidate":
@@ -203,7 +211,7 @@ def parse_trickle(text: str, rules: CandidateRules = _RULES) -> Fragment:
                 raise OfferError(400, f"More than {_MAX_CANDIDATES} candidates.")
             if _allowed(line[2:], rules):
                 candidates.append(TrickleCandidate(mid=mid, line=line[2:]))
-    return Fragment(candidates=tuple(candidates), end=end)
+    return Fragment(ufrag=ufrag, candidates=tuple(candidates), end=end)
 
 
 def finish_answer(sdp: str, offer: Offer, *, short_side: int, fps: float) -> str:

@@ -78,6 +78,13 @@ class BoundedPeerConnection(RTCPeerConnection):
         )
         self._video: RtpReceiver | None = None
         self._queues: list[DatagramQueue] = []
+        self._connections: list[aioice.ice.Connection] = []
+
+    @property
+    def reached(self) -> bool:
+        """Whether an ICE check has succeeded: somebody is at the other end."""
+        pairs = (pair for connection in self._connections for pair in connection._check_list)
+        return any(pair.state is aioice.ice.CandidatePair.State.SUCCEEDED for pair in pairs)
 
     def buffers(self) -> dict[str, tuple[float, float]]:
         """How full each buffer of the receive path is, and its bound, by name."""
@@ -138,8 +145,10 @@ class BoundedPeerConnection(RTCPeerConnection):
             queue = DatagramQueue(
                 self._limits.max_datagrams, self._limits.max_datagram_age_s, self.counters
             )
-            transport.transport._connection._queue = queue
+            connection = transport.transport._connection
+            connection._queue = queue
             self._queues.append(queue)
+            self._connections.append(connection)
 
     def _RTCPeerConnection__createTransceiver(
         self, direction: str, kind: str, sender_track: Any = None
@@ -204,8 +213,10 @@ def check_aiortc() -> None:
     missing += [f"RTCRtpReceiver.__{name}" for name in _PRIVATE if f"self.__{name}" not in source]
     if "self.__jitter_buffer.add(packet)" not in source:
         missing.append("RTCRtpReceiver: pli_flag, frame = __jitter_buffer.add(packet)")
-    if "self._queue.put_nowait" not in inspect.getsource(aioice.ice.Connection):
-        missing.append("aioice.Connection._queue")
+    source = inspect.getsource(aioice.ice.Connection)
+    for name, use in (("_queue", "self._queue.put_nowait"), ("_check_list", "in self._check_list")):
+        if use not in source:
+            missing.append(f"aioice.Connection.{name}")
     if missing:
         raise RuntimeError(
             "streaming.webrtc.peer is written for aiortc 1.16 and aioice 0.13, and misses "

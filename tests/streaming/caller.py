@@ -19,6 +19,7 @@ from aiortc import (
     RTCPeerConnection,
     RTCSessionDescription,
 )
+from yarl import URL
 
 Picture = Callable[[int], np.ndarray[Any, Any]]  # frame number -> (H, W, 3) RGB
 
@@ -61,7 +62,7 @@ class Caller:
         self.url = url
         self.messages: list[dict[str, Any]] = []
         self._came = asyncio.Event()
-        self.location = ""
+        self.location = ""  # path of the session
         self.connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self.channel = self.connection.createDataChannel("results")
         self.channel.on("message", self._receive)
@@ -84,7 +85,7 @@ class Caller:
         async with http.post(f"{self.url}/whip", data=sdp, headers=headers) as response:
             body = await response.text()
             assert response.status == 201, (response.status, body)
-            self.location = response.headers["Location"]
+            self.location = response.url.join(URL(response.headers["Location"])).path
         await self.connection.setRemoteDescription(RTCSessionDescription(body, "answer"))
 
     def of(self, kind: str) -> list[dict[str, Any]]:

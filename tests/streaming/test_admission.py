@@ -128,6 +128,19 @@ def test_waiting_callers_count_for_their_address() -> None:
     played(work, max_sessions_per_address=4)
 
 
+@pytest.mark.parametrize(
+    ("address", "places", "most"),
+    [("192.0.2.1", 8, 4), ("2001:db8::/64", 8, 4), ("192.0.2.1", 2, 2), ("127.0.0.1", 8, 8)],
+)
+def test_one_address_gets_half_of_the_places(address: str, places: int, most: int) -> None:
+    async def work(callers: Callers) -> None:
+        in_s, problems = await outcome(callers.burst(9, address))
+        assert len(in_s) == most
+        assert {problem.status for problem in problems} == {429 if most < places else 503}
+
+    played(work, max_sessions=places, max_sessions_per_address=None)
+
+
 def test_a_caller_whose_turn_comes_too_late_gets_retry_after() -> None:
     async def work(callers: Callers) -> None:
         in_s, problems = await outcome(callers.burst(30))

@@ -6,13 +6,15 @@ import asyncio
 import gc
 import json
 import os
+import re
 import threading
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import numpy as np
 import pytest
+from yarl import URL
 
 from models.faults import DeviceLost, RecognitionError, Stuck
 from streaming.app import serve
@@ -137,6 +139,7 @@ async def test_the_event_stream_carries_the_same_messages(
         async with http.get(f"{server.url}{caller.location}/events") as events:
             assert events.status == 200
             assert events.content_type == "text/event-stream"
+            assert events.headers["X-Accel-Buffering"] == "no", "or nginx keeps messages back"
             kinds = []
             async with asyncio.timeout(10):
                 while "prediction" not in kinds:
@@ -186,6 +189,26 @@ async def test_one_address_may_not_take_all_places(http: aiohttp.ClientSession) 
         async with http.post(f"{server.url}/whip", data=sdp, headers=SDP) as response:
             assert response.status == 429
             assert "Retry-After" in response.headers
+
+
+async def test_callers_behind_a_trusted_proxy_have_addresses_of_their_own(
+    http: aiohttp.ClientSession,
+) -> None:
+    """By default one address gets half of the places; this machine itself gets them all."""
+    proxied = ServerSettings(port=0, grace_s=2.0, max_sessions=5, trusted_proxy=("127.0.0.1",))
+    load = LoadSettings(decode_share=1000.0, loop_lag_s=1000.0)  # let everybody in
+    async with serve(replace(SETTINGS, server=proxied, load=load), StandIn()) as server:
+        sdp = await offered(server.url)
+
+        async def status(forwarded: str | None = None) -> int:
+            headers = SDP if forwarded is None else SDP | {"X-Forwarded-For": forwarded}
+            async with http.post(f"{server.url}/whip", data=sdp, headers=headers) as response:
+                return response.status
+
+        one, other = "192.0.2.1", "127.0.0.1, 192.0.2.2"
+        assert [await status(one) for _ in range(3)] == [201, 201, 429]
+        assert await status(other) == 201
+        assert [await status() for _ in range(3)] == [201, 201, 503]
 
 
 async def test_an_sdp_answer_that_takes_too_long_is_a_503_with_retry_after(
@@ -268,6 +291,112 @@ async def test_offers_without_a_connection_are_cleaned_up(http: aiohttp.ClientSe
         assert len(server.sessions) == 1
         assert Held.now() <= before
     assert server.sessions.counts.ended["no video"] == 200
+
+
+async def test_places_that_nobody_follows_up_are_given_back(http: aiohttp.ClientSession) -> None:
+    """Eight offers without a peer behind them; a ninth caller gets in when those are noticed."""
+    settings = replace(
+        SETTINGS,
+        server=replace(SETTINGS.server, max_sessions=8, max_sessions_per_address=8),
+        session=replace(SETTINGS.session, connect_s=60.0, follow_s=0.5, silence_s=60.0),
+        load=LoadSettings(decode_share=1000.0, loop_lag_s=1000.0),  # let everybody in
+    )
+    async with serve(settings, StandIn()) as server:
+        sdp = await offered(server.url)
+        for _ in range(8):
+            async with http.post(f"{server.url}/whip", data=sdp, headers=SDP) as response:
+                assert response.status == 201
+        async with http.post(f"{server.url}/whip", data=sdp, headers=SDP) as response:
+            assert response.status == 503
+        async with asyncio.timeout(10):
+            await asyncio.wait([session.ended for session in server.sessions])
+        async with calling(server.url, http) as caller:
+            await caller.wait_for("prediction")  # after two seconds of video: it may stay
+            assert len(server.sessions) == 1
+        assert server.sessions.counts.ended["ice"] == 8
+
+
+async def test_whip_clients_learn_what_the_server_takes(
+    server: Server, http: aiohttp.ClientSession
+) -> None:
+    async with http.options(f"{server.url}/whip") as response:
+        assert response.status == 200
+        assert response.headers["Accept-Post"] == "application/sdp"
+        assert response.headers["Allow"] == "OPTIONS, POST"
+    async with http.options(f"{server.url}/whip/x") as response:
+        assert response.headers["Accept-Patch"] == "application/trickle-ice-sdpfrag"
+        assert response.headers["Allow"] == "DELETE, OPTIONS, PATCH"
+    async with http.options(f"{server.url}/nowhere") as response:
+        assert response.status == 404
+    async with http.get(f"{server.url}/whip") as response:
+        assert response.status == 405
+        await problem(response)
+
+
+class Refusing(asyncio.DatagramProtocol):
+    """A STUN and TURN server that refuses each request at once (400)."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, address: Any) -> None:
+        error = bytes([0, 9, 0, 4, 0, 0, 4, 0])  # ERROR-CODE
+        kind = bytes([data[0] | 1, data[1] | 16, 0, len(error)])
+        self._transport.sendto(kind + data[4:20] + error, address)
+
+
+async def test_ice_servers_come_with_the_sdp_answer(http: aiohttp.ClientSession) -> None:
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(Refusing, local_addr=("127.0.0.1", 0))
+    place = f"127.0.0.1:{transport.get_extra_info('sockname')[1]}"
+    urls = (f"stun:{place}", f"turn:{place}?transport=udp")
+    session = replace(SETTINGS.session, ice_servers=urls, turn_secret="shared")
+    async with serve(replace(SETTINGS, session=session), StandIn()) as server:
+        sdp = await offered(server.url)
+        async with http.post(f"{server.url}/whip", data=sdp, headers=SDP) as response:
+            assert response.status == 201
+            stun, turn = response.headers.getall("Link")
+        assert stun == f'<stun:{place}>; rel="ice-server"'
+        assert re.fullmatch(
+            rf'<turn:{place}\?transport=udp>; rel="ice-server"; username="\d+:[\w-]+"; '
+            r'credential="[\w+/=]+"; credential-type="password"',
+            turn,
+        )
+    transport.close()
+
+
+async def test_trickled_candidates_name_their_ice_generation(
+    server: Server, http: aiohttp.ClientSession
+) -> None:
+    caller = Caller(server.url)
+    try:
+        sdp = await caller.offer()
+        async with http.post(f"{server.url}/whip", data=sdp, headers=SDP) as response:
+            url, etag = (
+                response.url.join(URL(response.headers["Location"])),
+                response.headers["ETag"],
+            )
+        (name,) = set(re.findall(r"a=ice-ufrag:(\S+)", sdp))
+        same = f"a=ice-ufrag:{name}\r\na=ice-pwd:{'p' * 22}\r\na=end-of-candidates\r\n"
+        restart = same.replace(name, "restarted")
+
+        async def patched(body: str, expected: str | None = None) -> int:
+            headers = {"Content-Type": "application/trickle-ice-sdpfrag"}
+            if expected is not None:
+                headers["If-Match"] = expected
+            async with http.patch(url, data=body, headers=headers) as response:
+                if response.status != 204:
+                    await problem(response)
+                return response.status
+
+        assert await patched(same) == 428
+        assert await patched(same, '"another"') == 412
+        assert await patched(restart, etag) == 422
+        assert await patched(restart, "*") == await patched(restart, '"*"') == 422
+        assert await patched(same, f'"another", {etag}') == 204
+        assert len(server.sessions) == 1
+    finally:
+        await caller.close()
 
 
 async def test_a_flood_on_the_channel_costs_the_flooder_alone(
@@ -459,11 +588,13 @@ async def test_while_one_device_hangs_the_other_works(
         core.leave.set()
 
 
-@pytest.mark.parametrize("path", ["/static/../pyproject.toml", "/static/demo.py", "/static/x.js"])
+@pytest.mark.parametrize(
+    "name", ["../pyproject.toml", "demo.py", "x.js", "%00.js", "..%2fapp.js", "%ff.js", "x" * 5000]
+)
 async def test_only_the_page_s_own_files_are_served(
-    server: Server, http: aiohttp.ClientSession, path: str
+    server: Server, http: aiohttp.ClientSession, name: str
 ) -> None:
-    async with http.get(f"{server.url}{path}") as response:
+    async with http.get(URL(f"{server.url}/static/{name}", encoded=True)) as response:
         assert response.status == 404
         await problem(response)
 

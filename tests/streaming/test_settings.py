@@ -39,6 +39,16 @@ from streaming.settings import RecognizerSettings, ServerSettings, SessionSettin
         (ServerSettings, {"token": "open sesame", "token_file": "token.txt"}),
         (SessionSettings, {"turn_secret": ""}),
         (SessionSettings, {"turn_secret": "secret", "turn_secret_file": "secret.txt"}),
+        (ServerSettings, {"max_sessions_per_address": 0}),
+        (ServerSettings, {"allow_host": ("signs.example:8080",)}),
+        (ServerSettings, {"allow_host": ("https://signs.example",)}),
+        (ServerSettings, {"allow_origin": ("*",)}),
+        (ServerSettings, {"allow_origin": ("signs.example",)}),
+        (ServerSettings, {"allow_origin": ("https://signs.example/",)}),
+        (ServerSettings, {"trusted_proxy": ("proxy.example",)}),
+        (ServerSettings, {"trusted_proxy": ("10.0.0.0/99",)}),
+        (ServerSettings, {"connections": 0}),
+        (ServerSettings, {"request_s": float("nan")}),
     ],
 )
 def test_bad_values_are_refused(kind: Any, bad: dict[str, Any]) -> None:
@@ -80,9 +90,10 @@ def test_options_become_settings() -> None:
     assert settings.server.log_format == "text"
 
 
-OPTIONS = """host port model device hop-s longest-hop-s top-k threshold max-sessions token
-    token-file signs tls-cert tls-key tls-self-signed public ice-server turn-secret
-    turn-secret-file loopback-ice log-format"""
+OPTIONS = """host port model device hop-s longest-hop-s top-k threshold max-sessions
+    max-sessions-per-address token token-file signs allow-host allow-origin trusted-proxy
+    tls-cert tls-key tls-self-signed public ice-server turn-secret turn-secret-file
+    loopback-ice log-format"""
 
 
 def test_the_options_are_those_of_the_contract(capsys: pytest.CaptureFixture[str]) -> None:

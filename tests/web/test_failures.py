@@ -45,6 +45,17 @@ Object.defineProperty(prototype, "localDescription", { get() {
     return { type, sdp: none(sdp) };
 } });
 """
+# As when somebody sits in between: the server has another certificate than its SDP answer says.
+OTHER_CERTIFICATE = r"""
+const { prototype } = RTCPeerConnection;
+const accept = prototype.setRemoteDescription;
+prototype.setRemoteDescription = function ({ type, sdp }) {
+    const print = "AB:".repeat(31) + "AB";
+    const other = sdp.replace(/a=fingerprint:sha-(384|512).*\r\n/g, "")
+        .replace(/a=fingerprint:sha-256 .*/g, `a=fingerprint:sha-256 ${print}`);
+    return accept.call(this, { type, sdp: other });
+};
+"""
 # It waits twelve seconds for a connection; here less.
 HURRY = """() => {
     const usual = window.setTimeout;
@@ -103,16 +114,24 @@ async def test_a_camera_that_goes_away_ends_the_session(
         await expect(page.locator("#problem")).to_be_hidden()
 
 
+@pytest.mark.parametrize(
+    ("script", "code", "words"),
+    [
+        (NO_WAY, "ice", "no way for it was found (ICE)"),
+        (OTHER_CERTIFICATE, "dtls", "could not be encrypted for it (DTLS)"),
+    ],
+    ids=["no way", "another certificate"],
+)
 async def test_video_that_does_not_get_through_is_told_and_tried_again(
-    tmp_path: Path, levels_camera: Path
+    tmp_path: Path, levels_camera: Path, script: str, code: str, words: str
 ) -> None:
     flags = camera_flags(levels_camera)
     async with serve(SETTINGS, StandIn()) as server, opened(tmp_path, flags, "about:blank") as page:
-        await page.add_init_script(NO_WAY)
+        await page.add_init_script(script)
         await page.goto(server.url)
         await page.evaluate(HURRY)
         await page.get_by_role("button", name="Start camera").click()
-        await told(page, "blocked", "A firewall may block it; another network may help")
+        await told(page, code, words)
         await expect(page.locator("#countdown")).to_contain_text("Trying again in")
         assert server.sessions.counts.admitted == 1
         async with page.expect_request("**/whip"):

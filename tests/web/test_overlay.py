@@ -107,7 +107,7 @@ DRAW = """async ([width, height, signer]) => {
 async def test_the_drawing_lies_on_what_the_page_shows_of_the_picture(
     tmp_path: Path, levels_camera: Path, width: int, height: int
 ) -> None:
-    """The stage is a mirror, and filled: a tall picture loses its top, a wide one its sides."""
+    """The stage is a mirror that shows the whole picture, between bars where the forms differ."""
     signer = {
         "head": [0.4, 0.4, 0.5, 0.5],
         "shoulders": [[0.6, 0.6], [0.3, 0.6]],
@@ -117,7 +117,7 @@ async def test_the_drawing_lies_on_what_the_page_shows_of_the_picture(
     }
     centres = [(0.45, 0.45), (0.6, 0.4)]  # of head and hand
     stage, picture = 4 / 3, width / height
-    wide, high = max(1.0, picture / stage), max(1.0, stage / picture)  # of the picture, in stages
+    wide, high = min(1.0, picture / stage), min(1.0, stage / picture)  # of the picture, in stages
     async with served(tmp_path, camera_flags(levels_camera)) as page:
         await page.emulate_media(reduced_motion="reduce")
         drawn = await page.evaluate(DRAW, [width, height, signer])

@@ -472,4 +472,5 @@ async def test_without_the_token_the_signs_of_the_server_are_not_shown(
         opened(tmp_path, camera_flags(grey_camera), server.url, faults=["401"]) as page,
     ):
         await open_teach(page)
-        await expect(page.locator("#teach-fault")).to_contain_text("it ends in #token=")
+        await expect(page.locator("#problem-text")).to_contain_text("it ends in #token=")
+        await expect(page.locator("#teach-list li")).to_have_count(0)

@@ -20,8 +20,11 @@ def test_no_server_means_none_is_contacted() -> None:
 def test_turn_servers_get_time_limited_credentials() -> None:
     stun, turn = ice_servers(["stun:a.example:3478", "turns:b.example"], "secret", now_s=1000.0)
     assert stun == {"urls": ["stun:a.example:3478"]}
-    assert turn["username"] == "44200:livegloss"
-    digest = hmac.new(b"secret", b"44200:livegloss", hashlib.sha1).digest()
+    until_s, _, name = turn["username"].partition(":")
+    assert int(until_s) == 1000 + 3600, "an hour"
+    (again,) = ice_servers(["turns:b.example"], "secret", now_s=1000.0)
+    assert len(name) >= 12 and again["username"] != turn["username"], "a name for each caller"
+    digest = hmac.new(b"secret", turn["username"].encode(), hashlib.sha1).digest()
     assert turn["credential"] == base64.b64encode(digest).decode()
     (server,) = rtc_ice_servers(["turn:b.example:3478?transport=udp"], "secret")
     assert server.urls == ["turn:b.example:3478?transport=udp"] and server.credential

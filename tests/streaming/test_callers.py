@@ -1,0 +1,222 @@
+"""Who calls, by which name, from which page, with which token: the rules and their routes."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import socket
+from dataclasses import replace
+
+import aiohttp
+import pytest
+from aiohttp.test_utils import make_mocked_request
+from multidict import CIMultiDict
+
+from streaming.app import serve
+from streaming.bench.standin import StandIn
+from streaming.callers import CallerRules, is_loopback
+from streaming.problems import Problem
+from streaming.server import Server
+from streaming.settings import ServerSettings, SessionSettings, Settings
+from tests.streaming.caller import problem
+
+SETTINGS = Settings(
+    server=ServerSettings(port=0, grace_s=1.0, token="s3cret"),
+    session=SessionSettings(
+        loopback_ice=True,
+        ice_servers=("stun:stun.example:3478", "turn:turn.example?transport=udp"),
+        turn_secret="shared",
+    ),
+)
+OWN_NAME = socket.gethostname().partition(".")[0]
+RIGHT = {"Authorization": "Bearer s3cret"}
+
+
+def address(peer: str, *forwarded: str, proxies: tuple[str, ...] = ()) -> str:
+    """What counts as the address of a caller whose connection comes from `peer`."""
+    rules = CallerRules(ServerSettings(trusted_proxy=proxies))
+    headers = CIMultiDict([("X-Forwarded-For", line) for line in forwarded])
+    request = make_mocked_request("GET", "/", headers).clone(remote=peer)
+    return rules.address(request)
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "proxies", "expected"),
+    [
+        ("192.0.2.1", (), (), "192.0.2.1"),
+        ("192.0.2.1", ("198.51.100.7",), (), "192.0.2.1"),
+        ("192.0.2.1", ("198.51.100.7",), ("192.0.2.9",), "192.0.2.1"),
+        ("127.0.0.1", (), (), "127.0.0.1"),
+        ("127.0.0.1", ("198.51.100.7",), (), "behind 127.0.0.1"),
+        ("127.0.0.1", ("127.0.0.1",), (), "behind 127.0.0.1"),
+        ("192.0.2.1", ("198.51.100.7",), ("192.0.2.1",), "198.51.100.7"),
+        ("192.0.2.1", ("127.0.0.1, 198.51.100.7",), ("192.0.2.0/24",), "198.51.100.7"),
+        ("192.0.2.1", ("127.0.0.1", "198.51.100.7"), ("192.0.2.0/24",), "198.51.100.7"),
+        ("192.0.2.1", ("198.51.100.7, 192.0.2.2",), ("192.0.2.0/24",), "198.51.100.7"),
+        ("192.0.2.1", ("unknown",), ("192.0.2.1",), "192.0.2.1"),
+        ("192.0.2.1", ("",), ("192.0.2.1",), "192.0.2.1"),
+        ("::ffff:192.0.2.1", (), (), "192.0.2.1"),
+        ("::ffff:192.0.2.1", ("198.51.100.7",), ("192.0.2.1",), "198.51.100.7"),
+        ("2001:db8:1:2:3:4:5:6", (), (), "2001:db8:1:2::/64"),
+        ("::1", (), (), "::1"),
+        ("fe80::1%eth0", (), (), "fe80::/64"),
+    ],
+)
+def test_only_a_trusted_proxy_says_for_whom_it_calls(
+    peer: str, forwarded: tuple[str, ...], proxies: tuple[str, ...], expected: str
+) -> None:
+    assert address(peer, *forwarded, proxies=proxies) == expected
+
+
+def test_a_proxy_that_is_not_trusted_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    rules = CallerRules(ServerSettings())
+    request = make_mocked_request("GET", "/", {"X-Forwarded-For": "192.0.2.1"})
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            rules.address(request.clone(remote="127.0.0.1"))
+    (record,) = caplog.records
+    assert "--trusted-proxy 127.0.0.1" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("text", "local"),
+    [("127.0.0.9", True), ("::1", True), ("::ffff:127.0.0.1", True)]
+    + [
+        (text, False)
+        for text in ("192.0.2.1", "2001:db8::/64", "localhost", "behind 127.0.0.1", "")
+    ],
+)
+def test_what_is_this_machine(text: str, local: bool) -> None:
+    assert is_loopback(text) is local
+
+
+def status_of(host: str, settings: ServerSettings = SETTINGS.server, path: str = "/") -> int:
+    """The status with which a request for `host` is refused; 200 if it is not."""
+    rules = CallerRules(settings)
+    try:
+        rules.check_host(make_mocked_request("GET", path, {"Host": host}))
+    except Problem as refusal:
+        return refusal.status
+    return 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("127.0.0.1", "127.0.0.1:8080", "192.0.2.7:8080", "[::1]:8080", "[2001:db8::1]"),
+        *("localhost", "LocalHost:8080", "localhost.", "signs.lan", "Signs.Example:443"),
+        *(socket.gethostname(), f"{socket.gethostname()}:80", f"{OWN_NAME}.local:8080"),
+    ],
+)
+def test_a_server_knows_its_addresses_and_names(host: str) -> None:
+    settings = ServerSettings(host="signs.lan", allow_host=("signs.example",))
+    assert status_of(host, settings) == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        *((name, 421) for name in ("evil.example", "evil.example:8080", "127.0.0.1.evil.example")),
+        *((name, 421) for name in ("localhost.evil", "2130706433")),
+        *((name, 400) for name in ("a b", "a/b", "user@localhost", "localhost:80:80", "[::1")),
+        *((name, 400) for name in ("x" * 300, "[::1].evil")),
+    ],
+)
+def test_another_name_is_refused(host: str, status: int) -> None:
+    assert status_of(host) == status
+    assert status_of(host, path="/healthz") == 200, "probes know the server by any name"
+
+
+def test_with_tls_the_browser_checks_the_name() -> None:
+    assert status_of("evil.example", ServerSettings(tls_self_signed=True)) == 200
+
+
+async def test_a_page_of_another_name_gets_nothing(http: aiohttp.ClientSession) -> None:
+    async with serve(replace(SETTINGS, server=ServerSettings(port=0)), StandIn()) as server:
+        rebound = {"Host": "evil.example"}
+        for method, path in (("GET", "/"), ("GET", "/api/ice"), ("POST", "/whip")):
+            async with http.request(method, f"{server.url}{path}", headers=rebound) as response:
+                assert response.status == 421
+                assert "--allow-host evil.example" in (await problem(response))["detail"]
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/api/model", "/api/ice"])
+async def test_what_is_not_for_all_asks_for_the_token(
+    server: Server, http: aiohttp.ClientSession, path: str
+) -> None:
+    wrong: list[dict[str, str]] = [
+        {},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": "Basic s3cret"},
+        {"Authorization": "Bearers3cret"},
+        {"Authorization": "Bearer s3crét"},
+        {"Authorization": "Bearer \udcff"},
+    ]
+    for headers in wrong:
+        async with http.get(f"{server.url}{path}", headers=headers) as response:
+            assert response.status == 401, headers
+            assert response.headers["WWW-Authenticate"] == "Bearer"
+    for scheme in ("Bearer", "bearer", "BEARER", "Bearer "):
+        headers = {"Authorization": f"{scheme} s3cret"}
+        async with http.get(f"{server.url}{path}", headers=headers) as response:
+            assert response.status == 200, scheme
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/static/app.js"])
+async def test_the_page_and_the_probes_ask_for_none(
+    server: Server, http: aiohttp.ClientSession, path: str
+) -> None:
+    async with http.get(f"{server.url}{path}") as response:
+        assert response.status == 200
+
+
+async def test_each_call_gets_turn_credentials_of_its_own(
+    server: Server, http: aiohttp.ClientSession
+) -> None:
+    names = set()
+    for _ in range(2):
+        async with http.get(f"{server.url}/api/ice", headers=RIGHT) as response:
+            stun, turn = (await response.json())["ice_servers"]
+            names.add(turn["username"])
+    assert "credential" not in stun and len(names) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [(b"\x1f\x8b no gzip", 400), (gzip.compress(b"v=0"), 400), (b"", 400)]
+)
+async def test_a_body_whose_encoding_is_broken_is_refused(
+    server: Server, http: aiohttp.ClientSession, body: bytes, status: int
+) -> None:
+    headers = {**RIGHT, "Content-Type": "application/sdp", "Content-Encoding": "gzip"}
+    async with http.post(f"{server.url}/whip", data=body, headers=headers) as response:
+        assert response.status == status
+        await problem(response)
+
+
+async def test_pages_of_named_origins_may_call(http: aiohttp.ClientSession) -> None:
+    friend = "https://friend.example"
+    settings = replace(SETTINGS, server=replace(SETTINGS.server, allow_origin=(friend,)))
+    ask = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "if-match"}
+    async with serve(settings, StandIn()) as server:
+        for origin, allowed in ((friend, friend), ("https://evil.example", None)):
+            headers = {"Origin": origin}
+            async with http.options(f"{server.url}/whip", headers={**headers, **ask}) as preflight:
+                assert preflight.status == 200
+                assert preflight.headers.get("Access-Control-Allow-Origin") == allowed
+                assert ("Access-Control-Allow-Headers" in preflight.headers) == bool(allowed)
+            async with http.post(f"{server.url}/whip", headers=headers) as refused:
+                assert refused.status == 401
+                assert refused.headers.get("Access-Control-Allow-Origin") == allowed
+                assert refused.headers["Vary"] == "Origin"
+                if allowed:
+                    exposed = refused.headers["Access-Control-Expose-Headers"]
+                    assert {"Location", "ETag", "Link"} <= set(exposed.split(", "))
+
+
+async def test_without_named_origins_no_page_elsewhere_may(
+    server: Server, http: aiohttp.ClientSession
+) -> None:
+    ask = {"Origin": server.url, "Access-Control-Request-Method": "POST"}
+    async with http.options(f"{server.url}/whip", headers=ask) as response:
+        assert not [name for name in response.headers if name.startswith("Access-Control")]
