@@ -14,7 +14,7 @@ import socket
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from streaming.problems import Problem
 from streaming.settings import ServerSettings
@@ -27,6 +27,7 @@ _IPV6_SITE = 64  # bits: one customer has at least such a network
 _PREFLIGHT_S = 600  # how long a browser remembers that it may call
 _METHODS = "GET, POST, PUT, PATCH, DELETE"
 _SENT = "Authorization, Content-Type, If-Match, If-None-Match"
+_PROXIED = ("Via", "Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP")
 _EXPOSED = "Location, ETag, Link, Retry-After"
 
 
@@ -76,6 +77,14 @@ class CallerRules:
     def is_local(self, host: str) -> bool:
         """Whether a connection comes from this machine or from a trusted proxy."""
         return is_loopback(host) or self._is_proxy(host)
+
+    @staticmethod
+    def is_proxied(request: web.Request) -> bool:
+        """Whether a reverse proxy seems to have passed the request on.
+
+        It may say so in a header; nginx speaks HTTP/1.0 unless it is told otherwise.
+        """
+        return request.version < HttpVersion11 or any(name in request.headers for name in _PROXIED)
 
     def _is_proxy(self, host: str) -> bool:
         address = _parsed(host)

@@ -169,8 +169,10 @@ class Server:
             except asyncio.CancelledError:
                 session.end("abandoned")
                 raise
-        # Relative to this request's URL, which a proxy may have given another path.
-        headers = [("Location", f"whip/{session.id}"), ("ETag", session.etag)]
+        # A proxy may have put this server below a path that it does not know: then relative to the
+        # request's URL. Other clients get the whole path, since some do not resolve a relative one.
+        root = "" if self._callers.is_proxied(request) else "/"
+        headers = [("Location", f"{root}whip/{session.id}"), ("ETag", session.etag)]
         headers += [("Link", _link(one)) for one in self._ice_servers()]
         return web.Response(status=201, body=answer.encode(), content_type=_SDP, headers=headers)
 

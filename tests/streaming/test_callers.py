@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import aiohttp
 import pytest
+from aiohttp import HttpVersion, HttpVersion10, HttpVersion11
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
@@ -38,6 +39,22 @@ def address(peer: str, *forwarded: str, proxies: tuple[str, ...] = ()) -> str:
     headers = CIMultiDict([("X-Forwarded-For", line) for line in forwarded])
     request = make_mocked_request("GET", "/", headers).clone(remote=peer)
     return rules.address(request)
+
+
+@pytest.mark.parametrize(
+    ("version", "headers", "proxied"),
+    [
+        (HttpVersion11, {"Host": "127.0.0.1:8080"}, False),
+        (HttpVersion10, {"Host": "127.0.0.1:8080"}, True),  # as nginx does, unless told otherwise
+        (HttpVersion11, {"X-Forwarded-For": "192.0.2.1"}, True),
+        (HttpVersion11, {"Via": "1.1 proxy"}, True),
+    ],
+)
+def test_a_proxied_request_is_known(
+    version: HttpVersion, headers: dict[str, str], proxied: bool
+) -> None:
+    request = make_mocked_request("POST", "/whip", headers, version=version)
+    assert CallerRules.is_proxied(request) is proxied
 
 
 @pytest.mark.parametrize(
