@@ -20,6 +20,7 @@ from models.schema import Frame
 from streaming.bench import barcode
 from streaming.bench.camera import SyntheticCamera, clip_pictures
 from streaming.webrtc import peer
+from streaming.webrtc.datagrams import SocketSettings
 from streaming.webrtc.ice import CandidateRules, gather_loopback
 from streaming.webrtc.jitter_buffer import JitterSettings
 from streaming.webrtc.offer import OfferError, check_offer, parse_trickle
@@ -101,13 +102,16 @@ async def connected(
     on_frame: Callable[[Frame], None] = lambda frame: None,
     drop: Callable[[RtpPacket], bool] | None = None,
     limits: ReceiveLimits = PATIENT,
+    sockets: SocketSettings | None = None,
+    answered: Callable[[BoundedPeerConnection, str], None] = lambda server, answer: None,
 ) -> AsyncIterator[Loopback]:
+    """Two peers. `answered` is called with the SDP answer before the sender gets it."""
     gather_loopback()
     camera = camera or SyntheticCamera(size=(320, 240))
     sender = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     inbox = Inbox(on_frame)
     server = BoundedPeerConnection(
-        on_frame=inbox, wants=wants, short_side=120, fps=30, limits=limits
+        on_frame=inbox, wants=wants, short_side=120, fps=30, limits=limits, sockets=sockets
     )
     loopback = Loopback(camera, sender, server, inbox)
     transceiver = sender.addTransceiver(camera, "sendonly")
@@ -121,6 +125,7 @@ async def connected(
         await sender.setLocalDescription(await sender.createOffer())
         offer = check_offer(sender.localDescription.sdp, rules=LOOPBACK)
         answer = await server.answer(offer)
+        answered(server, answer)
         await sender.setRemoteDescription(RTCSessionDescription(sdp=answer, type="answer"))
         yield loopback
     finally:
