@@ -95,7 +95,10 @@ class Session:
             short_side=bundle.encoder.short_side,
             fps=bundle.encoder.fps,
             sockets=SocketSettings(ports=settings.ports, announced=settings.announce_ip),
-            limits=ReceiveLimits(channel_bytes_per_s=settings.peer_bytes_per_s),
+            limits=ReceiveLimits(
+                datagrams_per_s=settings.peer_datagrams_per_s,
+                channel_bytes_per_s=settings.peer_bytes_per_s,
+            ),
         )
         self._subscribers = Subscribers(self._hello, outbox=settings.outbox)
         self.pipeline = Pipeline(

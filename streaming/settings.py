@@ -168,6 +168,9 @@ class SessionSettings:
     messages_per_s: Suppress[float] = 20.0  # sustained rate of the page's messages; more are errors
     message_bytes: Suppress[int] = 4096  # a longer message from the page is an error
     peer_bytes_per_s: Suppress[float] = 64 * 1024  # sustained rate of a peer's data channels
+    # Sustained rate of all it sends; a camera in full HD sends 500 to 1,000, and each costs the
+    # event loop up to 0.1 ms. Who sends more than twice as much for seconds is ended.
+    peer_datagrams_per_s: Suppress[float] = 2000.0
     outbox: Suppress[int] = 256  # messages kept for a slow subscriber
     buffered_bytes: Suppress[int] = 64 * 1024  # a data channel with more than this gets no message
 
@@ -175,6 +178,7 @@ class SessionSettings:
         _positive(self, "goal_s", "follow_s", "connect_s", "silence_s", "heartbeat_s")
         _positive(self, "messages_per_s")
         _positive(self, "top_k", "message_bytes", "peer_bytes_per_s", "outbox", "buffered_bytes")
+        _positive(self, "peer_datagrams_per_s")
         _check_secret("turn-secret", self.turn_secret, self.turn_secret_file)
         if self.hop_s is not None and not 0.02 <= self.hop_s <= 10:
             raise ValueError(f"hop_s must lie between 0.02 and 10 seconds, not {self.hop_s}")

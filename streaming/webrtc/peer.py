@@ -173,9 +173,9 @@ class BoundedPeerConnection(RTCPeerConnection):
         ices = [transport.transport for transport in self._transports]
         if fragment.candidates and any(ice.iceGatherer._remote_candidates_end for ice in ices):
             raise OfferError(400, "You have sent the end of candidates: none may follow.")
-        self._candidates += len(fragment.candidates)
-        if self._candidates > _CANDIDATES:
+        if self._candidates + len(fragment.candidates) > _CANDIDATES:
             raise OfferError(429, f"A session has {_CANDIDATES} candidates at most.")
+        self._candidates += len(fragment.candidates)
         for trickled in fragment.candidates:
             candidate = candidate_from_sdp(trickled.line.removeprefix("candidate:"))
             candidate.sdpMid = trickled.mid
@@ -307,6 +307,19 @@ _METHODS: tuple[tuple[Any, str, list[str] | None], ...] = (
     ),
     (aioice.stun.Transaction, "response_received", ["self", "message", "addr"]),
 )
+# What stands in their code.
+_SOURCE: tuple[tuple[Any, str], ...] = (
+    (RTCRtpReceiver, "pli_flag, encoded_frame = self.__jitter_buffer.add(packet)"),
+    (RTCPeerConnection, "self.__certificates = ["),
+    (RTCIceGatherer, "self._remote_candidates_end = "),
+    (RTCSctpTransport, "self._inbound_streams: "),
+    (RTCSctpTransport, "self._data_channels: "),
+    (RTCSctpTransport, "self._sack_misordered: "),
+    (aioice.ice.Connection, "self._queue.put_nowait"),
+    (aioice.ice.Connection, "self._protocols: "),
+    (aioice.ice.Connection, "self.get_component_candidates("),
+    (aioice.ice.StunProtocol, "self.transactions: "),
+)
 
 
 def check_aiortc() -> None:
@@ -325,18 +338,9 @@ def check_aiortc() -> None:
             missing.append(f"{owner.__name__}.{name}({', '.join(parameters)})")
     source = inspect.getsource(RTCRtpReceiver)
     missing += [f"RTCRtpReceiver.__{name}" for name in _PRIVATE if f"self.__{name}" not in source]
-    if "self.__jitter_buffer.add(packet)" not in source:
-        missing.append("RTCRtpReceiver: pli_flag, frame = __jitter_buffer.add(packet)")
-    connection = inspect.getsource(aioice.ice.Connection)
-    for name in ("self._queue.put_nowait", "self._protocols +=", "self.get_component_candidates("):
-        if name not in connection:
-            missing.append(f"aioice.Connection: {name}")
-    if "self.transactions[" not in inspect.getsource(aioice.ice.StunProtocol):
-        missing.append("aioice.StunProtocol.transactions")
-    if "self.__certificates = [" not in inspect.getsource(RTCPeerConnection):
-        missing.append("RTCPeerConnection.__certificates")
-    if "self._remote_candidates_end = " not in inspect.getsource(RTCIceGatherer):
-        missing.append("RTCIceGatherer._remote_candidates_end")
+    for owner, text in _SOURCE:
+        if text not in inspect.getsource(owner):
+            missing.append(f"{owner.__name__}: {text}")
     if missing:
         raise RuntimeError(
             "streaming.webrtc.peer is written for aiortc 1.16 and aioice 0.13, and misses "

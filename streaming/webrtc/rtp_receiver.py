@@ -43,8 +43,7 @@ class ReceiveLimits:
 
     max_datagrams: int = 1024  # read from the socket and not handled yet
     max_datagram_age_s: float = 0.5
-    # A camera in full HD sends 500 to 1,000; a datagram costs the event loop up to 0.1 ms.
-    datagrams_per_s: float = 2000.0
+    datagrams_per_s: float = 2000.0  # sustained rate of all that the peer sends
     channel_bytes_per_s: float = 64 * 1024  # sustained rate of data channel traffic
     jitter: JitterSettings = field(default_factory=JitterSettings)
     decoder: VideoDecoderSettings = field(default_factory=VideoDecoderSettings)

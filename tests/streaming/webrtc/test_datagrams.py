@@ -10,16 +10,21 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
+import aioice
 import pytest
 from aioice import stun
 from aiortc import RTCCertificate
-from aiortc.rtcdtlstransport import SRTP_PROFILES
+from aiortc.rtcdtlstransport import SRTP_PROFILES, generate_certificate
+from cryptography.hazmat.primitives.asymmetric import rsa as rsa_keys
 from OpenSSL import SSL
 
-from streaming.webrtc.datagrams import DatagramQueue
+from streaming.webrtc.datagrams import DatagramGate, DatagramQueue, SocketSettings
+from streaming.webrtc.ice import CandidateRules
 from streaming.webrtc.jitter_buffer import ReceiveCounters
-from streaming.webrtc.peer import BoundedPeerConnection
+from streaming.webrtc.offer import Fragment, OfferError, TrickleCandidate
+from streaming.webrtc.peer import BoundedPeerConnection, Certificate
 from tests.streaming.webrtc.test_peer import Loopback, connected
 
 
@@ -52,7 +57,12 @@ ATTACKS = {
     "stun-priority": stun_message(0x0001, (0x0024, b"\0\0")),
     "stun-error-code": stun_message(0x0111, (0x0009, b"\0\0\xff\xff\xff\xff")),
     "stun-address": stun_message(0x0001, (0x0020, b"")),
-    "stun-name": stun_message(0x0001, (0x0006, b"\xff\xfe")),
+    "stun-no-name": stun_message(0x0001, (0x0006, b"\xff\xfe")),
+    # Of somebody who knows the session's name, but not its password.
+    "stun-name": stun_message(0x0001, (0x0006, b"NAME:\xff\xfe")),
+    "stun-name-priority": stun_message(0x0001, (0x0006, b"NAME:abcd"), (0x0024, b"\0\0")),
+    "stun-password": stun_message(0x0001, (0x0006, b"NAME:abcd"), (0x0008, bytes(20))),
+    "stun-bare": stun_message(0x0001, (0x0006, b"NAME:abcd")),
 }
 
 
@@ -83,7 +93,7 @@ async def test_a_stranger_s_datagram_neither_ends_nor_prevents_a_session(
     attack: str, stranger: socket.socket, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Sent before ICE, before DTLS, and while video flows."""
-    data = ATTACKS[attack]
+    data, where = ATTACKS[attack], ("", 0)
     caplog.set_level(logging.WARNING)
     sent = 0
 
@@ -92,14 +102,16 @@ async def test_a_stranger_s_datagram_neither_ends_nor_prevents_a_session(
         stranger.sendto(data, where)
         sent += 1
 
-    def before_ice(server: BoundedPeerConnection, answer: str) -> None:
-        nonlocal where
+    async def before_ice(server: BoundedPeerConnection, answer: str) -> None:
+        nonlocal where, data
         where = ("127.0.0.1", port_of(answer))
+        name = re.search("a=ice-ufrag:(.{4})\r\n", answer)
+        assert name is not None
+        data = data.replace(b"NAME", name[1].encode())
         send()
         ice = server.getTransceivers()[0].receiver.transport.transport
         ice.on("statechange", lambda: send() if ice.state == "completed" else None)
 
-    where = ("", 0)
     async with connected(answered=before_ice) as loopback:
         await until_live(loopback)
         send()
@@ -112,6 +124,120 @@ async def test_a_stranger_s_datagram_neither_ends_nor_prevents_a_session(
     with pytest.raises(BlockingIOError):
         stranger.recv(2000)  # nothing comes back: a server that answers can be made to flood others
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("rsa", [False, True])
+async def test_a_peer_that_names_no_address_and_no_priority_is_found_by_its_checks(
+    rsa: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As browsers with `.local` names alone, and ffmpeg 8, do; GStreamer's certificate is RSA."""
+    build = aioice.Connection.build_request
+
+    def without_priority(*args: Any, **kwargs: Any) -> stun.Message:
+        request = build(*args, **kwargs)
+        del request.attributes["PRIORITY"]
+        return request
+
+    monkeypatch.setattr(aioice.Connection, "build_request", without_priority)
+    certificate = None
+    if rsa:
+        key: Any = rsa_keys.generate_private_key(65537, 2048)
+        certificate = Certificate(key, generate_certificate(key))
+    # Loopback addresses are refused in the offer; so none is left, but the end of candidates was.
+    async with connected(rules=CandidateRules(), certificate=certificate) as loopback:
+        await until_live(loopback)
+
+
+async def test_the_end_of_candidates_alone_does_not_stop_the_search() -> None:
+    """As a page trickles that has refused or `.local` addresses only."""
+
+    async def ended(server: BoundedPeerConnection, answer: str) -> None:
+        await server.add_fragment(Fragment(candidates=(), end=True))
+
+    async with connected(rules=CandidateRules(), answered=ended) as loopback:
+        await until_live(loopback)
+
+
+async def test_candidates_are_bounded_and_none_follows_their_end() -> None:
+    def line(number: int) -> TrickleCandidate:
+        address = f"127.0.{number // 250}.{number % 250 + 1}"
+        return TrickleCandidate(mid=None, line=f"candidate:1 1 udp 1 {address} 9 typ host")
+
+    async def trickle(server: BoundedPeerConnection, answer: str) -> None:
+        last = Fragment(candidates=(line(64),), end=True)
+        for number in range(64):
+            await server.add_fragment(Fragment(candidates=(line(number),), end=False))
+        with pytest.raises(OfferError, match="64 candidates at most") as refused:
+            await server.add_fragment(last)
+        assert refused.value.status == 429
+        await server.add_fragment(Fragment(candidates=(), end=True))
+        await server.add_fragment(Fragment(candidates=(), end=True))  # twice does no harm
+        with pytest.raises(OfferError, match="the end of candidates") as refused:
+            await server.add_fragment(last)
+        assert refused.value.status == 400
+
+    async with connected(rules=CandidateRules(), answered=trickle) as loopback:
+        assert len(loopback.server._transports) == 1
+        for transport in loopback.server._transports:
+            assert len(transport.transport.getRemoteCandidates()) == 64
+
+
+async def test_sessions_keep_to_the_ports_and_name_the_announced_address() -> None:
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
+        probe.bind(("", 0))
+        (_, port) = probe.getsockname()
+    sockets = SocketSettings(ports=range(port, port + 1), announced=("127.0.0.1",))
+    seen: list[str] = []
+
+    async def see(server: BoundedPeerConnection, answer: str) -> None:
+        seen.append(answer)
+
+    for _ in range(2):  # the port is free again when its session has ended
+        async with connected(sockets=sockets, answered=see) as loopback:
+            await until_live(loopback)
+            with pytest.raises(OfferError, match="Every UDP port") as refused:
+                async with connected(sockets=sockets):
+                    raise AssertionError("a second session got a port")
+            assert refused.value.status == 503
+    for answer in seen:
+        assert re.findall(r"a=candidate:\S+ 1 udp \d+ (\S+) (\d+)", answer) == [
+            ("127.0.0.1", str(port))
+        ]
+
+
+def test_a_peer_within_the_rate_passes_and_one_far_above_it_floods() -> None:
+    counters = ReceiveCounters()
+    gate = DatagramGate(counters, datagrams_per_s=100)
+    peer, stranger = ("10.0.0.1", 1), ("10.0.0.1", 2)
+    gate.validate(peer)
+    for number in range(1000):
+        assert gate.takes_data(1000, peer, number / 100)
+        assert not gate.takes_data(1000, stranger, number / 100)
+    assert (counters.datagrams_over_rate, counters.stranger_datagrams) == (0, 1000)
+    passed = [gate.takes_data(1000, peer, 20 + number / 180) for number in range(1800)]
+    assert 1100 <= sum(passed) <= 1250 and not gate.flooding  # the rest is dropped
+    for number in range(3600):
+        gate.takes_data(1000, peer, 40 + number / 600)
+        if gate.flooding:
+            break
+    assert gate.flooding and 1 < number / 600 < 5
+
+
+def test_a_gate_has_bounds_for_addresses_checks_and_sizes() -> None:
+    counters = ReceiveCounters()
+    gate = DatagramGate(counters, datagrams_per_s=100)
+    assert not gate.validated
+    for number in range(100):
+        gate.validate(("10.0.0.1", number))
+    assert [gate.takes_data(9, ("10.0.0.1", number), 1) for number in range(100)].count(True) == 32
+    assert not gate.takes_check(("10.0.0.1", 99), 1)  # no more addresses
+    assert not gate.takes_data(0, ("10.0.0.1", 1), 1)
+    assert not gate.takes_data(1501, ("10.0.0.1", 1), 1)
+    assert counters.datagram_faults == 2
+    fresh = DatagramGate(ReceiveCounters(), datagrams_per_s=100)
+    taken = [fresh.takes_check(("10.0.0.1", number), 0.0) for number in range(500)]
+    assert taken.count(True) == 100
+    assert fresh.takes_check(("10.0.0.1", 1), 1.0)
 
 
 async def test_the_datagram_queue_drops_the_oldest_but_never_the_end_mark() -> None:
