@@ -234,15 +234,18 @@ class Certificate(RTCCertificate):
 def _guard_dtls(transport: RTCDtlsTransport, counters: ReceiveCounters) -> None:
     """Keep what aiortc raises about a datagram from ending the transport, `_FAULTS` times."""
     receive_next = transport._recv_next
+    faults = 0
 
     async def guarded_receive_next() -> None:
+        nonlocal faults
         try:
             await receive_next()
         except ConnectionError:
             raise
         except Exception as error:
             counters.datagram_faults += 1
-            if counters.datagram_faults > _FAULTS:
+            faults += 1
+            if faults > _FAULTS:
                 raise ConnectionError("too many malformed datagrams") from error
 
     transport._recv_next = guarded_receive_next  # type: ignore[method-assign]

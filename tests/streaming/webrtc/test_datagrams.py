@@ -20,6 +20,7 @@ from aiortc.rtcdtlstransport import SRTP_PROFILES, generate_certificate
 from cryptography.hazmat.primitives.asymmetric import rsa as rsa_keys
 from OpenSSL import SSL
 
+from streaming.webrtc import peer
 from streaming.webrtc.datagrams import DatagramGate, DatagramQueue, SocketSettings
 from streaming.webrtc.ice import CandidateRules
 from streaming.webrtc.jitter_buffer import ReceiveCounters
@@ -126,6 +127,31 @@ async def test_a_stranger_s_datagram_neither_ends_nor_prevents_a_session(
     assert caplog.records == []
 
 
+async def test_authentic_packets_that_can_not_be_parsed_are_counted_until_there_are_too_many(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Header extensions that are too short for what they say they are."""
+    monkeypatch.setattr(peer, "_FAULTS", 100)
+    caplog.set_level(logging.WARNING)
+    async with connected() as loopback:
+        await until_live(loopback)
+        transport: Any = loopback.sender.getSenders()[0].transport
+        sent = 0
+        while loopback.server.connectionState == "connected":
+            for id in range(1, 15):
+                await transport._send_rtp(
+                    struct.pack("!BBHLLHH", 0x90, 96, sent, sent, 7, 0xBEDE, 1)
+                    + bytes([id << 4, 0, 0, 0])
+                )
+                sent += 1
+            if sent == 14 * 5:
+                await until_live(loopback)
+                assert loopback.server.counters.datagram_faults >= 5
+            await asyncio.sleep(0)
+        assert loopback.server.counters.datagram_faults == 101
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize("rsa", [False, True])
 async def test_a_peer_that_names_no_address_and_no_priority_is_found_by_its_checks(
     rsa: bool, monkeypatch: pytest.MonkeyPatch
@@ -208,16 +234,16 @@ async def test_sessions_keep_to_the_ports_and_name_the_announced_address() -> No
 def test_a_peer_within_the_rate_passes_and_one_far_above_it_floods() -> None:
     counters = ReceiveCounters()
     gate = DatagramGate(counters, datagrams_per_s=100)
-    peer, stranger = ("10.0.0.1", 1), ("10.0.0.1", 2)
-    gate.validate(peer)
+    caller, stranger = ("10.0.0.1", 1), ("10.0.0.1", 2)
+    gate.validate(caller)
     for number in range(1000):
-        assert gate.takes_data(1000, peer, number / 100)
+        assert gate.takes_data(1000, caller, number / 100)
         assert not gate.takes_data(1000, stranger, number / 100)
     assert (counters.datagrams_over_rate, counters.stranger_datagrams) == (0, 1000)
-    passed = [gate.takes_data(1000, peer, 20 + number / 180) for number in range(1800)]
+    passed = [gate.takes_data(1000, caller, 20 + number / 180) for number in range(1800)]
     assert 1100 <= sum(passed) <= 1250 and not gate.flooding  # the rest is dropped
     for number in range(3600):
-        gate.takes_data(1000, peer, 40 + number / 600)
+        gate.takes_data(1000, caller, 40 + number / 600)
         if gate.flooding:
             break
     assert gate.flooding and 1 < number / 600 < 5
