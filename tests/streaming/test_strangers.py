@@ -115,6 +115,9 @@ async def test_sessions_outlive_five_thousand_datagrams(
         await caller.wait_for_more("prediction", 5)
         await other.wait_for_more("prediction", 5)
         counts = session.numbers()
+        async with http.get(f"{server.url}/metrics") as response:
+            dropped = counts["stranger_datagrams"]
+            assert f'{{what="stranger_datagrams"}} {dropped}.0' in await response.text()
     assert counts["stranger_datagrams"] + counts["stun_refused"] >= DATAGRAMS // 2
     assert counts["datagram_faults"] > 100
     assert not server.sessions.counts.ended.keys() - {"disconnected", "channel closed"}
