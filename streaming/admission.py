@@ -17,10 +17,10 @@ from streaming.batcher import Batcher
 from streaming.callers import is_loopback
 from streaming.load import LoadMeter
 from streaming.problems import Problem
-from streaming.session import Session
+from streaming.session import FAILURES, Session
 from streaming.settings import ServerSettings
 
-_FAILURES = 64  # of ended sessions that are remembered, the newest
+_REMEMBERED = 64  # failed sessions, the newest
 
 
 @dataclass(slots=True)
@@ -87,7 +87,7 @@ class Admission:
         return self._sessions.get(id)
 
     def failure(self, id: str) -> str | None:
-        """Why a session failed, as a sentence, if it is one of the last `_FAILURES` that did."""
+        """Why a session failed, as a sentence, if it is one of the last `_REMEMBERED` that did."""
         return self._failures.get(id)
 
     def not_ready(self) -> str | None:
@@ -170,9 +170,9 @@ class Admission:
         finally:
             del self._sessions[session.id]
             self.counts.ended[session.end_reason] += 1
-            if session.failure is not None:
-                self._failures[session.id] = session.failure
-                if len(self._failures) > _FAILURES:
+            if (why := FAILURES.get(session.end_reason)) is not None:
+                self._failures[session.id] = why
+                if len(self._failures) > _REMEMBERED:
                     del self._failures[next(iter(self._failures))]
 
     async def drain(self) -> None:

@@ -35,8 +35,8 @@ from streaming.webrtc.rtp_receiver import ReceiveLimits
 
 _log = logging.getLogger(__name__)
 
-# End reasons that a person should read, with what to do about them.
-_FAILURES = {
+# What went wrong, as a sentence for a person, for the end reasons that are failures.
+FAILURES = {
     "ice": "No network path to this server was found (ICE): its UDP ports may be blocked between "
     "you and it. Another network or a TURN server (--ice-server) may help.",
     "dtls": "A network path was found, but the encrypted connection over it failed (DTLS): "
@@ -118,15 +118,10 @@ class Session:
         """Let `run` come to its end. The first reason stands; a failure is told and logged."""
         if not self._stop.is_set():
             self.end_reason = reason
-            if (text := self.failure) is not None:
+            if (text := FAILURES.get(reason)) is not None:
                 _log.info("session %s ended: %s. %s", self.id[:6], reason, text)
                 self._subscribers.send(lambda: ErrorMessage(reason, text))
             self._stop.set()
-
-    @property
-    def failure(self) -> str | None:
-        """What went wrong, as a sentence for a person; None if nothing did."""
-        return _FAILURES.get(self.end_reason)
 
     async def run(self) -> None:
         """Serve the peer until something ends it. Nothing that a peer does raises out of here."""

@@ -103,7 +103,7 @@ def test_options_become_settings() -> None:
 OPTIONS = """host port model device hop-s longest-hop-s top-k threshold max-sessions
     max-sessions-per-address token token-file signs allow-host allow-origin trusted-proxy
     tls-cert tls-key tls-self-signed public ice-server turn-secret turn-secret-file
-    loopback-ice log-format"""
+    udp-ports announce-ip loopback-ice log-format"""
 
 
 def test_the_options_are_those_of_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
