@@ -240,6 +240,25 @@ async def test_a_peer_that_floods_is_told_and_ended(http: aiohttp.ClientSession)
         await good.wait_for_more("prediction", 5)
 
 
+async def test_a_caller_without_a_free_port_is_refused_and_may_come_again(
+    http: aiohttp.ClientSession,
+) -> None:
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
+        probe.bind(("127.0.0.1", 0))
+        (_, port) = probe.getsockname()
+    one = replace(SETTINGS, session=replace(SETTINGS.session, udp_ports=f"{port}-{port}"))
+    async with serve(one, StandIn()) as server, calling(server.url, http) as caller:
+        await caller.wait_for("prediction")
+        assert address_of(caller) == ("127.0.0.1", port)
+        other = Caller(server.url)
+        sdp = await other.offer()
+        await other.close()
+        async with http.post(f"{server.url}/whip", data=sdp, headers=SDP) as response:
+            assert response.status == 503 and int(response.headers["Retry-After"]) > 0
+            assert "UDP port" in (await problem(response))["detail"]
+        await caller.wait_for_more("prediction")
+
+
 @pytest.mark.parametrize("reason", ["ice", "dtls"])
 async def test_a_connection_that_fails_says_where(
     reason: str, server: Server, http: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
