@@ -132,10 +132,12 @@ class DatagramGate:
         if address not in self._addresses:
             self.counters.stranger_datagrams += 1
             return False
+        if not self._within_rate(1, now_s):
+            return False
         if not 0 < size <= _LONGEST:
             self.counters.datagram_faults += 1
             return False
-        return self._within_rate(1, now_s)
+        return True
 
     def takes_check(self, address: Address, now_s: float) -> bool:
         """Whether to parse an ICE check that names the session, and to verify its password."""
