@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urljoin
 
 import aiohttp
 import pytest
@@ -272,7 +273,8 @@ async def test_a_connection_that_fails_says_where(
             sdp = re.sub("(a=fingerprint:[^ ]+ )..:..", r"\g<1>00:00", sdp)
         async with http.post(f"{server.url}/whip", data=sdp, headers=SDP) as response:
             assert response.status == 201
-            answer, url = await response.text(), f"{server.url}{response.headers['Location']}"
+            answer = await response.text()
+            url = urljoin(f"{server.url}/whip", response.headers["Location"])
         ended = asyncio.create_task(until_empty(server))
         async with http.get(f"{url}/events") as events:
             if reason == "dtls":

@@ -24,9 +24,9 @@ from streaming.webrtc import peer
 from streaming.webrtc.datagrams import DatagramGate, DatagramQueue, SocketSettings
 from streaming.webrtc.ice import CandidateRules
 from streaming.webrtc.jitter_buffer import ReceiveCounters
-from streaming.webrtc.offer import Fragment, OfferError, TrickleCandidate
+from streaming.webrtc.offer import Fragment, OfferError, parse_trickle
 from streaming.webrtc.peer import BoundedPeerConnection, Certificate
-from tests.streaming.webrtc.test_peer import Loopback, connected
+from tests.streaming.webrtc.test_peer import LOOPBACK, Loopback, connected
 
 
 def stun_message(kind: int, *attributes: tuple[int, bytes]) -> bytes:
@@ -65,6 +65,9 @@ ATTACKS = {
     "stun-password": stun_message(0x0001, (0x0006, b"NAME:abcd"), (0x0008, bytes(20))),
     "stun-bare": stun_message(0x0001, (0x0006, b"NAME:abcd")),
 }
+
+
+END = "a=end-of-candidates\r\n"
 
 
 def port_of(sdp: str) -> int:
@@ -178,28 +181,28 @@ async def test_the_end_of_candidates_alone_does_not_stop_the_search() -> None:
     """As a page trickles that has refused or `.local` addresses only."""
 
     async def ended(server: BoundedPeerConnection, answer: str) -> None:
-        await server.add_fragment(Fragment(candidates=(), end=True))
+        await server.add_fragment(parse_trickle(END))
 
     async with connected(rules=CandidateRules(), answered=ended) as loopback:
         await until_live(loopback)
 
 
 async def test_candidates_are_bounded_and_none_follows_their_end() -> None:
-    def line(number: int) -> TrickleCandidate:
+    def fragment(number: int, end: str = "") -> Fragment:
         address = f"127.0.{number // 250}.{number % 250 + 1}"
-        return TrickleCandidate(mid=None, line=f"candidate:1 1 udp 1 {address} 9 typ host")
+        line = f"a=candidate:1 1 udp 1 {address} 9 typ host\r\n"
+        return parse_trickle(line + end, rules=LOOPBACK)
 
     async def trickle(server: BoundedPeerConnection, answer: str) -> None:
-        last = Fragment(candidates=(line(64),), end=True)
         for number in range(64):
-            await server.add_fragment(Fragment(candidates=(line(number),), end=False))
+            await server.add_fragment(fragment(number))
         with pytest.raises(OfferError, match="64 candidates at most") as refused:
-            await server.add_fragment(last)
+            await server.add_fragment(fragment(64, END))
         assert refused.value.status == 429
-        await server.add_fragment(Fragment(candidates=(), end=True))
-        await server.add_fragment(Fragment(candidates=(), end=True))  # twice does no harm
+        await server.add_fragment(parse_trickle(END))
+        await server.add_fragment(parse_trickle(END))  # twice does no harm
         with pytest.raises(OfferError, match="the end of candidates") as refused:
-            await server.add_fragment(last)
+            await server.add_fragment(fragment(64))
         assert refused.value.status == 400
 
     async with connected(rules=CandidateRules(), answered=trickle) as loopback:
