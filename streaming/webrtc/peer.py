@@ -34,7 +34,13 @@ from aiortc import (
 )
 from aiortc.exceptions import InvalidStateError
 from aiortc.rate import RemoteBitrateEstimator
-from aiortc.rtcdtlstransport import RTCDtlsTransport, RtpRouter, SRTPProtectionProfile
+from aiortc.rtcdtlstransport import (
+    RTCDtlsParameters,
+    RTCDtlsTransport,
+    RtpRouter,
+    SRTPProtectionProfile,
+    State,
+)
 from aiortc.sdp import candidate_from_sdp
 from OpenSSL import SSL
 
@@ -232,8 +238,9 @@ class Certificate(RTCCertificate):
 
 
 def _guard_dtls(transport: RTCDtlsTransport, counters: ReceiveCounters) -> None:
-    """Keep what aiortc raises about a datagram from ending the transport, `_FAULTS` times."""
-    receive_next = transport._recv_next
+    """Keep what aiortc raises about a datagram from ending the transport, `_FAULTS` times, and let
+    what it raises about a handshake (such as an unreadable certificate) be a failed handshake."""
+    receive_next, start = transport._recv_next, transport.start
     faults = 0
 
     async def guarded_receive_next() -> None:
@@ -248,7 +255,15 @@ def _guard_dtls(transport: RTCDtlsTransport, counters: ReceiveCounters) -> None:
             if faults > _FAULTS:
                 raise ConnectionError("too many malformed datagrams") from error
 
+    async def guarded_start(remoteParameters: RTCDtlsParameters) -> None:
+        try:
+            await start(remoteParameters)
+        except Exception:
+            counters.datagram_faults += 1
+            transport._set_state(State.FAILED)
+
     transport._recv_next = guarded_receive_next  # type: ignore[method-assign]
+    transport.start = guarded_start  # type: ignore[method-assign]
 
 
 def _mangled(name: str) -> str:
@@ -275,6 +290,8 @@ _METHODS: tuple[tuple[Any, str, list[str] | None], ...] = (
     (RTCRtpTransceiver, "receiver", None),
     (RTCDtlsTransport, "_register_rtp_receiver", ["self", "receiver", "parameters"]),
     (RTCDtlsTransport, "_recv_next", ["self"]),
+    (RTCDtlsTransport, "start", ["self", "remoteParameters"]),
+    (RTCDtlsTransport, "_set_state", ["self", "state"]),
     (RTCCertificate, "_create_ssl_context", ["self", "srtp_profiles"]),
     (RtpRouter, "route_rtp", ["self", "packet"]),
     (

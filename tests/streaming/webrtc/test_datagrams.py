@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import re
 import socket
@@ -18,7 +19,8 @@ from aioice import stun
 from aiortc import RTCCertificate
 from aiortc.rtcdtlstransport import SRTP_PROFILES, generate_certificate
 from cryptography.hazmat.primitives.asymmetric import rsa as rsa_keys
-from OpenSSL import SSL
+from cryptography.hazmat.primitives.serialization import Encoding
+from OpenSSL import SSL, crypto
 
 from streaming.webrtc import peer
 from streaming.webrtc.datagrams import DatagramGate, DatagramQueue, SocketSettings
@@ -152,6 +154,44 @@ async def test_authentic_packets_that_can_not_be_parsed_are_counted_until_there_
                 assert loopback.server.counters.datagram_faults >= 5
             await asyncio.sleep(0)
         assert loopback.server.counters.datagram_faults == 101
+    assert caplog.records == []
+
+
+class OddCertificate(RTCCertificate):
+    """A certificate of a version that does not exist: OpenSSL takes it, cryptography does not."""
+
+    def __init__(self) -> None:
+        plain = RTCCertificate.generateCertificate()
+        super().__init__(plain._key, plain._cert)
+        der = plain._cert.public_bytes(Encoding.DER)
+        self._odd = crypto.load_certificate(
+            crypto.FILETYPE_ASN1, der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07")
+        )
+
+    def _create_ssl_context(self, srtp_profiles: list[Any]) -> SSL.Context:
+        context = super()._create_ssl_context(srtp_profiles)
+        context.use_certificate(self._odd)
+        context.use_privatekey(self._key)
+        return context
+
+
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL X509 objects")
+async def test_a_certificate_that_can_not_be_read_fails_at_once_and_leaves_no_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING)
+    failed = asyncio.Event()
+
+    async def watch(server: BoundedPeerConnection, answer: str) -> None:
+        server.on("connectionstatechange", failed.set)
+
+    async with connected(certificate=OddCertificate(), answered=watch) as loopback:
+        async with asyncio.timeout(10):
+            while loopback.server.connectionState != "failed":
+                failed.clear()
+                await failed.wait()
+        assert loopback.server.stage == "dtls"
+    gc.collect()
     assert caplog.records == []
 
 
