@@ -17,8 +17,10 @@ from streaming.batcher import Batcher
 from streaming.callers import is_loopback
 from streaming.load import LoadMeter
 from streaming.problems import Problem
-from streaming.session import Session
+from streaming.session import FAILURES, Session
 from streaming.settings import ServerSettings
+
+_REMEMBERED = 64  # failed sessions, the newest
 
 
 @dataclass(slots=True)
@@ -56,6 +58,7 @@ class Admission:
         self._gate = gate
         self._coming: list[str] = []  # addresses of the callers who wait
         self._sessions: dict[str, Session] = {}
+        self._failures: dict[str, str] = {}  # of the sessions that failed last, by id
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -82,6 +85,10 @@ class Admission:
 
     def get(self, id: str) -> Session | None:
         return self._sessions.get(id)
+
+    def failure(self, id: str) -> str | None:
+        """Why a session failed, as a sentence, if it is one of the last `_REMEMBERED` that did."""
+        return self._failures.get(id)
 
     def not_ready(self) -> str | None:
         """Why no session would be admitted now, as a sentence; None when one would."""
@@ -163,6 +170,10 @@ class Admission:
         finally:
             del self._sessions[session.id]
             self.counts.ended[session.end_reason] += 1
+            if (why := FAILURES.get(session.end_reason)) is not None:
+                self._failures[session.id] = why
+                if len(self._failures) > _REMEMBERED:
+                    del self._failures[next(iter(self._failures))]
 
     async def drain(self) -> None:
         """Admit nobody, warn the sessions, wait for `grace_s`, then end those that are left."""

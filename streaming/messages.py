@@ -89,7 +89,9 @@ def parse(data: str | bytes) -> ClientMessage:
     if isinstance(data, bytes):
         raise MessageError("not-text", "messages are text, one JSON object each")
     try:
-        message = json.loads(data)
+        message = msgspec.json.decode(data)  # strict: no NaN, no half of a surrogate pair
+    except msgspec.ValidationError as error:
+        raise MessageError("bad-field", str(error)) from None
     except (ValueError, RecursionError):
         raise MessageError("not-json", "the message is not JSON") from None
     if not isinstance(message, dict):

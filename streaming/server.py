@@ -296,9 +296,11 @@ class Server:
         )
 
     def _session(self, request: web.Request) -> Session:
-        session = self.sessions.get(request.match_info["id"])
+        id = request.match_info["id"]
+        session = self.sessions.get(id)
         if session is None:
-            raise Problem(404, "The session has ended, or never existed. Send a new offer.")
+            why = self.sessions.failure(id) or "The session has ended, or never existed."
+            raise Problem(404, f"{why} Send a new offer.")
         return session
 
     async def _text(self, request: web.Request) -> str:

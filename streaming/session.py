@@ -27,12 +27,23 @@ from streaming.ring import FrameRing
 from streaming.settings import SessionSettings
 from streaming.subscribers import MAX_STREAMS, PREDICTIONS, RESULTS, Outbox, Subscribers
 from streaming.webrtc.data_channel import Channel, TokenBucket, send_texts
+from streaming.webrtc.datagrams import SocketSettings
 from streaming.webrtc.ice import rtc_ice_servers
 from streaming.webrtc.offer import Fragment, Offer, OfferError, ice_name
 from streaming.webrtc.peer import BoundedPeerConnection
 from streaming.webrtc.rtp_receiver import ReceiveLimits
 
 _log = logging.getLogger(__name__)
+
+# What went wrong, as a sentence for a person, for the end reasons that are failures.
+FAILURES = {
+    "ice": "No network path to this server was found (ICE): its UDP ports may be blocked between "
+    "you and it. Another network or a TURN server (--ice-server) may help.",
+    "dtls": "A network path was found, but the encrypted connection over it failed (DTLS): "
+    "certificate, fingerprint and cipher suites must fit the SDP offer.",
+    "no video": "The connection stands, but no video came. Does the camera send?",
+    "flood": "Far more data came than video needs; the session was ended to protect others.",
+}
 
 _WATCH_S = 1.0  # how often deadlines are checked
 _FLUSH_S = 0.5  # for the messages that wait when a session ends
@@ -83,7 +94,11 @@ class Session:
             wants=FrameSampler(bundle.encoder.fps).wants,
             short_side=bundle.encoder.short_side,
             fps=bundle.encoder.fps,
-            limits=ReceiveLimits(channel_bytes_per_s=settings.peer_bytes_per_s),
+            sockets=SocketSettings(ports=settings.ports, announced=settings.announce_ip),
+            limits=ReceiveLimits(
+                datagrams_per_s=settings.peer_datagrams_per_s,
+                channel_bytes_per_s=settings.peer_bytes_per_s,
+            ),
         )
         self._subscribers = Subscribers(self._hello, outbox=settings.outbox)
         self.pipeline = Pipeline(
@@ -100,9 +115,12 @@ class Session:
     # Its life
 
     def end(self, reason: str) -> None:
-        """Let `run` come to its end. The first reason stands."""
+        """Let `run` come to its end. The first reason stands; a failure is told and logged."""
         if not self._stop.is_set():
             self.end_reason = reason
+            if (text := FAILURES.get(reason)) is not None:
+                _log.info("session %s ended: %s. %s", self.id[:6], reason, text)
+                self._subscribers.send(lambda: ErrorMessage(reason, text))
             self._stop.set()
 
     async def run(self) -> None:
@@ -153,7 +171,12 @@ class Session:
 
     def _check_connection(self) -> None:
         if self._peer.connectionState in ("failed", "closed"):
-            self.end("disconnected")
+            self.end(self._stage_or("disconnected"))
+
+    def _stage_or(self, reason: str) -> str:
+        """The handshake that is not completed; `reason` if both are."""
+        stage = self._peer.stage
+        return reason if stage == "media" else stage
 
     async def _watch(self) -> None:
         """End a session that never came to life, or fell silent; send `stats` now and then."""
@@ -166,7 +189,9 @@ class Session:
             if now_s - self._answered_s > settings.follow_s and not self._peer.reached:
                 self.end("ice")
             elif not self.pipeline.frames and now_s - self._began_s > settings.connect_s:
-                self.end("no video")
+                self.end(self._stage_or("no video"))
+            elif self._peer.flooding:
+                self.end("flood")
             elif now_s - alive_s > settings.silence_s:
                 self.end("silent")
             elif now_s - sent_s >= settings.heartbeat_s or added_s != self._pace.added_s:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -24,6 +24,8 @@ _File = Annotated[str | None, arg(metavar="FILE")]
 _Folder = Annotated[str | None, arg(metavar="FOLDER")]
 _Seconds = Annotated[float, arg(metavar="S")]
 _OptionalSeconds = Annotated[float | None, arg(metavar="S")]
+_Ports = Annotated[str | None, arg(metavar="A-B")]
+_Addresses = Annotated[tuple[str, ...], arg(name="announce-ip", metavar="ADDRESS")]
 _Probability = Annotated[float | None, arg(metavar="P")]
 _Network = IPv4Network | IPv6Network
 
@@ -154,6 +156,9 @@ class SessionSettings:
     # better give it by --turn-secret-file or by the environment variable LIVEGLOSS_TURN_SECRET
     turn_secret: _Text = field(default=None, repr=False)
     turn_secret_file: _File = None  # take the TURN secret from this file
+    udp_ports: _Ports = None  # sessions receive video on these UDP ports only; None: on any
+    # the SDP answer names this IP address instead of the machine's own; may be repeated
+    announce_ip: _Addresses = ()
     loopback_ice: bool = False  # media over 127.0.0.1 only, for tests
     goal_s: Suppress[float] = 0.3  # deadline of a window's prediction, from its newest frame
     follow_s: Suppress[float] = 6.0  # from the SDP answer to an ICE check, else the session ends
@@ -163,6 +168,9 @@ class SessionSettings:
     messages_per_s: Suppress[float] = 20.0  # sustained rate of the page's messages; more are errors
     message_bytes: Suppress[int] = 4096  # a longer message from the page is an error
     peer_bytes_per_s: Suppress[float] = 64 * 1024  # sustained rate of a peer's data channels
+    # Sustained rate of all it sends; a camera in full HD sends 500 to 1,000, and each costs the
+    # event loop up to 0.1 ms. Who sends more than twice as much for seconds is ended.
+    peer_datagrams_per_s: Suppress[float] = 2000.0
     outbox: Suppress[int] = 256  # messages kept for a slow subscriber
     buffered_bytes: Suppress[int] = 64 * 1024  # a data channel with more than this gets no message
 
@@ -170,6 +178,7 @@ class SessionSettings:
         _positive(self, "goal_s", "follow_s", "connect_s", "silence_s", "heartbeat_s")
         _positive(self, "messages_per_s")
         _positive(self, "top_k", "message_bytes", "peer_bytes_per_s", "outbox", "buffered_bytes")
+        _positive(self, "peer_datagrams_per_s")
         _check_secret("turn-secret", self.turn_secret, self.turn_secret_file)
         if self.hop_s is not None and not 0.02 <= self.hop_s <= 10:
             raise ValueError(f"hop_s must lie between 0.02 and 10 seconds, not {self.hop_s}")
@@ -177,6 +186,18 @@ class SessionSettings:
             raise ValueError(f"top_k must be at most {MAX_TOP_K}, not {self.top_k}")
         if self.threshold is not None and not 0 < self.threshold <= 1:
             raise ValueError(f"threshold must lie in (0, 1], not {self.threshold}")
+        if not self.ports:
+            raise ValueError(f"--udp-ports is A-B, such as 50000-50099, not '{self.udp_ports}'")
+        for address in self.announce_ip:
+            ipaddress.ip_address(address)  # raises a ValueError that names it
+
+    @property
+    def ports(self) -> Sequence[int]:
+        """The UDP ports for video, in order; port 0 stands for any. Empty: malformed."""
+        if self.udp_ports is None:
+            return (0,)
+        match = re.fullmatch(r"([1-9]\d{0,4})-(\d{1,5})", self.udp_ports)
+        return range(int(match[1]), int(match[2]) + 1) if match and int(match[2]) < 65536 else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,8 +3,8 @@
     SCTP -> [guard] -> aiortc: channels -> session; outbox -> [send_texts] -> channel
 
 aiortc 1.16 hands an exception in its SCTP receive path to the DTLS loop, which ends the session:
-invalid UTF-8 or a channel opened twice is enough. It also collects message fragments without a
-bound, at a cost that grows with the square of their number. `guard` prevents both.
+invalid UTF-8 or a channel opened twice is enough. It also collects message fragments, streams and
+channels without a bound, at a cost that grows with the square of their number. `guard` prevents it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,12 @@ from aiortc.exceptions import InvalidStateError
 from streaming.webrtc.jitter_buffer import ReceiveCounters
 
 Channel = RTCDataChannel  # for the session, which does not import aiortc
+
+
+# Of one peer; our pages open two channels, and their longest message has four fragments.
+_FRAGMENTS = 64  # of messages that are not complete
+_STREAMS = 64
+_MISORDERED = 1024  # packets that came before an earlier one
 
 
 class TokenBucket:
@@ -44,7 +50,8 @@ class TokenBucket:
 def guard(sctp: RTCSctpTransport, counters: ReceiveCounters, *, bytes_per_s: float) -> None:
     """Bound what a peer's SCTP costs, and keep its faults from ending the session.
 
-    Packets over the rate are dropped before they are parsed, as a lossy network would.
+    Packets over the rate are dropped before they are parsed, as a lossy network would. A peer that
+    leaves more than `_FRAGMENTS`, `_STREAMS` or `_MISORDERED` open is disconnected.
     """
     bucket = TokenBucket(bytes_per_s, 4 * bytes_per_s, time.monotonic())
     inner: Any = sctp
@@ -60,6 +67,14 @@ def guard(sctp: RTCSctpTransport, counters: ReceiveCounters, *, bytes_per_s: flo
             raise
         except Exception:  # such as an assertion of the parser about hostile bytes
             counters.channel_faults += 1
+        streams = inner._inbound_streams
+        if (
+            sum(len(stream.reassembly) for stream in streams.values()) > _FRAGMENTS
+            or max(len(streams), len(inner._data_channels)) > _STREAMS
+            or len(inner._sack_misordered) > _MISORDERED
+        ):
+            counters.channel_faults += 1
+            raise ConnectionError("the peer leaves too much open in its data channels")
 
     async def guarded_receive(stream_id: int, pp_id: int, data: bytes) -> None:
         try:

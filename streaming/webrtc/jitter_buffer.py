@@ -53,7 +53,11 @@ class ReceiveCounters:
     frames_decoded: int = 0
     frames_converted: int = 0
     decoder_errors: int = 0
-    datagrams_dropped: int = 0
+    datagrams_dropped: int = 0  # they waited too long, or too many did
+    datagrams_over_rate: int = 0  # more than a peer may send
+    datagram_faults: int = 0  # empty, too large, or refused by what decrypts and parses them
+    stranger_datagrams: int = 0  # from addresses that no ICE check has validated
+    stun_refused: int = 0  # STUN that is malformed, not authentic, or not for this session
     channel_packets_dropped: int = 0  # data channel traffic over its rate; SCTP sends it again
     channel_faults: int = 0  # malformed packets and messages of the data channels
     decoding_s: float = 0.0  # processor time of the decoder's thread

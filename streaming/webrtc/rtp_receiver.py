@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from aiortc import RTCRtpReceiver
 from aiortc.rate import RemoteBitrateEstimator
@@ -21,6 +19,7 @@ from aiortc.rtcrtpparameters import RTCRtpReceiveParameters
 from aiortc.rtp import RtpPacket
 
 from models.schema import Frame
+from streaming.webrtc.datagrams import DatagramQueue
 from streaming.webrtc.jitter_buffer import (
     EncodedFrame,
     JitterBuffer,
@@ -44,51 +43,10 @@ class ReceiveLimits:
 
     max_datagrams: int = 1024  # read from the socket and not handled yet
     max_datagram_age_s: float = 0.5
+    datagrams_per_s: float = 2000.0  # sustained rate of all that the peer sends
     channel_bytes_per_s: float = 64 * 1024  # sustained rate of data channel traffic
     jitter: JitterSettings = field(default_factory=JitterSettings)
     decoder: VideoDecoderSettings = field(default_factory=VideoDecoderSettings)
-
-
-class DatagramQueue(asyncio.Queue[Any]):
-    """Datagrams that aioice has read from the socket and the event loop has not handled yet.
-
-    Overflow rule: the oldest leave, when there are `max_datagrams` or when they have waited for
-    `max_age_s`. The end mark (None) stays. `read_s` is when the datagram taken last was read, so
-    that time spent here counts as age.
-    """
-
-    def __init__(self, max_datagrams: int, max_age_s: float, counters: ReceiveCounters) -> None:
-        super().__init__()
-        self.read_s = 0.0
-        self._max_datagrams = max_datagrams
-        self._max_age_s = max_age_s
-        self._counters = counters
-
-    def put_nowait(self, item: Any) -> None:
-        waiting = self._waiting
-        oldest_s = time.monotonic() - self._max_age_s
-        while waiting and waiting[0][1] is not None:
-            if len(waiting) < self._max_datagrams and waiting[0][0] >= oldest_s:
-                break
-            waiting.popleft()
-            self._counters.datagrams_dropped += 1
-        super().put_nowait(item)
-
-    def _init(self, maxsize: int) -> None:
-        self._waiting: deque[tuple[float, Any]] = deque()
-
-    def qsize(self) -> int:
-        return len(self._waiting)
-
-    def empty(self) -> bool:
-        return not self._waiting
-
-    def _put(self, item: Any) -> None:
-        self._waiting.append((time.monotonic(), item))
-
-    def _get(self) -> Any:
-        self.read_s, item = self._waiting.popleft()
-        return item
 
 
 class PacedEstimator(RemoteBitrateEstimator):

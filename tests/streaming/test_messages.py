@@ -62,7 +62,7 @@ def test_client_messages_are_read(text: str, message: ClientMessage) -> None:
         ('{"type":"bye","more":1}', "unknown-field"),
         ('{"type":"settings","treshold":0.4}', "unknown-field"),
         ('{"type":"settings","threshold":0}', "bad-field"),
-        ('{"type":"settings","threshold":NaN}', "bad-field"),
+        ('{"type":"settings","threshold":NaN}', "not-json"),
         ('{"type":"settings","threshold":true}', "bad-field"),
         ('{"type":"settings","threshold":"0.5"}', "bad-field"),
         ('{"type":"settings","top_k":2.5}', "bad-field"),
@@ -74,6 +74,10 @@ def test_client_messages_are_read(text: str, message: ClientMessage) -> None:
         ('{"type":"take","id":"' + 41 * "x" + '"}', "bad-field"),
         ('{"type":"ping"}', "bad-field"),
         ('{"type":"ping","t":1e999}', "bad-field"),
+        ('{"type":"ping","t":' + 4000 * "9" + "}", "bad-field"),
+        ('{"type":"\\ud800"}', "not-json"),
+        ('{"type":"clear","\\udfff":1}', "not-json"),
+        (4000 * "[", "not-json"),
     ],
 )
 def test_bad_client_messages_are_errors(data: str | bytes, code: str) -> None:

@@ -290,7 +290,7 @@ async def test_offers_without_a_connection_are_cleaned_up(http: aiohttp.ClientSe
         await caller.wait_for_more("prediction", 5)
         assert len(server.sessions) == 1
         assert Held.now() <= before
-    assert server.sessions.counts.ended["no video"] == 200
+    assert server.sessions.counts.ended["ice"] == 200
 
 
 async def test_places_that_nobody_follows_up_are_given_back(http: aiohttp.ClientSession) -> None:

@@ -27,6 +27,12 @@ from streaming.settings import RecognizerSettings, ServerSettings, SessionSettin
         (SessionSettings, {"threshold": 1.5}),
         (SessionSettings, {"connect_s": -1.0}),
         (SessionSettings, {"goal_s": float("nan")}),
+        (SessionSettings, {"peer_datagrams_per_s": 0.0}),
+        (SessionSettings, {"udp_ports": "50000"}),
+        (SessionSettings, {"udp_ports": "0-50000"}),
+        (SessionSettings, {"udp_ports": "50001-50000"}),
+        (SessionSettings, {"udp_ports": "65000-65536"}),
+        (SessionSettings, {"announce_ip": ("host.example",)}),
         (ServerSettings, {"port": 70_000}),
         (ServerSettings, {"max_sessions": 0}),
         (ServerSettings, {"tls_cert": "cert.pem"}),
@@ -81,8 +87,12 @@ def test_a_bad_option_exits_and_names_what_is_wrong(
 
 def test_options_become_settings() -> None:
     settings = read_settings(
-        "--port 0 --threshold 0.7 --ice-server stun:a --ice-server stun:b --public".split()
+        "--port 0 --threshold 0.7 --ice-server stun:a --ice-server stun:b --public "
+        "--udp-ports 50000-50002 --announce-ip 192.0.2.1 --announce-ip 2001:db8::1".split()
     )
+    assert list(settings.session.ports) == [50000, 50001, 50002]
+    assert settings.session.announce_ip == ("192.0.2.1", "2001:db8::1")
+    assert list(SessionSettings().ports) == [0]
     assert settings.server.port == 0
     assert settings.session.threshold == 0.7
     assert settings.session.ice_servers == ("stun:a", "stun:b")
@@ -93,7 +103,7 @@ def test_options_become_settings() -> None:
 OPTIONS = """host port model device hop-s longest-hop-s top-k threshold max-sessions
     max-sessions-per-address token token-file signs allow-host allow-origin trusted-proxy
     tls-cert tls-key tls-self-signed public ice-server turn-secret turn-secret-file
-    loopback-ice log-format"""
+    udp-ports announce-ip loopback-ice log-format"""
 
 
 def test_the_options_are_those_of_the_contract(capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,7 +35,7 @@ async def opened(
         await page.goto(url)
         yield page
     unexpected = [text for text in seen if not any(known in text for known in faults or [])]
-    assert not unexpected
+    assert not unexpected, unexpected
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,13 +13,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpReceiver, RTCSessionDescription
+from aiortc import (
+    RTCCertificate,
+    RTCConfiguration,
+    RTCPeerConnection,
+    RTCRtpReceiver,
+    RTCSessionDescription,
+)
 from aiortc.rtp import RtpPacket, is_rtcp
 
 from models.schema import Frame
 from streaming.bench import barcode
 from streaming.bench.camera import SyntheticCamera, clip_pictures
 from streaming.webrtc import peer
+from streaming.webrtc.datagrams import SocketSettings
 from streaming.webrtc.ice import CandidateRules, gather_loopback
 from streaming.webrtc.jitter_buffer import JitterSettings
 from streaming.webrtc.offer import OfferError, check_offer, parse_trickle
@@ -101,13 +108,23 @@ async def connected(
     on_frame: Callable[[Frame], None] = lambda frame: None,
     drop: Callable[[RtpPacket], bool] | None = None,
     limits: ReceiveLimits = PATIENT,
+    sockets: SocketSettings | None = None,
+    rules: CandidateRules = LOOPBACK,
+    certificate: RTCCertificate | None = None,
+    answered: Callable[[BoundedPeerConnection, str], Awaitable[None]] | None = None,
 ) -> AsyncIterator[Loopback]:
+    """Two peers. `answered` is awaited with the SDP answer before the sender gets it.
+
+    `rules` are those for the offer's candidates, `certificate` is the sender's.
+    """
     gather_loopback()
     camera = camera or SyntheticCamera(size=(320, 240))
     sender = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    if certificate is not None:
+        setattr(sender, "_RTCPeerConnection__certificates", [certificate])  # noqa: B010
     inbox = Inbox(on_frame)
     server = BoundedPeerConnection(
-        on_frame=inbox, wants=wants, short_side=120, fps=30, limits=limits
+        on_frame=inbox, wants=wants, short_side=120, fps=30, limits=limits, sockets=sockets
     )
     loopback = Loopback(camera, sender, server, inbox)
     transceiver = sender.addTransceiver(camera, "sendonly")
@@ -119,8 +136,10 @@ async def connected(
         lose(sender, drop)
     try:
         await sender.setLocalDescription(await sender.createOffer())
-        offer = check_offer(sender.localDescription.sdp, rules=LOOPBACK)
+        offer = check_offer(sender.localDescription.sdp, rules=rules)
         answer = await server.answer(offer)
+        if answered is not None:
+            await answered(server, answer)
         await sender.setRemoteDescription(RTCSessionDescription(sdp=answer, type="answer"))
         yield loopback
     finally:
