@@ -1,9 +1,10 @@
 // libdatachannel as a WHIP sender: `node libdatachannel.mjs vp8|obs URL FFMPEG...`
 //
 // `FFMPEG...` is a command that encodes the camera; what is put after it makes it send RTP here, which
-// goes on as it is. `vp8` sends video alone, with all candidates in the offer. `obs` offers as OBS does
-// (plugins/obs-webrtc/whip-output.cpp): Opus first, then H.264, whatever candidates there are at once,
-// none later, and an empty token. On SIGTERM it deletes its session.
+// goes on as it is. `vp8` sends video alone; `obs` offers as OBS does (plugins/obs-webrtc/whip-output.cpp):
+// Opus first, then H.264, and an empty token. Neither offers candidates, as OBS does not since 30.2: the
+// server is to wait for checks. (Checks of its own could come before libdatachannel has kept the answer,
+// and a handshake that is over before that fails.) On SIGTERM it deletes its session.
 
 import { spawn } from "node:child_process";
 import { createSocket } from "node:dgram";
@@ -33,17 +34,15 @@ else video.addVP8Codec(VIDEO.type);
 video.addSSRC(VIDEO.ssrc, "obs", "stream", "stream-video");
 tracks.push([peer.addTrack(video), VIDEO, ENCODERS[shape]]);
 
-const gathered = new Promise((resolve) => peer.onGatheringStateChange((state) => state === "complete" && resolve()));
 const connected = new Promise((resolve, reject) =>
   peer.onStateChange((state) => (state === "connected" ? resolve() : state === "failed" && reject(new Error(state)))),
 );
 peer.setLocalDescription();
-if (shape !== "obs") await gathered;
 
 const response = await fetch(url, {
   method: "POST",
   headers: { "Content-Type": "application/sdp", ...(shape === "obs" && { Authorization: "Bearer " }) },
-  body: peer.localDescription().sdp,
+  body: peer.localDescription().sdp.replace(/^a=(candidate:|end-of-candidates).*\r\n/gm, ""),
 });
 const answer = await response.text();
 if (response.status !== 201) throw new Error(`${response.status} ${answer}`);
