@@ -16,8 +16,8 @@ const [shape, url, ...ffmpeg] = process.argv.slice(2);
 const VIDEO = { type: 96, ssrc: 4242 };
 const AUDIO = { type: 111, ssrc: 4241 };
 const ENCODERS = {
-  vp8: "-map 0:v -c:v libvpx -deadline realtime -cpu-used 8 -b:v 500k -g 30",
-  obs: "-map 0:v -c:v libx264 -preset veryfast -bf 0 -b:v 500k -g 30 -pix_fmt yuv420p",
+  vp8: "-map 0:v -c:v libvpx -deadline realtime -cpu-used 8 -b:v 500k -g 15",
+  obs: "-map 0:v -c:v libx264 -preset veryfast -bf 0 -b:v 500k -g 15 -pix_fmt yuv420p",
 };
 
 const peer = new datachannel.PeerConnection("whip", { iceServers: [], bindAddress: "127.0.0.1" });

@@ -20,7 +20,7 @@ _PATIENT_S = 45.0  # a browser's start and two signs, on a busy machine
 _LEVEL_S = 0.8
 _SWITCH = "drawbox=color={}:t=fill:enable='eq(mod(floor(t/" + str(_LEVEL_S) + ")\\,4)\\,{})'"
 _CAMERA = (
-    "color=gray:size=320x240:rate=30,"
+    "color=gray:size=320x240:rate=15,"
     f"{_SWITCH.format('white', 1)},{_SWITCH.format('black', 3)},noise=alls=20:allf=t"
 )
 

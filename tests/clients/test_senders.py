@@ -27,7 +27,7 @@ async def test_gstreamer(server: Server, codec: str) -> None:
 async def test_ffmpeg(server: Server) -> None:
     """The WHIP muxer with video alone: BUNDLE names a media section that is not there, H.264 High,
     ICE checks without a priority."""
-    encoder = "-map 0:v -c:v libx264 -preset veryfast -bf 0 -g 30 -b:v 500k -pix_fmt yuv420p"
+    encoder = "-map 0:v -c:v libx264 -preset veryfast -bf 0 -g 15 -b:v 500k -pix_fmt yuv420p"
     whip = ["-f", "whip", f"{server.url}/whip"]
     read = await read_signs(server, *ffmpeg_camera(), *encoder.split(), *whip)
     assert sorted(read.signs) == ["bright", "dark"] and read.predictions > 10
