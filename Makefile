@@ -1,4 +1,5 @@
-# Two commands on a fresh machine: `make run` and `make test`. `make demo` is the demo in Streamlit.
+# Two commands on a fresh machine: `make run` and `make test`. `make demo` is the demo in Streamlit;
+# `make clients` installs the clients and servers of others that some tests need.
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # V-JEPA 2 needs torch: only where there is an NVIDIA GPU, nobody else waits for 3 GB of CUDA.
 EXTRAS := $(if $(shell command -v nvidia-smi 2>/dev/null && nvidia-smi -L 2>/dev/null | grep GPU),[gpu],)
 
-.PHONY: run demo test check builtin clean
+.PHONY: run demo test clients check builtin clean
 
 run: $(VENV)/run.stamp
 	@exec $(BIN)/python -m streaming $(ARGS)
@@ -21,6 +22,8 @@ demo: $(VENV)/demo.stamp
 
 test: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+clients: $(VENV)/clients.stamp
 
 check: $(VENV)/test.stamp
 	$(BIN)/ruff check .
@@ -46,6 +49,10 @@ $(VENV)/test.stamp: $(VENV)/run.stamp
 	$(INSTALL) --editable ".[test]"
 	@$(BIN)/python -m tests.chromium
 	@$(BIN)/python -m offline.exporting.web_runtime || true  # tests that need it are skipped then
+	@touch $@
+
+$(VENV)/clients.stamp: $(VENV)/test.stamp tests/clients/install.py tests/clients/package-lock.json
+	$(BIN)/python -m tests.clients.install
 	@touch $@
 
 # Makes models/builtin and tests/bundles/heldout anew from the clips; see offline/builtin.sh.

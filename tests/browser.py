@@ -113,11 +113,15 @@ class ServerProcess:
 
 @asynccontextmanager
 async def server_process(
-    *arguments: str, port: int = 0, module: str = "streaming"
+    *arguments: str, port: int = 0, module: str = "streaming", loopback: bool = True
 ) -> AsyncIterator[ServerProcess]:
-    """`python -m streaming` on 127.0.0.1, once it is ready; stopped with SIGTERM at the end."""
+    """`python -m streaming` on 127.0.0.1, once it is ready; stopped with SIGTERM at the end.
+
+    Media, too, goes over 127.0.0.1, unless `loopback` is false.
+    """
+    ice = ["--loopback-ice"] if loopback else []
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", module, "--port", str(port), "--loopback-ice", *arguments),
+        *(sys.executable, "-m", module, "--port", str(port), *ice, *arguments),
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
     )

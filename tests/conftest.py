@@ -14,10 +14,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `-n 2` browsers get a worker of their own: they wait for cameras most of the time."""
+    """With `-n 2` browsers get a worker of their own: they wait for cameras most of the time.
+    Other clients come one after another, too, in whichever worker is free."""
     for item in items:
-        web = (ROOT / "tests" / "web") in item.path.parents
-        item.add_marker(pytest.mark.xdist_group("web" if web else "rest"))
+        folder = item.path.relative_to(ROOT / "tests").parts[0]
+        group = folder if folder in ("web", "clients") else "rest"
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ import aioice.stun
 from aiortc import (
     RTCCertificate,
     RTCConfiguration,
+    RTCDtlsFingerprint,
     RTCIceGatherer,
     RTCIceServer,
     RTCPeerConnection,
@@ -224,7 +225,7 @@ class BoundedPeerConnection(RTCPeerConnection):
 
 
 class Certificate(RTCCertificate):
-    """A certificate of the server's, whose owner accepts RSA certificates of peers too.
+    """A certificate of the server's, named once; its owner accepts RSA certificates of peers too.
 
     aiortc offers and accepts cipher suites with ECDSA alone; GStreamer's certificates are RSA. To
     let such peers take the DTLS client's part (`a=setup:passive` in the SDP answer) would do as
@@ -235,6 +236,15 @@ class Certificate(RTCCertificate):
         context = super()._create_ssl_context(srtp_profiles)
         context.set_cipher_list(_CIPHERS)
         return context
+
+    def getFingerprints(self) -> list[RTCDtlsFingerprint]:
+        """SHA-256 alone, as browsers have it.
+
+        aiortc adds SHA-384 and SHA-512; libdatachannel (OBS) keeps the last. When our ICE checks
+        come before the SDP answer, its handshake begins before it has read the whole of that: then
+        it takes the last one for a SHA-256 and gives up ("unknown CA").
+        """
+        return [one for one in super().getFingerprints() if one.algorithm == "sha-256"]
 
 
 def _guard_dtls(transport: RTCDtlsTransport, counters: ReceiveCounters) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -391,6 +392,14 @@ async def test_a_second_track_or_audio_is_answered_inactive() -> None:
     finally:
         await sender.close()
         await server.close()
+
+
+async def test_the_answer_names_the_certificate_by_one_fingerprint() -> None:
+    async def check(server: BoundedPeerConnection, answer: str) -> None:
+        assert re.findall(r"^a=fingerprint:(\S+)", answer, re.MULTILINE) == ["sha-256"]
+
+    async with connected(answered=check) as loopback:
+        await loopback.inbox.until(lambda: len(loopback.inbox.frames) >= 1)
 
 
 async def test_candidates_may_come_after_the_offer() -> None:
