@@ -222,4 +222,4 @@ def test_a_package_keeps_libraries_from_calling_home_before_it_imports_any(packa
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_foreign_package_has_our_name(package: str) -> None:
     owners = importlib.metadata.packages_distributions()
-    assert set(owners[package]) == {"livegloss"}
+    assert set(owners.get(package, ())) <= {"livegloss"}
