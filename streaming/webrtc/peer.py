@@ -46,6 +46,7 @@ from aiortc.sdp import candidate_from_sdp
 from OpenSSL import SSL
 
 from models.schema import Frame
+from streaming.webrtc.answer import finish_answer
 from streaming.webrtc.data_channel import guard
 from streaming.webrtc.datagrams import (
     DatagramGate,
@@ -54,7 +55,7 @@ from streaming.webrtc.datagrams import (
     guard_sockets,
 )
 from streaming.webrtc.jitter_buffer import ReceiveCounters
-from streaming.webrtc.offer import Fragment, Offer, OfferError, finish_answer
+from streaming.webrtc.offer import Fragment, Offer, OfferError
 from streaming.webrtc.rtp_receiver import ReceiveLimits, RtpReceiver
 
 _CANDIDATES = 64  # of a session, those of its offer and those trickled later together

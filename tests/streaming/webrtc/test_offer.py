@@ -12,8 +12,9 @@ from aiortc.sdp import SessionDescription
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streaming.webrtc.answer import finish_answer
 from streaming.webrtc.ice import CandidateRules
-from streaming.webrtc.offer import Offer, OfferError, check_offer, finish_answer, parse_trickle
+from streaming.webrtc.offer import Offer, OfferError, check_offer, parse_trickle
 
 FINGERPRINT = "sha-256 " + ":".join(["AB"] * 32)
 TRANSPORT = [
