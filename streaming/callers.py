@@ -5,7 +5,6 @@ request -> [callers] -> server's routes
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import ipaddress
 import logging
@@ -36,7 +35,6 @@ class CallerRules:
 
     def __init__(self, settings: ServerSettings) -> None:
         self._token = settings.token
-        self._body_s = settings.body_s
         self._proxies = settings.proxies
         self._origins = {origin.lower() for origin in settings.allow_origin}
         # A browser holds the name against the certificate: no page can lead it here by another.
@@ -145,7 +143,7 @@ class CallerRules:
                 }
         return headers
 
-    # The token, the body
+    # The token
 
     def authorise(self, request: web.Request) -> None:
         """Check the token, if the server has one.
@@ -159,22 +157,6 @@ class CallerRules:
         sent = given.strip().encode("utf-8", "surrogateescape")
         if scheme.lower() != "bearer" or not hmac.compare_digest(sent, self._token.encode()):
             raise Problem(401, "Send 'Authorization: Bearer TOKEN'.", WWW_Authenticate="Bearer")
-
-    async def body(self, request: web.Request) -> bytes:
-        """The whole body.
-
-        Raises:
-            Problem: 408 when it does not come in time, 400 when its encoding is broken.
-        """
-        try:
-            async with asyncio.timeout(self._body_s):
-                return await request.read()
-        except TimeoutError:
-            raise Problem(
-                408, f"The body did not arrive within {self._body_s:g} seconds."
-            ) from None
-        except web.RequestPayloadError:
-            raise Problem(400, "The body's encoding is broken.") from None
 
 
 def is_loopback(host: str) -> bool:

@@ -94,7 +94,7 @@ class Server:
             self.bundle.space,
             settings.server,
             authorise=self._callers.authorise,
-            body_of=self._callers.body,
+            body_of=self._body,
             session_of=self._session,
         )
 
@@ -305,9 +305,24 @@ class Server:
 
     async def _text(self, request: web.Request) -> str:
         try:
-            return (await self._callers.body(request)).decode("utf-8")
+            return (await self._body(request)).decode("utf-8")
         except UnicodeDecodeError:
             raise Problem(400, "The body is not UTF-8 text.") from None
+
+    async def _body(self, request: web.Request) -> bytes:
+        """The whole body.
+
+        Raises:
+            Problem: 408 when it does not come in time, 400 when its encoding is broken.
+        """
+        body_s = self.settings.server.body_s
+        try:
+            async with asyncio.timeout(body_s):
+                return await request.read()
+        except TimeoutError:
+            raise Problem(408, f"The body did not arrive within {body_s:g} seconds.") from None
+        except web.RequestPayloadError:
+            raise Problem(400, "The body's encoding is broken.") from None
 
     async def _secure(self, request: web.Request, response: web.StreamResponse) -> None:
         for name, value in (_HEADERS | self._callers.cors(request)).items():
