@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
@@ -109,6 +110,13 @@ class ServerProcess:
         """End it as a power cut would."""
         self.process.kill()
         await self.process.wait()
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody uses now, for servers that can't pick one."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+        return port
 
 
 @asynccontextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,13 +21,6 @@ def guide_file(name: str, changes: Mapping[str, str]) -> str:
         assert guide in text, f"{name} has no {guide!r}"
         text = text.replace(guide, own)
     return text
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody uses now, for servers that can't pick one."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-        return port
 
 
 @asynccontextmanager

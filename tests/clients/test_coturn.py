@@ -11,10 +11,10 @@ from playwright.async_api import expect
 from streaming.app import serve
 from streaming.bench.standin import StandIn
 from tests import chromium
-from tests.browser import browser_page, camera_flags
+from tests.browser import browser_page, camera_flags, free_port
 from tests.clients.conftest import SETTINGS
 from tests.clients.install import missing, program
-from tests.clients.servers import free_port, guide_file, running
+from tests.clients.servers import guide_file, running
 from tests.web.page import LIVE_MS, is_live, sign
 
 pytestmark = [

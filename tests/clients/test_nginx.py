@@ -21,10 +21,10 @@ from streaming.app import serve
 from streaming.bench.standin import StandIn
 from streaming.server import Server
 from tests import chromium
-from tests.browser import camera_flags
+from tests.browser import camera_flags, free_port
 from tests.clients.install import missing, program
 from tests.clients.senders import session_of
-from tests.clients.servers import free_port, guide_file, running
+from tests.clients.servers import guide_file, running
 from tests.streaming.caller import Caller
 from tests.web.page import LIVE_MS, is_live, opened, sign
 

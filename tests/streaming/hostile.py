@@ -23,11 +23,10 @@ import numpy as np
 from streaming.app import serve
 from streaming.bench.standin import StandIn
 from tests.streaming.caller import Caller, calling
-from tests.streaming.test_strangers import SETTINGS, address_of, datagrams
+from tests.streaming.test_strangers import SDP, SETTINGS, address_of, datagrams
 from tests.streaming.webrtc.test_generated_offers import mutated
 
 COUNT, SPAN_S = 5000, 15.0
-SDP = {"Content-Type": "application/sdp"}
 
 
 async def attack(url: str, host: str, port: int, name: str) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import statistics
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -21,7 +20,15 @@ from playwright.async_api import TimeoutError as Late
 from streamlit.testing.v1 import AppTest
 
 from tests import clips
-from tests.browser import NO_CAMERA, ROOT, browser_page, camera_flags, clip_pictures, write_camera
+from tests.browser import (
+    NO_CAMERA,
+    ROOT,
+    browser_page,
+    camera_flags,
+    clip_pictures,
+    free_port,
+    write_camera,
+)
 from tests.web.page import barriers
 from tests.web.test_network_camera import levels, served
 
@@ -43,8 +50,7 @@ ROWS = "rows => rows.map(row => row.dataset.gloss)"
 @asynccontextmanager
 async def demo(folder: Path, model: str = str(clips.HELD_OUT)) -> AsyncIterator[str]:
     """`streamlit run web/demo.py` and its address; it must end quietly, having failed nowhere."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     log = folder / "demo.log"
     with log.open("wb") as stderr:
         process = await asyncio.create_subprocess_exec(
