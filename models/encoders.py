@@ -8,6 +8,7 @@ The landmark encoder runs without torch; V-JEPA 2 is imported when a bundle need
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 
 from models.bundle import ENCODER, Bundle
@@ -15,6 +16,7 @@ from models.schema import Encoder, EncoderSpec
 from models.vjepa2.graph_engine import WAYS, GraphVariant
 
 KINDS = ("landmarks", "vjepa2", "vjepa2-tokens")
+_MOST_THREADS = 4  # of the landmark encoder: event loop and decoders need the interpreter, too
 
 
 def open_encoder(
@@ -30,7 +32,8 @@ def open_encoder(
     `graphs`: see `graph_variants`; a CPU takes the fastest of them. Without any, the weights are
     run by torch: the same features on each machine.
     `max_new_frames` bounds the frames that the landmark encoder processes for one clip, so that a
-    slow machine catches up; None: every frame.
+    slow machine catches up; None: every frame. With a bound the encoder is taken to serve many
+    streams, and processes several at once, one a core.
     `batch`: the size to which batches are padded; None: batches run as they are. Rounding depends
     on the shape, so with it a clip's features are bit-identical whatever else is in its batch.
 
@@ -41,7 +44,9 @@ def open_encoder(
     if spec.kind == "landmarks":
         from models.landmarks.encoder import LandmarkEncoder
 
-        return LandmarkEncoder(spec, max_new_frames=max_new_frames)
+        live = max_new_frames is not None
+        threads = min(os.cpu_count() or 1, _MOST_THREADS) if live else 1
+        return LandmarkEncoder(spec, threads=threads, max_new_frames=max_new_frames)
     if spec.kind in ("vjepa2", "vjepa2-tokens"):
         from models.vjepa2.encoder import VJEPA2Encoder
 

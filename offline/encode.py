@@ -4,6 +4,9 @@
 
     labels + videos -> find_backlog -> [run] or [cluster] -> index.csv -> offline.train
 
+A label may name landmarks that others made of a video, .npz or .npy, instead of the video:
+`encoding.landmark_files` says which. The landmark encoder's rows are made of them, by no network.
+
 What the same encoder has made before and is whole is not made again: a run that was cut off goes
 on. `encode_report.json` lists what there is now, and what was left out and why; the last line of
 stdout is what this run did, as JSON.
@@ -16,8 +19,8 @@ import os
 import sys
 import time
 from collections.abc import Generator, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, closing, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +31,7 @@ from models.command_line import read_command_line, say
 from models.faults import DeviceLost, OutOfMemory
 from models.files import replacing
 from offline.data.index import INDEX, ORIGINAL
-from offline.data.labels import of_glosses, read_labels, read_negatives
+from offline.data.labels import holds_landmarks, of_glosses, read_labels, read_negatives
 from offline.encoding import run
 from offline.encoding.cluster import Cluster
 from offline.encoding.embed import VARIANTS, EncodeTask, encoder_identity, row_per_frame
@@ -67,6 +70,10 @@ class EncodeSettings:
     workers: int | None = None
     ray: Annotated[str | None, arg(metavar="ADDRESS|local")] = None  # encode on this Ray cluster
     limit: int | None = None  # only the first N videos
+    # frames per second of landmark files, where neither they nor the labels' column fps state it
+    landmark_fps: float = 25.0
+    # width / height of the pictures of landmark files that state none: 4:3 or 1.333
+    aspect: Annotated[str | None, arg(metavar="W:H|RATIO")] = None
 
     def __post_init__(self) -> None:
         for variant in self.variants.split(","):
@@ -76,6 +83,24 @@ class EncodeSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"--{name} must be at least 1, not {value}")
+        if not 1 <= self.landmark_fps <= 1000:
+            raise ValueError(f"--landmark-fps must be from 1 to 1000, not {self.landmark_fps:g}")
+        _ = self.aspect_ratio
+
+    @property
+    def aspect_ratio(self) -> float | None:
+        """`aspect` as a number.
+
+        Raises:
+            ValueError: it is none from 0.1 to 10.
+        """
+        if self.aspect is None:
+            return None
+        width, _, height = self.aspect.partition(":")
+        with suppress(ValueError, ZeroDivisionError):
+            if 0.1 <= (ratio := float(width) / float(height or 1)) <= 10:
+                return ratio
+        raise ValueError(f"--aspect must be like 4:3 or 1.333, from 0.1 to 10, not {self.aspect}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -119,6 +144,8 @@ def _encode(settings: EncodeSettings, factory: EncoderFactory, cluster: Cluster 
     if settings.negatives:
         videos += read_negatives(settings.negatives)[: settings.limit]
     variants = tuple(dict.fromkeys(settings.variants.split(",")))
+    fps, aspect = settings.landmark_fps, settings.aspect_ratio
+    videos = [replace(video, fps=video.fps or fps, aspect=aspect) for video in videos]
     backlog = find_backlog(out, videos, variants, spec)
     write_results(out, backlog.kept.values())
     print(f"encoder {encoder_identity(spec)}, {spec.dim} features a row")
@@ -180,10 +207,20 @@ def _outcomes(
     factory: EncoderFactory,
     cluster: Cluster | None,
 ) -> Generator[EncodeOutcome]:
-    """Encode on a cluster, in processes or in threads, as the settings require."""
+    """Encode on a cluster, in processes or in threads, as the settings require.
+
+    Landmark files are read here, before the first video: that takes milliseconds each.
+    """
+    out, workers, cores = settings.out, settings.workers, os.cpu_count() or 1
+    yield from run.read_landmark_files(
+        [task for task in tasks if holds_landmarks(task.video.path)],
+        out,
+        factory.spec,
+        workers=workers or min(2, cores),
+    )
+    tasks = [task for task in tasks if not holds_landmarks(task.video.path)]
     if not tasks:
         return
-    out, workers, cores = settings.out, settings.workers, os.cpu_count() or 1
     if cluster is not None:
         yield from cluster.encode(tasks, out, factory, workers)
     elif row_per_frame(factory.spec):

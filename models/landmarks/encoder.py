@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,7 +49,8 @@ class LandmarkEncoder:
     Bounds: `max_tracks` streams (the least recently used is dropped first), and of each stream the
     newest `spec.frames` frames with their rows. `max_new_frames` bounds the work for one clip: of
     more new frames, that many are processed, evenly chosen and always with the newest, and each
-    other one repeats the row before it; None processes all. `threads` is per network run.
+    other one repeats the row before it; None processes all. Of a batch, as many streams are
+    processed at once as there are `threads`, each on one thread.
 
     Raises:
         MediapipeError: the networks can't be fetched; the message says what to do.
@@ -81,6 +83,7 @@ class LandmarkEncoder:
         paths = networks.fetch()
         self._bodies = BodyNetworks(paths, threads)
         self._hands = HandNetworks(paths, threads)
+        self._threads = ThreadPoolExecutor(threads, "landmarks")
         self._streams: OrderedDict[str, _Stream] = OrderedDict()
 
     @property
@@ -96,15 +99,35 @@ class LandmarkEncoder:
 
         A stream's clips are expected in the order of their time; one that goes back starts over.
         """
-        return [self._encode(clip) for clip in clips]
+        numbers: dict[str, list[int]] = {}  # of a stream's clips
+        for number, clip in enumerate(clips):
+            numbers.setdefault(clip.stream, []).append(number)
+        streams = [(self._stream(name), own) for name, own in numbers.items()]
 
-    def _encode(self, clip: Clip) -> Embedding:
-        stream = self._streams.pop(clip.stream, None)
+        def encode(stream: _Stream, own: list[int]) -> list[Embedding]:
+            return [self._encode(stream, clips[number]) for number in own]
+
+        if len(streams) == 1:
+            return encode(*streams[0])
+        running = [self._threads.submit(encode, *one) for one in streams]
+        wait(running)  # all, so that an error in one leaves none behind
+        encoded = {
+            number: embedding
+            for (_, own), future in zip(streams, running, strict=True)
+            for number, embedding in zip(own, future.result(), strict=True)
+        }
+        return [encoded[number] for number in range(len(clips))]
+
+    def _stream(self, name: str) -> _Stream:
+        stream = self._streams.pop(name, None)
         if stream is None:
             stream = _Stream(Track(self._bodies, self._hands), self._spec.frames)
-        self._streams[clip.stream] = stream  # newest last
+        self._streams[name] = stream  # newest last
         while len(self._streams) > self._max_tracks:
             self._streams.popitem(last=False)
+        return stream
+
+    def _encode(self, stream: _Stream, clip: Clip) -> Embedding:
         processed = stream.process(clip.frames, self._max_new_frames)
         rows = np.stack([one.row for one in processed])
         return Embedding(
@@ -119,6 +142,7 @@ class LandmarkEncoder:
         self._streams.pop(stream, None)
 
     def close(self) -> None:
+        self._threads.shutdown()
         self._streams.clear()
 
 

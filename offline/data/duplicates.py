@@ -30,6 +30,7 @@ from models.command_line import say
 from models.files import replacing
 from offline.data.examples import Example, read_examples
 from offline.data.fingerprints import CELLS, Fingerprint, complete_fingerprints, mark_title_cards
+from offline.data.labels import holds_landmarks
 
 DUPLICATES = "duplicates.json"  # beside the index
 
@@ -55,17 +56,24 @@ def read_recordings(
 ) -> list[Example]:
     """The examples of an `index.csv` (of one variant), with duplicates and title cards marked.
 
-    Fingerprints and duplicates are stored beside the index, so that they are found once.
+    Fingerprints and duplicates are stored beside the index, so that they are found once. Landmark
+    files have none.
 
     Raises:
         ValueError: as `read_examples`; or the fingerprints can't be read.
     """
     examples, folder = read_examples(index, variant), Path(index).parent
-    videos = {e.video_id: e.path for e in examples if e.path is not None}
+    paths = {e.video_id: e.path for e in examples if e.path is not None}
+    landmarks = {video_id for video_id, path in paths.items() if holds_landmarks(path)}
+    videos = {video_id: path for video_id, path in paths.items() if video_id not in landmarks}
     prints = complete_fingerprints(folder, videos, progress)
     unknown = {e.video_id for e in examples} - prints.keys()
     if unknown:
-        progress(f"{len(unknown)} videos have no fingerprint: their duplicates are not found")
+        of_landmarks = f", {len(unknown & landmarks)} of them landmark files," if landmarks else ""
+        progress(
+            f"{len(unknown)} videos{of_landmarks} have no fingerprint: "
+            "their duplicates are not found"
+        )
     prints = {e.video_id: prints[e.video_id] for e in examples if e.video_id in prints}
     examples = mark_title_cards(examples, prints, progress)
     return mark_duplicates(examples, stored_duplicates(folder, prints, progress), progress)

@@ -4,25 +4,29 @@
 
 * `WLASL_v0.3.json`: a list of {"gloss", "instances": [{"video_id", "signer_id", "split"}]};
 * `nslt_*.json`: {"<id>": {"subset", "action": [class, …]}} beside `wlasl_class_list.txt`;
-* a CSV with the columns `path,gloss` and maybe `video_id,split,signer,group,caption_risk`;
+* a CSV with the columns `path,gloss` and maybe `video_id,split,signer,group,caption_risk,fps`;
+  `file` may stand for `path`, and `video_id` alone is looked up as WLASL's;
 * `folders`: every folder in the videos' folder is a gloss, every video in it a clip.
 
 WLASL's videos are `<video_id>.mp4` (or another ending), cut to the sign as its scripts leave them.
+Where a path of a CSV or JSON ends in .npz or .npy, others made landmarks of the video already.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from models.few_shot import IDLE
 
-SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif", ".m4v", ".swf")
+LANDMARK_SUFFIXES = (".npz", ".npy")  # see `offline.encoding.landmark_files`
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif", ".m4v", ".swf")
 EXTRA = "extra"  # a split to learn from, never to score: the word is written in the picture
 
 
@@ -39,6 +43,14 @@ class LabelledVideo:
     gloss: str
     split: str = ""  # train, val, test, extra, or nothing
     signer: str = ""  # who must not stand in both train and test
+    # Of landmarks whose file does not state it; videos always do.
+    fps: float | None = None
+    aspect: float | None = None  # width / height of the pictures
+
+
+def holds_landmarks(path: Path) -> bool:
+    """True for a file of landmarks, by its name."""
+    return path.suffix.lower() in LANDMARK_SUFFIXES
 
 
 def read_labels(labels: str, videos: Path) -> list[LabelledVideo]:
@@ -69,7 +81,7 @@ def read_negatives(folder: Path) -> list[LabelledVideo]:
     Raises:
         LabelError: there is no video in it.
     """
-    files = _videos_in(folder)
+    files = _files_in(folder)
     if not files:
         raise LabelError(f"{folder}: there is no video in it")
     names = [f"{IDLE}/{file.stem}" for file in files]
@@ -96,31 +108,45 @@ def _from_folders(videos: Path) -> Iterable[LabelledVideo]:
     if not videos.is_dir():
         raise LabelError(f"{videos}: no such folder")
     for folder in sorted(p for p in videos.iterdir() if p.is_dir()):
-        for file in _videos_in(folder):
+        for file in _files_in(folder):
             yield LabelledVideo(video_id=f"{folder.name}/{file.stem}", path=file, gloss=folder.name)
 
 
 def _from_csv(file: Path, videos: Path) -> Iterable[LabelledVideo]:
     lines = csv.DictReader(_text(file).splitlines())
     columns = lines.fieldnames or ()
-    missing = {"path", "gloss"} - set(columns)
+    column = next((c for c in ("path", "file", "video_id") if c in columns), "path")
+    missing = {column, "gloss"} - set(columns)
     if missing:
         raise LabelError(f"{file}: has no column {', '.join(sorted(missing))}")
-    table = [{column: (line[column] or "").strip() for column in columns} for line in lines]
+    table = [{name: (line[name] or "").strip() for name in columns} for line in lines]
     times = Counter(line.get("video_id") for line in table)
+    path_of = _paths_by_id(videos) if column == "video_id" else videos.joinpath
     for number, line in enumerate(table, 2):
-        path, video_id = line["path"], line.get("video_id")
+        path, video_id = line[column], line.get("video_id")
         if not path or not line["gloss"]:
-            raise LabelError(f"{file}: line {number} has no path or no gloss")
+            raise LabelError(f"{file}: line {number} has no {column} or no gloss")
         if not video_id or times[video_id] > 1:  # some lists number the videos of each source
             video_id = str(Path(path).with_suffix(""))
+        place = path_of(path)
         yield LabelledVideo(
             video_id=video_id,
-            path=videos / path,
+            path=place,
             gloss=line["gloss"],
             split=EXTRA if line.get("caption_risk") == "1" else line.get("split", ""),
             signer=line.get("group") or line.get("signer", ""),
+            fps=_rate(file, number, line.get("fps", "")) if holds_landmarks(place) else None,
         )
+
+
+def _rate(file: Path, number: int, text: str) -> float | None:
+    """Frames a second; None where the line does not say."""
+    if not text:
+        return None
+    with contextlib.suppress(ValueError):
+        if 1 <= (rate := float(text)) <= 1000:
+            return rate
+    raise LabelError(f"{file}: line {number} has an fps of {text}, which is not from 1 to 1000")
 
 
 def _from_json(file: Path, videos: Path) -> Iterable[LabelledVideo]:
@@ -128,13 +154,13 @@ def _from_json(file: Path, videos: Path) -> Iterable[LabelledVideo]:
         value: Any = json.loads(_text(file))
     except (ValueError, RecursionError) as exc:
         raise LabelError(f"{file}: not JSON: {exc}") from exc
-    there = {p.stem: p for p in _videos_in(videos)} if videos.is_dir() else {}
+    path_of = _paths_by_id(videos)
     try:
         clips = _from_nslt(file, value) if isinstance(value, dict) else _from_wlasl(value)
         return [
             LabelledVideo(
                 video_id=video_id,
-                path=there.get(video_id, videos / f"{video_id}.mp4"),
+                path=path_of(video_id),
                 gloss=gloss,
                 split=split,
                 signer=signer,
@@ -160,10 +186,23 @@ def _from_nslt(file: Path, value: dict[str, Any]) -> Iterable[tuple[str, str, st
         yield video_id, names[clip["action"][0]], clip["subset"], ""
 
 
-def _videos_in(folder: Path) -> list[Path]:
+def _paths_by_id(folder: Path) -> Callable[[str], Path]:
+    """The path of the file in `folder` that is named after an id: of a video before landmarks.
+
+    The path of a lost one ends as those that are there do: in .npz where all are landmarks.
+    """
+    suffixes = (*LANDMARK_SUFFIXES, *VIDEO_SUFFIXES)
+    files = _files_in(folder, suffixes) if folder.is_dir() else []
+    files.sort(key=holds_landmarks, reverse=True)
+    there = {file.stem: file for file in files}
+    lost = ".npz" if there and all(map(holds_landmarks, there.values())) else ".mp4"
+    return lambda video_id: there.get(video_id, folder / f"{video_id}{lost}")
+
+
+def _files_in(folder: Path, suffixes: Sequence[str] = VIDEO_SUFFIXES) -> list[Path]:
     if not folder.is_dir():
         raise LabelError(f"{folder}: no such folder")
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes)
 
 
 def _text(file: Path) -> str:

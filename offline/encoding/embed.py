@@ -25,7 +25,7 @@ from models.schema import Clip, Encoder, EncoderSpec, Frame
 from models.window import FrameSampler
 from offline.data.fingerprints import Fingerprint, FingerprintBuilder
 from offline.data.index import ORIGINAL
-from offline.data.labels import LabelledVideo
+from offline.data.labels import LabelledVideo, holds_landmarks
 from offline.data.videos import VideoError, container_times, read_pictures
 
 _LONGEST_S = 600.0  # a longer video is no clip of a sign
@@ -75,10 +75,17 @@ def row_per_frame(spec: EncoderSpec) -> bool:
     return spec.kind == "landmarks"
 
 
-def encoder_identity(spec: EncoderSpec) -> str:
-    """All that rows depend on, as the index states it: rows of another encoder are made again."""
+def encoder_identity(spec: EncoderSpec, video: LabelledVideo | None = None) -> str:
+    """All that rows depend on, as the index states it: rows of another encoder are made again.
+
+    video: whose rows; those of a landmark file depend on what it is said to be, too.
+    """
     rate = f"{spec.fps:g}fps" if row_per_frame(spec) else f"{spec.frames}@{spec.fps:g}fps"
-    return f"{spec.kind}:{spec.source}@{spec.revision}/{rate}/{spec.short_side}px"
+    identity = f"{spec.kind}:{spec.source}@{spec.revision}/{rate}/{spec.short_side}px"
+    if video is None or not holds_landmarks(video.path):
+        return identity
+    told = {"fps": video.fps, "aspect": video.aspect}
+    return identity + "".join(f"/{name}={n:.6g}" for name, n in told.items() if n is not None)
 
 
 def encode_whole_video(encoder: Encoder, task: EncodeTask) -> EncodedVideo:

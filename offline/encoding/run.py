@@ -2,6 +2,7 @@
 
     tasks -> threads that decode -> windows of several videos -> encoder -> threads that store
     tasks -> processes, each with an encoder of whole videos, which store -> outcomes
+    tasks of landmark files -> processes without an encoder, which store -> outcomes
 
 `EncoderFactory` opens the encoder that `offline.encode --encoder` names, here, in another process
 or on another machine: one of `models`, or the stand-in.
@@ -13,7 +14,7 @@ import itertools
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     Future,
@@ -23,6 +24,7 @@ from concurrent.futures import (
 )
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 
@@ -38,13 +40,16 @@ from offline.encoding.embed import (
     decode_window,
     encode_whole_video,
     encode_windows,
+    row_per_frame,
 )
+from offline.encoding.landmark_files import encode_landmarks
 from offline.encoding.tasks import EncodeOutcome, store
 
 STANDIN = "standin"
 STANDIN_LOG = "LIVEGLOSS_STANDIN_LOG"  # a file that gets a line for each window that one encodes
 _GPU_BATCH = 16  # windows that a GPU runs at once: 2,048 tokens each, more gain nothing
 _WRITERS = 4  # threads that wait for the disk
+_FILES = 200  # landmark files, which are read in the time that a process takes to start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,19 +245,56 @@ def encode_by_processes(
     with ProcessPoolExecutor(
         workers, get_context("spawn"), initializer=_open, initargs=(factory,)
     ) as pool:
-        waiting = {pool.submit(_work, task, out) for task in tasks[: 2 * workers]}
-        upcoming = iter(tasks[2 * workers :])
-        try:
-            while waiting:
-                ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    yield future.result()
-                    for task in itertools.islice(upcoming, 1):
-                        waiting.add(pool.submit(_work, task, out))
-        except BrokenProcessPool as exc:
-            raise OSError(
-                "a worker died (out of memory?); run it again, it goes on, with --workers 1"
-            ) from exc
+        yield from _in_pool(pool, partial(_work, out=out), tasks, 2 * workers)
+
+
+def read_landmark_files(
+    tasks: Sequence[EncodeTask],
+    out: Path,
+    spec: EncoderSpec,
+    *,
+    workers: int,
+) -> Iterator[EncodeOutcome]:
+    """Make rows of `tasks` whose files hold landmarks, in whatever order they end.
+
+    No network is opened. An encoder without a row per frame gets no such rows.
+
+    Raises:
+        OSError: a worker process died, or the disk is full.
+    """
+    if not row_per_frame(spec):
+        why = f"holds landmarks, which are rows of --encoder landmarks, not of {spec.kind}"
+        yield from (EncodeOutcome(video=t.video, error=f"{t.video.path}: {why}") for t in tasks)
+        return
+    work = partial(_read_landmarks, out=out, spec=spec)
+    workers = min(workers, -(-len(tasks) // _FILES))
+    if workers <= 1:
+        yield from map(work, tasks)
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_follow_parent) as pool:
+        yield from _in_pool(pool, work, tasks, 2 * workers)
+
+
+def _in_pool(
+    pool: ProcessPoolExecutor,
+    work: Callable[[EncodeTask], EncodeOutcome],
+    tasks: Sequence[EncodeTask],
+    most: int,
+) -> Iterator[EncodeOutcome]:
+    """The outcomes of `work` on `tasks`, of which at most so many wait."""
+    waiting = {pool.submit(work, task) for task in tasks[:most]}
+    upcoming = iter(tasks[most:])
+    try:
+        while waiting:
+            ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in ended:
+                yield future.result()
+                for task in itertools.islice(upcoming, 1):
+                    waiting.add(pool.submit(work, task))
+    except BrokenProcessPool as exc:
+        raise OSError(
+            "a worker died (out of memory?); run it again, it goes on, with --workers 1"
+        ) from exc
 
 
 _encoder: Encoder | None = None  # a worker's own: opening one takes seconds
@@ -260,9 +302,13 @@ _encoder: Encoder | None = None  # a worker's own: opening one takes seconds
 
 def _open(factory: EncoderFactory) -> None:
     global _encoder
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _follow_parent()
     cv2.setNumThreads(1)
     _encoder = factory.open()
+
+
+def _follow_parent() -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
@@ -276,3 +322,7 @@ def _end_with_parent() -> None:
 def _work(task: EncodeTask, out: Path) -> EncodeOutcome:
     assert _encoder is not None
     return store(encode_whole_video(_encoder, task), out, _encoder.spec)
+
+
+def _read_landmarks(task: EncodeTask, out: Path, spec: EncoderSpec) -> EncodeOutcome:
+    return store(encode_landmarks(task, spec), out, spec)

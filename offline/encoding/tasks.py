@@ -68,7 +68,10 @@ class Backlog:
 
 
 def find_backlog(
-    out: Path, videos: Sequence[LabelledVideo], variants: Sequence[str], spec: EncoderSpec
+    out: Path,
+    videos: Sequence[LabelledVideo],
+    variants: Sequence[str],
+    spec: EncoderSpec,
 ) -> Backlog:
     """Compare what `videos` in `variants` need with what is in `out`, every byte of it.
 
@@ -79,9 +82,10 @@ def find_backlog(
     known = {(e.video_id, e.variant): e for e in index} | read_journal(out)
     found: list[Entry] = []
     for video in videos:
+        identity = encoder_identity(spec, video)
         for variant in variants:
             entry = known.get((video.video_id, variant))
-            if entry is None or entry.encoder != encoder_identity(spec):
+            if entry is None or entry.encoder != identity:
                 continue
             if Path(entry.video).name != video.path.name:
                 continue  # another video under the same id
@@ -149,7 +153,7 @@ def store(encoded: EncodedVideo, out: Path, spec: EncoderSpec) -> EncodeOutcome:
                 signer=video.signer,
                 frames=embedded.frames,
                 fps=spec.fps,
-                encoder=encoder_identity(spec),
+                encoder=encoder_identity(spec, video),
                 checksum=write_rows(out / name, rows),
             )
             _append(out / JOURNAL, asdict(entry))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.schema import Encoder
 from models.vjepa2.checkpoint import vjepa2_spec
 from models.vjepa2.encoder import VJEPA2Encoder
 from models.window import windows
@@ -17,7 +18,7 @@ from offline.data.duplicates import read_recordings
 from offline.data.fingerprints import fingerprint, read_fingerprints
 from offline.data.videos import read_video
 from offline.encode import main
-from offline.encoding.run import StandInEncoder
+from offline.encoding.run import EncoderFactory, StandInEncoder
 from offline.encoding.tasks import locked
 from tests.models.tiny_vjepa2 import make_checkpoint
 from tests.offline.clips import write_clip
@@ -245,6 +246,9 @@ def test_wrong_use_is_one_clear_line(
         ("--workers", "0", "--workers must be at least 1"),
         ("--limit", "-1", "--limit must be at least 1"),
         ("--batch", "0", "--batch must be at least 1"),
+        ("--landmark-fps", "0", "--landmark-fps must be from 1 to 1000"),
+        ("--aspect", "4:0", "--aspect must be like 4:3 or 1.333"),
+        ("--aspect", "wide", "--aspect must be like 4:3 or 1.333"),
     ],
 )
 def test_wrong_options_are_refused(
@@ -253,6 +257,74 @@ def test_wrong_options_are_refused(
     with pytest.raises(SystemExit, match="2"):
         main(["--videos", ".", "--labels", "folders", "--out", "out", option, value])
     assert message in capsys.readouterr().err
+
+
+def write_landmarks(path: Path, frames: int = 10, **more: Any) -> None:
+    """Somebody who stands still, one hand before the chest, in a file that states no rate."""
+    draw = np.random.default_rng(0)
+    hand = draw.uniform(0.4, 0.6, (frames, 21, 3))
+    body = draw.uniform(0.2, 0.8, (9, 2))
+    np.savez(path, left=hand * np.nan, right=hand, body=body, **more)
+
+
+def test_landmark_files_beside_videos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_network(self: EncoderFactory) -> Encoder:
+        raise ValueError("no network here")
+
+    monkeypatch.setattr(EncoderFactory, "open", no_network)
+    write_landmarks(tmp_path / "a.npz", aspect=1.5)
+    write_landmarks(tmp_path / "b.npz")
+    write_landmarks(tmp_path / "c.npz", aspect=1.5)
+    (tmp_path / "d.npy").touch()
+    labels, out = tmp_path / "labels.csv", tmp_path / "out"
+    labels.write_text("path,gloss,fps\na.npz,book,\nb.npz,book,\nc.npz,go,30\nd.npy,go,\n")
+
+    def run(*more: str) -> int:
+        return main(["--videos", str(tmp_path), "--labels", str(labels), "--out", str(out), *more])
+
+    assert run("--landmark-fps", "15") == 0
+    assert summary(capsys, "done", "kept", "skipped") == (2, 0, 2)
+    assert {x["video_id"]: x["frames"] for x in index(out)} == {"a": "10", "c": "5"}
+    why = {x["video_id"]: x["why"] for x in report(out)["why_skipped"]}
+    assert "states no aspect: give --aspect" in why["b"] and "no landmarks to read" in why["d"]
+    assert not (out / "fingerprints.npz").exists()
+
+    # What was told of a file is part of what its rows are.
+    assert run("--landmark-fps", "15") == 0
+    assert summary(capsys, "done", "kept", "skipped") == (0, 2, 2)
+    assert run("--landmark-fps", "30") == 0
+    assert summary(capsys, "done", "kept", "skipped") == (1, 1, 2)
+    assert run("--landmark-fps", "30", "--aspect", "4:3") == 0
+    assert summary(capsys, "done", "kept", "skipped") == (3, 0, 1)
+
+    assert run("--landmark-fps", "30", "--aspect", "4:3", "--variants", "original,bw") == 0
+    assert summary(capsys, "kept", "skipped", "corrupt") == (0, 4, 0)
+    why = {x["video_id"]: x["why"] for x in report(out)["why_skipped"]}
+    assert "landmarks have no variant bw" in why["a"] and len(index(out)) == 3
+
+    # Other encoders see pictures alone.
+    assert run("--encoder", "standin:0") == 1
+    assert "rows of --encoder landmarks, not of standin" in report(out)["why_skipped"][0]["why"]
+
+    (tmp_path / "e.mp4").touch()
+    labels.write_text("path,gloss\na.npz,book\ne.mp4,go\n")
+    assert run() == 2  # a video needs the networks
+    assert "no network here" in capsys.readouterr().err
+    assert [x["video_id"] for x in index(out)] == ["a"]
+
+
+def test_many_landmark_files_are_read_by_processes(tmp_path: Path) -> None:
+    write_landmarks(tmp_path / "0.npz", aspect=1.5)
+    for number in range(1, 201):
+        (tmp_path / f"{number}.npz").symlink_to(tmp_path / "0.npz")
+    labels = tmp_path / "labels.csv"
+    labels.write_text("video_id,gloss\n" + "".join(f"{n},book\n" for n in range(201)))
+    where = ["--videos", str(tmp_path), "--labels", str(labels), "--workers", "2"]
+    assert main([*where, "--out", str(tmp_path / "out")]) == 0
+    assert len({x["checksum"] for x in index(tmp_path / "out")}) == 1
+    assert len(index(tmp_path / "out")) == 201
 
 
 def test_nothing_encoded(encode: Callable[..., int], videos: Path) -> None:

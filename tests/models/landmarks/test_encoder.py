@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from models.landmarks import layout
 from models.landmarks.encoder import LandmarkEncoder, landmark_spec
 from models.landmarks.networks import MediapipeError
+from models.landmarks.track import Track
 from models.schema import Clip, Frame, Seen
 from models.window import FrameSampler
 
@@ -59,18 +60,18 @@ def rows_of(encoder: LandmarkEncoder, frames: Sequence[Frame]) -> NDArray[np.flo
     return embedding.features
 
 
-class BodyRuns:
-    """Counts the runs of the body landmark network."""
+class Calls:
+    """Counts the calls of a method."""
 
-    def __init__(self, encoder: LandmarkEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> None:
         self.count = 0
-        locate = encoder._bodies.locate
+        method = getattr(owner, name)
 
         def counted(*args: object) -> object:
             self.count += 1
-            return locate(*args)  # type: ignore[arg-type]
+            return method(*args)
 
-        monkeypatch.setattr(encoder._bodies, "locate", counted)
+        monkeypatch.setattr(owner, name, counted)
 
 
 def test_rows_have_the_layout_and_make_sense(
@@ -129,19 +130,18 @@ def test_later_frames_change_nothing(encoder: LandmarkEncoder, frames: tuple[Fra
 def test_no_frame_is_processed_twice(
     encoder: LandmarkEncoder, frames: tuple[Frame, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = BodyRuns(encoder, monkeypatch)
+    runs = Calls(monkeypatch, Track, "row")
     (first,) = encoder.encode([clip_of(frames[:6], "twice")])
-    once = runs.count
-    assert 6 <= once <= 8  # a body that is lost is looked for again
+    assert runs.count == 6
     (again,) = encoder.encode([clip_of(frames[:6], "twice")])
-    assert runs.count == once
+    assert runs.count == 6
     assert np.array_equal(first.features, again.features)
     (later,) = encoder.encode([clip_of(frames, "twice")])
-    assert runs.count <= once + 3
+    assert runs.count == 6 + 2
     assert np.array_equal(later.features[:6], first.features[2:])
     encoder.forget("twice")
     encoder.encode([clip_of(frames[:6], "twice")])
-    assert runs.count >= once + 2 + 6
+    assert runs.count == 6 + 2 + 6
     encoder.forget("twice")
     encoder.forget("never heard of")
 
@@ -155,6 +155,37 @@ def test_alone_and_in_a_batch_are_the_same(
         assert np.array_equal(embedding.features, expected)
     for stream in "ab":
         encoder.forget(stream)
+
+
+def test_streams_of_a_batch_at_once_are_the_same(
+    encoder: LandmarkEncoder, frames: tuple[Frame, ...]
+) -> None:
+    starts = (0, 2, 4, 0)
+    alone = [rows_of(encoder, frames[start:]) for start in starts]
+    at_once = LandmarkEncoder(SPEC, threads=2)
+    names = ("a", "b", "c", "a")  # the last one has the first one's frames
+    for _ in range(2):
+        batch = [clip_of(frames[n:], name) for n, name in zip(starts, names, strict=True)]
+        for embedding, expected in zip(at_once.encode(batch), alone, strict=True):
+            assert np.array_equal(embedding.features, expected)
+    at_once.close()
+
+
+def test_hands_are_found_in_each_frame_and_the_body_in_every_other(
+    encoder: LandmarkEncoder, frames: tuple[Frame, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies = Calls(monkeypatch, encoder._bodies, "locate")
+    rows = rows_of(encoder, frames)
+    assert rows[:, layout.SEEN].all()
+    assert bodies.count == len(frames) / 2
+    shoulder = layout.BODY_POINTS.index("left_shoulder")
+    body = rows[:, layout.BODY].reshape(-1, 13, 2)
+    assert np.array_equal(body[::2, shoulder], body[1::2, shoulder])
+    for part, name in ((layout.LEFT_HAND, "left_wrist"), (layout.RIGHT_HAND, "right_wrist")):
+        moved = np.diff(rows[:, part][:, :2], axis=0)[::2]  # from a found body to a held one
+        wrist = body[:, layout.BODY_POINTS.index(name)]
+        assert np.abs(moved).max() > 0
+        assert np.allclose(np.diff(wrist, axis=0)[::2], moved, atol=1e-4)
 
 
 @pytest.mark.parametrize("jump_s", [-5.0, 1.5])
@@ -186,9 +217,9 @@ def test_work_for_one_clip_has_a_bound(
     encoder: LandmarkEncoder, frames: tuple[Frame, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bounded = LandmarkEncoder(SPEC, max_new_frames=3)
-    runs = BodyRuns(bounded, monkeypatch)
+    runs = Calls(monkeypatch, Track, "row")
     (embedding,) = bounded.encode([clip_of(frames, "late")])
-    assert 3 <= runs.count <= 4
+    assert runs.count == 3
     whole = rows_of(encoder, frames)
     assert np.array_equal(embedding.features[0], whole[0])
     held = (np.diff(embedding.features, axis=0) == 0).all(axis=1)
@@ -199,7 +230,7 @@ def test_work_for_one_clip_has_a_bound(
 
 def test_streams_have_a_bound(frames: tuple[Frame, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     bounded = LandmarkEncoder(SPEC, max_tracks=2)
-    runs = BodyRuns(bounded, monkeypatch)
+    runs = Calls(monkeypatch, Track, "row")
     for stream, expected in (("a", 1), ("b", 2), ("a", 2), ("c", 3), ("a", 3), ("b", 4)):
         bounded.encode([clip_of(frames[:1], stream)])
         assert runs.count == expected  # "b" was unused for longest when "c" came

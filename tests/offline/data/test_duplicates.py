@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -35,6 +36,8 @@ from offline.data.fingerprints import (
     read_fingerprints,
     write_fingerprints,
 )
+from offline.data.index import read_index
+from offline.data.index import write_index as write_entries
 from offline.data.videos import read_video
 from offline.evaluation.crossval import fold_of_groups, split_fold
 from offline.training.selection import named_groups
@@ -134,6 +137,24 @@ def test_what_can_not_be_compared_is_reported(tmp_path: Path) -> None:
     assert messages == [
         f"{len(examples)} videos have no fingerprint: their duplicates are not found"
     ]
+
+
+def test_landmark_files_are_not_decoded_for_fingerprints(tmp_path: Path) -> None:
+    index = write_index(tmp_path)
+    entries = read_index(index)
+    for number, entry in enumerate(entries):
+        video = tmp_path / f"{number}.{'npz' if number else 'mp4'}"
+        video.touch()
+        entries[number] = replace(entry, video=str(video))
+    write_entries(index, entries)
+    messages: list[str] = []
+    read_recordings(index, messages.append)
+    assert messages[0] == "1 videos of the index have no fingerprint: they are decoded once"
+    count = len(entries)
+    assert messages[-1] == (
+        f"{count} videos, {count - 1} of them landmark files, have no fingerprint: "
+        "their duplicates are not found"
+    )
 
 
 def test_duplicates_are_stored_until_a_video_is_another_one(tmp_path: Path) -> None:

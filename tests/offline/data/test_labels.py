@@ -83,6 +83,44 @@ def test_folders(tmp_path: Path) -> None:
     assert [v.gloss for v in read_negatives(tmp_path / "book")] == ["idle", "idle"]
 
 
+def test_tables_of_landmark_files(tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text("file,gloss,group,fps\na/1.npz,book,anna,30\n2.npy,drink,ben,\n3.mp4,go,,0\n")
+    one, two, video = read_labels(str(table), tmp_path)
+    assert (one.video_id, one.path, one.signer) == ("a/1", tmp_path / "a" / "1.npz", "anna")
+    assert (one.fps, two.fps, video.fps) == (30, None, None)  # a video states its own
+
+
+@pytest.mark.parametrize(
+    ("there", "found"),
+    [
+        ([], ["1.mp4", "2.mp4"]),
+        (["1.npz"], ["1.npz", "2.npz"]),
+        (["1.npz", "1.webm"], ["1.webm", "2.mp4"]),
+        (["1.npz", "2.mov"], ["1.npz", "2.mov"]),
+    ],
+)
+def test_a_video_goes_before_its_landmarks(
+    tmp_path: Path, there: list[str], found: list[str]
+) -> None:
+    for name in there:
+        (tmp_path / name).touch()
+    table = tmp_path / "labels.csv"
+    table.write_text("video_id,gloss\n1,book\n2,drink\n")
+    assert [v.path.name for v in read_labels(str(table), tmp_path)] == found
+
+
+def test_the_real_landmark_files(data_dir: Path) -> None:
+    for folder, labels, count in (
+        ("webcam", "webcam/landmarks.csv", 1150),
+        ("wlasl", "wlasl/landmarks.csv", 11932),
+        ("wlasl", "wlasl/WLASL_v0.3.json", 11932),
+    ):
+        videos = read_labels(str(data_dir / labels), data_dir / folder / "landmarks")
+        assert all(v.path.suffix == ".npz" for v in videos)
+        assert sum(v.path.is_file() for v in videos) == count
+
+
 def test_a_chosen_vocabulary(tmp_path: Path) -> None:
     table, words = tmp_path / "labels.csv", tmp_path / "top_glosses.txt"
     table.write_text("path,gloss\n1.mp4,book\n2.mp4,drink\n")
@@ -97,7 +135,10 @@ def test_a_chosen_vocabulary(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("a.csv", "file,gloss\n1.mp4,a\n", "no column path"),
+        ("a.csv", "name,gloss\n1.mp4,a\n", "no column path"),
+        ("a.csv", "path,gloss,fps\n1.npz,a,0\n", "line 2 has an fps of 0"),
+        ("a.csv", "path,gloss,fps\n1.npz,a,nan\n", "line 2 has an fps of nan"),
+        ("a.csv", "path,gloss,fps\n1.npz,a,slow\n", "line 2 has an fps of slow"),
         ("a.csv", "path,gloss\n1.mp4,\n", "line 2 has no path or no gloss"),
         ("a.csv", "path,gloss\n1.mp4,a\n1.mp4,b\n", "names video 1 twice"),
         ("a.csv", "path,gloss\n", "names no video"),
