@@ -19,7 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.landmarks import layout
-from models.landmarks.posture import FEATURES, HAND_FLAGS, describe
+from models.landmarks.posture import (
+    FEATURES,
+    HAND_FLAGS,
+    describe,
+    fill_gaps,
+    hide_lowered,
+)
 
 _MOST_HEADS = 16
 _LAG = 2  # steps: a feature's movement is its change since then
@@ -150,7 +156,7 @@ class LandmarkClassifier(nn.Module):
         dim: int = layout.DIM,
         classes: int = 2,
         dropout: float = 0.3,
-        width: int = 96,
+        width: int = 128,
         blocks: int = 3,
         pools: int = 4,
     ) -> None:
@@ -191,7 +197,7 @@ class LandmarkClassifier(nn.Module):
     def fit_scale(self, rows: Tensor) -> None:
         """Set mean and scale of the computed features from training rows (N, D)."""
         rows = torch.cat([rows, self.mirrored(rows)])
-        values, present = describe(rows[None])
+        values, present = describe(hide_lowered(rows)[None])
         count = present.sum(1).clamp(min=1.0)  # 1, F
         self.mean.copy_(((values * present).sum(1) / count)[0])
         spread = (((values - self.mean) * present).square().sum(1) / count)[0].sqrt()
@@ -211,6 +217,7 @@ class LandmarkClassifier(nn.Module):
         return HeadOutput(logits, attention, _unit_length(embedding))
 
     def _classify(self, rows: Tensor, mask: Tensor) -> HeadOutput:
+        rows = fill_gaps(hide_lowered(rows))
         values, present = describe(rows)
         values = ((values - self.mean) * self.scale).clamp(-4, 4) * present  # B, T, F
         real = mask[..., None].to(values.dtype)  # B, T, 1

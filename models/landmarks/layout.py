@@ -15,9 +15,9 @@ signer's own.
     SEEN         two flags: 1 if the left / right hand was seen in this frame
 
 A lost hand keeps its last points for `HOLD_S` (flag 0); then they are zeros. Without a body the
-whole row is zeros. By `at_rest` the decoder learns that a sign is over although the window still
-shows it; `raised` finds signs in stored clips. Only numpy is imported here, so that a head can use
-it without any network.
+whole row is zeros. A body point that is not known, as in landmarks that others made, is (0, 0). By
+`at_rest` the decoder learns that a sign is over although the window still shows it; `raised` finds
+signs in stored clips. Only numpy is imported here, so that a head can use it without any network.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def mirrored(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return flipped
 
 
-_LOW = 0.95  # shoulder widths below the shoulders: hands lower than this are not raised
+LOW = 0.95  # shoulder widths below the shoulders: hands lower than this are not raised
 # Hands rest when none was raised for this long: some signs dip below the chest for a moment...
 _LOWERED_S = 0.25
 # ... or when each raised one stayed in one place for this long: many signs hold still midway, and
@@ -101,7 +101,7 @@ _WRISTS = slice(_FIRST, _FIRST + 4)  # of the body: x, y of the left and of the 
 def raised(rows: NDArray[np.float32]) -> NDArray[np.bool_]:
     """(T, 2) True where the left / right hand of rows (T, D) is seen and not hanging down."""
     wrists_y = np.stack([rows[:, hand.start + 1] for hand in _HANDS], axis=1)
-    up: NDArray[np.bool_] = (rows[:, SEEN] > 0.5) & (wrists_y < _LOW)
+    up: NDArray[np.bool_] = (rows[:, SEEN] > 0.5) & (wrists_y < LOW)
     return up
 
 

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,6 +21,7 @@ from offline.data.examples import Example, Vocabulary
 from offline.scoring.clip_predictions import WindowOutputs, by_windows, window_outputs
 
 _AFTER_S = 0.5  # a take's windows end no later than this after its sign
+_OTHERS, _TAKES = 150, 8  # of a background: glosses outside the vocabulary, takes of a gloss
 
 
 def sign_span(rows: NDArray[np.float32]) -> tuple[int, int]:
@@ -53,16 +54,20 @@ def background(
     spec: EncoderSpec,
     hop_s: float,
 ) -> NDArray[np.float32]:
-    """(M, E) The mean take of each gloss of `vocabulary`, of each other gloss, each idle clip.
+    """(M, E) The mean take of each gloss of `vocabulary`, of other glosses, each idle clip.
+
+    Of the other glosses those with the most clips are enough, and of each gloss a few takes.
 
     Raises:
         ValueError: a gloss has no clip.
     """
-    names = (*vocabulary.glosses, *vocabulary.others)
+    clips = Counter(e.gloss for e in examples)
+    others = sorted(vocabulary.others, key=lambda gloss: (-clips[gloss], gloss))[:_OTHERS]
+    names = (*vocabulary.glosses, *others)
     takes: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
-    idle = []
+    idle, wanted = [], set(names)
     for example in examples:
-        if example.gloss in names:
+        if example.gloss in wanted and len(takes[example.gloss]) < _TAKES:
             outputs = window_outputs(head, example.rows, spec, hop_s)
             takes[example.gloss].append(take(example.rows, outputs, spec))
         elif example.gloss == IDLE:

@@ -2,8 +2,8 @@
 
     rows of clips -> [augment] -> batches
 
-A served window ends anywhere: before, in or after a sign. So does a window here; its target depends
-on how much of the sign it shows and on how long ago the sign ended.
+A served window ends anywhere: before, in or after a sign, or in the next one. So does a window
+here; its target depends on how much of the sign it shows and on how long ago the sign ended.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from models.landmarks import layout
 from offline.scoring.takes import sign_span
 
 _HANDS = (layout.LEFT_HAND, layout.RIGHT_HAND)
+# Shoulder widths: a hand that lies in view stays in so large a place, lies so far below the
+# shoulders, and is further than that from the other hand, which it would else support.
+_STAYS, _LIES, _APART = 0.25, 0.45, 0.6
 _MIRROR_INDEX = torch.from_numpy(layout.mirror_index())
 _MIRROR_SIGN = torch.from_numpy(layout.mirror_sign())
 
@@ -30,7 +33,7 @@ class AugmentSettings:
     speed: tuple[float, float] = (0.7, 1.4)
     coverage: tuple[float, float] = (0.2, 0.5)  # share of the sign seen: no sign .. that sign
     memory_s: tuple[float, float] = (0.6, 1.1)  # since the sign ended: that sign .. no sign
-    before: float = 0.25  # share of windows with the end of another clip before the sign
+    before: float = 0.3  # share of windows with the end of another clip's sign before the sign
     rotate_deg: float = 10.0
     scale: float = 0.15
     stretch: float = 0.1
@@ -41,6 +44,10 @@ class AugmentSettings:
     slow_camera: float = 0.25  # share of windows with repeated frames
     lose_hand: float = 0.3  # share of windows with a hand lost for a while
     lose_other: float = 0.1  # share of windows without the hand that is seen less
+    flicker: float = 0.2  # share of windows in which hands are lost in up to half of the steps
+    rest: float = 0.3  # share of one-handed windows in which the other hand rests in view
+    edge: float = 0.15  # share of windows that the picture's lower edge cuts ...
+    edge_y: tuple[float, float] = (0.45, 1.05)  # ... so far below the shoulders
 
 
 class WindowSource:
@@ -57,6 +64,8 @@ class WindowSource:
         whole = spans[:, 1] <= spans[:, 0]
         self.first = torch.where(whole, 0, spans[:, 0])
         self.last = torch.where(whole, self.length, spans[:, 1])
+        resting = [_resting_hands(clips, frames, side) for side in (0, 1)]
+        self.resting = [torch.from_numpy(hands) for hands in resting]  # N, T, 63: left, right
 
     def take(self, clip: Tensor, when: Tensor) -> Tensor:
         """Rows (B, T, D) of `clip` (B,) at steps `when` (B, T); its ends are repeated.
@@ -80,8 +89,12 @@ class WindowSource:
 
     def windows(
         self, clip: Tensor, settings: AugmentSettings, draw: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """A random window of each `clip` (B,): rows (B, T, D); how far it shows its sign (B,)."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """A random window of each `clip` (B,).
+
+        Rows (B, T, D); how far it shows its sign (B,); and the clip whose sign it shows instead, in
+        so far as it does not (B,): -1 for none.
+        """
         count, frames = len(clip), self.frames
         slow, fast = settings.speed
         speed = slow * (fast / slow) ** torch.rand(count, generator=draw)
@@ -97,8 +110,9 @@ class WindowSource:
         when = end[:, None] - speed[:, None] * torch.arange(frames - 1, -1, -1)
         when = when.gather(1, _held(count, frames, settings.slow_camera, draw))
         rows = self.take(clip, when)
-        # The end of another clip before the sign: people go on signing, a video loops.
-        chosen = (torch.rand(count, generator=draw) < settings.before) & (seen > 0.99)
+        # The end of another clip before the sign: people go on signing, a video loops. While little
+        # of the sign is to be seen, that window shows the other one.
+        chosen = torch.rand(count, generator=draw) < settings.before
         other = torch.randint(len(self.length), (count,), generator=draw)
         lead = 4 * torch.rand(count, generator=draw)
         foreign = when < (self.first[clip].float() - lead)[:, None]
@@ -106,8 +120,53 @@ class WindowSource:
         back = until - 1 - torch.arange(frames)
         stop = self.last[other].float() + 6 * torch.rand(count, generator=draw)
         stop = torch.minimum(stop, self.length[other].float() - 1)
-        instead = self.take(other, stop[:, None] - back)
-        return torch.where((foreign & chosen[:, None])[..., None], instead, rows), seen
+        before = self.take(other, stop[:, None] - back)
+        early = end < last  # not where the sign is over
+        length = (self.last[other] - self.first[other]).float()
+        whole = until[:, 0] >= torch.minimum(0.7 * length, torch.tensor(frames / 2))
+        instead = torch.where(chosen & early & whole & (seen < 1), other, -1)
+        put = chosen & ((seen > 0.99) | (instead >= 0))
+        return torch.where((foreign & put[:, None])[..., None], before, rows), seen, instead
+
+    def rest_a_hand(self, rows: Tensor, settings: AugmentSettings, draw: torch.Generator) -> Tensor:
+        """Rows (B, T, D), some one-handed ones with another clip's resting hand as the other hand.
+
+        In studios a resting hand is out of the picture; at a webcam it lies in view.
+        """
+        out, count = rows.clone(), len(rows)
+        seen = rows[..., layout.SEEN].mean(1)  # B, 2
+        for side, piece in enumerate(_HANDS):
+            chosen = torch.rand(count, generator=draw) < settings.rest
+            chosen &= (seen[:, side] < 0.25) & (seen[:, 1 - side] > 0.3)
+            if not len(self.resting[side]):
+                continue
+            which = torch.randint(len(self.resting[side]), (count,), generator=draw)
+            hand = torch.unflatten(self.resting[side][which], -1, (-1, 3))  # B, T, 21, 3
+            there = hand.abs().sum((-2, -1)) > 0  # B, T
+            place = torch.tensor((0.15, 0.12)) * torch.randn(count, 1, 1, 2, generator=draw)
+            moved = torch.cat([hand[..., :2] + place, hand[..., 2:]], -1).flatten(-2)
+            free = (rows[..., piece].abs().sum(-1) == 0) & there & chosen[:, None]
+            out[..., piece] = torch.where(free[..., None], moved, out[..., piece])
+            flag = layout.LEFT_SEEN + side
+            out[..., flag] = torch.where(free, 1.0, out[..., flag])
+        return out
+
+
+def _resting_hands(clips: list[NDArray[np.float32]], frames: int, side: int) -> NDArray[np.float32]:
+    """(N, frames, 63) The left / right hand where it lies in view, far from the other hand."""
+    found = [np.zeros((0, frames, 63), np.float32)]
+    for rows in clips:
+        for start in range(0, len(rows) - frames, max(1, frames // 2)):
+            window = rows[start : start + frames]
+            seen = window[:, layout.SEEN] > 0.5  # T, 2
+            hand, other = window[:, _HANDS[side]], window[:, _HANDS[1 - side]]
+            wrist = hand[seen[:, side], :2]
+            if len(wrist) < 0.6 * frames or np.ptp(wrist, axis=0).max() > _STAYS:
+                continue
+            apart = np.hypot(*(hand - other)[seen.all(axis=1), :2].T)
+            if np.median(wrist[:, 1]) > _LIES and (not len(apart) or np.median(apart) > _APART):
+                found.append(hand[None])
+    return np.concatenate(found)
 
 
 def shown(
@@ -169,6 +228,24 @@ def augment(rows: Tensor, settings: AugmentSettings, draw: torch.Generator) -> T
         points = out[..., piece].gather(1, kept[..., None].expand(-1, -1, 63))
         out[..., piece] = torch.where((inside & ~standing)[..., None], 0.0, points)
         out[..., flag] = torch.where(inside, 0.0, out[..., flag])
+
+    rare = torch.rand(count, 1, 1, generator=draw) < settings.flicker
+    rate = 0.5 * torch.rand(count, 1, 2, generator=draw) * rare
+    missed = torch.rand(count, frames, 2, generator=draw) < rate  # B, T, hand
+    missed[:, 0] = False
+    cut = torch.rand(count, generator=draw) < settings.edge
+    low, high = settings.edge_y
+    edge = torch.where(cut, low + (high - low) * torch.rand(count, generator=draw), torch.inf)
+    for side, piece in enumerate(_HANDS):
+        flag = layout.LEFT_SEEN + side
+        kept = torch.where(missed[..., side], 0, steps).cummax(1).values
+        stays = (steps - kept <= hold)[..., None]
+        held_hand = out[..., piece].gather(1, kept[..., None].expand(-1, -1, 63))
+        held_hand = torch.where(stays, held_hand, 0.0)
+        out[..., piece] = torch.where(missed[..., side, None], held_hand, out[..., piece])
+        gone = out[..., piece.start + 1] > edge[:, None]
+        out[..., piece] = torch.where(gone[..., None], 0.0, out[..., piece])
+        out[..., flag] = torch.where(missed[..., side] | gone, 0.0, out[..., flag])
 
     seen = out[..., layout.SEEN].sum(1)  # B, 2
     drop = torch.rand(count, generator=draw) < settings.lose_other

@@ -8,6 +8,7 @@ that it would have had.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.few_shot import IDLE
 from models.heads import Head, LandmarkClassifier
 from models.schema import EncoderSpec
 from offline.data.examples import Example, Vocabulary
@@ -57,8 +59,11 @@ def batches_of(
     known = len(vocabulary.glosses)
     edges = [known, known + len(vocabulary.others), vocabulary.classes - vocabulary.nothing]
     kind = np.digitize(labels, edges)
-    counts = np.bincount(labels, minlength=vocabulary.classes)
-    weights = 1.0 / counts[labels] ** settings.balance
+    # The takes of one signer count as one: some have forty of a sign, all much alike.
+    takes = Counter((e.group, e.gloss) for e, _ in labelled if e.gloss != IDLE)
+    alone = np.array([1 / max(1, takes[e.group, e.gloss]) for e, _ in labelled])
+    signers = np.bincount(labels, alone, minlength=vocabulary.classes)
+    weights = alone / signers[labels] ** settings.balance
     for k, share in enumerate(settings.shares):
         if (kind == k).any():
             weights[kind == k] *= share / weights[kind == k].sum()
@@ -119,16 +124,18 @@ class Batches:
         # torch.multinomial is what WeightedRandomSampler draws with, there for a whole epoch.
         chosen = torch.multinomial(self._weights, settings.batch, replacement=True, generator=draw)
         if self._source is not None:
-            features, seen = self._source.windows(chosen, self._changes, draw)
+            features, seen, instead = self._source.windows(chosen, self._changes, draw)
+            features = self._source.rest_a_hand(features, self._changes, draw)
             features = augment(features, self._changes, draw)
             mask = torch.ones(features.shape[:2], dtype=torch.bool)
         else:
             features, mask = pad([clips.rows[i] for i in chosen.tolist()])
-            seen = torch.ones(len(chosen))
+            seen, instead = torch.ones(len(chosen)), torch.full((len(chosen),), -1)
         target = F.one_hot(self._labels[chosen], clips.classes).float()
         if clips.idle is not None:
-            idle = F.one_hot(torch.tensor(clips.idle), clips.classes).float()
-            target = seen[:, None] * target + (1 - seen)[:, None] * idle
+            rest = torch.where(instead >= 0, self._labels[instead], clips.idle)
+            rest = F.one_hot(rest, clips.classes).float()
+            target = seen[:, None] * target + (1 - seen)[:, None] * rest
         target = (1 - settings.smoothing) * target + settings.smoothing / clips.classes
         if float(torch.rand(1, generator=draw)) < settings.mixup:
             share = 0.5 + 0.5 * float(torch.rand(1, generator=draw))

@@ -9,12 +9,13 @@ are folded to the glosses.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models.files import replacing
-from models.heads import Head, HeadEnsemble, make_head
+from models.heads import Head, HeadEnsemble, last_layer, make_head
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -76,3 +77,35 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     except Exception as exc:  # a hostile pickle raises what it likes
         raise ValueError(f"{file}: not a trained head: {exc}") from exc
     return Checkpoint(head=ensemble.eval(), card=card, background=background)
+
+
+def keep_glosses(checkpoint: Checkpoint, glosses: Sequence[str]) -> Checkpoint:
+    """The same heads for fewer `glosses`: the others become signs outside the vocabulary.
+
+    Raises:
+        ValueError: the heads have no class for other signs, or do not know one of `glosses`.
+    """
+    card, known = checkpoint.card, list(checkpoint.card["glosses"])
+    if not card["head"]["idle"]:
+        raise ValueError("heads without --open-set have no class for other signs")
+    if unknown := set(glosses) - set(known):
+        raise ValueError(f"the heads do not know {', '.join(sorted(unknown))}")
+    kept = [known.index(gloss) for gloss in glosses]
+    first = kept + [i for i in range(len(known)) if i not in set(kept)]
+    heads = copy.deepcopy(checkpoint.head.heads)
+    with torch.no_grad():
+        for head in heads:
+            layer = last_layer(cast(Head, head))
+            order = torch.tensor([*first, *range(len(known), layer.out_features)])
+            layer.weight.copy_(layer.weight[order].clone())
+            layer.bias.copy_(layer.bias[order].clone())
+    data = dict(card.get("data", {}))
+    if "held_out_clips" in data:
+        data["held_out_clips"] = [c for c in data["held_out_clips"] if c["gloss"] in set(glosses)]
+    background = checkpoint.background
+    background = background[[*first, *range(len(known), len(background))]]
+    return Checkpoint(
+        head=HeadEnsemble(list(heads), len(kept), int(card["classes"])).eval(),
+        card={**card, "data": data, "glosses": list(glosses)},
+        background=background,
+    )

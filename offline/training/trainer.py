@@ -165,8 +165,10 @@ class CandidateHead:
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * share
         device = settings.device
-        logits = self.head(batch.features.to(device), batch.mask.to(device)).logits
-        loss = -(batch.target.to(device) * logits.log_softmax(1)).sum(1).mean()
+        half = settings.precision == "bfloat16"
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half):
+            logits = self.head(batch.features.to(device), batch.mask.to(device)).logits
+        loss = -(batch.target.to(device) * logits.float().log_softmax(1)).sum(1).mean()
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.head.parameters(), 2.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -65,7 +67,7 @@ def test_between_two_rows_points_move_in_a_line_unless_a_hand_is_missing() -> No
 def test_random_windows_have_the_shape_and_both_kinds_of_content() -> None:
     source = WindowSource(_clips(), frames=16, fps=15.0)
     draw = torch.Generator().manual_seed(0)
-    rows, seen = source.windows(torch.arange(200) % 2, AugmentSettings(), draw)
+    rows, seen, _ = source.windows(torch.arange(200) % 2, AugmentSettings(), draw)
     assert rows.shape == (200, 16, layout.DIM)
     assert (seen == 1).any() and (seen == 0).any() and ((seen > 0) & (seen < 1)).any()
 
@@ -73,7 +75,7 @@ def test_random_windows_have_the_shape_and_both_kinds_of_content() -> None:
 def test_what_is_missing_stays_missing_and_flags_stay_flags() -> None:
     source = WindowSource(_clips(), frames=16, fps=15.0)
     draw = torch.Generator().manual_seed(0)
-    rows, _ = source.windows(torch.zeros(64, dtype=torch.long), _STILL, draw)
+    rows, _, _ = source.windows(torch.zeros(64, dtype=torch.long), _STILL, draw)
     changed = augment(rows, AugmentSettings(), draw)
     assert torch.isfinite(changed).all()
     flags = changed[..., layout.SEEN]
@@ -89,7 +91,7 @@ def test_what_is_missing_stays_missing_and_flags_stay_flags() -> None:
 def test_without_any_change_allowed_rows_are_at_most_mirrored() -> None:
     nothing = AugmentSettings(
         rotate_deg=0, scale=0, stretch=0, shift=0, hand_shift=0, noise=0, depth=0,
-        lose_hand=0, lose_other=0,
+        lose_hand=0, lose_other=0, flicker=0, edge=0,
     )  # fmt: skip
     rows = torch.from_numpy(np.stack([_clips()[0]] * 20))
     changed = augment(rows, nothing, torch.Generator().manual_seed(0)).numpy()
@@ -97,3 +99,56 @@ def test_without_any_change_allowed_rows_are_at_most_mirrored() -> None:
     same = np.isclose(changed, rows.numpy(), atol=1e-6).all((1, 2))
     flipped = np.isclose(changed, mirrored, atol=1e-6).all((1, 2))
     assert (same | flipped).all() and same.any() and flipped.any()
+
+
+def test_a_window_after_another_sign_shows_that_one_until_its_own_has_begun() -> None:
+    source = WindowSource(_clips(), frames=16, fps=15.0)
+    settings = AugmentSettings(speed=(1.0, 1.0), before=1.0, slow_camera=0.0)
+    clip = torch.arange(400) % 2
+    rows, seen, instead = source.windows(clip, settings, torch.Generator().manual_seed(0))
+    assert ((instead == -1) | (seen < 1)).all()
+    after = instead >= 0
+    assert after.any() and not after.all()
+    assert (rows[after][..., layout.RIGHT_SEEN].sum(1) > 0).all()  # the other sign is in view
+
+
+def _one_handed(resting_y: float | None) -> np.ndarray:
+    """A right hand that signs for 40 rows, with the left one at rest so far below the shoulders."""
+    rows = np.zeros((40, layout.DIM), np.float32)
+    right, left = rows[:, layout.RIGHT_HAND], rows[:, layout.LEFT_HAND]
+    right.reshape(40, 21, 3)[..., 1] = np.linspace(-0.5, 0.5, 40)[:, None]
+    rows[:, layout.RIGHT_SEEN] = 1
+    if resting_y is not None:
+        left.reshape(40, 21, 3)[..., 0] = 0.9
+        left.reshape(40, 21, 3)[..., 1] = resting_y
+        rows[:, layout.LEFT_SEEN] = 1
+    return rows
+
+
+def test_resting_hands_are_found_and_put_into_other_clips() -> None:
+    settings = AugmentSettings(rest=1.0)
+    source = WindowSource([_one_handed(0.8), _one_handed(None)], frames=16, fps=15.0)
+    assert len(source.resting[0]) > 0 and len(source.resting[1]) == 0
+    alone = torch.from_numpy(_one_handed(None)[None, :16])
+    both = source.rest_a_hand(alone, settings, torch.Generator().manual_seed(0))
+    assert (both[..., layout.LEFT_SEEN] == 1).all()
+    assert torch.equal(both[..., layout.RIGHT_HAND], alone[..., layout.RIGHT_HAND])
+    assert (both[..., layout.LEFT_HAND].std(1) < 1e-6).all()  # it lies still
+
+
+def test_a_hand_that_supports_the_other_is_no_resting_one() -> None:
+    rows = _one_handed(0.5)
+    rows[:, layout.RIGHT_HAND] = rows[:, layout.LEFT_HAND] - 0.2
+    assert not len(WindowSource([rows], frames=16, fps=15.0).resting[0])
+
+
+def test_the_pictures_edge_hides_low_hands_and_flicker_loses_some() -> None:
+    rows = torch.from_numpy(np.stack([_one_handed(0.8)] * 50))
+    draw = torch.Generator().manual_seed(0)
+    still = AugmentSettings(rotate_deg=0, shift=0, lose_hand=0, lose_other=0, noise=0)
+    cut = augment(rows, replace(still, flicker=0, edge=1, edge_y=(0.6, 0.6)), draw)
+    low = cut[..., [layout.LEFT_HAND.start + 1, layout.RIGHT_HAND.start + 1]]
+    assert (low <= 0.6).all() and (cut[..., layout.SEEN].sum(-1) >= 1).any()
+    lost = augment(rows, replace(still, flicker=1, edge=0), draw)
+    share = lost[..., layout.SEEN].mean()
+    assert 0.5 < share < 0.95
