@@ -2,13 +2,15 @@
 
     python -m offline.evaluate --index INDEX --cross-validate 5 --report runs/mine
     python -m offline.evaluate --index INDEX --cross-validate 5 --vocabulary 23,32,49
+    python -m offline.evaluate --index INDEX --fold-heads fold0.pt fold1.pt --report runs/mine
     python -m offline.evaluate --index INDEX --model models/mine.pt --official wlasl/nslt_300.json
     python -m offline.evaluate --compare runs/mine.json runs/other.json
 
     clips -> predictions -> [outcomes] -> [figures], [comparison] -> report.json and report.html
 
-Figures are of whole clips, predicted by windows as they are served. The last line of stdout is a
-summary as JSON.
+Figures are of whole clips, predicted by windows as they are served; of heads that were trained with
+--open-set also of the signs that the decoder makes of clips and of made-up sentences. The last line
+of stdout is a summary as JSON.
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
 
 from models.command_line import read_command_line, say
-from offline.evaluation import MEANINGS
+from offline.evaluation import MEANINGS, SignSettings
 from offline.training.config import DataSettings, TrainSettings
 
 if TYPE_CHECKING:  # torch comes when the command line is right
@@ -32,6 +36,19 @@ _FIGURES = "\n".join(
     textwrap.fill(f"{name}: {text}", 98, initial_indent="  ", subsequent_indent="    ")
     for name, text in MEANINGS.items()
 )
+
+
+# Several after one option, such as a shell makes of heads/*.pt
+_Files = Annotated[
+    tuple[str, ...],
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="FILE [FILE ...]",
+        instance_from_str=tuple,
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=list,
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +64,7 @@ class EvaluateOptions:
 
     data: EvaluatedData = field(default_factory=EvaluatedData)
     training: TrainSettings = field(default_factory=TrainSettings)
+    signs: SignSettings = field(default_factory=SignSettings)
     model: str | None = None  # a .pt that offline.train wrote
     split: str | None = None  # score only clips that the labels put in this split
     groups: str | None = None  # score only these signers, separated by commas
@@ -54,6 +72,8 @@ class EvaluateOptions:
     """score the instances of --split (test) of this labels file, such as nslt_300.json, and report
     how many were available"""
     cross_validate: int | None = None  # train and test on so many folds of signers
+    fold_heads: _Files = ()
+    """heads (.pt), one a fold, trained already: each is tested on the signers that it held out"""
     vocabulary: str | None = None
     """accuracy against vocabulary size: 23,32,49 for so many glosses, those with the most clips
     first; 5+,4+,3+ for all with so many clips"""
@@ -62,16 +82,23 @@ class EvaluateOptions:
     listed, with the figures without them; refuse: signers who share a recording are one group"""
     compare: tuple[str, str] | None = None
     """two reports (.json) of this command, or heads (.pt) to score first; same clips"""
-    jobs: int = 1  # folds trained at the same time
+    jobs: int = 1  # folds trained or tested at the same time
     report: str | None = None  # NAME: write NAME.json and NAME.html
 
     def __post_init__(self) -> None:
         validate = self.cross_validate is not None
-        if [bool(self.compare), bool(self.model), validate].count(True) != 1:
-            raise ValueError("give one of --model, --cross-validate 5 and --compare A B")
+        ways = [bool(self.compare), bool(self.model), bool(self.fold_heads), validate]
+        if ways.count(True) != 1:
+            raise ValueError(
+                "give one of --model, --cross-validate 5, --fold-heads A B and --compare A B"
+            )
+        if len(self.fold_heads) == 1:
+            raise ValueError(
+                "--fold-heads: give one head a fold, at least two; a single one to --model"
+            )
         if self.vocabulary and not validate:
             raise ValueError("--vocabulary trains each size anew: it goes with --cross-validate")
-        if validate and (self.official or self.split or self.groups):
+        if not self.model and not self.compare and (self.official or self.split or self.groups):
             raise ValueError(
                 "--official, --split and --groups choose clips for a head: give --model"
             )
@@ -82,7 +109,7 @@ class EvaluateOptions:
         """The scores of a head on the clips that the options choose."""
         from offline.evaluation.trained_head import score_head
 
-        return score_head(head, self.data, self.split, self.groups, self.official)
+        return score_head(head, self.data, self.signs, self.split, self.groups, self.official)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -108,10 +135,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             report, page = _compare(options, options.compare), comparison_page
             last = {key: value for key, value in report.items() if key != "differ"}
         else:
-            report = _score_head(options) if options.model else _cross_validate(options)
+            if options.model:
+                report = _score_head(options)
+            else:
+                report = _score_folds(options) if options.fold_heads else _cross_validate(options)
             page = evaluation_page
             last = {key: value for key, value in report["scores"].items() if key != "per_gloss"}
-            last["calibration"] = report["calibration"]
+            last |= {k: report[k] for k in ("calibration", "decoder", "sentences") if k in report}
         if options.report:
             name = options.report.removesuffix(".json")
             write_report(f"{name}.json", report)
@@ -155,6 +185,20 @@ def _score_head(options: EvaluateOptions) -> dict[str, Any]:
     return {**scores.report(), "how": how}
 
 
+def _score_folds(options: EvaluateOptions) -> dict[str, Any]:
+    """The report of heads that are trained already, each on the signers that it held out."""
+    from offline.evaluation.trained_head import score_folds
+
+    heads = options.fold_heads
+    found = score_folds(heads, options.data, options.signs, options.jobs)
+    how = {
+        "heads": [Path(head).name for head in heads],
+        "folds": len(heads),
+        "cards": options.data.cards,
+    }
+    return {**found.report(), "how": how}
+
+
 def _cross_validate(options: EvaluateOptions) -> dict[str, Any]:
     """The report of the training that the options describe, cross-validated by signer group."""
     from offline.evaluation.crossval import cross_validation_report
@@ -163,7 +207,9 @@ def _cross_validate(options: EvaluateOptions) -> dict[str, Any]:
     plan = read_plan(options.data, options.training)
     folds, seed = options.cross_validate or 0, options.data.fold_seed
     allow = options.duplicates == "allow"
-    report = cross_validation_report(plan, folds, seed, allow, options.jobs, options.vocabulary)
+    report = cross_validation_report(
+        plan, folds, seed, allow, options.jobs, options.vocabulary, options.signs
+    )
     how = {
         "folds": folds,
         "fold_seed": seed,

@@ -4,7 +4,7 @@
     python -m offline.export --encoder vjepa2:PATH --out bundles/untrained
     python -m offline.export --model … --out bundles/mine --check data/mine/index.csv --clips 200
 
-    .pt + card -> ONNX with free batch and time axes -> compared with torch -> bundle
+    .pt + card + report -> ONNX with free batch and time axes -> compared with torch -> bundle
 
 Nothing is written if the ONNX file differs from torch, for several lengths and with padding.
 `--with-encoder` puts V-JEPA 2 into the bundle, which then needs nothing else: its checkpoint, for
@@ -12,7 +12,8 @@ GPUs, and its graph, which CPUs run without torch. With `--index INDEX.csv` each
 graph is compared with torch on real clips: one that names other first five classes than torch is
 left out, and a line says so. `--int8` adds the graph with weights in 8 bits, a quarter as large, if
 it passes. `--edge` adds `head.tflite`, for phones, and runs it by LiteRT, and `head.onnx` by
-onnxruntime-web, as pages do: both must agree with torch.
+onnxruntime-web, as pages do: both must agree with torch. `--report` puts the cross-validation of
+the same training into the card: temperature and threshold, and what to expect of strangers.
 
 With `--encoder` instead of `--model` the bundle has no trained head: it knows what it is taught.
 
@@ -60,6 +61,7 @@ class ExportOptions:
     encoder: str | None = None  # instead of --model: landmarks or vjepa2:PATH, to be taught signs
     out: Path  # the bundle's folder
     name: str | None = None  # the bundle's name (None: the card's)
+    report: Path | None = None  # report.json of offline.evaluate: temperature, threshold, figures
     with_encoder: Annotated[str | None, _word("both", "graph", "weights")] = None
     """put the encoder in: its graph, its weights or both"""
     int8: Annotated[str | None, _word("agreeing", "anyway")] = None
@@ -73,6 +75,8 @@ class ExportOptions:
     def __post_init__(self) -> None:
         if (self.model is None) == (self.encoder is None):
             raise ValueError("give either --model or --encoder")
+        if self.encoder and self.report:
+            raise ValueError("--report is about a head, and --encoder has none: give --model")
         if self.encoder and self.edge:
             raise ValueError(
                 "--edge is for a head, and --encoder has none of its own: give --model"
@@ -114,7 +118,12 @@ def _export(options: ExportOptions) -> int:
         print(json.dumps({"bundle": str(bundle.path), "name": bundle.name, "glosses": 0}))
         return 0
     bundle, difference = export_trained(
-        options.model, options.out, name=options.name, encoder_parts=parts, edge=options.edge
+        options.model,
+        options.out,
+        name=options.name,
+        report=options.report,
+        encoder_parts=parts,
+        edge=options.edge,
     )
     print(f"ONNX against torch: outputs differ by at most {difference:.1e}")
     summary = {

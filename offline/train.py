@@ -46,7 +46,6 @@ class TrainOptions:
     duplicates: Literal["refuse", "leave-out", "allow"] = "refuse"
     """of kept-out videos among those to train on, under another id"""
     card: str | None = None  # JSON file with fields for the card: name, data, licence …
-    report: str | None = None  # JSON report of offline.evaluate: calibration and figures
     threshold: float | None = None  # probability from which the live half shows a gloss
     out: str | None = None  # the .pt to write
     resume: str | None = None  # file for the state: an interrupted training goes on from it
@@ -92,14 +91,14 @@ def train_head(options: TrainOptions) -> dict[str, Any]:
     from models.card import spec_as_card
     from offline.evaluation.crossval import fit_temperature, scorable
     from offline.evaluation.figures import figures_of
-    from offline.scoring.clip_predictions import ClipLogits, window_outputs
+    from offline.scoring.clip_predictions import clip_logits
     from offline.scoring.outcomes import outcomes_of
     from offline.scoring.takes import background
     from offline.training.checkpoint import save_checkpoint
     from offline.training.progress import Progress, draw_confusion, draw_loss
     from offline.training.selection import learn, read_plan
 
-    base, report = _read_json(options.card), _read_json(options.report)
+    base = _read_json(options.card)
     plan = read_plan(options.data, options.training)
     glosses, spec, hop_s = plan.glosses, plan.spec, plan.hop_s
     train, test, left_out = _split(options, plan)
@@ -113,22 +112,11 @@ def train_head(options: TrainOptions) -> dict[str, Any]:
     trained = learn(plan, train, resume, progress)
     losses = [loss for fitted in trained.fitted for loss in fitted.losses]
 
-    tested = [
-        ClipLogits(
-            example=e, fold=0, logits=window_outputs(trained.head, e.rows, spec, hop_s).logits
-        )
-        for e in test
-    ]
+    tested = [clip_logits(trained.head, e, 0, spec, hop_s) for e in test if e.gloss in glosses]
     known = scorable(tested, glosses)
     metrics: dict[str, Any] = {}
     calibration: dict[str, Any] = {"temperature": 1.0, "threshold": 0.5}
-    if report:
-        calibration = dict(report["calibration"])
-        metrics["cross_validation"] = {**report["scores"], **report["how"]}
-        metrics["live"] = [
-            row for row in report["live"] if row["threshold"] == calibration["threshold"]
-        ]
-    elif known:
+    if known:
         calibration["temperature"] = fit_temperature(tested, plan)
     if options.threshold is not None:
         calibration["threshold"] = options.threshold

@@ -19,6 +19,21 @@ class EpisodeSettings:
     threshold: float = 0.5  # of the sign decoder
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignSettings:
+    """The decoder's signs, of heads trained with --open-set."""
+
+    false_cost: float = 1.0  # of a false sign, in right signs: sets the decoder's threshold
+    sentences: int = 200  # made up of held-out clips of one signer; 0: none
+    other_clips: int = 1000  # of signs outside the glosses, at most: more are drawn from
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.false_cost < float("inf"):
+            raise ValueError("--false-cost must be 0 or more")
+        if self.sentences < 0 or self.other_clips < 0:
+            raise ValueError("--sentences and --other-clips must be 0 or more")
+
+
 MEANINGS = {
     "topK": "The share of clips whose right gloss is among the K likeliest: what papers call "
     "accuracy per instance.",
@@ -42,6 +57,15 @@ MEANINGS = {
     "predictions show what was learnt by heart.",
     "vocabulary": "Cross-validated accuracy for vocabularies of several sizes, the glosses with "
     "the most clips first: accuracy means nothing without the number of glosses.",
+    "signs": "What the sign decoder reports of clips of known signs, of other signs and where "
+    "nobody signs. The threshold scores right signs minus the cost of false ones; with each known "
+    "sign count a quarter of another sign and a tenth of a minute without signing. In "
+    "cross-validation each fold has the threshold that scores best in the other folds, and the "
+    "model's own is the best in all. Risk is the share of false signs among those reported.",
+    "sentences": "Clips of single signs of held-out signers, cut to their sign and joined: 3 to 6 "
+    "different glosses, of one signer where there are enough. Word errors are the fewest edits "
+    "from the signed to the decoded glosses (another gloss, nothing, one too many) for each sign "
+    "signed; intervals are from a bootstrap over sentences.",
     "difference": "B minus A on the same clips, with the interval of the paired difference: if "
     "it excludes 0, they differ by more than the choice of signers explains.",
     "mcnemar": "McNemar's exact test on the clips that only one of the two has right: the "

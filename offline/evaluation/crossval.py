@@ -5,21 +5,26 @@ examples -> folds by signer group -> [trainer] -> logits -> figures, temperature
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from torch import nn
 
-from models.decoder import DecoderSettings
 from models.few_shot import IDLE
 from offline.data.examples import Example, clip_counts, common_glosses, scored
 from offline.data.index import ORIGINAL
-from offline.data.labels import EXTRA
+from offline.data.labels import holds_landmarks
 from offline.data.splits import (
     ExamplePair,
     grouped_folds,
@@ -27,14 +32,21 @@ from offline.data.splits import (
     row_name,
     shared_recordings,
 )
-from offline.evaluation.figures import TOPS, details, figures_of, per_minute
-from offline.scoring.clip_predictions import ClipLogits, predict_clip, predictions, window_outputs
+from offline.evaluation import SignSettings
+from offline.evaluation.figures import TOPS, details, figures_by_source, figures_of
+from offline.evaluation.live_signs import sampled, sign_figures
+from offline.scoring.clip_predictions import ClipLogits, by_windows, clip_logits, predict_clip
 from offline.scoring.outcomes import Outcomes, clip_rows, outcomes_of
-from offline.scoring.video_predictions import signs_of
+from offline.scoring.sentences import (
+    MARGINS_S,
+    Sentence,
+    SentenceLogits,
+    draw_sentences,
+    read_sentences,
+)
 from offline.training.selection import TrainingPlan, learn
 
 T = TypeVar("T")
-_THRESHOLDS = tuple(percent / 100 for percent in range(30, 72, 2))
 
 
 def fold_of_groups(
@@ -71,31 +83,27 @@ class ScoredClips:
     """The predictions for clips of a plan."""
 
     plan: TrainingPlan
-    clips: Sequence[ClipLogits]  # those that are not scored too: captioned, other signs, idle
+    clips: Sequence[ClipLogits]  # those that are not scored too: other signs, idle
+    sentences: Sequence[SentenceLogits]  # made up of the clips
     temperature: float
     outcomes: Outcomes
+    false_cost: float = 1.0  # see `offline.evaluation.live_signs`
+    threshold: float | None = None  # the head's own; None: to be chosen
 
     def report(self) -> dict[str, Any]:
-        """The fields that each report has; for an open set, with the live figures of `clips`.
-
-        The threshold is the lowest with few false signs, or the highest of all. Few: at most one a
-        minute of idle, and at most three in ten of the clips of other signs taken for a known sign.
-        A figure that was not measured is no limit.
-        """
+        """The fields that each report has; for an open set, with the figures of decoded signs."""
         plan, outcomes = self.plan, self.outcomes
-        live = _live_figures(self.clips, plan, self.temperature) if plan.open_set else []
-        few = [
-            row["threshold"]
-            for row in live
-            if (row["false_signs_per_min"] or 0) <= 1
-            and (row["taken_for_a_known_sign"] or 0) <= 0.3
-        ]
-        threshold = min(few, default=_THRESHOLDS[-1]) if live else 0.5
+        threshold, signs = self.threshold or 0.5, dict[str, Any](live=[])
+        if plan.open_set:
+            threshold, signs = sign_figures(
+                self.clips, self.sentences, plan, self.temperature, self.false_cost, self.threshold
+            )
         return {
             "scores": figures_of(outcomes),
+            "scores_by_source": figures_by_source(outcomes),
             "calibration": {"temperature": round(self.temperature, 4), "threshold": threshold},
             **details(outcomes),
-            "live": live,
+            **signs,
             "encoder": ": ".join(filter(None, (plan.spec.kind, plan.spec.source))),
             "glosses": list(plan.glosses),
             "clips": clip_rows(outcomes),
@@ -103,7 +111,12 @@ class ScoredClips:
 
 
 def cross_validate(
-    plan: TrainingPlan, folds: int, seed: int, allow_duplicates: bool, jobs: int
+    plan: TrainingPlan,
+    folds: int,
+    seed: int,
+    allow_duplicates: bool,
+    jobs: int,
+    signs: SignSettings,
 ) -> tuple[ScoredClips, list[ExamplePair]]:
     """Predict each clip of each group that is tested, in its original variant.
 
@@ -116,35 +129,98 @@ def cross_validate(
     fold_of = fold_of_groups(plan.examples, plan.glosses, folds, seed)
     splits = [split_fold(plan.examples, fold_of, k, not allow_duplicates) for k in range(folds)]
     pairs = [pair for train, test in splits for pair in shared_recordings(train, test)]
-    splits = [(train, [e for e in test if e.variant == ORIGINAL]) for train, test in splits]
+    tests = [[e for e in test if e.variant == ORIGINAL] for _, test in splits]
+    heads = [partial(_train_head, plan, train) for train, _ in splits]
+    return read_folds(heads, tests, plan, seed, jobs, signs), pairs
+
+
+def _train_head(plan: TrainingPlan, train: Sequence[Example]) -> nn.Module:
+    print(f"{len(train)} clips to train on", flush=True)
+    return learn(plan, train).head
+
+
+def read_folds(
+    heads: Sequence[Callable[[], nn.Module]],
+    tests: Sequence[Sequence[Example]],
+    plan: TrainingPlan,
+    seed: int,
+    jobs: int,
+    signs: SignSettings,
+    temperature: float | None = None,
+    threshold: float | None = None,
+) -> ScoredClips:
+    """Run the head of each fold on its test clips, and on sentences made up of them.
+
+    heads: train or load a fold's head, in the process that runs it. temperature and threshold are
+    fitted and chosen unless they are given.
+
+    Raises:
+        ValueError: there is no clip to score.
+    """
+    tests = sampled(tests, plan.glosses, signs.other_clips, seed)
+    drawn: list[list[Sentence]] = [[] for _ in tests]
+    if plan.open_set and by_windows(plan.spec):
+        for fold, test in enumerate(tests):
+            known = [e for e in scored(test) if e.gloss in plan.glosses]
+            known = [e for e in known if not (e.path and holds_landmarks(e.path))] or known
+            count = signs.sentences // len(tests) + (fold < signs.sentences % len(tests))
+            drawn[fold] = draw_sentences(known, count, seed + fold)
     clips: list[ClipLogits] = []
-    results = in_workers(_run_fold, [(plan, *split) for split in splits], jobs)
-    for fold, (logits, (train, test)) in enumerate(zip(results, splits, strict=True)):
-        counts = f"{len(train)} clips trained, {len(test)} tested"
-        print(f"fold {fold + 1} of {folds}: {counts}", flush=True)
-        clips += [
-            ClipLogits(example=e, fold=fold, logits=x) for e, x in zip(test, logits, strict=True)
+    sentences: list[SentenceLogits] = []
+    work = [
+        (head, plan, fold, *clips)
+        for fold, (head, *clips) in enumerate(zip(heads, tests, drawn, strict=True))
+    ]
+    for fold, (tested, joined) in enumerate(in_workers(_read_fold, work, jobs)):
+        print(f"fold {fold + 1} of {len(tests)}: {len(tests[fold])} clips tested", flush=True)
+        clips += tested
+        sentences += [
+            SentenceLogits(sentence=s, margin_s=margin_s, fold=fold, rows=rows, logits=x)
+            for (s, margin_s), (rows, x) in zip(
+                product(drawn[fold], MARGINS_S), joined, strict=True
+            )
         ]
-    temperature = fit_temperature(clips, plan)
+    temperature = temperature or fit_temperature(clips, plan)
     fair = scorable(clips, plan.glosses)
     outcomes = outcomes_of(fair, plan.glosses, plan.spec, plan.hop_s, temperature)
-    return ScoredClips(plan=plan, clips=clips, temperature=temperature, outcomes=outcomes), pairs
+    return ScoredClips(
+        plan=plan,
+        clips=clips,
+        sentences=sentences,
+        temperature=temperature,
+        outcomes=outcomes,
+        false_cost=signs.false_cost,
+        threshold=threshold,
+    )
+
+
+def _read_fold(
+    head_of: Callable[[], nn.Module],
+    plan: TrainingPlan,
+    fold: int,
+    test: Sequence[Example],
+    sentences: Sequence[Sentence],
+) -> tuple[list[ClipLogits], list[tuple[NDArray[np.float32], NDArray[np.float32]]]]:
+    """A fold's clips with their logits; rows and logits of its sentences."""
+    head = head_of()
+    torch.set_num_threads(plan.threads)
+    clips = [clip_logits(head, e, fold, plan.spec, plan.hop_s) for e in test]
+    return clips, read_sentences(head, sentences, plan.spec, plan.hop_s)
 
 
 def in_workers(
     function: Callable[..., T], work: Sequence[tuple[Any, ...]], jobs: int
 ) -> Iterator[T]:
-    """The results of `function` for each tuple of arguments, in order, from `jobs` processes."""
+    """The results of `function` for each tuple of arguments, in order, from `jobs` processes.
+
+    A single one is made in this process.
+    """
+    if len(work) == 1:
+        yield function(*work[0])
+        return
     # Spawned, not forked: torch's threads do not survive a fork.
     with ProcessPoolExecutor(min(jobs, len(work)), mp_context=get_context("spawn")) as workers:
         yield from workers.map(function, *zip(*work, strict=True))
-
-
-def _run_fold(
-    plan: TrainingPlan, train: Sequence[Example], test: Sequence[Example]
-) -> list[NDArray[np.float32]]:
-    head = learn(plan, train).head
-    return [window_outputs(head, e.rows, plan.spec, plan.hop_s).logits for e in test]
 
 
 def scorable(clips: Sequence[ClipLogits], glosses: Sequence[str]) -> list[ClipLogits]:
@@ -161,53 +237,17 @@ def fit_temperature(clips: Sequence[ClipLogits], plan: TrainingPlan) -> float:
     test = scorable(clips, plan.glosses)
     place = {gloss: i for i, gloss in enumerate(plan.glosses)}
 
-    def loss(temperature: float) -> float:
+    def loss(log: float) -> float:
         total = 0.0
         for clip in test:
-            p = predict_clip(clip.logits, len(place), plan.spec, plan.hop_s, temperature)
+            p = predict_clip(clip.logits, len(place), plan.spec, plan.hop_s, math.exp(log))
             total -= float(np.log(p[place[clip.example.gloss]] + 1e-9))
         return total
 
-    return float(min(np.geomspace(0.25, 4.0, 41), key=loss))
-
-
-def _live_figures(
-    clips: Sequence[ClipLogits], plan: TrainingPlan, temperature: float
-) -> list[dict[str, Any]]:
-    """What the sign decoder makes of known signs, other signs and idle clips at each threshold."""
-    clips = [clip for clip in clips if clip.example.split != EXTRA]
-    idle_s = sum(len(c.example.rows) for c in clips if c.example.gloss == IDLE) / plan.spec.fps
-    known = sum(clip.example.gloss in plan.glosses for clip in clips)
-    other = sum(clip.example.gloss not in (*plan.glosses, IDLE) for clip in clips)
-    counts = {threshold: Counter[str]() for threshold in _THRESHOLDS}
-    for clip in clips:
-        gloss, rows = clip.example.gloss, clip.example.rows
-        windows = predictions(
-            clip.logits, len(plan.glosses), plan.spec, plan.hop_s, temperature, rows
-        )
-        for threshold, count in counts.items():
-            signs = signs_of(plan.glosses, windows, DecoderSettings(threshold=threshold))
-            if gloss == IDLE:
-                count["idle"] += len(signs)
-            elif gloss not in plan.glosses:
-                count["other"] += bool(signs)
-            elif any(sign.gloss == gloss for sign in signs):
-                count["right"] += 1
-            else:
-                count["wrong"] += bool(signs)
-    return [
-        {
-            "threshold": threshold,
-            "idle_s": round(idle_s, 1),
-            "false_signs_per_min": per_minute(n["idle"], idle_s),
-            "clips_of_other_signs": other,
-            "taken_for_a_known_sign": round(n["other"] / other, 3) if other else None,
-            "known_signs_named": round(n["right"] / max(1, known), 3),
-            "known_signs_misnamed": round(n["wrong"] / max(1, known), 3),
-            "known_signs_missed": round((known - n["right"] - n["wrong"]) / max(1, known), 3),
-        }
-        for threshold, n in counts.items()
-    ]
+    bounds = math.log(0.25), math.log(4.0)
+    # About ten evaluations, each of which reads all windows.
+    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 0.02})
+    return math.exp(found.x)
 
 
 def cross_validation_report(
@@ -217,6 +257,7 @@ def cross_validation_report(
     allow_duplicates: bool,
     jobs: int,
     vocabulary: str | None,
+    signs: SignSettings,
 ) -> dict[str, Any]:
     """The report of a cross-validation, and accuracy against the sizes in `vocabulary`.
 
@@ -228,10 +269,12 @@ def cross_validation_report(
         as_labelled = [replace(e, group=e.signer or e.group) for e in plan.examples]
         plan = replace(plan, examples=as_labelled)
 
-    def validate(plan: TrainingPlan) -> tuple[ScoredClips, list[ExamplePair]]:
-        return cross_validate(plan, folds, seed, allow_duplicates, jobs)
+    def validate(plan: TrainingPlan) -> dict[str, Any]:
+        accuracy = SignSettings(sentences=0, other_clips=0)
+        found, _ = cross_validate(plan, folds, seed, allow_duplicates, jobs, accuracy)
+        return figures_of(found.outcomes)
 
-    found, duplicates = validate(plan)
+    found, duplicates = cross_validate(plan, folds, seed, allow_duplicates, jobs, signs)
     report = found.report()
     if duplicates:
         ids = {tested.video_id for _, tested in duplicates}
@@ -243,9 +286,7 @@ def cross_validation_report(
             "clips": len(found.outcomes) - len(rest),
             "scores_without": figures_of(others) if rest else None,
         }
-    report["vocabulary"] = vocabulary_curve(
-        plan, sizes, report["scores"], lambda other: figures_of(validate(other)[0].outcomes)
-    )
+    report["vocabulary"] = vocabulary_curve(plan, sizes, report["scores"], validate)
     return report
 
 

@@ -23,7 +23,7 @@ from offline.scoring.metrics import (
     risk_area,
     risk_coverage,
 )
-from offline.scoring.outcomes import Outcomes
+from offline.scoring.outcomes import ClipOutcome, Outcomes, source_of
 
 TOPS = (1, 3, 5, 10)
 
@@ -67,6 +67,24 @@ def figures_of(outcomes: Outcomes) -> dict[str, Any]:
     found["signer_groups"] = len(set(outcomes.groups))
     found["intervals_over"] = resampled(outcomes)
     return found
+
+
+def figures_by_source(outcomes: Outcomes) -> dict[str, Any]:
+    """The same for the clips of each source by themselves, where there are several, less
+    `per_gloss`.
+    """
+    clips: dict[str, list[ClipOutcome]] = defaultdict(list)
+    for clip in outcomes.clips:
+        clips[source_of(clip.video_id)].append(clip)
+    if len(clips) == 1:
+        return {}
+    figures = {
+        source: figures_of(Outcomes(glosses=outcomes.glosses, clips=tuple(own)))
+        for source, own in sorted(clips.items())
+    }
+    for found in figures.values():
+        del found["per_gloss"]
+    return figures
 
 
 def resampled(outcomes: Outcomes) -> str:

@@ -102,6 +102,7 @@ def evaluation_page(report: Mapping[str, Any]) -> str:
         mostly_wrong=sum(2 * row["right"] < row["clips"] for row in known),
         reliability=_chart(_reliability, (5, 4.6), report["reliability"]),
         risk=_chart(_risk, (5, 4.6), report["risk_coverage"]),
+        signs=_chart(_signs, (5, 4.6), report["live"]) if report["live"] else None,
         vocabulary=_chart(_vocabulary, (7, 3.6), curve) if len(curve) > 1 else None,
     )
 
@@ -164,6 +165,22 @@ def _risk(figure: Picture, curve: Sequence[dict[str, float]]) -> None:
     axes.set(xlim=(0, 1), ylim=(0, max(0.02, 1.15 * max(risk))))
     axes.xaxis.set_major_formatter(PercentFormatter(1, 0))
     axes.yaxis.set_major_formatter(PercentFormatter(1, None))
+
+
+def _signs(figure: Picture, curve: Sequence[dict[str, Any]]) -> None:
+    """False signs against known signs reported, over thresholds: of known signs, and of all."""
+    axes = figure.subplots()
+    coverage = [p["coverage"] for p in curve]
+    for name, colour, marker, label in (
+        ("risk_with_others", _SECOND, "s", "with other signs and nobody signing"),
+        ("risk", _FIRST, "o", "known signs alone"),
+    ):
+        axes.plot(coverage, [p[name] for p in curve], color=colour, marker=marker, label=label)
+    axes.set(xlabel="known signs reported", ylabel="false among the signs reported")
+    axes.set(xlim=(0, 1), ylim=(0, None))
+    axes.xaxis.set_major_formatter(PercentFormatter(1, 0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, None))
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1))
 
 
 def _vocabulary(figure: Picture, curve: Sequence[dict[str, Any]]) -> None:

@@ -25,7 +25,7 @@ from models.decoder import DecoderSettings, clip_probabilities
 from models.recognizer import Recognizer
 from models.schema import Prediction, Sign
 from offline.data.index import UNREADABLE
-from offline.data.labels import read_negatives
+from offline.data.labels import holds_landmarks, read_negatives
 from offline.evaluation.figures import mean_of
 from offline.scoring.metrics import bootstrapped
 from offline.scoring.video_predictions import (
@@ -155,7 +155,8 @@ def read_bundle(
         raise ValueError(f"{bundle.path}: its card names no held-out clips")
     manifest = read_manifest(data)
     with closing(Recognizer.open(bundle, "cpu", max_new_frames=max_new_frames)) as recognizer:
-        for clip in about["held_out_clips"]:
+        clips = [c for c in about["held_out_clips"] if not holds_landmarks(Path(c["video"]))]
+        for clip in clips:
             if clip["video"] not in manifest:
                 raise ValueError(f"{data / 'manifest.csv'}: does not list {clip['video']}")
             line = manifest[clip["video"]]

@@ -1,6 +1,8 @@
-"""A trained head on chosen clips of an index: those of a split, of some signers, of WLASL's split.
+"""Trained heads on clips of an index: one on those of a split, of some signers, of WLASL's split;
+or the heads of a cross-validation, each on the signers that it was not trained on.
 
     head.pt + index.csv (+ an official split) -> [trained_head] -> outcomes, coverage
+    a head.pt for each fold + index.csv       -> [trained_head] -> outcomes
 
 WLASL's videos vanish from the web. A figure on those that are left compares with a published one
 only if they are most of the split, so a report on an official split has its coverage.
@@ -8,19 +10,23 @@ only if they are most of the split, so a report on an official split has its cov
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from offline.data.examples import Example, read_spec, scored
 from offline.data.index import ORIGINAL
 from offline.data.labels import read_labels
-from offline.evaluation.crossval import ScoredClips, scorable
-from offline.scoring.clip_predictions import ClipLogits, window_outputs
+from offline.evaluation import SignSettings
+from offline.evaluation.crossval import ScoredClips, read_folds
+from offline.scoring.clip_predictions import ClipLogits, clip_logits
 from offline.scoring.outcomes import Outcomes, outcomes_of
 from offline.training.checkpoint import Checkpoint, load_checkpoint
 from offline.training.config import DataSettings, TrainSettings
@@ -47,7 +53,12 @@ class HeadScores:
 
 
 def score_head(
-    model: str, data: DataSettings, split: str | None, groups: str | None, official: str | None
+    model: str,
+    data: DataSettings,
+    signs: SignSettings,
+    split: str | None,
+    groups: str | None,
+    official: str | None,
 ) -> HeadScores:
     """Run the head in the file `model` on the clips of a split, of signers, or both.
 
@@ -59,9 +70,7 @@ def score_head(
         ValueError: index and head do not belong together, or there is nothing to score.
     """
     trained = load_checkpoint(model)
-    if not data.index:
-        raise ValueError("give --index: the clips to score the head on")
-    examples = chosen = read_clips(data, ORIGINAL)
+    examples = chosen = _read_clips(data)
     instances = None
     if official:
         instances = (official, split or "test", _read_official(official, split or "test"))
@@ -71,39 +80,94 @@ def score_head(
     if groups:
         wanted = named_groups(groups, examples, "--groups")
         chosen = [e for e in chosen if e.group in wanted]
-    spec, card = read_spec(data.index), trained.card
+    plan = _plan(trained.card, data, chosen)
+    calibration = trained.card["calibration"]
+    temperature, threshold = calibration["temperature"], calibration["threshold"]
+    if plan.open_set:
+        head = [partial(_load_head, model)]
+        found = read_folds(head, [chosen], plan, data.fold_seed, 1, signs, temperature, threshold)
+    else:  # logits are not kept, to save memory
+        known = [e for e in scored(chosen) if e.gloss in set(plan.glosses)]
+        found = ScoredClips(
+            plan=plan,
+            clips=[],
+            sentences=[],
+            temperature=temperature,
+            outcomes=outcomes_of(
+                _run(trained, plan, known), plan.glosses, plan.spec, plan.hop_s, temperature
+            ),
+            threshold=threshold,
+        )
+    listed = {(c["video"], c["gloss"]) for c in trained.card["data"].get("held_out_clips", [])}
+    return HeadScores(
+        found=found,
+        official=instances,
+        not_kept_out=sum((clip.video, clip.gloss) not in listed for clip in found.outcomes.clips),
+    )
+
+
+def score_folds(
+    models: Sequence[str], data: DataSettings, signs: SignSettings, jobs: int
+) -> ScoredClips:
+    """Run each of the heads in the files `models` on the signers that its card lists as held out.
+
+    Clips that several heads held out are shared among these; those that none did are left out.
+
+    Raises:
+        ValueError: the heads are not of one vocabulary, encoder and hop, or the index is not of
+            that encoder; there is nothing to score.
+    """
+    cards = [load_checkpoint(model).card for model in models]
+    for model, card in zip(models, cards, strict=True):
+        for key in ("glosses", "hop_s", "encoder"):
+            if card[key] != cards[0][key]:
+                raise ValueError(f"{model}: has another {key} than {models[0]}")
+    held_by = defaultdict(list)
+    for fold, card in enumerate(cards):
+        for signer in card["data"].get("held_out_groups", []):
+            held_by[signer].append(fold)
+    tests: list[list[Example]] = [[] for _ in models]
+    examples = _read_clips(data)
+    for group in sorted({e.group for e in examples}):
+        clips = [e for e in examples if e.group == group]
+        folds = set.intersection(*({*held_by[e.signer]} for e in clips))
+        if folds:
+            tests[min(folds, key=lambda fold: (len(tests[fold]), fold))] += clips
+    plan = _plan(cards[0], data, examples)
+    heads = [partial(_load_head, model) for model in models]
+    return read_folds(heads, tests, plan, data.fold_seed, jobs, signs)
+
+
+def _read_clips(data: DataSettings) -> list[Example]:
+    if not data.index:
+        raise ValueError("give --index: the clips to score heads on")
+    return read_clips(data, ORIGINAL)
+
+
+def _plan(card: dict[str, Any], data: DataSettings, clips: Sequence[Example]) -> TrainingPlan:
+    """What a head says of itself, as the plan to read `clips`."""
+    spec = read_spec(data.index)
     if spec.dim != card["encoder"]["dim"] or spec.kind != card["encoder"]["kind"]:
         raise ValueError(f"{data.index}: its encoder is not the one that the head was made for")
     torch.set_num_threads(data.threads)
-    plan = TrainingPlan(
-        examples=chosen,
+    return TrainingPlan(
+        examples=clips,
         glosses=tuple(card["glosses"]),
         spec=spec,
         hop_s=card["hop_s"],
         open_set=card["head"]["idle"],
         settings=TrainSettings(),
+        threads=data.threads,
     )
-    temperature = card["calibration"]["temperature"]
-    clips: list[ClipLogits] = []  # of an open set, for the live figures; else none, to save memory
-    if plan.open_set:
-        clips = list(_run(trained, plan, plan.examples))
-        fair: Iterator[ClipLogits] = iter(scorable(clips, plan.glosses))
-    else:
-        known = set(plan.glosses)
-        fair = _run(trained, plan, [e for e in scored(plan.examples) if e.gloss in known])
-    outcomes = outcomes_of(fair, plan.glosses, plan.spec, plan.hop_s, temperature)
-    listed = {(c["video"], c["gloss"]) for c in card["data"].get("held_out_clips", [])}
-    return HeadScores(
-        found=ScoredClips(plan=plan, clips=clips, temperature=temperature, outcomes=outcomes),
-        official=instances,
-        not_kept_out=sum((clip.video, clip.gloss) not in listed for clip in outcomes.clips),
-    )
+
+
+def _load_head(model: str) -> nn.Module:
+    return load_checkpoint(model).head
 
 
 def _run(trained: Checkpoint, plan: TrainingPlan, clips: Sequence[Example]) -> Iterator[ClipLogits]:
     for e in tqdm(clips, unit="clip", disable=None):
-        outputs = window_outputs(trained.head, e.rows, plan.spec, plan.hop_s)
-        yield ClipLogits(example=e, fold=0, logits=outputs.logits)
+        yield clip_logits(trained.head, e, 0, plan.spec, plan.hop_s)
 
 
 def _read_official(file: str, split: str) -> dict[str, str]:

@@ -7,10 +7,11 @@ bundle + index of real clips -> every exported form compared with torch -> Agree
 from __future__ import annotations
 
 import io
+import json
 import math
 import platform
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -48,6 +49,7 @@ from offline.exporting.parity import (
 )
 from offline.training.checkpoint import load_checkpoint
 
+_MORE = ("scores_by_source", "decoder", "decoder_by_source", "sentences")  # figures of a report
 _NOT_IN_CARD = ("glosses", "classes", "files", "format")  # the bundle keeps them elsewhere
 
 
@@ -56,10 +58,13 @@ def export_trained(
     out: Path,
     *,
     name: str | None = None,
+    report: Path | None = None,
     encoder_parts: EncoderParts | None = None,
     edge: bool = False,
 ) -> tuple[Bundle, float]:
     """Write the bundle of a trained head; also the largest difference between ONNX and torch.
+
+    report: of `offline.evaluate --cross-validate`; its calibration and figures go into the card.
 
     Raises:
         ValueError: the head can't be read, an exported form differs from torch or can't be checked
@@ -80,6 +85,8 @@ def export_trained(
     steps = spec.frames if spec.kind == "landmarks" else max(1, spec.frames // 2)
     difference = onnx_difference(head, content, spec.dim, steps)
     card = {key: value for key, value in trained.items() if key not in _NOT_IN_CARD}
+    if report is not None:
+        card |= _figures(report, card["metrics"])
     background = io.BytesIO()
     np.save(background, checkpoint.background.astype(np.float16))
     files: dict[str, bytes | Path] = {HEAD: content, BACKGROUND: background.getvalue()}
@@ -89,6 +96,32 @@ def export_trained(
         files[LITERT], agreements = export_edge(head, content, spec.dim, steps)
         card["metrics"] = {**card["metrics"], "edge": [asdict(found) for found in agreements]}
     return _write(out, card, trained["glosses"], files, encoder_parts, head), difference
+
+
+def _figures(report: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a card that a report of `offline.evaluate` has figures for.
+
+    Raises:
+        ValueError: the file is no such report.
+    """
+    try:
+        found = json.loads(report.read_text(encoding="utf-8"))
+        at, by_gloss = found["calibration"]["threshold"], found["scores"]["per_gloss"]
+        return {
+            "calibration": dict(found["calibration"]),
+            "metrics": {
+                **metrics,
+                "cross_validation": {**found["scores"], **found["how"]},
+                # Right in less than two of three clips of signers that it had not met.
+                "weak": [
+                    gloss for gloss, (right, clips) in by_gloss.items() if 3 * right < 2 * clips
+                ],
+                "live": [row for row in found["live"] if row["threshold"] == at],
+                **{name: found[name] for name in _MORE if name in found},
+            },
+        }
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as exc:
+        raise ValueError(f"{report}: no report of offline.evaluate: {exc!r}") from exc
 
 
 def export_untrained(

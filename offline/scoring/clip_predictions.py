@@ -24,6 +24,7 @@ from models.schema import EncoderSpec, Prediction
 from offline.data.examples import Example
 
 _BATCH = 256
+_HELD_S = 1.5  # as long as the page is watched after a clip in the tests
 
 
 def by_windows(spec: EncoderSpec) -> bool:
@@ -77,6 +78,24 @@ class ClipLogits:
     example: Example
     fold: int
     logits: NDArray[np.float32]  # (N, K)
+    held: NDArray[np.float32] | None = None  # (M, K) of `hold_end`'s windows, for the sign decoder
+
+
+def hold_end(rows: NDArray[np.float32], spec: EncoderSpec) -> NDArray[np.float32]:
+    """Rows (T, D) of a clip with its last row held: clips end with their sign, a camera goes on."""
+    if not by_windows(spec):
+        return rows
+    return np.concatenate([rows, np.repeat(rows[-1:], round(_HELD_S * spec.fps), axis=0)])
+
+
+def clip_logits(
+    head: nn.Module, example: Example, fold: int, spec: EncoderSpec, hop_s: float
+) -> ClipLogits:
+    """The logits of a clip's windows, and of those while its end is held."""
+    rows = example.rows
+    logits = window_outputs(head, hold_end(rows, spec), spec, hop_s).logits
+    count = len(range(0, len(rows), _hop_rows(spec, hop_s))) if by_windows(spec) else len(logits)
+    return ClipLogits(example=example, fold=fold, logits=logits[:count], held=logits[count:])
 
 
 def predictions(

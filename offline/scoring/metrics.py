@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,6 +161,41 @@ def confusions(
     pairs = sorted(zip(labels.tolist(), predicted.tolist(), strict=True))
     wrong = Counter((label, other) for label, other in pairs if label != other)
     return [(label, other, times) for (label, other), times in wrong.most_common()]
+
+
+class Edits(NamedTuple):
+    """What became of the signs of a sentence: right, and three kinds of word errors."""
+
+    right: int
+    substituted: int  # another gloss instead
+    deleted: int  # nothing
+    inserted: int  # besides
+
+
+def edits_between(signed: Sequence[str], decoded: Sequence[str]) -> Edits:
+    """The fewest edits that make `decoded` of `signed`; of as few, those with the most right."""
+    # (edits, -right) of each beginning of `decoded`, for one beginning of `signed` after another
+    best = [(n, 0) for n in range(len(decoded) + 1)]
+    for done, gloss in enumerate(signed, 1):
+        above, best = best, [(done, 0)]
+        for n, other in enumerate(decoded):
+            same = gloss == other
+            best.append(
+                min(
+                    (above[n][0] + (not same), above[n][1] - same),
+                    (above[n + 1][0] + 1, above[n + 1][1]),
+                    (best[n][0] + 1, best[n][1]),
+                )
+            )
+    edits, right = best[-1][0], -best[-1][1]
+    inserted = edits - (len(signed) - right)
+    deleted = edits - (len(decoded) - right)
+    return Edits(
+        right=right,
+        substituted=len(signed) - right - deleted,
+        deleted=deleted,
+        inserted=inserted,
+    )
 
 
 def mcnemar(only_a: int, only_b: int) -> float:

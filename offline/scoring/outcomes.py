@@ -77,6 +77,11 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=True):
         return np.array([place[gloss] for gloss in glosses], np.int64)
 
 
+def source_of(video_id: str) -> str:
+    """The folder in a video's id, by which reports tell sources apart; empty without one."""
+    return video_id.rpartition("/")[0]
+
+
 def outcomes_of(
     clips: Iterable[ClipLogits],
     glosses: Sequence[str],

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from offline import evaluate, train
+from offline import evaluate, export, train
 from offline.data.fingerprints import write_fingerprints
 from offline.evaluation.report import points
 from tests.offline.indexes import write_index
@@ -188,7 +188,7 @@ def test_cross_validation_keeps_duplicates_on_one_side_or_lists_them(
     assert "5 signer groups can't make 6 folds" in _error(capsys)
 
     more = ["--duplicates", "allow", "--vocabulary", "2", "--report", str(report)]
-    assert evaluate.main([*options, "--cross-validate", "2", *more]) == 0
+    assert evaluate.main([*options, "--cross-validate", "2", "--sentences", "4", *more]) == 0
     last = _last_line(capsys)
     low, high = last["top1_interval95"]
     assert low <= last["top1"] <= high
@@ -199,6 +199,7 @@ def test_cross_validation_keeps_duplicates_on_one_side_or_lists_them(
     assert full["how"]["shared_signer_groups"] == 0
     assert 0.25 <= full["calibration"]["temperature"] <= 4
     assert full["live"][0]["idle_s"] == 4.0
+    assert len(full["decoder"]["thresholds"]) == 2 and full["sentences"] == []  # of two glosses
     [pair] = full["duplicates"]["pairs"]
     named = ["clip-0 (original, down, signer 0)", "clip-8 (original, down, signer 4)"]
     assert sorted(pair) == named
@@ -208,11 +209,49 @@ def test_cross_validation_keeps_duplicates_on_one_side_or_lists_them(
 
     model = tmp_path / "all.pt"
     train_all = ["--index", str(index), *_LANDMARKS, "--epochs", "1", "--split", "none"]
-    assert train.main([*train_all, "--out", str(model), "--report", str(report)]) == 0
-    card = json.loads(model.with_suffix(".json").read_text("utf-8"))
+    assert train.main([*train_all, "--out", str(model)]) == 0
+    bundle = tmp_path / "bundle"
+    exported = ["--model", str(model), "--out", str(bundle), "--report", str(report)]
+    assert export.main(exported) == 0
+    card = json.loads((bundle / "card.json").read_text("utf-8"))
     assert card["calibration"] == full["calibration"]
     assert card["metrics"]["cross_validation"]["top1"] == last["top1"]
     assert card["data"]["held_out_groups"] == []
+
+
+def test_heads_of_folds_are_tested_on_the_signers_that_each_held_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sentences too, which only their heads can read."""
+    index, glosses = write_index(tmp_path), tmp_path / "glosses.txt"
+    glosses.write_text("down\nup\nother 0\n", encoding="utf-8")
+    heads = []
+    for first in (0, 3):
+        held = ",".join([*(f"signer {first + n}" for n in range(3)), f"idle/{24 + first // 3}"])
+        how = ("--glosses", str(glosses), "--epochs", "1", "--hold-out-groups", held)
+        heads.append(str(tmp_path / f"head{first}.pt"))
+        options = ("--index", str(index), *_LANDMARKS, *how, "--out", heads[-1])
+        assert train.main(options) == 0
+    more = ("--threads", "1", "--sentences", "6", "--report", str(tmp_path / "report"))
+    assert evaluate.main(["--fold-heads", *heads, "--index", str(index), *more]) == 0
+    last = _last_line(capsys)
+    assert last["clips"] == 26  # all of the three glosses, but the captioned one
+    report = json.loads((tmp_path / "report.json").read_text("utf-8"))
+    assert {clip["signer"]: clip["fold"] for clip in report["clips"]} == {
+        f"signer {n}": n // 3 for n in range(6)
+    }
+    assert report["live"][0]["clips_of_other_signs"] == 2 and report["live"][0]["idle_s"] == 4.0
+    assert [row["sentences"] for row in last["sentences"]] == [6, 6, 6]
+    assert len(last["decoder"]["thresholds"]) == 2
+    page = " ".join(_Page((tmp_path / "report.html").read_text("utf-8")).text.split())
+    assert "head0.pt, head3.pt" in page and "none: hand to hand" in page
+
+    assert evaluate.main(["--fold-heads", heads[0], "none.pt", "--index", str(index)]) == 2
+    assert "none.pt" in _error(capsys)
+    card = tmp_path / "head3.json"
+    card.write_text(card.read_text("utf-8").replace('"hop_s": 0.1', '"hop_s": 0.2'), "utf-8")
+    assert evaluate.main(["--fold-heads", *heads, "--index", str(index)]) == 2
+    assert "head3.pt: has another hop_s than" in _error(capsys)
 
 
 @pytest.mark.parametrize(
@@ -239,6 +278,9 @@ def test_wrong_use_ends_with_one_clear_line(
         (("--model", "a.pt", "--cross-validate", "5"), "give one of --model"),
         (("--model", "a.pt", "--vocabulary", "3"), "--vocabulary"),
         (("--cross-validate", "5", "--official", "a.json"), "--official"),
+        (("--fold-heads", "a.pt", "b.pt", "--split", "test"), "--split"),
+        (("--fold-heads", "a.pt"), "one head a fold"),
+        (("--cross-validate", "5", "--false-cost", "-1"), "--false-cost"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(

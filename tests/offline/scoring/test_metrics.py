@@ -10,6 +10,7 @@ from offline.scoring.metrics import (
     class_share,
     clip_share,
     confusions,
+    edits_between,
     intervals,
     mcnemar,
     ranks,
@@ -93,6 +94,25 @@ def test_risk_is_of_the_most_confident_first() -> None:
 def test_wrong_predictions_are_counted_by_true_and_predicted_class() -> None:
     assert confusions(np.array([2, 1, 2, 0]), np.array([1, 0, 1, 0])) == [(2, 1, 2), (1, 0, 1)]
     assert confusions(np.array([0]), np.array([0])) == []
+
+
+@pytest.mark.parametrize(
+    ("signed", "decoded", "edits"),
+    [
+        ("abc", "abc", (3, 0, 0, 0)),
+        ("abc", "axc", (2, 1, 0, 0)),
+        ("abc", "ac", (2, 0, 1, 0)),
+        ("abc", "abbc", (3, 0, 0, 1)),
+        ("abc", "", (0, 0, 3, 0)),
+        ("", "ab", (0, 0, 0, 2)),
+        ("abcd", "bcxde", (3, 0, 1, 2)),
+        ("ab", "ba", (1, 0, 1, 1)),  # two substitutions are as few, but nothing would be right
+    ],
+)
+def test_sentences_differ_by_the_fewest_edits(
+    signed: str, decoded: str, edits: tuple[int, int, int, int]
+) -> None:
+    assert edits_between(signed, decoded) == edits
 
 
 def test_mcnemars_p_value_is_that_of_a_fair_coin() -> None:
