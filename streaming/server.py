@@ -41,6 +41,7 @@ _PAGE_TYPES = {
     ".js": "text/javascript",
     ".css": "text/css",
     ".svg": "image/svg+xml",
+    ".json": "application/json",
 }
 _SDP = "application/sdp"
 _FRAGMENT = "application/trickle-ice-sdpfrag"

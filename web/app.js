@@ -3,7 +3,9 @@
 import { CameraError, closeCamera, openCamera } from "./camera.js";
 import { ConnectionError } from "./connection.js";
 import { Candidates, CurrentSign } from "./current.js";
-import { fetchModel, ModelCard } from "./model.js";
+import { GlossList } from "./gloss_list.js";
+import { KnownSigns } from "./known_signs.js";
+import { fetchModel, fetchThemes, showFacts } from "./model.js";
 import { HintLine, Problem } from "./notices.js";
 import { Overlay } from "./overlay.js";
 import { PracticePanel } from "./practice.js";
@@ -69,17 +71,15 @@ const transcript = new Transcript({
     at("toggle").focus();
   },
 });
-const modelCard = new ModelCard({
-  glosses: at("glosses"),
-  count: at("gloss-count"),
-  facts: at("facts"),
-  searchBox: at("search-box"),
-  search: at("search"),
-  found: at("search-count"),
+const glossList = new GlossList({
+  root: at("vocabulary"),
   ask: (gloss) => {
-    tabs.choose("tab-practice");
+    turnTo("tab-practice");
     practice.ask(gloss);
-    at("tabs").scrollIntoView({ block: "nearest" });
+  },
+  teach: (name) => {
+    turnTo("tab-teach");
+    teach.name(name);
   },
 });
 const vitals = new Vitals({
@@ -118,18 +118,38 @@ const teach = new TeachPanel({
   announce,
   start: begin,
 });
-at("panel-teach").addEventListener("taught", ({ detail }) => practice.taught(detail));
+at("panel-teach").addEventListener("taught", ({ detail }) => {
+  taught = detail;
+  if (model) showSigns();
+});
 
 let model = null;
+let themes = null;
+let taught = []; // glosses
 let stream = null;
 let session = null;
 let run = 0; // counts presses of Start, so that work of an earlier one can see that it is over
 
 async function loadModel() {
-  model ??= await fetchModel(token);
-  modelCard.show(model);
-  practice.model(model);
+  if (!model) [model, themes] = await Promise.all([fetchModel(token), fetchThemes()]);
+  showFacts(at("facts"), model);
+  showSigns();
   teach.model(model);
+}
+
+function showSigns() {
+  const signs = new KnownSigns(model, themes, taught);
+  const first = practice.untried;
+  glossList.show(signs, first);
+  practice.show(signs);
+  const [one, two] = signs.surest;
+  at("transcript-first").textContent = first && two ? `Try ${one} or ${two} first.` : "";
+}
+
+/** Shows the panel of a tab, from elsewhere on the page. */
+function turnTo(tab) {
+  tabs.choose(tab);
+  at("tabs").scrollIntoView({ block: "nearest" });
 }
 
 /** Pass the state of camera and connection to all parts that show it. */
@@ -225,7 +245,7 @@ function onMessage(message) {
     case "sign":
       current.show(message);
       transcript.show(message);
-      modelCard.mark(message.gloss);
+      glossList.mark(message.gloss);
       practice.sign(message);
       teach.sign(message);
       break;

@@ -26,10 +26,12 @@ from streaming.settings import RecognizerSettings
 from streaming.webrtc.ice import gather_loopback
 from web import drawing, sources
 from web.engine import DemoEngine
+from web.known_signs import KnownSigns
 from web.live import Live
 
 _DRAW_S = 0.25  # between two drawings
 _FRESH_S = 3.0  # how long a sign is shown once it has ended
+_COLUMNS = 3  # of themes
 _MOMENTS = 32  # of a file, in its strip
 _SILENT_S = 3.0  # without a picture: something is wrong
 _CAMERA, _FILE, _NETWORK = "Camera", "Video file", "Network camera"
@@ -112,8 +114,36 @@ def _page() -> None:
                 draw = st.fragment(_draw_live, run_every=every)
                 draw(live, engine.bundle.encoder.window_s, pictures)
                 st.button("Clear the list", on_click=live.clear_signs)
+    st.fragment(_draw_signs)(KnownSigns(engine.bundle.glosses, engine.bundle.card))
     with st.expander("The model"):
-        st.markdown(drawing.model_card(engine.bundle.card, engine.bundle.glosses))
+        st.markdown(drawing.model_card(engine.bundle.card))
+
+
+def _draw_signs(signs: KnownSigns) -> None:
+    """The signs that the model knows: the surest first, a search, themes."""
+    st.subheader(f"Signs it knows: {len(signs.glosses)}")
+    if signs.surest:
+        first = drawing.gloss_names(signs, signs.surest)
+        st.markdown(f"**Try one of these first:** {first}.")
+    sought = "" if signs.few else st.text_input("Find a sign", max_chars=60)
+    if weak := drawing.weak_signs(signs):
+        st.markdown(weak)
+    found = set(signs.find(sought))
+    if not found:
+        st.info(f"It does not know “{drawing.plain(sought)}”.")
+    themes = {
+        theme: here
+        for theme, glosses in signs.groups.items()
+        if (here := [gloss for gloss in glosses if gloss in found])
+    }
+    columns = st.columns(_COLUMNS)
+    for place, (theme, glosses) in enumerate(themes.items()):
+        names = drawing.gloss_names(signs, glosses)
+        if theme:
+            column = columns[_COLUMNS * place // len(themes)]
+            column.expander(f"{theme} · {len(glosses)}", expanded=bool(sought)).markdown(names)
+        else:
+            st.markdown(names)
 
 
 def _draw_live(live: Live, window_s: float, pictures: bool) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from models.schema import Prediction
 from streaming.messages import Message
+from web.known_signs import KnownSigns
 
 _STRIP = 8  # pictures of a window
 _RESTING = 0.7  # idle probability from which no known sign is being made
@@ -120,12 +121,32 @@ def delay(seconds: float, newest_unix_s: float) -> str:
     )
 
 
-def model_card(card: Mapping[str, Any], glosses: Sequence[str]) -> str:
-    """Signs, data, figures, limits and licence of a bundle, as Markdown; each may be missing."""
+def gloss_names(signs: KnownSigns, glosses: Sequence[str]) -> str:
+    """Glosses in a line of Markdown; weak ones with their score."""
+    return plain(
+        ", ".join(
+            f"{gloss} ({signs.score(gloss)})" if signs.is_weak(gloss) else gloss
+            for gloss in glosses
+        )
+    )
+
+
+def weak_signs(signs: KnownSigns) -> str:
+    """What the score of a weak gloss says, as Markdown; nothing where none is weak."""
+    if not signs.weak:
+        return ""
+    return plain(
+        f"{len(signs.weak)} of {len(signs.glosses)} are weak: read right in fewer than "
+        "two of three tries by people it had not met. They show how often, as in "
+        f"“{signs.weak[0]} ({signs.score(signs.weak[0])})”."
+    )
+
+
+def model_card(card: Mapping[str, Any]) -> str:
+    """Data, figures, limits and licence of a bundle, as Markdown; each may be missing."""
     data, metrics = card.get("data"), card.get("metrics") or {}
     data = data if isinstance(data, Mapping) else {}
     lines = {
-        f"Signs it knows ({len(glosses)})": ", ".join(sorted(glosses)) or "none yet",
         "What it learned from": _training_data(data),
         "Who is in the data": data.get("who"),
         "How good it is": _figures(metrics),

@@ -1,4 +1,4 @@
-// The server's model: its card, the signs it knows, the people in its data.
+// The server's model: its card, and the people in its data.
 
 import { refusal, request } from "./connection.js";
 import { element } from "./elements.js";
@@ -10,69 +10,21 @@ export async function fetchModel(token) {
   return response.json();
 }
 
-const FEW = 12; // so many can be looked through without a search
+/** The themes and synonyms by which signs are found: see known_signs.js. Throws ConnectionError. */
+export async function fetchThemes() {
+  const response = await request("static/themes.json");
+  if (!response.ok) throw await refusal(response);
+  return response.json();
+}
 
-export class ModelCard {
-  #glosses;
-  #count;
-  #facts;
-  #searchBox;
-  #search;
-  #found;
-  #ask;
-
-  /** `ask(gloss)` is called for a gloss that was pressed; the rest are elements. */
-  constructor({ glosses, count, facts, searchBox, search, found, ask }) {
-    this.#glosses = glosses;
-    this.#count = count;
-    this.#facts = facts;
-    this.#searchBox = searchBox;
-    this.#search = search;
-    this.#found = found;
-    this.#ask = ask;
-    search.addEventListener("input", () => this.#filter());
-  }
-
-  show(card) {
-    this.#count.textContent = card.glosses.length || "none yet: teach it one";
-    const names = [...card.glosses].sort((a, b) => a.localeCompare(b));
-    this.#glosses.replaceChildren(
-      ...names.map((gloss) => {
-        const item = element("li");
-        item.dataset.gloss = gloss;
-        const button = element("button", "plain", gloss);
-        button.type = "button";
-        button.title = `Practise ${gloss}`;
-        button.addEventListener("click", () => this.#ask(gloss));
-        item.append(button);
-        return item;
-      }),
-    );
-    this.#searchBox.hidden = names.length < FEW;
-    this.#filter();
-    for (const old of this.#facts.querySelectorAll("[data-card]")) old.remove();
-    for (const [name, text] of Object.entries(facts(card))) {
-      if (!text) continue;
-      const item = element("li", "", text);
-      item.dataset.card = name;
-      this.#facts.append(item);
-    }
-  }
-
-  #filter() {
-    const sought = this.#search.value.trim().toLowerCase();
-    let found = 0;
-    for (const item of this.#glosses.children) {
-      item.hidden = !item.dataset.gloss.toLowerCase().includes(sought);
-      found += Number(!item.hidden);
-    }
-    const none = `It does not know “${sought}”. You can teach it.`;
-    this.#found.textContent = sought === "" ? "" : found === 0 ? none : `${found} found`;
-  }
-
-  /** Shows that a sign is on the list by marking it. */
-  mark(gloss) {
-    for (const item of this.#glosses.children) item.classList.toggle("hit", item.dataset.gloss === gloss);
+/** Shows what a person should know of the model at the end of `list`. */
+export function showFacts(list, card) {
+  for (const old of list.querySelectorAll("[data-card]")) old.remove();
+  for (const [name, text] of Object.entries(facts(card))) {
+    if (!text) continue;
+    const item = element("li", "", text);
+    item.dataset.card = name;
+    list.append(item);
   }
 }
 

@@ -1,11 +1,14 @@
 // Practice: the page asks for a sign and shows whether it was recognised, hands-free.
 
 import { element, percent } from "./elements.js";
+import { inTries } from "./known_signs.js";
 
 const TRY_MS = 8_000;
 const PAUSE_MS = 2_500; // to read the result from where one signs
 const TRIES = 2; // of one prompt, then it goes on
 const CLOSE = 5; // a guess up to this place is worth showing
+const ALL = "";
+const SUREST = "the surest";
 const TALLY_KEY = "livegloss.tally.1";
 const MAX_GLOSSES = 500;
 const LAST = 10; // attempts remembered one by one
@@ -17,8 +20,8 @@ export class PracticePanel {
   #announce;
   #start;
   #tally = new Tally();
-  #known = []; // the model's
-  #taught = [];
+  #signs = null;
+  #pools = new Map(); // value of the choice -> the glosses of which one is asked for
   #gloss = ""; // asked for now; "" when nothing is
   #live = false;
   #watching = false;
@@ -28,6 +31,8 @@ export class PracticePanel {
   #read = null; // the sign read instead
   #best = Infinity; // the asked gloss's best place among the guesses
   #timer = 0;
+
+  untried = this.#tally.rows.length === 0; // nobody practised in this browser before this visit
 
   constructor({ root, announce, start }) {
     this.#root = root;
@@ -45,15 +50,27 @@ export class PracticePanel {
     this.#results();
   }
 
-  model(card) {
-    this.#known = card.glosses;
-    this.#choices();
-  }
-
-  /** Glosses that were taught here, which can be asked for too. */
-  taught(glosses) {
-    this.#taught = glosses;
-    this.#choices();
+  /** What can be asked for; at the first visit, one of the surest unless something is chosen. */
+  show(signs) {
+    const choice = this.#at("choice");
+    const before = this.#signs ? choice.value : this.untried ? SUREST : ALL;
+    const { glosses, groups, few, surest } = signs;
+    this.#signs = signs;
+    this.#pools = new Map();
+    const pool = (value, text, all) => {
+      this.#pools.set(value, all);
+      return new Option(text, value);
+    };
+    choice.replaceChildren(pool(ALL, "All signs", glosses));
+    if (surest.length) choice.append(pool(SUREST, "The surest signs", surest));
+    for (const { name, glosses: some } of groups) {
+      const options = some.map((gloss) => pool(gloss, gloss, [gloss]));
+      if (few) choice.append(...options);
+      else choice.append(themed(name, pool(`theme: ${name}`, `${name}: any of ${some.length}`, some), options));
+    }
+    choice.value = this.#pools.has(before) ? before : ALL;
+    this.#at("begin").disabled = glosses.length === 0;
+    this.#at("none").hidden = glosses.length > 0;
   }
 
   hello() {
@@ -119,7 +136,7 @@ export class PracticePanel {
     this.#read = null;
     this.#best = Infinity;
     this.#watching = true;
-    this.#showPrompt("asking", this.#tries === 1 ? "Sign it now" : "Sign it once more");
+    this.#showPrompt("asking", this.#tries === 1 ? "Sign it now" : "Sign it once more", this.#weakness);
     this.#later(() => this.#done(false), TRY_MS);
   }
 
@@ -130,10 +147,15 @@ export class PracticePanel {
     const instead = this.#read ? `I read ${this.#read.gloss} (${percent(this.#read.p)}).` : "I read no sign.";
     const close = Number.isFinite(this.#best) ? `Close: it was the ${place(this.#best)} guess at best.` : "";
     const text = recognised ? "Recognised" : "Not recognised";
-    this.#showPrompt(recognised ? "recognised" : "missed", text, recognised ? "" : `${instead} ${close}`.trim());
+    this.#showPrompt(recognised ? "recognised" : "missed", text, recognised ? "" : [instead, close, this.#weakness].filter(Boolean).join(" "));
     this.#announce(recognised ? text : `${text}. ${instead}`);
     const again = !recognised && this.#tries < TRIES;
     this.#later(() => (again ? this.#watch() : this.ask()), PAUSE_MS);
+  }
+
+  get #weakness() {
+    const weak = this.#signs.isWeak(this.#gloss);
+    return weak ? `A weak sign: ${inTries(this.#signs.score(this.#gloss))}.` : "";
   }
 
   #later(act, ms) {
@@ -155,26 +177,10 @@ export class PracticePanel {
 
   /** One of those chosen, the likelier the more seldom it was recognised; not the same twice. */
   #choose() {
-    const one = this.#at("choice").value;
-    if (one) return one;
-    const all = this.#glosses();
+    const all = this.#pools.get(this.#at("choice").value) ?? [];
     const others = all.length > 1 ? all.filter((gloss) => gloss !== this.#gloss) : all;
     let left = Math.random() * others.reduce((sum, gloss) => sum + this.#tally.need(gloss), 0);
     return others.find((gloss) => (left -= this.#tally.need(gloss)) <= 0) ?? others[0];
-  }
-
-  #glosses() {
-    return [...new Set([...this.#known, ...this.#taught])].sort((a, b) => a.localeCompare(b));
-  }
-
-  #choices() {
-    const choice = this.#at("choice");
-    const { value } = choice;
-    const glosses = this.#glosses();
-    choice.replaceChildren(new Option("All signs", ""), ...glosses.map((gloss) => new Option(gloss, gloss)));
-    choice.value = glosses.includes(value) ? value : "";
-    this.#at("begin").disabled = glosses.length === 0;
-    this.#at("none").hidden = glosses.length > 0;
   }
 
   #results() {
@@ -183,6 +189,13 @@ export class PracticePanel {
     this.#at("empty").hidden = rows.length > 0;
     this.#at("forget").hidden = rows.length === 0;
   }
+}
+
+function themed(name, ...options) {
+  const group = element("optgroup");
+  group.label = name;
+  group.append(...options.flat());
+  return group;
 }
 
 function row({ gloss, last }) {

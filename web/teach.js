@@ -45,6 +45,12 @@ export class TeachPanel {
     this.#at("rest-record").addEventListener("click", () => this.#record(IDLE));
   }
 
+  /** Fills in the name of a sign to record. */
+  name(name) {
+    this.#at("name").value = name;
+    this.#at("name").focus();
+  }
+
   model(card) {
     this.#card = card;
     this.#shelf.model(card.signs);

@@ -136,14 +136,19 @@ async def test_files_and_network_cameras(data_dir: Path, tmp_path: Path) -> None
     chosen = clips.one_a_gloss(clips.held_out(data_dir))
     [clip] = [one for one in chosen if one.gloss == GLOSS]
     broken = tmp_path / "broken.mp4"
-    broken.write_bytes(clip.path.read_bytes()[:900])
+    broken.write_bytes(b"no video at all" * 60)
     async with demo(tmp_path) as url, visit(tmp_path, NO_CAMERA, url) as page:
         await expect(page.get_by_text("Press START")).to_be_visible(timeout=LATER_MS)
         assert not await barriers(page), "in our parts or in Streamlit's"
         await page.get_by_text("The model", exact=True).click()
-        card = page.get_by_test_id("stExpanderDetails")
-        for text in (GLOSS, "of 100", "medical", "Licence"):
-            await expect(card).to_contain_text(text, timeout=LATER_MS)
+        expanders = page.get_by_test_id("stExpander")
+        for text in ("of 100", "medical", "Licence"):
+            await expect(expanders.last).to_contain_text(text, timeout=LATER_MS)
+        search = page.get_by_label("Find a sign")
+        await search.fill("Móm")
+        await search.press("Enter")
+        await expect(expanders).to_have_count(2, timeout=LATER_MS)  # its theme, and the model
+        await expect(expanders.first.get_by_text("mother")).to_be_visible()
 
         await page.get_by_text("Video file", exact=True).click()
         await page.locator('input[type="file"]').set_input_files(clip.path)

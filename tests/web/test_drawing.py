@@ -87,5 +87,4 @@ def test_attention_of_a_file_lies_where_its_windows_attended() -> None:
 
 
 def test_a_card_may_leave_out_all_but_its_name() -> None:
-    text = drawing.model_card({"name": "mine_1"}, [])
-    assert text == "**Signs it knows (0).** none yet.\n\n**Model.** mine\\_1."
+    assert drawing.model_card({"name": "mine_1"}) == "**Model.** mine\\_1."

@@ -1,0 +1,101 @@
+// The list of the signs that can be recognised: searched, in themes, the surest first.
+
+import { element } from "./elements.js";
+import { inTries } from "./known_signs.js";
+
+export class GlossList {
+  #root;
+  #ask;
+  #signs = null;
+  #sought = "";
+  #opened = new Set(); // themes that were open before the search
+
+  /** `ask(gloss)` and `teach(name)` are called for a sign to practise, or to teach. */
+  constructor({ root, ask, teach }) {
+    this.#root = root;
+    this.#ask = ask;
+    this.#at("search").addEventListener("input", () => this.#filter());
+    this.#at("search-teach").addEventListener("click", () => teach(this.#sought));
+  }
+
+  /** `first`: this person has not signed yet. */
+  show(signs, first) {
+    this.#signs = signs;
+    const { glosses, groups, few, surest, weak } = signs;
+    this.#at("gloss-count").textContent = glosses.length || "none yet: teach it one";
+    this.#at("search-box").hidden = few;
+    this.#at("weak-note").textContent = weak.length
+      ? `${weak.length} of ${glosses.length} are weak: read right in fewer than two of three tries by people it had ` +
+        `not met. They show how often, as in “${weak[0]} ${signs.score(weak[0])}”.`
+      : "";
+    this.#at("first").hidden = !first || surest.length === 0;
+    this.#at("surest").replaceChildren(...surest.map((gloss) => this.#item(gloss)));
+    if (!this.#sought) this.#opened = this.#open;
+    this.#at("glosses").replaceChildren(...groups.map((group) => this.#group(group)));
+    this.#filter();
+  }
+
+  /** Marks the sign that was recognised just now. */
+  mark(gloss) {
+    for (const item of this.#root.querySelectorAll("li")) item.classList.toggle("hit", item.dataset.gloss === gloss);
+  }
+
+  #at(id) {
+    return this.#root.querySelector(`#${id}`);
+  }
+
+  get #themes() {
+    return [...this.#root.querySelectorAll("details")];
+  }
+
+  get #open() {
+    return new Set(this.#themes.filter(({ open }) => open).map(({ dataset }) => dataset.theme));
+  }
+
+  #group({ name, glosses }) {
+    const list = element("ul", "glosses");
+    list.append(...glosses.map((gloss) => this.#item(gloss)));
+    list.setAttribute("aria-label", name || "Signs it knows");
+    if (!name) return list;
+    const theme = element("details");
+    theme.dataset.theme = name;
+    theme.open = this.#opened.has(name);
+    const some = element("span", "some", glosses.join(", "));
+    some.setAttribute("aria-hidden", "true");
+    const summary = element("summary");
+    summary.append(element("span", "name", name), some, element("span", "count", glosses.length));
+    theme.append(summary, list);
+    return theme;
+  }
+
+  #item(gloss) {
+    const item = element("li");
+    item.dataset.gloss = gloss;
+    const button = element("button", "plain", gloss);
+    button.type = "button";
+    button.addEventListener("click", () => this.#ask(gloss));
+    const score = this.#signs.score(gloss);
+    button.title = score ? `Practise ${gloss}. It was ${inTries(score)}.` : `Practise ${gloss}`;
+    if (this.#signs.isWeak(gloss)) button.append(" ", element("span", "weak", score));
+    item.append(button);
+    return item;
+  }
+
+  #filter() {
+    const sought = this.#at("search").value.trim();
+    if (!this.#sought && sought) this.#opened = this.#open;
+    this.#sought = sought;
+    const found = this.#signs.find(sought);
+    for (const item of this.#at("glosses").querySelectorAll("li")) item.hidden = !found.has(item.dataset.gloss);
+    for (const theme of this.#themes) {
+      const size = theme.querySelectorAll("li:not([hidden])").length;
+      theme.hidden = size === 0;
+      theme.open = sought ? true : this.#opened.has(theme.dataset.theme);
+      theme.querySelector(".count").textContent = size;
+    }
+    const none = `It does not know “${sought}”. You can teach it.`;
+    this.#at("search-count").textContent = !sought ? "" : found.size ? `${found.size} found` : none;
+    this.#at("gloss-note").hidden = found.size === 0;
+    this.#at("search-teach").hidden = !sought || found.size > 0;
+  }
+}
