@@ -30,6 +30,7 @@ def held_out(data_dir: Path) -> list[LabelledClip]:
     return [
         LabelledClip(data_dir / "clips" / one["video"], one["gloss"])
         for one in card["data"]["held_out_clips"]
+        if Path(one["video"]).suffix == ".mp4"  # not landmarks
     ]
 
 

@@ -51,15 +51,20 @@ def test_the_command_reads_what_the_bundle_was_not_trained_on(
     bundle = tmp_path / "bundle"
     shutil.copytree(clips.HELD_OUT, bundle)
     card = json.loads((bundle / "card.json").read_text())
-    card["data"]["held_out_clips"] = card["data"]["held_out_clips"][1:2]
+    chosen = clips.one_a_gloss(clips.held_out(data_dir))[:3]
+    card["data"]["held_out_clips"] = [
+        *({"video": clip.path.name, "gloss": clip.gloss} for clip in chosen),
+        {"video": "00336.npz", "gloss": "abdomen"},  # landmarks: there is nothing to play
+    ]
     card["data"]["held_out_groups"] = ["idle/pool"]
     (bundle / "card.json").write_text(json.dumps(card))
     report = tmp_path / "report.json"
     assert main([str(bundle), "--data", str(data_dir), "--report", str(report)]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert 0.5 < found["idle_s"] < 2
-    assert found["clips"] == 1 and found["false_signs_per_min"] is not None
-    assert [clip["gloss"] for clip in json.loads(report.read_text())["clips"]] == ["apple"]
+    assert found["clips"] == 3 and found["false_signs_per_min"] is not None
+    glosses = [clip["gloss"] for clip in json.loads(report.read_text())["clips"]]
+    assert glosses == [clip.gloss for clip in chosen]
 
 
 def test_a_bundle_without_held_out_clips_is_refused(

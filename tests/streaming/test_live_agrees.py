@@ -39,7 +39,7 @@ def from_message(message: dict[str, Any], glosses: tuple[str, ...]) -> Predictio
     p = {one["gloss"]: one["p"] for one in message["top"]}
     return Prediction(
         stream="live",
-        probabilities=np.array([p[gloss] for gloss in glosses], np.float32),
+        probabilities=np.array([p.get(gloss, 0) for gloss in glosses], np.float32),
         idle=message["idle"],
         attention=np.array(message["attention"], np.float32),
         start_s=message["window"]["start_s"],
