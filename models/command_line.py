@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TextIO, TypeVar
 
 import tyro
@@ -56,6 +56,19 @@ def read_command_line(
     finally:
         if columns is None:
             os.environ.pop("COLUMNS", None)
+
+
+def several(
+    name: str, read: Callable[[str], T], write: Callable[[T], str]
+) -> tyro.constructors.PrimitiveConstructorSpec[tuple[T, ...]]:
+    """Annotates a tuple that takes all its values after one option: --lr 1e-4 3e-4, heads/*.pt."""
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*",
+        metavar=f"{name} [{name} ...]",
+        instance_from_str=lambda texts: tuple(read(text) for text in texts),
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda values: [write(value) for value in values],
+    )
 
 
 def say(text: str, *, file: TextIO | None = None) -> None:

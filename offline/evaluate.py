@@ -23,9 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import tyro
-
-from models.command_line import read_command_line, say
+from models.command_line import read_command_line, say, several
 from offline.evaluation import MEANINGS, SignSettings
 from offline.training.config import DataSettings, TrainSettings
 
@@ -36,19 +34,6 @@ _FIGURES = "\n".join(
     textwrap.fill(f"{name}: {text}", 98, initial_indent="  ", subsequent_indent="    ")
     for name, text in MEANINGS.items()
 )
-
-
-# Several after one option, such as a shell makes of heads/*.pt
-_Files = Annotated[
-    tuple[str, ...],
-    tyro.constructors.PrimitiveConstructorSpec(
-        nargs="*",
-        metavar="FILE [FILE ...]",
-        instance_from_str=tuple,
-        is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=list,
-    ),
-]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +57,7 @@ class EvaluateOptions:
     """score the instances of --split (test) of this labels file, such as nslt_300.json, and report
     how many were available"""
     cross_validate: int | None = None  # train and test on so many folds of signers
-    fold_heads: _Files = ()
+    fold_heads: Annotated[tuple[str, ...], several("FILE", str, str)] = ()
     """heads (.pt), one a fold, trained already: each is tested on the signers that it held out"""
     vocabulary: str | None = None
     """accuracy against vocabulary size: 23,32,49 for so many glosses, those with the most clips

@@ -12,17 +12,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-# One number or several after one option: --lr 1e-4 3e-4
-Floats = Annotated[
-    tuple[float, ...],
-    tyro.constructors.PrimitiveConstructorSpec(
-        nargs="*",
-        metavar="FLOAT [FLOAT ...]",
-        instance_from_str=lambda texts: tuple(float(text) for text in texts),
-        is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=lambda value: [f"{number:g}" for number in value],
-    ),
-]
+from models.command_line import several
+
+Floats = Annotated[tuple[float, ...], several("FLOAT", float, "{:g}".format)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
