@@ -49,6 +49,7 @@ FINGERTIPS = (4, 8, 12, 16, 20)  # thumb, index, middle, ring, little finger
 BODY = slice(0, 26)
 LEFT_HAND = slice(26, 89)
 RIGHT_HAND = slice(89, 152)
+HANDS = (LEFT_HAND, RIGHT_HAND)
 SEEN = slice(152, 154)
 LEFT_SEEN, RIGHT_SEEN = 152, 153
 DIM = 154
@@ -93,14 +94,13 @@ _STILL_S = 0.8
 # speed, this jitter would look like signing.
 _STILL = 0.1
 
-_HANDS = (LEFT_HAND, RIGHT_HAND)
 _FIRST = 2 * BODY_POINTS.index("left_wrist")
 _WRISTS = slice(_FIRST, _FIRST + 4)  # of the body: x, y of the left and of the right one
 
 
 def raised(rows: NDArray[np.float32]) -> NDArray[np.bool_]:
     """(T, 2) True where the left / right hand of rows (T, D) is seen and not hanging down."""
-    wrists_y = np.stack([rows[:, hand.start + 1] for hand in _HANDS], axis=1)
+    wrists_y = np.stack([rows[:, hand.start + 1] for hand in HANDS], axis=1)
     up: NDArray[np.bool_] = (rows[:, SEEN] > 0.5) & (wrists_y < LOW)
     return up
 

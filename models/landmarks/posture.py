@@ -46,7 +46,7 @@ def hide_lowered(rows: Tensor) -> Tensor:
     hand is taken for the second one of a two-handed sign.
     """
     parts, flags = [rows[..., layout.BODY]], []
-    for side, hand in enumerate((layout.LEFT_HAND, layout.RIGHT_HAND)):
+    for side, hand in enumerate(layout.HANDS):
         up = (layout.LOW - rows[..., hand.start + 1, None] > 0).to(rows.dtype)
         parts.append(rows[..., hand] * up)
         flags.append(rows[..., layout.LEFT_SEEN + side, None] * up)
@@ -56,7 +56,7 @@ def hide_lowered(rows: Tensor) -> Tensor:
 def fill_gaps(rows: Tensor) -> Tensor:
     """Rows (B, T, D) with hands that were lost for a few steps put between where they were seen."""
     parts = [rows[..., layout.BODY]]
-    for hand in (layout.LEFT_HAND, layout.RIGHT_HAND):
+    for hand in layout.HANDS:
         points = rows[..., hand]
         there = (points.abs().sum(-1, keepdim=True) > 0).to(rows.dtype)
         weight = _near(there)

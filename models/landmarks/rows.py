@@ -20,7 +20,6 @@ _ORIGIN_TAU_S = 0.5  # origin and shoulder width follow the body with this time 
 _LEAST_UNIT = 4.0  # pixels: a narrower body is taken to be this wide
 _LEFT_SHOULDER = layout.BODY_POINTS.index("left_shoulder")
 _RIGHT_SHOULDER = layout.BODY_POINTS.index("right_shoulder")
-_HANDS = (layout.LEFT_HAND, layout.RIGHT_HAND)
 
 
 class RowBuilder:
@@ -73,7 +72,7 @@ class RowBuilder:
                 self._seen_s[side] = media_s
                 row[layout.LEFT_SEEN + side] = 1
             if media_s - self._seen_s[side] <= layout.HOLD_S:
-                row[_HANDS[side]] = self._points[side].ravel()
+                row[layout.HANDS[side]] = self._points[side].ravel()
         return row
 
     def _scaled(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:

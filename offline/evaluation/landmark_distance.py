@@ -25,8 +25,6 @@ _RATES = np.arange(0.6, 1.6001, _RATE_STEP)  # of the second's clock, in terms o
 _OVERLAP = 0.6  # of the ticks in which the shorter clip shows a hand, at least, both must
 _LEAST = 8  # ticks of either in which both must see the same hand: fewer fit by chance
 _ALIKE = 0.9  # correlation from which two clips count as lined up
-_LOW = 0.95  # shoulder widths below the shoulders: hands lower than this are not raised
-_HANDS = (layout.LEFT_HAND, layout.RIGHT_HAND)
 _WRISTS = [layout.BODY_POINTS.index(f"{side}_wrist") for side in ("left", "right")]
 _STILL = 0.03  # shoulder widths: movement that noise makes of a still hand
 
@@ -143,7 +141,7 @@ def distance_figures(pairs: Sequence[RowPair], alignments: Sequence[Alignment]) 
 
 
 def _wrists(rows: Rows) -> Wrists:
-    points = np.stack([rows[:, hand.start : hand.start + 2] for hand in _HANDS], axis=1)
+    points = np.stack([rows[:, hand.start : hand.start + 2] for hand in layout.HANDS], axis=1)
     return Wrists(points=points, seen=rows[:, layout.SEEN] > 0.5)
 
 
@@ -211,7 +209,7 @@ def _hand_distances(a: Rows, b: Rows) -> dict[str, Any]:
         np.concatenate(
             [
                 rows[seen, hand].reshape(-1, layout.HAND_POINTS, 3)
-                for hand, seen in zip(_HANDS, _seen_by_both(a, b), strict=True)
+                for hand, seen in zip(layout.HANDS, _seen_by_both(a, b), strict=True)
             ]
         )
         for rows in (a, b)
@@ -246,8 +244,8 @@ def _seen_shares(a: Rows, second: NDArray[np.bool_]) -> dict[str, dict[str, floa
     """Who sees a hand, by whether the first's hand, or its body's wrist, is raised."""
     first = a[:, layout.SEEN] > 0.5
     by_body = a[:, [2 * wrist + 1 for wrist in _WRISTS]]
-    by_hand = a[:, [hand.start + 1 for hand in _HANDS]]
-    raised = np.where(first, by_hand, by_body) < _LOW
+    by_hand = a[:, [hand.start + 1 for hand in layout.HANDS]]
+    raised = np.where(first, by_hand, by_body) < layout.LOW
     return {
         name: {
             "hands": int(where.sum()),

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from models.bundle import open_bundle
 from models.decoder import DecoderSettings, clip_probabilities
+from models.landmarks import layout
 from models.recognizer import Recognizer
 from models.schema import Prediction, Sign
 from offline.data.index import UNREADABLE
@@ -37,7 +38,6 @@ from offline.scoring.video_predictions import (
 
 _BEFORE_S, _AFTER_S = 1.0, 3.0  # clips are cut close to their sign: their ends are held so long
 _SHOULDERS, _WRISTS = [11, 12], [15, 16]  # BlazePose's numbers: left, right
-_LOW = 0.95  # shoulder widths below the shoulders: hands at rest hang lower
 _SPEED = 0.7  # shoulder widths a second: held hands tremble with 0.1 to 0.4, signs move with 2 to 9
 
 
@@ -63,7 +63,7 @@ def sign_end(times: NDArray[np.floating], wrists: NDArray[np.floating]) -> SignE
     if not len(times):
         raise ValueError("no landmarks")
     clip_s = float(times[-1])
-    up = wrists[..., 1] < _LOW  # T, 2; false for NaN
+    up = wrists[..., 1] < layout.LOW  # T, 2; false for NaN
     speed = np.zeros((len(times), 2, 2))
     speed[1:] = np.nan_to_num(np.diff(wrists, axis=0) / np.diff(times)[:, None, None])
     moving = up & (np.hypot(speed[..., 0], speed[..., 1]) > _SPEED)

@@ -30,7 +30,6 @@ SIGNS = (3, 6)  # the shortest and the longest sentence
 _ENDS_S = 1.0  # kept before the first and after the last sign: the decoder sees the hands rest
 _TICKS = (2, 4)  # between two signs
 _STEP = 0.3  # shoulder widths a tick: hands between signs move with about 4 a second
-_HANDS = (layout.LEFT_HAND, layout.RIGHT_HAND)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +101,7 @@ def sentence_rows(sentence: Sentence, margin_s: float, fps: float) -> NDArray[np
 
 def rows_between(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
     """(N, D) The rows from row `a` (D,) to row `b`, without these two."""
-    both = [piece for piece in (*_HANDS, layout.BODY) if a[piece].any() and b[piece].any()]
+    both = [piece for piece in (*layout.HANDS, layout.BODY) if a[piece].any() and b[piece].any()]
     ways = [float(np.hypot(*(b[hand] - a[hand])[:2])) for hand in both if hand != layout.BODY]
     ticks = min(max(math.ceil(max(ways, default=0.0) / _STEP - 1e-6), _TICKS[0]), _TICKS[1])
     part = (np.arange(1, ticks + 1, dtype=np.float32) / (ticks + 1))[:, None]

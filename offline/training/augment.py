@@ -18,10 +18,10 @@ from torch import Tensor
 from models.landmarks import layout
 from offline.scoring.takes import sign_span
 
-_HANDS = (layout.LEFT_HAND, layout.RIGHT_HAND)
 # Shoulder widths: a hand that lies in view stays in so large a place, lies so far below the
 # shoulders, and is further than that from the other hand, which it would else support.
 _STAYS, _LIES, _APART = 0.25, 0.45, 0.6
+_HOLD = 4  # steps for which a lost hand stays in place: layout.HOLD_S at 15 fps
 _MIRROR_INDEX = torch.from_numpy(layout.mirror_index())
 _MIRROR_SIGN = torch.from_numpy(layout.mirror_sign())
 
@@ -81,7 +81,7 @@ class WindowSource:
         b = self.rows[self.start[clip][:, None] + high]
         near = torch.where(part < 0.5, a, b)
         out = near.clone()
-        for piece in (layout.BODY, *_HANDS):
+        for piece in (layout.BODY, *layout.HANDS):
             x, y = a[..., piece], b[..., piece]
             both = (x.abs().sum(-1, keepdim=True) > 0) & (y.abs().sum(-1, keepdim=True) > 0)
             out[..., piece] = torch.where(both, x + part * (y - x), near[..., piece])
@@ -135,7 +135,7 @@ class WindowSource:
         """
         out, count = rows.clone(), len(rows)
         seen = rows[..., layout.SEEN].mean(1)  # B, 2
-        for side, piece in enumerate(_HANDS):
+        for side, piece in enumerate(layout.HANDS):
             chosen = torch.rand(count, generator=draw) < settings.rest
             chosen &= (seen[:, side] < 0.25) & (seen[:, 1 - side] > 0.3)
             if not len(self.resting[side]):
@@ -159,7 +159,7 @@ def _resting_hands(clips: list[NDArray[np.float32]], frames: int, side: int) -> 
         for start in range(0, len(rows) - frames, max(1, frames // 2)):
             window = rows[start : start + frames]
             seen = window[:, layout.SEEN] > 0.5  # T, 2
-            hand, other = window[:, _HANDS[side]], window[:, _HANDS[1 - side]]
+            hand, other = window[:, layout.HANDS[side]], window[:, layout.HANDS[1 - side]]
             wrist = hand[seen[:, side], :2]
             if len(wrist) < 0.6 * frames or np.ptp(wrist, axis=0).max() > _STAYS:
                 continue
@@ -216,18 +216,12 @@ def augment(rows: Tensor, settings: AugmentSettings, draw: torch.Generator) -> T
         out[..., piece] = torch.where(there, flat, points).flatten(-2)
 
     steps = torch.arange(frames)
-    hold = 4  # steps for which a lost hand stays in place: layout.HOLD_S at 15 fps
-    for side, piece in enumerate(_HANDS):
-        flag = layout.LEFT_SEEN + side
+    for side in (0, 1):
         lost = torch.rand(count, generator=draw) < settings.lose_hand
         begin = torch.randint(1, frames, (count,), generator=draw)
         length = torch.randint(1, 9, (count,), generator=draw)
         inside = (steps >= begin[:, None]) & (steps < (begin + length)[:, None]) & lost[:, None]
-        standing = inside & (steps < begin[:, None] + hold)
-        kept = torch.where(standing, begin[:, None] - 1, steps)
-        points = out[..., piece].gather(1, kept[..., None].expand(-1, -1, 63))
-        out[..., piece] = torch.where((inside & ~standing)[..., None], 0.0, points)
-        out[..., flag] = torch.where(inside, 0.0, out[..., flag])
+        _lose(out, side, inside)
 
     rare = torch.rand(count, 1, 1, generator=draw) < settings.flicker
     rate = 0.5 * torch.rand(count, 1, 2, generator=draw) * rare
@@ -236,25 +230,34 @@ def augment(rows: Tensor, settings: AugmentSettings, draw: torch.Generator) -> T
     cut = torch.rand(count, generator=draw) < settings.edge
     low, high = settings.edge_y
     edge = torch.where(cut, low + (high - low) * torch.rand(count, generator=draw), torch.inf)
-    for side, piece in enumerate(_HANDS):
+    for side, piece in enumerate(layout.HANDS):
         flag = layout.LEFT_SEEN + side
-        kept = torch.where(missed[..., side], 0, steps).cummax(1).values
-        stays = (steps - kept <= hold)[..., None]
-        held_hand = out[..., piece].gather(1, kept[..., None].expand(-1, -1, 63))
-        held_hand = torch.where(stays, held_hand, 0.0)
-        out[..., piece] = torch.where(missed[..., side, None], held_hand, out[..., piece])
+        _lose(out, side, missed[..., side])
         gone = out[..., piece.start + 1] > edge[:, None]
         out[..., piece] = torch.where(gone[..., None], 0.0, out[..., piece])
-        out[..., flag] = torch.where(missed[..., side] | gone, 0.0, out[..., flag])
+        out[..., flag] = torch.where(gone, 0.0, out[..., flag])
 
     seen = out[..., layout.SEEN].sum(1)  # B, 2
     drop = torch.rand(count, generator=draw) < settings.lose_other
-    for side, piece in enumerate(_HANDS):
+    for side, piece in enumerate(layout.HANDS):
         flag = layout.LEFT_SEEN + side
         gone = (drop & (seen[:, side] < 0.5 * seen[:, 1 - side]))[:, None]
         out[..., piece] = torch.where(gone[..., None], 0.0, out[..., piece])
         out[..., flag] = torch.where(gone, 0.0, out[..., flag])
     return out
+
+
+def _lose(rows: Tensor, side: int, missed: Tensor) -> None:
+    """Lose the left / right hand of rows (B, T, D) in place where `missed` (B, T), as a track does.
+
+    It stays in its last place for a while, unseen, then it is gone. No first step may be missed.
+    """
+    piece, flag = layout.HANDS[side], layout.LEFT_SEEN + side
+    steps = torch.arange(rows.shape[1])
+    kept = torch.where(missed, 0, steps).cummax(1).values
+    points = rows[..., piece].gather(1, kept[..., None].expand(-1, -1, 63))
+    rows[..., piece] = torch.where((steps - kept <= _HOLD)[..., None], points, 0.0)
+    rows[..., flag] = torch.where(missed, 0.0, rows[..., flag])
 
 
 def _ramp(x: Tensor, low: float, high: float) -> Tensor:

@@ -85,13 +85,13 @@ def keep_glosses(checkpoint: Checkpoint, glosses: Sequence[str]) -> Checkpoint:
     Raises:
         ValueError: the heads have no class for other signs, or do not know one of `glosses`.
     """
-    card, known = checkpoint.card, list(checkpoint.card["glosses"])
+    card, known, wanted = checkpoint.card, list(checkpoint.card["glosses"]), set(glosses)
     if not card["head"]["idle"]:
         raise ValueError("heads without --open-set have no class for other signs")
-    if unknown := set(glosses) - set(known):
+    if unknown := wanted - set(known):
         raise ValueError(f"the heads do not know {', '.join(sorted(unknown))}")
     kept = [known.index(gloss) for gloss in glosses]
-    first = kept + [i for i in range(len(known)) if i not in set(kept)]
+    first = kept + [i for i, gloss in enumerate(known) if gloss not in wanted]
     heads = copy.deepcopy(checkpoint.head.heads)
     with torch.no_grad():
         for head in heads:
@@ -101,7 +101,7 @@ def keep_glosses(checkpoint: Checkpoint, glosses: Sequence[str]) -> Checkpoint:
             layer.bias.copy_(layer.bias[order].clone())
     data = dict(card.get("data", {}))
     if "held_out_clips" in data:
-        data["held_out_clips"] = [c for c in data["held_out_clips"] if c["gloss"] in set(glosses)]
+        data["held_out_clips"] = [c for c in data["held_out_clips"] if c["gloss"] in wanted]
     background = checkpoint.background
     background = background[[*first, *range(len(known), len(background))]]
     return Checkpoint(
