@@ -1,10 +1,11 @@
-"""Embeddings on disk: one `.npy` (T, D) per video and variant, and the `index.csv` that lists them.
+"""Embeddings on disk: one `.npy` per video and variant, and the `index.csv` that lists them.
 
     encode -> [index] -> examples -> training
 
-Every file is written whole or not at all, so a run that is cut off leaves the old file or the new
-one. The index holds each file's SHA-256. An index of WLASL's size does not fit into memory, so rows
-stay on disk until they are used: `StoredRows`.
+A file has the rows (T, D) of a video; where several windows of it were encoded, those of one window
+after those of another. Every file is written whole or not at all, so a run that is cut off leaves
+the old file or the new one. The index holds each file's SHA-256. An index of WLASL's size does not
+fit into memory, so rows stay on disk until they are used: `StoredRows`.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class Entry:
     split: str = ""
     signer: str = ""
     frames: int = 0  # different pictures of the video that were encoded
+    windows: int = 1  # whose rows the file has
     fps: float = 0.0  # pictures per second that the encoder takes
     encoder: str = ""
     checksum: str = ""  # SHA-256 of the .npy file
@@ -62,12 +64,13 @@ class Entry:
 
 _COLUMNS = tuple(f.name for f in fields(Entry))
 _NEEDED = ("video_id", "gloss", "path_to_npy_file")
+_NEW = ("windows",)  # columns that indexes of older versions lack
 
 
 def read_index(file: Path, *, complete: bool = False) -> list[Entry]:
     """The entries of an `index.csv`, in its order.
 
-    complete: it must have exactly the columns that `write_index` writes.
+    complete: it must have exactly the columns that `write_index` writes, or once wrote.
 
     Raises:
         IndexFileError: it can't be read, or lacks a column.
@@ -75,8 +78,8 @@ def read_index(file: Path, *, complete: bool = False) -> list[Entry]:
     try:
         with file.open(newline="", encoding="utf-8") as stream:
             table = csv.DictReader(stream)
-            lines = list(table)
-        if complete and tuple(table.fieldnames or ()) != _COLUMNS:
+            columns, lines = tuple(table.fieldnames or ()), list(table)
+        if complete and columns != tuple(c for c in _COLUMNS if c in columns or c not in _NEW):
             raise ValueError(f"its columns are not {','.join(_COLUMNS)}")
         missing = [column for column in _NEEDED if lines and column not in lines[0]]
         if missing:

@@ -77,7 +77,7 @@ def test_a_foreign_index(tmp_path: Path) -> None:
         read_index(tmp_path / INDEX, complete=True)
     write_index(tmp_path / INDEX, [replace(entry(tmp_path), frames=4)])
     text = (tmp_path / "index.csv").read_text()
-    (tmp_path / "index.csv").write_text(text.replace(",4,15.0,", ",four,15.0,"))
+    (tmp_path / "index.csv").write_text(text.replace(",4,1,15.0,", ",four,1,15.0,"))
     with pytest.raises(IndexFileError, match="can't be read"):
         read_index(tmp_path / INDEX)
 

@@ -13,11 +13,11 @@ from models.window import FrameSampler, windows
 from offline.data.labels import LabelledVideo
 from offline.data.videos import read_video
 from offline.encoding.embed import (
-    DecodedWindow,
+    DecodedWindows,
     EncodedVideo,
     EncodeTask,
     VariantRows,
-    decode_window,
+    decode_windows,
     encode_whole_video,
     encode_windows,
     row_per_frame,
@@ -61,9 +61,9 @@ def task_of(path: Path, *variants: str) -> EncodeTask:
     return EncodeTask(video=video, variants=variants)
 
 
-def window(path: Path) -> DecodedWindow:
-    decoded = decode_window(task_of(path, "original"), GreyEncoder("vjepa2").spec)
-    assert isinstance(decoded, DecodedWindow)
+def window(path: Path) -> DecodedWindows:
+    decoded = decode_windows(task_of(path, "original"), GreyEncoder("vjepa2").spec)
+    assert isinstance(decoded, DecodedWindows)
     return decoded
 
 
@@ -71,8 +71,8 @@ def embed(encoder: GreyEncoder, path: Path, *variants: str) -> Sequence[VariantR
     task = task_of(path, *variants)
     if row_per_frame(encoder.spec):
         return encode_whole_video(encoder, task).rows
-    decoded = decode_window(task, encoder.spec)
-    assert isinstance(decoded, DecodedWindow)
+    decoded = decode_windows(task, encoder.spec)
+    assert isinstance(decoded, DecodedWindows)
     return encode_windows(encoder, [decoded])[0].rows
 
 
@@ -173,6 +173,6 @@ def test_variants_differ(tmp_path: Path) -> None:
 def test_a_video_of_hours_is_refused(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mkv", [0.0, 0.1, 7200.0])
     whole = encode_whole_video(GreyEncoder("landmarks"), task_of(path, "original"))
-    middle = decode_window(task_of(path, "original"), GreyEncoder("vjepa2").spec)
+    middle = decode_windows(task_of(path, "original"), GreyEncoder("vjepa2").spec)
     for result in (whole, middle):
         assert isinstance(result, EncodedVideo) and "longer than 600 s" in result.error
