@@ -146,7 +146,7 @@ def rows_problem(folder: Path, entry: Entry) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredRows:
-    """Rows (T, D) in a `.npy` file. `np.asarray(rows, np.float32)` reads them."""
+    """Rows (T, D) in a `.npy` file. `np.asarray(rows, np.float32)` reads them, `read` some."""
 
     path: Path
     shape: tuple[int, int]
@@ -172,17 +172,33 @@ class StoredRows:
             raise ValueError(f"{path}: has numbers that are not finite")
         return stored
 
+    @property
+    def half(self) -> bool:
+        """True if they are float16, and so `read` returns them."""
+        return self.dtype == np.float16
+
+    def read(self, first: int = 0, count: int | None = None) -> NDArray[np.floating]:
+        """`count` rows from row `first` on (None: all), float16 if stored so, else float32.
+
+        Raises:
+            ValueError: the file is gone or cut.
+        """
+        rows = self.shape[0] - first if count is None else count
+        numbers = rows * self.shape[1]
+        begin = self.offset + first * self.shape[1] * self.dtype.itemsize
+        try:
+            table = np.fromfile(self.path, self.dtype, numbers, offset=begin)
+        except OSError as exc:
+            raise ValueError(f"{self.path}: can't be read any more: {exc.strerror}") from exc
+        if len(table) != numbers:
+            raise ValueError(f"{self.path}: was cut while it was in use")
+        table = table.reshape(rows, -1)
+        return table if self.half else _as_float32(table)
+
     def __array__(
         self, dtype: DTypeLike | None = None, copy: bool | None = None
     ) -> NDArray[np.generic]:
-        count = math.prod(self.shape)
-        try:
-            numbers = np.fromfile(self.path, self.dtype, count, offset=self.offset)
-        except OSError as exc:
-            raise ValueError(f"{self.path}: can't be read any more: {exc.strerror}") from exc
-        if len(numbers) != count:
-            raise ValueError(f"{self.path}: was cut while it was in use")
-        return _as_float32(numbers.reshape(self.shape)).astype(dtype or np.float32, copy=False)
+        return self.read().astype(dtype or np.float32, copy=False)
 
 
 def _as_float32(table: NDArray[np.generic]) -> NDArray[np.float32]:

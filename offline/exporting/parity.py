@@ -132,7 +132,7 @@ def read_windows(
     if len(examples) < count:
         raise ValueError(f"{index}: has {len(examples)} clips, {count} are needed: lower --clips")
     chosen = random.Random(0).sample(examples, count)
-    windows = [middle_rows(example.rows, spec) for example in chosen]
+    windows = [middle_rows(example.rows, spec, example.windows) for example in chosen]
     if (dim := windows[0].shape[1]) != spec.dim:
         raise ValueError(f"{index}: rows have {dim} numbers, the head takes {spec.dim}")
     steps = spec.frames if by_windows(spec) else max(len(rows) for rows in windows)
