@@ -55,7 +55,7 @@ class WindowOutputs:
 def window_outputs(
     head: nn.Module, rows: NDArray[np.float32], spec: EncoderSpec, hop_s: float, windows: int = 1
 ) -> WindowOutputs:
-    """Run the head on each window of a clip of rows (T, D); windows: see `Example`."""
+    """Run the head, where it is, on each window of a clip of rows (T, D); see `Example.windows`."""
     if by_windows(spec):
         ends = np.arange(0, len(rows), _hop_rows(spec, hop_s))
         steps = ends[:, None] - np.arange(spec.frames - 1, -1, -1)
@@ -64,15 +64,16 @@ def window_outputs(
         rows = rows.reshape(windows, -1, rows.shape[1])
         ends = np.arange(1, windows + 1) * rows.shape[1] - 1
     most = max(1, min(_BATCH, _STEPS // rows.shape[1]))
+    device = next((weight.device for weight in head.parameters()), None)
     with torch.inference_mode():
         parts = [
-            head(part, torch.ones(part.shape[:2], dtype=torch.bool))
+            head(part.to(device), torch.ones(part.shape[:2], dtype=torch.bool, device=device))
             for part in torch.split(torch.from_numpy(rows), most)
         ]
     return WindowOutputs(
         ends=ends,
-        logits=torch.cat([part.logits for part in parts]).numpy(),
-        embeddings=torch.cat([part.embedding for part in parts]).numpy(),
+        logits=torch.cat([part.logits for part in parts]).numpy(force=True),
+        embeddings=torch.cat([part.embedding for part in parts]).numpy(force=True),
     )
 
 

@@ -133,7 +133,8 @@ def learn(
         )
         adjust_logits(fitted[-1].head, clips, len(glosses))
     ensemble = HeadEnsemble([found.head for found in fitted], len(glosses), classes.classes)
-    return Trained(head=ensemble.eval(), vocabulary=classes, fitted=fitted)
+    ensemble = ensemble.eval().to(settings.device)  # a CPU takes seconds for all tokens of a clip
+    return Trained(head=ensemble, vocabulary=classes, fitted=fitted)
 
 
 def hold_back(

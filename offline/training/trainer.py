@@ -188,8 +188,8 @@ class CandidateHead:
         return float(loss)
 
     def score_by(self, validate: Callable[[nn.Module], Score], epoch: int) -> None:
-        """Score the averaged weights on the CPU; keep a copy if they are the best so far."""
-        score = validate(copy.deepcopy(self.average).cpu())
+        """Score the averaged weights; keep a copy if they are the best so far."""
+        score = validate(self.average)
         if self.score is None or score > self.score:
             self.score, self.epoch = score, epoch
             self.best = {k: value.clone() for k, value in self.average.state_dict().items()}
