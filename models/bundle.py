@@ -160,9 +160,7 @@ def _parts(root: Path, card: Card, glosses: tuple[str, ...]) -> tuple[Part, ...]
         bundle = open_bundle(root / listed.bundle)
         if spec_from(bundle.card["encoder"]) != listed.encoder:
             raise BundleError(f"{bundle.path / CARD}: has another encoder than {root / CARD} says")
-        ours, its = (
-            (spec.resize, spec.short_side) for spec in (card.encoder, bundle.encoder)
-        )
+        ours, its = ((spec.resize, spec.short_side) for spec in (card.encoder, bundle.encoder))
         if "exact" in (ours[0], its[0]) and ours != its:  # parts share the pictures
             raise BundleError(
                 f"{bundle.path / CARD}: a part whose pictures are resized exactly (--resize exact) "

@@ -13,7 +13,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import math
 import re
 import tokenize
 import zipfile

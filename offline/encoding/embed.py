@@ -49,7 +49,7 @@ class WindowPlan:
         return f"{self.segments}x{self.views}"
 
     def windows(self, ticks: int, frames: int) -> list[range]:
-        """The ticks of each window of `frames`, of a video of `ticks`; below 0: before its start."""
+        """The ticks of each window of `frames` in a video of `ticks`; below 0: before its start."""
         room, steps = ticks - frames, self.segments - 1
         if room < 0 or not steps:
             firsts = {room if room < 0 else room // 2}

@@ -38,7 +38,8 @@ def middle_rows(
 ) -> NDArray[np.float32]:
     """The window in the middle of a clip's rows; all rows if fewer. windows: see `Example`."""
     if not by_windows(spec):
-        return rows.reshape(windows, -1, rows.shape[1])[windows // 2]
+        steps = len(rows) // windows
+        return rows[windows // 2 * steps :][:steps]
     start = max(0, (len(rows) - spec.frames) // 2)
     return rows[start : start + spec.frames]
 

@@ -90,7 +90,7 @@ class Batch:
     mask: Tensor  # B, T
     target: Tensor  # B, K; sums to 1
     drawn: Tensor
-    mix: tuple[float, Tensor] | None = None  # the share of each clip, and with which it is mixed (B)
+    mix: tuple[float, Tensor] | None = None  # each clip's share, and its partner (B)
 
     def ready(self, device: str) -> Batch:
         """On the device, in float32, and mixed."""
@@ -192,8 +192,10 @@ def pad(
     def read(i: int) -> None:
         first, length = windows[i][0] * lengths[i], lengths[i]
         rows = clips[i]
-        stored = isinstance(rows, StoredRows)
-        part = rows.read(first, length) if stored else rows[first : first + length]
+        if isinstance(rows, StoredRows):
+            part = rows.read(first, length)
+        else:
+            part = rows[first : first + length]
         features[i, :length] = torch.from_numpy(part)
 
     list((map if readers is None else readers.map)(read, range(len(clips))))

@@ -170,13 +170,14 @@ class CandidateHead:
         most = max(1, _STEPS // steps)
         self.optimizer.zero_grad()
         loss = torch.zeros((), device=batch.target.device)
-        parts = (x.split(most) for x in (batch.features, batch.mask, batch.target))
-        for features, mask, target in zip(*parts, strict=True):  # the same gradient as all at once
+        for first in range(0, clips, most):  # the same gradient as all at once
+            part = slice(first, first + most)
+            features, mask, target = batch.features[part], batch.mask[part], batch.target[part]
             with torch.autocast(features.device.type, torch.bfloat16, enabled=half):
                 logits = self.head(features, mask).logits
-            part = -(target * logits.float().log_softmax(1)).sum(1).mean() * (len(mask) / clips)
-            part.backward()
-            loss += part.detach()
+            piece = -(target * logits.float().log_softmax(1)).sum(1).mean() * (len(mask) / clips)
+            piece.backward()
+            loss += piece.detach()
         nn.utils.clip_grad_norm_(self.head.parameters(), 2.0)
         self.optimizer.step()
         # Not AveragedModel: its first average is the first step's weights, ours weighs that too.

@@ -1,4 +1,4 @@
-"""The exact rule: pictures of real clips as transformers' processor makes them, live and offline."""
+"""The exact rule: real clips as transformers' processor makes them, live and offline."""
 
 from __future__ import annotations
 
@@ -26,15 +26,23 @@ from tests.models.vjepa2.test_preprocess import by_torch, noise
 from tests.offline.clips import write_clip
 
 SPEC = EncoderSpec(
-    kind="vjepa2", source="a", revision="1", dim=2, frames=4, fps=8.0, short_side=292, resize="exact"
+    kind="vjepa2",
+    source="a",
+    revision="1",
+    dim=2,
+    frames=4,
+    fps=8.0,
+    short_side=292,
+    resize="exact",
 )
+
 
 def decoded(path: Path) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     """Media time and picture of each frame, as anybody reads a video with PyAV."""
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
             assert frame.time is not None
-            yield round(frame.time, 3), frame.to_ndarray(format="rgb24")
+            yield round(frame.time, 3), np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
 
 
 def of_shape(data_dir: Path, shape: str) -> Path:

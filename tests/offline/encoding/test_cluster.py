@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from offline.encode import main
 from offline.data.labels import LabelledVideo
+from offline.encode import main
 from offline.encoding import cluster
 from offline.encoding.embed import (
     DecodedWindows,

@@ -86,7 +86,9 @@ def test_rows_stay_in_half_precision_until_they_are_on_the_device(tmp_path: Path
     assert (batch.features[:, 0, 0] % 1 > 0).any()
 
 
-def test_a_step_in_parts_is_the_step_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_in_parts_is_the_step_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = replace(SETTINGS, batch=5)
     head = make_head({"kind": "attentive", "dim": 4, "classes": 3})
     batch = next(iter(batches(clips(tmp_path), settings).take(1)))
