@@ -30,10 +30,10 @@ def resized(image: NDArray[np.uint8], short_side: int) -> NDArray[np.uint8]:
     if new == (height, width):
         return image
     rows = resize_weights(height, new[0], 0, new[0])
-    return resampled(image, rows, resize_weights(width, new[1], 0, new[1]))
+    return weighted(image, rows, resize_weights(width, new[1], 0, new[1]))
 
 
-def resampled(
+def weighted(
     image: NDArray[np.uint8], rows: NDArray[np.float32], columns: NDArray[np.float32]
 ) -> NDArray[np.uint8]:
     """(H, W, 3) by weights (h, H) and (w, W) of `resize_weights` to (h, w, 3)."""

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.resize import resampled, resize_weights, resized_shape
+from models.resize import weighted, resize_weights, resized_shape
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's pictures, by channel
 STD = (0.229, 0.224, 0.225)
@@ -95,4 +95,4 @@ def _cropped(image: NDArray[np.uint8], crop: int) -> NDArray[np.uint8]:
     if cut is not None:
         return cut
     rows, columns = filters(image.shape[0], image.shape[1], crop)  # crop, H; crop, W
-    return resampled(image, rows, columns)
+    return weighted(image, rows, columns)
