@@ -160,6 +160,12 @@ def _parts(root: Path, card: Card, glosses: tuple[str, ...]) -> tuple[Part, ...]
         bundle = open_bundle(root / listed.bundle)
         if spec_from(bundle.card["encoder"]) != listed.encoder:
             raise BundleError(f"{bundle.path / CARD}: has another encoder than {root / CARD} says")
+        ours, its = ((spec.resize, spec.short_side) for spec in (card.encoder, bundle.encoder))
+        if "exact" in (ours[0], its[0]) and ours != its:  # parts share the pictures
+            raise BundleError(
+                f"{bundle.path / CARD}: a part whose pictures are resized exactly (--resize exact) "
+                "can only be fused with parts of the same rule and size"
+            )
         if bundle.parts or bundle.head_path is None:
             raise BundleError(f"{bundle.path}: a part of a fused bundle has a trained head")
         if bundle.glosses != glosses or bundle.idle != card.head.idle:

@@ -145,8 +145,11 @@ def spec_from(encoder: object) -> EncoderSpec:
 
 
 def spec_as_card(spec: EncoderSpec) -> dict[str, Any]:
-    """An `EncoderSpec` as the `encoder` object of a card."""
-    return dataclasses.asdict(spec)
+    """An `EncoderSpec` as the `encoder` object of a card, which states only another `resize`."""
+    fields = dataclasses.asdict(spec)
+    if spec.resize == "fast":  # livegloss before 2026-12 does not know the field
+        del fields["resize"]
+    return fields
 
 
 def _check_encoder_names(encoder: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Sequence
 
 from models.bundle import ENCODER, Bundle
-from models.schema import Encoder, EncoderSpec
+from models.schema import Encoder, EncoderSpec, Resize
 from models.vjepa2.graph_engine import WAYS, GraphVariant
 
 KINDS = ("landmarks", "vjepa2", "vjepa2-tokens")
@@ -81,7 +81,9 @@ def devices(spec: EncoderSpec, name: str) -> list[str]:
     return [f"cuda:{index}" for index in range(torch.cuda.device_count())] or [name]
 
 
-def encoder_spec(name: str, frames: int | None, fps: float | None) -> EncoderSpec:
+def encoder_spec(
+    name: str, frames: int | None, fps: float | None, resize: Resize = "fast"
+) -> EncoderSpec:
     """The spec of "landmarks", "vjepa2:PATH" or "vjepa2-tokens:PATH" with its usual window.
 
     Raises:
@@ -91,6 +93,8 @@ def encoder_spec(name: str, frames: int | None, fps: float | None) -> EncoderSpe
     if kind == "landmarks" and not source:
         from models.landmarks.encoder import landmark_spec
 
+        if resize == "exact":
+            raise ValueError("--resize exact is V-JEPA 2's rule; landmarks have none")
         spec = landmark_spec()
     elif kind in ("vjepa2", "vjepa2-tokens") and source:
         from models.vjepa2.checkpoint import vjepa2_spec
@@ -98,4 +102,5 @@ def encoder_spec(name: str, frames: int | None, fps: float | None) -> EncoderSpe
         spec = vjepa2_spec(source, kind=kind, frames=16 if frames is None else frames)
     else:
         raise ValueError(f"no encoder {name!r}; give landmarks, vjepa2:PATH or vjepa2-tokens:PATH")
-    return dataclasses.replace(spec, frames=frames or spec.frames, fps=fps or spec.fps)
+    frames, fps = frames or spec.frames, fps or spec.fps
+    return dataclasses.replace(spec, frames=frames, fps=fps, resize=resize)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,12 +135,16 @@ class Sign:
         }
 
 
+Resize = Literal["fast", "exact"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderSpec:
     """An encoder's input and output; stored in a bundle's card under `encoder`.
 
     A clip has `frames` pictures at `fps` pictures a second of media time, so a window lasts
-    `frames / fps` seconds. Pictures are scaled down to a short side of `short_side` px at most.
+    `frames / fps` seconds. Pictures are scaled down to a short side of `short_side` px at most, by
+    the rule `resize`: see `models.picture`.
     """
 
     kind: str  # "landmarks", "vjepa2"
@@ -150,6 +154,7 @@ class EncoderSpec:
     frames: int  # T in
     fps: float
     short_side: int  # px
+    resize: Resize = "fast"
 
     def __post_init__(self) -> None:
         if self.dim < 1 or self.frames < 1 or self.short_side < 16 or not 0 < self.fps <= 120:

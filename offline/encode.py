@@ -30,11 +30,19 @@ from tyro.conf import arg
 from models.command_line import read_command_line, say
 from models.faults import DeviceLost, OutOfMemory
 from models.files import replacing
+from models.schema import Resize
 from offline.data.index import INDEX, ORIGINAL
 from offline.data.labels import holds_landmarks, of_glosses, read_labels, read_negatives
 from offline.encoding import run
 from offline.encoding.cluster import Cluster
-from offline.encoding.embed import VARIANTS, EncodeTask, encoder_identity, row_per_frame
+from offline.encoding.embed import (
+    MIDDLE_WINDOW,
+    VARIANTS,
+    EncodeTask,
+    WindowPlan,
+    encoder_identity,
+    row_per_frame,
+)
 from offline.encoding.run import EncoderFactory
 from offline.encoding.tasks import (
     EncodeOutcome,
@@ -62,6 +70,11 @@ class EncodeSettings:
     encoder: str = "landmarks"
     frames: int | None = None  # pictures per window; None: the encoder's own number
     fps: float | None = None  # pictures per second; None: the encoder's own rate
+    # windows per video, spread over it, for vjepa2 and vjepa2-tokens; 1: the middle one
+    windows: int = 1
+    views: int = 1  # squares along the long side of the pictures, per window; 1: the middle one
+    resize: Resize = "fast"
+    """of pictures: exact is transformers' rule for V-JEPA 2, for figures compared with others'"""
     variants: str = ORIGINAL  # any of original,gaussian,bw, with commas between them
     device: str = "auto"  # auto, cpu, cuda or cuda:N
     batch: int | None = None  # windows that vjepa2 runs at once; None: 16 on a GPU, 1 on a CPU
@@ -79,7 +92,7 @@ class EncodeSettings:
         for variant in self.variants.split(","):
             if variant not in VARIANTS:
                 raise ValueError(f"no variant {variant!r}; there are {', '.join(VARIANTS)}")
-        for name in ("batch", "workers", "limit"):
+        for name in ("windows", "views", "batch", "workers", "limit"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"--{name} must be at least 1, not {value}")
@@ -123,6 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 settings.device,
                 settings.batch,
                 gpu=cluster.gpus > 0 if cluster else None,
+                resize=settings.resize,
             )
             return _encode(settings, factory, cluster)
     except OutOfMemory:
@@ -137,6 +151,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _encode(settings: EncodeSettings, factory: EncoderFactory, cluster: Cluster | None) -> int:
     began, out, spec = time.monotonic(), settings.out, factory.spec
+    plan = WindowPlan(segments=settings.windows, views=settings.views)
+    if row_per_frame(spec) and plan != MIDDLE_WINDOW:
+        raise ValueError(f"--windows and --views: {spec.kind} takes each video whole, as it is")
     videos = read_labels(settings.labels, settings.videos)
     if settings.glosses:
         videos = of_glosses(videos, settings.glosses)
@@ -146,9 +163,9 @@ def _encode(settings: EncodeSettings, factory: EncoderFactory, cluster: Cluster 
     variants = tuple(dict.fromkeys(settings.variants.split(",")))
     fps, aspect = settings.landmark_fps, settings.aspect_ratio
     videos = [replace(video, fps=video.fps or fps, aspect=aspect) for video in videos]
-    backlog = find_backlog(out, videos, variants, spec)
+    backlog = find_backlog(out, videos, variants, spec, plan)
     write_results(out, backlog.kept.values())
-    print(f"encoder {encoder_identity(spec)}, {spec.dim} features a row")
+    print(f"encoder {encoder_identity(spec, plan=plan)}, {spec.dim} features a row")
     print(f"{len(videos)} videos in {len(variants)} variants; {len(backlog.tasks)} still to encode")
     check_disk(out, backlog.tasks, spec)
     for line in backlog.corrupt:
@@ -176,6 +193,7 @@ def _encode(settings: EncodeSettings, factory: EncoderFactory, cluster: Cluster 
         "skipped": len(skipped),
         "embeddings": len(entries),
         "encoder": asdict(spec),
+        "windows": asdict(plan),
         "variants": variants,
         "why_skipped": [
             {"video_id": name, "why": skipped[name]}
@@ -226,7 +244,7 @@ def _outcomes(
     elif row_per_frame(factory.spec):
         yield from run.encode_by_processes(tasks, out, factory, workers=workers or min(2, cores))
     else:
-        videos = factory.videos_per_call(max(len(task.variants) for task in tasks))
+        videos = factory.videos_per_call(max(task.clips for task in tasks))
         with closing(factory.open()) as encoder:
             yield from run.encode_by_threads(
                 tasks, out, encoder, videos=videos, threads=workers or cores

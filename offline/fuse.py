@@ -153,7 +153,8 @@ def predict_held_out(
     probabilities = []
     for part, examples in zip(parts, held_out, strict=True):
         head = Classifier(part, "cpu")
-        rows = [middle_rows(examples[video_id].rows, part.encoder) for video_id in common]
+        chosen = [examples[video_id] for video_id in common]
+        rows = [middle_rows(e.rows, part.encoder, e.windows) for e in chosen]
         windows = [Embedding(features=window, start_s=0.0, end_s=0.0) for window in rows]
         outputs = [head.classify([window]).probabilities for window in windows]
         probabilities.append(np.concatenate(outputs))

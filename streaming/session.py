@@ -93,6 +93,7 @@ class Session:
             on_frame=ring.push,
             wants=FrameSampler(bundle.encoder.fps).wants,
             short_side=bundle.encoder.short_side,
+            resize=bundle.encoder.resize,
             fps=bundle.encoder.fps,
             sockets=SocketSettings(ports=settings.ports, announced=settings.announce_ip),
             limits=ReceiveLimits(

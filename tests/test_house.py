@@ -38,6 +38,7 @@ SHARED = {
     "models.schema",
     "models.window",
     "models.picture",
+    "models.resize",
     "models.files",
     "models.faults",
     "models.command_line",

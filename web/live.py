@@ -167,7 +167,7 @@ class Live:
         self._adding = threading.Lock()  # one picture at a time
         self._clock = MediaClock()
         self._sampler = FrameSampler(bundle.encoder.fps)
-        self._scaler = PictureScaler(bundle.encoder.short_side)
+        self._scaler = PictureScaler(bundle.encoder.short_side, bundle.encoder.resize)
 
     # From the camera
 

@@ -11,10 +11,11 @@ centre crop: `crop_pictures`; then division by 255, ImageNet mean and standard d
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+from models.resize import weighted, resize_weights, resized_shape
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's pictures, by channel
 STD = (0.229, 0.224, 0.225)
@@ -76,16 +77,15 @@ def filters(height: int, width: int, crop: int) -> tuple[NDArray[np.float32], ND
     It is rounded after each product. Only the rows and columns that the crop keeps are computed.
     """
     (new_height, new_width), (top, left) = _placed(height, width, crop)
-    return _weights(height, new_height, top, crop), _weights(width, new_width, left, crop)
+    return (
+        resize_weights(height, new_height, top, crop),
+        resize_weights(width, new_width, left, crop),
+    )
 
 
 def _placed(height: int, width: int, crop: int) -> tuple[tuple[int, int], tuple[int, int]]:
     """The size that a picture is brought to, and where the crop's first pixel lies in it."""
-    short = resized_short_side(crop)
-    if height <= width:
-        size = short, int(short * width / height)
-    else:
-        size = int(short * height / width), short
+    size = resized_shape(height, width, resized_short_side(crop))
     return size, ((size[0] - crop) // 2, (size[1] - crop) // 2)
 
 
@@ -95,35 +95,4 @@ def _cropped(image: NDArray[np.uint8], crop: int) -> NDArray[np.uint8]:
     if cut is not None:
         return cut
     rows, columns = filters(image.shape[0], image.shape[1], crop)  # crop, H; crop, W
-    planes = image.transpose(2, 0, 1).astype(np.float32)  # C, H, W
-    square = _rounded(rows @ _rounded(planes @ columns.T))  # C, crop, crop
-    return np.ascontiguousarray(square.transpose(1, 2, 0), np.uint8)
-
-
-def _rounded(levels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """To whole levels of 8 bits, halves up."""
-    whole: NDArray[np.float32] = np.floor(levels + np.float32(0.5)).clip(0, 255)
-    return whole
-
-
-@lru_cache(maxsize=64)
-def _weights(size: int, new_size: int, first: int, count: int) -> NDArray[np.float32]:
-    """(count, size) Rows `first`… of the matrix that resizes `size` pixels to `new_size`.
-
-    The triangle filter of PIL and torch: as wide as one new pixel, at least as one old one. Torch
-    takes as many bits of each weight as let the largest of all fit 15 (ATen/native/cpu/
-    UpSampleKernel.cpp); without that up to 6 of 1000 levels of noise would differ by one.
-    """
-    scale = size / new_size
-    support = max(scale, 1.0)
-    centres = (np.arange(new_size) + 0.5) * scale  # in old pixels
-    distance = np.abs(np.arange(size) + 0.5 - centres[:, None]) / support
-    weights = np.maximum(1 - distance, 0)
-    weights /= weights.sum(axis=1, keepdims=True)
-    bits = 0
-    while int(0.5 + weights.max() * 2 ** (bits + 1)) < 2**15:
-        bits += 1
-    kept = np.floor(weights[first : first + count] * 2**bits + 0.5) / 2**bits
-    matrix: NDArray[np.float32] = kept.astype(np.float32)
-    matrix.setflags(write=False)
-    return matrix
+    return weighted(image, rows, columns)

@@ -38,7 +38,8 @@ class Example:
     group: str  # what must stay on one side of a split; a group per video if the signer is unknown
     split: str  # as labelled: train, val, test, extra or empty
     variant: str
-    stored: NDArray[np.floating] | StoredRows  # (T, D)
+    stored: NDArray[np.floating] | StoredRows  # (windows * T, D)
+    windows: int = 1  # whose rows these are, one after the other
     path: Path | None = None  # of the video, as `offline.encode` read it
     signer: str = ""  # as labelled; `offline.data.duplicates` joins signers to groups
     duplicate_of: str = ""  # the first of the video ids with the same recording; empty: only this
@@ -51,7 +52,7 @@ class Example:
 
     @property
     def rows(self) -> NDArray[np.float32]:
-        """(T, D) Read anew each time where they are on disk."""
+        """(windows * T, D) Read anew each time where they are on disk."""
         return np.asarray(self.stored, np.float32)
 
 
@@ -71,6 +72,10 @@ def read_examples(index: str | os.PathLike[str], variant: str | None = None) -> 
     examples = []
     for entry in entries:
         signer = entry.signer or f"{UNKNOWN_SIGNER}{entry.video_id}"
+        stored = StoredRows.of(file.parent / entry.path_to_npy_file)
+        if entry.windows < 1 or stored.shape[0] % entry.windows:
+            rows = f"{stored.shape[0]} rows can't be those of {entry.windows} windows"
+            raise ValueError(f"{file}: {entry.video_id}: {rows}")
         example = Example(
             video_id=entry.video_id,
             video=Path(entry.video or entry.video_id).name,
@@ -78,7 +83,8 @@ def read_examples(index: str | os.PathLike[str], variant: str | None = None) -> 
             group=signer,
             split=entry.split,
             variant=entry.variant,
-            stored=StoredRows.of(file.parent / entry.path_to_npy_file),
+            stored=stored,
+            windows=entry.windows,
             path=Path(entry.video) if entry.video else None,
             signer=signer,
         )

@@ -1,10 +1,11 @@
-"""Embeddings on disk: one `.npy` (T, D) per video and variant, and the `index.csv` that lists them.
+"""Embeddings on disk: one `.npy` per video and variant, and the `index.csv` that lists them.
 
     encode -> [index] -> examples -> training
 
-Every file is written whole or not at all, so a run that is cut off leaves the old file or the new
-one. The index holds each file's SHA-256. An index of WLASL's size does not fit into memory, so rows
-stay on disk until they are used: `StoredRows`.
+A file has the rows (T, D) of a video; where several windows of it were encoded, those of one window
+after those of another. Every file is written whole or not at all, so a run that is cut off leaves
+the old file or the new one. The index holds each file's SHA-256. An index of WLASL's size does not
+fit into memory, so rows stay on disk until they are used: `StoredRows`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import math
 import re
 import tokenize
 import zipfile
@@ -55,6 +55,7 @@ class Entry:
     split: str = ""
     signer: str = ""
     frames: int = 0  # different pictures of the video that were encoded
+    windows: int = 1  # whose rows the file has
     fps: float = 0.0  # pictures per second that the encoder takes
     encoder: str = ""
     checksum: str = ""  # SHA-256 of the .npy file
@@ -62,12 +63,13 @@ class Entry:
 
 _COLUMNS = tuple(f.name for f in fields(Entry))
 _NEEDED = ("video_id", "gloss", "path_to_npy_file")
+_NEW = ("windows",)  # columns that indexes of older versions lack
 
 
 def read_index(file: Path, *, complete: bool = False) -> list[Entry]:
     """The entries of an `index.csv`, in its order.
 
-    complete: it must have exactly the columns that `write_index` writes.
+    complete: it must have exactly the columns that `write_index` writes, or once wrote.
 
     Raises:
         IndexFileError: it can't be read, or lacks a column.
@@ -75,8 +77,8 @@ def read_index(file: Path, *, complete: bool = False) -> list[Entry]:
     try:
         with file.open(newline="", encoding="utf-8") as stream:
             table = csv.DictReader(stream)
-            lines = list(table)
-        if complete and tuple(table.fieldnames or ()) != _COLUMNS:
+            columns, lines = tuple(table.fieldnames or ()), list(table)
+        if complete and columns != tuple(c for c in _COLUMNS if c in columns or c not in _NEW):
             raise ValueError(f"its columns are not {','.join(_COLUMNS)}")
         missing = [column for column in _NEEDED if lines and column not in lines[0]]
         if missing:
@@ -143,7 +145,7 @@ def rows_problem(folder: Path, entry: Entry) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredRows:
-    """Rows (T, D) in a `.npy` file. `np.asarray(rows, np.float32)` reads them."""
+    """Rows (T, D) in a `.npy` file. `np.asarray(rows, np.float32)` reads them, `read` some."""
 
     path: Path
     shape: tuple[int, int]
@@ -169,17 +171,33 @@ class StoredRows:
             raise ValueError(f"{path}: has numbers that are not finite")
         return stored
 
+    @property
+    def half(self) -> bool:
+        """True if they are float16, and so `read` returns them."""
+        return self.dtype == np.float16
+
+    def read(self, first: int = 0, count: int | None = None) -> NDArray[np.floating]:
+        """`count` rows from row `first` on (None: all), float16 if stored so, else float32.
+
+        Raises:
+            ValueError: the file is gone or cut.
+        """
+        rows = self.shape[0] - first if count is None else count
+        numbers = rows * self.shape[1]
+        begin = self.offset + first * self.shape[1] * self.dtype.itemsize
+        try:
+            table = np.fromfile(self.path, self.dtype, numbers, offset=begin)
+        except OSError as exc:
+            raise ValueError(f"{self.path}: can't be read any more: {exc.strerror}") from exc
+        if len(table) != numbers:
+            raise ValueError(f"{self.path}: was cut while it was in use")
+        table = table.reshape(rows, -1)
+        return table if self.half else _as_float32(table)
+
     def __array__(
         self, dtype: DTypeLike | None = None, copy: bool | None = None
     ) -> NDArray[np.generic]:
-        count = math.prod(self.shape)
-        try:
-            numbers = np.fromfile(self.path, self.dtype, count, offset=self.offset)
-        except OSError as exc:
-            raise ValueError(f"{self.path}: can't be read any more: {exc.strerror}") from exc
-        if len(numbers) != count:
-            raise ValueError(f"{self.path}: was cut while it was in use")
-        return _as_float32(numbers.reshape(self.shape)).astype(dtype or np.float32, copy=False)
+        return self.read().astype(dtype or np.float32, copy=False)
 
 
 def _as_float32(table: NDArray[np.generic]) -> NDArray[np.float32]:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.picture import PictureScaler
-from models.schema import Frame
+from models.schema import Frame, Resize
 from models.video_file import open_video_file
 
 _MAX_SIDE = 8192  # px: larger pictures are not video of a person, but an attack or a mistake
@@ -40,9 +40,9 @@ class Picture:
     file: str
     decoded: av.VideoFrame
     aspect: float  # of a pixel
-    scaler_for: Callable[[int], PictureScaler]  # by short side
+    scaler_for: Callable[[int, Resize], PictureScaler]  # by short side and rule
 
-    def rgb(self, short_side: int) -> NDArray[np.uint8]:
+    def rgb(self, short_side: int, resize: Resize = "fast") -> NDArray[np.uint8]:
         """(H, W, 3) of its own memory, upright, with square pixels; see `read_video` on its size.
 
         Raises:
@@ -53,18 +53,19 @@ class Picture:
             size = f"{decoded.width}x{decoded.height}"
             raise VideoError(f"{self.file}: pictures of {size} are too large")
         try:
-            image = self.scaler_for(short_side).rgb(decoded, self.aspect)
+            scaler, turns = self.scaler_for(short_side, resize), round(decoded.rotation / 90)
+            return np.ascontiguousarray(scaler.rgb(decoded, self.aspect, turns))
         except av.FFmpegError as exc:
             raise VideoError(
                 f"{self.file}: its pictures can't be converted ({_reason(exc)})"
             ) from exc
-        return np.ascontiguousarray(np.rot90(image, round(decoded.rotation / 90)))
 
 
 def read_video(
     path: str | os.PathLike[str],
     short_side: int,
     wants: Callable[[float], bool] | None = None,
+    resize: Resize = "fast",
 ) -> Iterator[Frame]:
     """The frames of a video in the order of their media time, as upright RGB arrays.
 
@@ -72,6 +73,7 @@ def read_video(
         short_side: pictures with a longer short side are scaled down to it, px.
         wants: called with each frame's media time in seconds; frames for which it returns False are
             not converted and left out. None: all.
+        resize: the rule by which they are scaled down, see `models.picture`.
 
     A file that breaks off has the frames before the break.
 
@@ -80,7 +82,7 @@ def read_video(
     """
     for picture in read_pictures(path):
         if wants is None or wants(picture.media_s):
-            yield Frame(image=picture.rgb(short_side), media_s=picture.media_s)
+            yield Frame(image=picture.rgb(short_side, resize), media_s=picture.media_s)
 
 
 def read_pictures(path: str | os.PathLike[str]) -> Iterator[Picture]:

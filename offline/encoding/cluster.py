@@ -22,10 +22,10 @@ from typing import Any
 
 from models.schema import Encoder
 from offline.encoding.embed import (
-    DecodedWindow,
+    DecodedWindows,
     EncodedVideo,
     EncodeTask,
-    decode_window,
+    decode_windows,
     encode_whole_video,
     encode_windows,
     row_per_frame,
@@ -123,7 +123,7 @@ class Cluster:
             data = data.map_batches(
                 _decode, fn_args=(factory,), batch_size=1, batch_format="pyarrow", max_retries=1
             )
-            videos = factory.videos_per_call(max(len(task.variants) for task in tasks))
+            videos = factory.videos_per_call(max(task.clips for task in tasks))
             count = self.gpus if gpu else self.nodes
         data = data.map_batches(
             _EncoderStage,
@@ -143,7 +143,7 @@ class Cluster:
 
 
 def _decode(table: Any, factory: EncoderFactory) -> Any:
-    return _table([decode_window(task, factory.spec) for task in _objects(table)])
+    return _table([decode_windows(task, factory.spec) for task in _objects(table)])
 
 
 class _EncoderStage:
@@ -167,7 +167,7 @@ class _EncoderStage:
                 for each in objects
                 if isinstance(each, EncodeTask)
             ]
-            windows = [each for each in objects if isinstance(each, DecodedWindow)]
+            windows = [each for each in objects if isinstance(each, DecodedWindows)]
             return _table(encoded + (encode_windows(encoder, windows) if windows else []))
         except Exception as exc:  # whatever it is: it belongs to the encoder, and ends the run
             return _table([_line(exc)])

@@ -3,9 +3,9 @@
     task -> [embed]: videos -> ticks of the encoder's rate -> variants -> encoder -> EncodedVideo
 
 Frames are chosen by time, as the live windows choose them. An encoder of windows ("vjepa2") gets
-the middle one: `decode_window` cuts it, and `encode_windows` encodes those of several videos at
-once. An encoder with a row per frame ("landmarks") gets the whole video: `encode_whole_video`.
-Both make the video's fingerprint of the same decoded pictures.
+those of a `WindowPlan`: `decode_windows` cuts them, and `encode_windows` encodes those of several
+videos at once. An encoder with a row per frame ("landmarks") gets the whole video:
+`encode_whole_video`. Both make the video's fingerprint of the same decoded pictures.
 """
 
 from __future__ import annotations
@@ -34,20 +34,55 @@ Image = NDArray[np.uint8]  # (H, W, 3) RGB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WindowPlan:
+    """Which windows of a video are encoded: V-JEPA 2's authors evaluate by such, and average.
+
+    Segments are spread evenly from the video's start to its end; one segment is the middle. Of each
+    there are `views`: squares along the picture's long side. A video no longer than a window has
+    one segment, a square picture one view.
+    """
+
+    segments: int = 1
+    views: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.segments}x{self.views}"
+
+    def windows(self, ticks: int, frames: int) -> list[range]:
+        """The ticks of each window of `frames` in a video of `ticks`; below 0: before its start."""
+        room, steps = ticks - frames, self.segments - 1
+        if room < 0 or not steps:
+            firsts = {room if room < 0 else room // 2}
+        else:
+            firsts = {round(n * room / steps) for n in range(self.segments)}
+        return [range(first, first + frames) for first in sorted(firsts)]
+
+
+MIDDLE_WINDOW = WindowPlan()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EncodeTask:
     """One video, and the variants that are still to be made of it."""
 
     video: LabelledVideo
     variants: tuple[str, ...]
+    plan: WindowPlan = MIDDLE_WINDOW
+
+    @property
+    def clips(self) -> int:
+        """How many windows are encoded for it at most."""
+        return len(self.variants) * self.plan.segments * self.plan.views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class DecodedWindow:
-    """The middle window of a task's video: a clip per variant, in the order of the variants."""
+class DecodedWindows:
+    """The windows of a task's video: as many clips per variant, in the order of the variants."""
 
     task: EncodeTask
     clips: tuple[Clip, ...]
-    frames: int  # different pictures in each clip
+    windows: int  # per variant: segment by segment, and of each its views
+    frames: int  # different pictures in the clips of a variant
     fingerprint: Fingerprint | None
 
 
@@ -56,8 +91,9 @@ class VariantRows:
     """The rows of one variant, and how many different pictures of the video were encoded."""
 
     variant: str
-    rows: NDArray[np.float32]  # (T, D)
+    rows: NDArray[np.float32]  # (windows * T, D)
     frames: int
+    windows: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +104,7 @@ class EncodedVideo:
     rows: tuple[VariantRows, ...] = ()
     fingerprint: Fingerprint | None = None
     error: str = ""
+    plan: WindowPlan = MIDDLE_WINDOW
 
 
 def row_per_frame(spec: EncoderSpec) -> bool:
@@ -75,13 +112,19 @@ def row_per_frame(spec: EncoderSpec) -> bool:
     return spec.kind == "landmarks"
 
 
-def encoder_identity(spec: EncoderSpec, video: LabelledVideo | None = None) -> str:
+def encoder_identity(
+    spec: EncoderSpec, video: LabelledVideo | None = None, plan: WindowPlan = MIDDLE_WINDOW
+) -> str:
     """All that rows depend on, as the index states it: rows of another encoder are made again.
 
     video: whose rows; those of a landmark file depend on what it is said to be, too.
     """
     rate = f"{spec.fps:g}fps" if row_per_frame(spec) else f"{spec.frames}@{spec.fps:g}fps"
     identity = f"{spec.kind}:{spec.source}@{spec.revision}/{rate}/{spec.short_side}px"
+    if spec.resize != "fast":
+        identity += f"/{spec.resize}"
+    if plan != MIDDLE_WINDOW:
+        identity += f"/windows={plan}"
     if video is None or not holds_landmarks(video.path):
         return identity
     told = {"fps": video.fps, "aspect": video.aspect}
@@ -117,37 +160,54 @@ def _encode_variant(
     return VariantRows(variant=variant, rows=np.concatenate(rows), frames=count)
 
 
-def decode_window(task: EncodeTask, spec: EncoderSpec) -> DecodedWindow | EncodedVideo:
-    """The middle window of a task's video; if it can't be read, the result already."""
+def decode_windows(task: EncodeTask, spec: EncoderSpec) -> DecodedWindows | EncodedVideo:
+    """The windows of a task's video; if it can't be read, the result already."""
     path, builder = task.video.path, FingerprintBuilder()
     try:
-        frames = middle_window(path, spec, builder)
+        windows = window_frames(path, spec, task.plan, builder)
     except (ValueError, OSError) as exc:
         return EncodedVideo(video=task.video, error=str(exc))
-    different = list(dict.fromkeys(frames))
+    different = list(dict.fromkeys(frame for window in windows for frame in window))
+    height, width = different[0].image.shape[:2]
+    views = 1 if height == width else task.plan.views
     clips = []
     for variant in task.variants:
         change = VARIANTS[variant]
         changed = {id(frame): replace(frame, image=change(frame.image)) for frame in different}
-        clips.append(_clip(f"{path}#{variant}", tuple(changed[id(frame)] for frame in frames)))
-    return DecodedWindow(
-        task=task, clips=tuple(clips), frames=len(different), fingerprint=_built(builder)
+        seen = [{i: _view(f, n, views) for i, f in changed.items()} for n in range(views)]
+        clips += [
+            _clip(f"{path}#{variant}", tuple(view[id(frame)] for frame in window))
+            for window in windows
+            for view in seen
+        ]
+    return DecodedWindows(
+        task=task,
+        clips=tuple(clips),
+        windows=len(windows) * views,
+        frames=len(different),
+        fingerprint=_built(builder),
     )
 
 
-def encode_windows(encoder: Encoder, decoded: Sequence[DecodedWindow]) -> list[EncodedVideo]:
+def encode_windows(encoder: Encoder, decoded: Sequence[DecodedWindows]) -> list[EncodedVideo]:
     """The rows of several videos' windows by one call of the encoder."""
-    embeddings = iter(encoder.encode([clip for window in decoded for clip in window.clips]))
+    embeddings = iter(encoder.encode([clip for video in decoded for clip in video.clips]))
     return [
         EncodedVideo(
-            video=window.task.video,
+            video=video.task.video,
             rows=tuple(
-                VariantRows(variant=variant, rows=next(embeddings).features, frames=window.frames)
-                for variant in window.task.variants
+                VariantRows(
+                    variant=variant,
+                    rows=np.concatenate([next(embeddings).features for _ in range(video.windows)]),
+                    frames=video.frames,
+                    windows=video.windows,
+                )
+                for variant in video.task.variants
             ),
-            fingerprint=window.fingerprint,
+            fingerprint=video.fingerprint,
+            plan=video.task.plan,
         )
-        for window in decoded
+        for video in decoded
     ]
 
 
@@ -158,14 +218,17 @@ def _built(builder: FingerprintBuilder) -> Fingerprint | None:
     return None
 
 
-def middle_window(
-    path: Path, spec: EncoderSpec, fingerprint: FingerprintBuilder | None = None
-) -> tuple[Frame, ...]:
-    """The frames of the window in the middle; a short video's begins with repeats, as live.
+def window_frames(
+    path: Path,
+    spec: EncoderSpec,
+    plan: WindowPlan,
+    fingerprint: FingerprintBuilder | None = None,
+) -> list[tuple[Frame, ...]]:
+    """The frames of each window of the plan; a short video's begins with repeats, as live.
 
-    The container's times say where the middle is, so that the video is decoded once, and only the
-    window's pictures are converted. If the container states no times, or wrong ones, the pictures
-    are decoded once more to count them.
+    The container's times say where the windows are, so that the video is decoded once, and only
+    their pictures are converted. If the container states no times, or wrong ones, the pictures are
+    decoded once more to count them.
 
     Raises:
         VideoError: the video can't be read, or is longer than ten minutes.
@@ -176,16 +239,54 @@ def middle_window(
         there = [sampler.tick(_checked(path, media_s)) for media_s in times]
         if not there:
             continue
-        first = max(0, (there[-1] + 1 - spec.frames) // 2)
-        count = min(there[-1] + 1, spec.frames)
-        # The tick that `first` repeats, if it has no frame of its own.
-        before = there[bisect.bisect_right(there, first) - 1]
-        frames = tuple(
-            ticks(path, spec, first=first, count=count, before=before, fingerprint=fingerprint)
-        )
-        if len(frames) == count:
+        # Of each tick of each window the tick whose picture it shows: its own, or one before.
+        shown = [
+            [there[bisect.bisect_right(there, max(0, tick)) - 1] for tick in window]
+            for window in plan.windows(there[-1] + 1, spec.frames)
+        ]
+        wanted = {tick for window in shown for tick in window}
+        frames, read = _frames_at(path, spec, wanted, fingerprint)
+        if wanted <= frames.keys() and read <= {*there}:
+            return [tuple(frames[tick] for tick in window) for window in shown]
+    raise VideoError(f"{path}: its pictures and their times do not belong together")
+
+
+def _frames_at(
+    path: Path, spec: EncoderSpec, wanted: set[int], fingerprint: FingerprintBuilder | None
+) -> tuple[dict[int, Frame], set[int]]:
+    """The first frame of each tick in `wanted` that has one; all ticks that have one.
+
+    Of the latter those up to the first after `wanted`: no more is read, but for the fingerprint.
+    """
+    sampler, frames, read = FrameSampler(spec.fps), dict[int, Frame](), set[int]()
+    pictures = read_pictures(path)
+    for picture in pictures:
+        now = sampler.tick(_checked(path, picture.media_s))
+        read.add(now)
+        if fingerprint is not None:
+            fingerprint.add(picture)
+        if now in wanted and now not in frames:
+            image = picture.rgb(spec.short_side, spec.resize)
+            frames[now] = Frame(image=image, media_s=picture.media_s)
+        if now > max(wanted):
             break
-    return (frames[0],) * (spec.frames - len(frames)) + frames
+    if fingerprint is not None:
+        all(map(fingerprint.add, pictures))  # until it needs no more
+    return frames, read
+
+
+def _view(frame: Frame, number: int, count: int) -> Frame:
+    """A square of the frame's short side: of `count` along the long side, number `number`.
+
+    The one in the middle is the frame itself: encoders crop it, as live.
+    """
+    height, width = frame.image.shape[:2]
+    side, room = min(height, width), abs(height - width)
+    if 2 * number == count - 1 or not room:
+        return frame
+    first = round(number * room / (count - 1))
+    cut = slice(first, first + side)
+    return replace(frame, image=frame.image[cut] if height > width else frame.image[:, cut])
 
 
 def ticks(
@@ -193,46 +294,33 @@ def ticks(
     spec: EncoderSpec,
     change: Callable[[Image], Image] | None = None,
     *,
-    first: int = 0,
-    count: int | None = None,
-    before: int = 0,
     fingerprint: FingerprintBuilder | None = None,
 ) -> Iterator[Frame]:
-    """A frame for each tick from tick `first` on; a tick without a frame repeats the last one.
+    """A frame for each tick of a whole video; a tick without a frame repeats the last one.
 
     Args:
         change: makes the variant of a picture.
-        count: how many ticks; None: to the end of the video.
-        before: frames of earlier ticks than this one are not even converted.
-        fingerprint: gets the pictures too, and those after the last tick.
+        fingerprint: gets the pictures too.
 
     Raises:
-        VideoError: see `middle_window`.
+        VideoError: see `window_frames`.
     """
     sampler = FrameSampler(spec.fps)
-    stop = None if count is None else first + count
     shown: Frame | None = None
-    tick = first
-    pictures = read_pictures(path)
-    for picture in pictures:
+    tick = 0
+    for picture in read_pictures(path):
         now = sampler.tick(_checked(path, picture.media_s))
         if fingerprint is not None:
             fingerprint.add(picture)
-        if now < before or not sampler.wants(picture.media_s):
+        if not sampler.wants(picture.media_s):
             continue
-        while shown is not None and tick < now and tick != stop:
+        while shown is not None and tick < now:
             yield shown
             tick += 1
-        if tick == stop:
-            break
-        image = picture.rgb(spec.short_side)
+        image = picture.rgb(spec.short_side, spec.resize)
         shown = Frame(image=change(image) if change else image, media_s=picture.media_s)
-        if now + 1 == stop:  # the first frame of a tick stands for it: none has to be waited for
-            break
-    if shown is not None and tick != stop:
+    if shown is not None:
         yield shown
-    if fingerprint is not None:
-        all(map(fingerprint.add, pictures))  # until it needs no more
 
 
 def _checked(path: Path, media_s: float) -> float:

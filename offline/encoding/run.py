@@ -11,6 +11,7 @@ or on another machine: one of `models`, or the stand-in.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import threading
 from collections import deque
@@ -23,7 +24,7 @@ from concurrent.futures import (
     wait,
 )
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -32,12 +33,12 @@ import cv2
 import numpy as np
 
 from models import encoders
-from models.schema import Clip, Embedding, Encoder, EncoderSpec
+from models.schema import Clip, Embedding, Encoder, EncoderSpec, Resize
 from offline.encoding.embed import (
-    DecodedWindow,
+    DecodedWindows,
     EncodedVideo,
     EncodeTask,
-    decode_window,
+    decode_windows,
     encode_whole_video,
     encode_windows,
     row_per_frame,
@@ -69,6 +70,7 @@ class EncoderFactory:
         device: str,
         batch: int | None,
         gpu: bool | None,
+        resize: Resize = "fast",
     ) -> EncoderFactory:
         """The factory of the encoder "landmarks", "vjepa2:PATH", "standin:MS", …
 
@@ -79,9 +81,9 @@ class EncoderFactory:
         """
         kind, _, source = name.partition(":")
         if kind == STANDIN:
-            spec = standin_spec(source, frames or 16, fps or 8.0)
+            spec = replace(standin_spec(source, frames or 16, fps or 8.0), resize=resize)
         else:
-            spec = encoders.encoder_spec(name, frames, fps)
+            spec = encoders.encoder_spec(name, frames, fps, resize)
         return cls(spec=spec, device=device, batch=batch or _usual_batch(kind, device, gpu))
 
     def open(self) -> Encoder:
@@ -94,13 +96,14 @@ class EncoderFactory:
             return StandInEncoder(self.spec)
         return encoders.open_encoder(self.spec, self.device, batch=self.batch)
 
-    def videos_per_call(self, variants: int) -> int:
-        """How many videos a call of the encoder should take, each in so many variants.
+    def videos_per_call(self, clips: int) -> int:
+        """How many videos a call of the encoder should take, each with so many clips.
 
         A multiple of a batch, so that no batch is half empty; two batches at least, so that the
         second's pictures travel to the device while the first is computed.
         """
-        return self.batch * -(-2 // variants)
+        fewest = self.batch // math.gcd(self.batch, clips)
+        return fewest * -(-2 * self.batch // (fewest * clips))
 
 
 def _usual_batch(kind: str, device: str, gpu: bool | None) -> int:
@@ -188,8 +191,8 @@ def encode_by_threads(
     cv2.setNumThreads(1)  # the threads are ours
     spec = encoder.spec
     upcoming = iter(tasks)
-    decoding: set[Future[DecodedWindow | EncodedVideo]] = set()
-    decoded: list[DecodedWindow] = []
+    decoding: set[Future[DecodedWindows | EncodedVideo]] = set()
+    decoded: list[DecodedWindows] = []
     storing: deque[Future[EncodeOutcome]] = deque()
     with (
         ThreadPoolExecutor(threads, "decode") as decoders,
@@ -199,7 +202,7 @@ def encode_by_threads(
             while True:
                 for _ in range(2 * videos + threads - len(decoding) - len(decoded)):
                     if (task := next(upcoming, None)) is not None:
-                        decoding.add(decoders.submit(decode_window, task, spec))
+                        decoding.add(decoders.submit(decode_windows, task, spec))
                 if not (decoding or decoded or storing):
                     return
                 if decoding and len(decoded) < videos:

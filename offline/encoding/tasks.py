@@ -39,7 +39,14 @@ from offline.data.index import (
     write_rows,
 )
 from offline.data.labels import LabelledVideo
-from offline.encoding.embed import EncodedVideo, EncodeTask, encoder_identity, row_per_frame
+from offline.encoding.embed import (
+    MIDDLE_WINDOW,
+    EncodedVideo,
+    EncodeTask,
+    WindowPlan,
+    encoder_identity,
+    row_per_frame,
+)
 
 JOURNAL = ".encoded.jsonl"  # entries of the index
 _FINGERPRINTS = ".fingerprints.jsonl"  # the same for fingerprints
@@ -72,6 +79,7 @@ def find_backlog(
     videos: Sequence[LabelledVideo],
     variants: Sequence[str],
     spec: EncoderSpec,
+    plan: WindowPlan = MIDDLE_WINDOW,
 ) -> Backlog:
     """Compare what `videos` in `variants` need with what is in `out`, every byte of it.
 
@@ -82,7 +90,7 @@ def find_backlog(
     known = {(e.video_id, e.variant): e for e in index} | read_journal(out)
     found: list[Entry] = []
     for video in videos:
-        identity = encoder_identity(spec, video)
+        identity = encoder_identity(spec, video, plan)
         for variant in variants:
             entry = known.get((video.video_id, variant))
             if entry is None or entry.encoder != identity:
@@ -97,7 +105,7 @@ def find_backlog(
     for video in videos:
         missing = tuple(v for v in variants if (video.video_id, v) not in kept)
         if missing:
-            tasks.append(EncodeTask(video=video, variants=missing))
+            tasks.append(EncodeTask(video=video, variants=missing, plan=plan))
     return Backlog(tasks=tasks, kept=kept, corrupt=[why for why in problems if why])
 
 
@@ -121,14 +129,14 @@ def bytes_needed(tasks: Sequence[EncodeTask], spec: EncoderSpec) -> float:
     elif spec.kind == "vjepa2-tokens":
         rows *= (spec.short_side * 224 // 256 // 16 + 1) ** 2
         size = 2
-    return sum(len(task.variants) for task in tasks) * rows * spec.dim * size
+    return sum(task.clips for task in tasks) * rows * spec.dim * size
 
 
 def store(encoded: EncodedVideo, out: Path, spec: EncoderSpec) -> EncodeOutcome:
     """Write a task's result to disk and to the journals. Threads and processes may do so at once.
 
     All tokens of a window are stored in half precision, which halves what is by far the largest
-    (5.8 MB per clip of V-JEPA 2 ViT-g); rows of time steps in single precision.
+    (5.8 MB per window of V-JEPA 2 ViT-g); rows of time steps in single precision.
 
     Raises:
         OSError: the disk is full, or can't be written to.
@@ -153,7 +161,8 @@ def store(encoded: EncodedVideo, out: Path, spec: EncoderSpec) -> EncodeOutcome:
                 signer=video.signer,
                 frames=embedded.frames,
                 fps=spec.fps,
-                encoder=encoder_identity(spec, video),
+                windows=embedded.windows,
+                encoder=encoder_identity(spec, video, encoded.plan),
                 checksum=write_rows(out / name, rows),
             )
             _append(out / JOURNAL, asdict(entry))

@@ -27,7 +27,12 @@ from offline.data.labels import EXTRA
 from offline.evaluation import EpisodeSettings
 from offline.evaluation.crossval import fold_of_groups, in_workers, split_fold
 from offline.evaluation.figures import mean_of, per_minute
-from offline.scoring.clip_predictions import WindowOutputs, predictions, window_outputs
+from offline.scoring.clip_predictions import (
+    WindowOutputs,
+    by_windows,
+    predictions,
+    window_outputs,
+)
 from offline.scoring.takes import background, take
 from offline.scoring.video_predictions import signs_of
 from offline.training.selection import TrainingPlan, learn
@@ -84,7 +89,7 @@ def _cross(
     trained = learn(replace(plan, glosses=known), train)
     taught = [e for e in plan.examples if e.gloss in new]
     outputs = {
-        e.video_id: window_outputs(trained.head, e.rows, plan.spec, plan.hop_s)
+        e.video_id: window_outputs(trained.head, e.rows, plan.spec, plan.hop_s, e.windows)
         for e in {*test, *taught}
     }
     return Crossing(
@@ -108,7 +113,9 @@ def score(
     for crossing in crossings:
         for example, windows, read in _episodes(crossing, plan, settings, draw):
             if example.gloss == IDLE:
-                seconds = len(example.rows) / plan.spec.fps
+                seconds = example.windows * plan.spec.window_s
+                if by_windows(plan.spec):
+                    seconds = len(example.rows) / plan.spec.fps
                 idle_s["before"] += seconds
                 idle_s["after"] += seconds * len(read)
                 idle_signs["before"] += len(signs_of(crossing.known, windows, decoder))

@@ -21,6 +21,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from models.card import spec_from
 from offline.data.examples import Example, read_spec, scored
 from offline.data.index import ORIGINAL
 from offline.data.labels import read_labels
@@ -147,8 +148,13 @@ def _read_clips(data: DataSettings) -> list[Example]:
 def _plan(card: dict[str, Any], data: DataSettings, clips: Sequence[Example]) -> TrainingPlan:
     """What a head says of itself, as the plan to read `clips`."""
     spec = read_spec(data.index)
-    if spec.dim != card["encoder"]["dim"] or spec.kind != card["encoder"]["kind"]:
-        raise ValueError(f"{data.index}: its encoder is not the one that the head was made for")
+    made_for = spec_from(card["encoder"])
+    if (spec.kind, spec.dim, spec.resize) != (made_for.kind, made_for.dim, made_for.resize):
+        raise ValueError(
+            f"{data.index}: its encoder is not the one that the head was made for: "
+            f"{spec.kind}, {spec.dim} numbers, --resize {spec.resize}; the head: "
+            f"{made_for.kind}, {made_for.dim}, {made_for.resize}"
+        )
     torch.set_num_threads(data.threads)
     return TrainingPlan(
         examples=clips,

@@ -196,6 +196,7 @@ def fused_spec(specs: Sequence[EncoderSpec]) -> EncoderSpec:
         frames=math.ceil(max(spec.window_s for spec in specs) * fps - 1e-6),
         fps=fps,
         short_side=max(spec.short_side for spec in specs),
+        resize=max((spec.resize for spec in specs), key=["fast", "exact"].index),
     )
 
 

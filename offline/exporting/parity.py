@@ -29,7 +29,7 @@ from models.vjepa2.preprocess import crop_pictures
 from offline.data.examples import read_examples, scored
 from offline.data.index import read_index
 from offline.data.videos import VideoError
-from offline.encoding.embed import middle_window
+from offline.encoding.embed import MIDDLE_WINDOW, window_frames
 from offline.exporting.web_runtime import run_head
 from offline.scoring.clip_predictions import by_windows, middle_rows
 
@@ -107,7 +107,7 @@ def crop_clips(index: Path, spec: EncoderSpec, crop: int, count: int) -> list[ND
     problem = f"it lists only {len(videos)} videos"
     for video in videos:
         try:
-            frames = middle_window(video, spec)
+            [frames] = window_frames(video, spec, MIDDLE_WINDOW)
         except VideoError as exc:
             problem = str(exc)
             continue
@@ -132,7 +132,7 @@ def read_windows(
     if len(examples) < count:
         raise ValueError(f"{index}: has {len(examples)} clips, {count} are needed: lower --clips")
     chosen = random.Random(0).sample(examples, count)
-    windows = [middle_rows(example.rows, spec) for example in chosen]
+    windows = [middle_rows(example.rows, spec, example.windows) for example in chosen]
     if (dim := windows[0].shape[1]) != spec.dim:
         raise ValueError(f"{index}: rows have {dim} numbers, the head takes {spec.dim}")
     steps = spec.frames if by_windows(spec) else max(len(rows) for rows in windows)

@@ -3,7 +3,7 @@
     rows (T, D) -> a window every hop -> [head] -> logits -> `Prediction`s -> the clip's prediction
 
 Before the clip's start its first row is repeated, as `models.window` does. Embeddings that do not
-have one row a frame are taken whole, as one window.
+have one row a frame are those of windows already: of one, or of several that were spread over it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from models.landmarks.layout import at_rest
 from models.schema import EncoderSpec, Prediction
 from offline.data.examples import Example
 
-_BATCH = 256
+_BATCH = 256  # windows at once
+_STEPS = 2**14  # rows at once: attention over all tokens of a clip takes much memory
 _HELD_S = 1.5  # as long as the page is watched after a clip in the tests
 
 
@@ -32,10 +33,13 @@ def by_windows(spec: EncoderSpec) -> bool:
     return spec.kind == "landmarks"
 
 
-def middle_rows(rows: NDArray[np.float32], spec: EncoderSpec) -> NDArray[np.float32]:
-    """The window in the middle of a clip's rows (T, D); all rows if fewer, or not one a frame."""
+def middle_rows(
+    rows: NDArray[np.float32], spec: EncoderSpec, windows: int = 1
+) -> NDArray[np.float32]:
+    """The window in the middle of a clip's rows; all rows if fewer. windows: see `Example`."""
     if not by_windows(spec):
-        return rows
+        steps = len(rows) // windows
+        return rows[windows // 2 * steps :][:steps]
     start = max(0, (len(rows) - spec.frames) // 2)
     return rows[start : start + spec.frames]
 
@@ -50,24 +54,27 @@ class WindowOutputs:
 
 
 def window_outputs(
-    head: nn.Module, rows: NDArray[np.float32], spec: EncoderSpec, hop_s: float
+    head: nn.Module, rows: NDArray[np.float32], spec: EncoderSpec, hop_s: float, windows: int = 1
 ) -> WindowOutputs:
-    """Run the head on each window of a clip of rows (T, D)."""
+    """Run the head, where it is, on each window of a clip of rows (T, D); see `Example.windows`."""
     if by_windows(spec):
         ends = np.arange(0, len(rows), _hop_rows(spec, hop_s))
         steps = ends[:, None] - np.arange(spec.frames - 1, -1, -1)
         rows = rows[steps.clip(min=0)]  # N, T, D
     else:
-        ends, rows = np.array([len(rows) - 1]), rows[None]
+        rows = rows.reshape(windows, -1, rows.shape[1])
+        ends = np.arange(1, windows + 1) * rows.shape[1] - 1
+    most = max(1, min(_BATCH, _STEPS // rows.shape[1]))
+    device = next((weight.device for weight in head.parameters()), None)
     with torch.inference_mode():
         parts = [
-            head(part, torch.ones(part.shape[:2], dtype=torch.bool))
-            for part in torch.split(torch.from_numpy(rows), _BATCH)
+            head(part.to(device), torch.ones(part.shape[:2], dtype=torch.bool, device=device))
+            for part in torch.split(torch.from_numpy(rows), most)
         ]
     return WindowOutputs(
         ends=ends,
-        logits=torch.cat([part.logits for part in parts]).numpy(),
-        embeddings=torch.cat([part.embedding for part in parts]).numpy(),
+        logits=torch.cat([part.logits for part in parts]).numpy(force=True),
+        embeddings=torch.cat([part.embedding for part in parts]).numpy(force=True),
     )
 
 
@@ -93,7 +100,7 @@ def clip_logits(
 ) -> ClipLogits:
     """The logits of a clip's windows, and of those while its end is held."""
     rows = example.rows
-    logits = window_outputs(head, hold_end(rows, spec), spec, hop_s).logits
+    logits = window_outputs(head, hold_end(rows, spec), spec, hop_s, example.windows).logits
     count = len(range(0, len(rows), _hop_rows(spec, hop_s))) if by_windows(spec) else len(logits)
     return ClipLogits(example=example, fold=fold, logits=logits[:count], held=logits[count:])
 

@@ -68,10 +68,11 @@ def background(
     idle, wanted = [], set(names)
     for example in examples:
         if example.gloss in wanted and len(takes[example.gloss]) < _TAKES:
-            outputs = window_outputs(head, example.rows, spec, hop_s)
-            takes[example.gloss].append(take(example.rows, outputs, spec))
+            rows = example.rows
+            outputs = window_outputs(head, rows, spec, hop_s, example.windows)
+            takes[example.gloss].append(take(rows, outputs, spec))
         elif example.gloss == IDLE:
-            outputs = window_outputs(head, example.rows, spec, hop_s)
+            outputs = window_outputs(head, example.rows, spec, hop_s, example.windows)
             idle.append(unit_length(outputs.embeddings.mean(0)))
     missing = [gloss for gloss in vocabulary.glosses if gloss not in takes]
     if missing:

@@ -50,7 +50,8 @@ def read_predictions(
     """
     stream, bundle = os.fspath(path), reader.bundle
     sampler = FrameSampler(bundle.encoder.fps)
-    frames = read_video(stream, bundle.encoder.short_side, sampler.wants)
+    spec = bundle.encoder
+    frames = read_video(stream, spec.short_side, sampler.wants, spec.resize)
     if until_s is not None:
         frames = itertools.takewhile(lambda frame: frame.media_s < until_s, frames)
     try:

@@ -111,7 +111,8 @@ def learn(
     def validate(head: nn.Module) -> Score:
         right, loss = 0, 0.0
         for example in held:
-            logits = window_outputs(head, example.rows, plan.spec, plan.hop_s).logits
+            rows, windows = example.rows, example.windows
+            logits = window_outputs(head, rows, plan.spec, plan.hop_s, windows).logits
             p = predict_clip(logits, classes.classes, plan.spec, plan.hop_s, 1.0)
             label = classes.label(example.gloss)
             right += int(p.argmax()) == label
@@ -132,7 +133,8 @@ def learn(
         )
         adjust_logits(fitted[-1].head, clips, len(glosses))
     ensemble = HeadEnsemble([found.head for found in fitted], len(glosses), classes.classes)
-    return Trained(head=ensemble.eval(), vocabulary=classes, fitted=fitted)
+    ensemble = ensemble.eval().to(settings.device)  # a CPU takes seconds for all tokens of a clip
+    return Trained(head=ensemble, vocabulary=classes, fitted=fitted)
 
 
 def hold_back(

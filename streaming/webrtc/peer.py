@@ -45,7 +45,7 @@ from aiortc.rtcdtlstransport import (
 from aiortc.sdp import candidate_from_sdp
 from OpenSSL import SSL
 
-from models.schema import Frame
+from models.schema import Frame, Resize
 from streaming.webrtc.answer import finish_answer
 from streaming.webrtc.data_channel import guard
 from streaming.webrtc.datagrams import (
@@ -76,7 +76,7 @@ class BoundedPeerConnection(RTCPeerConnection):
         on_frame: called with every converted frame, on the session's decoder thread.
         wants: called on that thread with the media time (seconds) of every decoded frame, in
             order: whether to convert it.
-        short_side: px; frames are scaled down to it.
+        short_side, resize: px; frames are scaled down to it by this rule, see `models.picture`.
         fps: frames a second that windows use; senders are asked for no more.
         ice_servers: STUN and TURN servers to contact.
         sockets: the UDP ports, and the addresses in the SDP answer.
@@ -89,6 +89,7 @@ class BoundedPeerConnection(RTCPeerConnection):
         wants: Callable[[float], bool],
         short_side: int,
         fps: float,
+        resize: Resize = "fast",
         ice_servers: Sequence[RTCIceServer] = (),
         sockets: SocketSettings | None = None,
         limits: ReceiveLimits | None = None,
@@ -109,6 +110,7 @@ class BoundedPeerConnection(RTCPeerConnection):
             on_frame=on_frame,
             wants=wants,
             short_side=short_side,
+            resize=resize,
             limits=self._limits,
             counters=self.counters,
         )

@@ -18,7 +18,7 @@ from aiortc.rtcdtlstransport import RTCDtlsTransport
 from aiortc.rtcrtpparameters import RTCRtpReceiveParameters
 from aiortc.rtp import RtpPacket
 
-from models.schema import Frame
+from models.schema import Frame, Resize
 from streaming.webrtc.datagrams import DatagramQueue
 from streaming.webrtc.jitter_buffer import (
     EncodedFrame,
@@ -90,6 +90,7 @@ class RtpReceiver(RTCRtpReceiver):
         short_side: int,
         limits: ReceiveLimits,
         counters: ReceiveCounters,
+        resize: Resize = "fast",
     ) -> None:
         super().__init__("video", transport)
         self.jitter = JitterBuffer(limits.jitter, counters)
@@ -98,6 +99,7 @@ class RtpReceiver(RTCRtpReceiver):
             wants=wants,
             on_loss=self._on_loss,
             short_side=short_side,
+            resize=resize,
             settings=limits.decoder,
             counters=counters,
         )

@@ -21,7 +21,7 @@ from typing import Any
 import av
 
 from models.picture import PictureScaler
-from models.schema import Frame
+from models.schema import Frame, Resize
 from streaming.webrtc.jitter_buffer import EncodedFrame, ReceiveCounters
 
 _log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class VideoDecoder:
         on_frame: called with each converted frame, on the thread. Its exceptions are logged.
         wants: called with each media time, in order, on the thread: whether to convert the frame.
         on_loss: called on the event loop.
-        short_side: px; larger pictures are scaled down, keeping their shape.
+        short_side, resize: px; larger pictures are scaled down by this rule, keeping their shape.
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class VideoDecoder:
         wants: Callable[[float], bool],
         on_loss: Callable[[], None],
         short_side: int,
+        resize: Resize = "fast",
         settings: VideoDecoderSettings | None = None,
         counters: ReceiveCounters | None = None,
     ) -> None:
@@ -103,7 +104,7 @@ class VideoDecoder:
         self._closing = False
         self._clock = MediaClock()
         self._converted_s = -math.inf  # when a picture was last converted
-        self._scaler = PictureScaler(short_side)
+        self._scaler = PictureScaler(short_side, resize)
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
         self._thread: threading.Thread | None = None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from models.bundle import Bundle
+from models.bundle import Bundle, BundleError
+from models.card import spec_as_card
 from models.classifier import Classifier
 from models.faults import NotANumber
 from models.fusion import FusedRecognizer, cut, fuse
@@ -87,6 +89,16 @@ def test_each_part_gets_the_frames_that_it_would_have_got_alone() -> None:
     assert clips[-1].end_s - coarse.end_s < 1 / 4
     again = cut(clips[-2], SPECS[1])
     assert len({*coarse.frames} & {*again.frames}) >= 3  # windows that overlap share their frames
+
+
+def test_parts_that_share_pictures_share_the_rule(tmp_path: Path) -> None:
+    """Pictures are resized once for all parts: exactly for one part is exactly for none other."""
+    exact = spec_as_card(dataclasses.replace(SPECS[1], resize="exact"))
+    parts = [part_bundle(tmp_path / "0", 0), part_bundle(tmp_path / "1", 1, encoder=exact)]
+    with pytest.raises(BundleError, match="--resize exact"):
+        write_fused(tmp_path / "both", "both", parts, [1.0, 1.0], {})
+    same = [parts[1], part_bundle(tmp_path / "2", 1, encoder=exact)]
+    assert write_fused(tmp_path / "two", "two", same, [1.0, 1.0], {}).encoder.resize == "exact"
 
 
 def test_the_longest_window_holds_all() -> None:

@@ -15,6 +15,7 @@ from models.vjepa2.checkpoint import vjepa2_spec
 from models.vjepa2.encoder import VJEPA2Encoder
 from models.window import windows
 from offline.data.duplicates import read_recordings
+from offline.data.examples import read_examples, read_spec
 from offline.data.fingerprints import fingerprint, read_fingerprints
 from offline.data.videos import read_video
 from offline.encode import main
@@ -147,6 +148,68 @@ def test_all_tokens_are_kept_in_half_precision(
     assert encode("--encoder", f"vjepa2-tokens:{checkpoint}") == 0
     rows = np.load(tmp_path / "out" / "embeddings" / "0.original.npy")
     assert rows.shape == (2 * 4, 32) and rows.dtype == np.float16
+
+
+def test_several_windows_of_a_video(
+    encode: Callable[..., int],
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert encode() == 0
+    middle = np.load(tmp_path / "out" / "embeddings" / "2.original.npy")
+    more = ["--windows", "3", "--views", "3", "--variants", "original,bw"]
+    assert encode(*more) == 0
+    assert summary(capsys, "done", "kept") == (3, 0)  # one window of before is no three of now
+    lines = {(x["video_id"], x["variant"]): x for x in index(tmp_path / "out")}
+    # 4 ticks have one window; 7 and 10 have three
+    assert [lines[name, "bw"]["windows"] for name in "012"] == ["3", "9", "9"]
+    rows = np.load(tmp_path / "out" / lines["2", "original"]["path_to_npy_file"])
+    assert rows.shape == (9 * 2, 32)
+    np.testing.assert_allclose(rows.reshape(9, 2, 32)[4], middle, atol=1e-5)  # middle of both
+    assert "windows=3x3" in lines["2", "original"]["encoder"]
+    assert report(tmp_path / "out")["windows"] == {"segments": 3, "views": 3}
+    assert read_examples(tmp_path / "out" / "index.csv")[4].windows == 9
+    assert encode(*more) == 0
+    assert summary(capsys, "done", "kept") == (0, 3)
+
+    assert encode("--encoder", f"vjepa2-tokens:{checkpoint}", "--windows", "3", out="all") == 0
+    tokens = np.load(tmp_path / "all" / "embeddings" / "2.original.npy")
+    assert tokens.shape == (3 * 8, 32) and tokens.dtype == np.float16
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (("--encoder", "landmarks", "--windows", "2"), "takes each video whole"),
+        (("--encoder", "landmarks", "--resize", "exact"), "--resize exact"),
+        (("--windows", "0"), "--windows must be at least 1"),
+        (("--views", "-1"), "--views must be at least 1"),
+    ],
+)
+def test_windows_that_can_not_be(
+    encode: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    more: tuple[str, ...],
+    says: str,
+) -> None:
+    try:
+        status: object = encode(*more, "--frames", "16")
+    except SystemExit as exc:
+        status = exc.code
+    assert status == 2 and says in capsys.readouterr().err
+
+
+def test_rows_of_the_exact_rule_are_other_rows(
+    encode: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert encode() == 0
+    fast = np.load(tmp_path / "out" / "embeddings" / "1.original.npy")
+    assert encode("--resize", "exact") == 0
+    assert summary(capsys, "done", "kept") == (3, 0)
+    exact = np.load(tmp_path / "out" / "embeddings" / "1.original.npy")
+    assert 0 < np.abs(fast - exact).max() < 1
+    assert read_spec(tmp_path / "out" / "index.csv").resize == "exact"
 
 
 def test_files_as_they_are_found(tmp_path: Path) -> None:

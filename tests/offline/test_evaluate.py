@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,6 +16,7 @@ import pytest
 from offline import evaluate, export, train
 from offline.data.fingerprints import write_fingerprints
 from offline.evaluation.report import points
+from offline.training.checkpoint import load_checkpoint
 from tests.offline.indexes import write_index
 from tests.offline.made_up import LANDMARK_OPTIONS as _LANDMARKS
 from tests.offline.made_up import last_line as _last_line
@@ -139,6 +141,22 @@ def test_figures_of_kept_out_signers_are_those_of_training(
     captured = capsys.readouterr()
     assert json.loads(captured.out.splitlines()[-1])["top1"] == kept_out
     assert "kept out" not in captured.err
+
+
+def test_rows_of_another_rule_than_the_heads_are_refused(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = shutil.copytree(made / "rows", tmp_path / "rows")
+    report = json.loads((rows / "encode_report.json").read_text())
+    report["encoder"]["resize"] = "exact"
+    (rows / "encode_report.json").write_text(json.dumps(report))
+    assert _evaluate(tmp_path, *_model(made)) == 2
+    assert "--resize exact; the head: vjepa2, 16, fast" in _error(capsys)
+    how = ("--epochs", "0.1", "--batch", "8", "--min-clips", "4", "--threads", "1")
+    where = ("--index", str(rows / "index.csv"), "--out", str(tmp_path / "head.pt"))
+    assert train.main([*where, *how]) == 0
+    assert load_checkpoint(tmp_path / "head.pt").card["encoder"]["resize"] == "exact"
+    assert _evaluate(tmp_path, *_model(tmp_path)) == 0
 
 
 def test_a_report_on_the_official_split_has_its_coverage(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from offline import train
+from offline import evaluate, few_shot, train
 from offline.training.checkpoint import load_checkpoint
 from tests.offline.indexes import GLOSSES, write_index
 from tests.offline.made_up import LANDMARK_OPTIONS as _LANDMARKS
@@ -48,6 +48,38 @@ def test_the_default_head_learns_from_rows_of_any_float(
     assert _train(index, model, *options) == 0
     assert _last_line(capsys)["kept_out_top1"] == 1.0
     assert load_checkpoint(model).card["head"]["idle"] is False
+
+
+def _late(folder: Path) -> Path:
+    """An index with two windows a clip, the first of which shows nothing."""
+    index = write_index(folder, kind="vjepa2")
+    with index.open(newline="", encoding="utf-8") as stream:
+        lines = list(csv.DictReader(stream))
+    for line in lines:
+        rows = np.load(folder / line["path_to_npy_file"])
+        np.save(folder / line["path_to_npy_file"], np.concatenate([np.full_like(rows, 0.5), rows]))
+    with index.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, [*lines[0], "windows"])
+        writer.writeheader()
+        writer.writerows({**line, "windows": 2} for line in lines)
+    return index
+
+
+def test_a_late_sign_is_learnt_and_read_from_several_windows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index, model = _late(tmp_path), tmp_path / "head.pt"
+    how = ("--epochs", "12", "--lr", "1e-3", "--batch", "8", "--min-clips", "4", "--threads", "1")
+    several = ("--lr", "1e-4", "1e-3", "--resume", str(tmp_path / "state"))
+    assert _train(index, model, *how, *several) == 0
+    assert _last_line(capsys)["kept_out_top1"] == 1.0
+    how = (*how[:1], "6", *how[2:])
+    folds = ("--cross-validate", "3", "--report", str(tmp_path / "report"))
+    assert evaluate.main(["--index", str(index), *how, *folds]) == 0
+    assert _last_line(capsys)["top1"] > 0.9
+    episodes = ("--sets", "2", "--folds", "2", "--ways", "2", "--takes", "1")
+    assert few_shot.main(["--index", str(index), *how, *episodes, "--epochs", "1"]) == 0
+    assert _last_line(capsys)["known_before"]["clips"] > 0
 
 
 def test_the_same_seed_gives_the_same_head(tmp_path: Path) -> None:

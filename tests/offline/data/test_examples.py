@@ -70,3 +70,19 @@ def test_rows_that_are_no_numbers_are_refused(tmp_path: Path, rows: np.ndarray) 
     np.save(tmp_path / "5.npy", rows)
     with pytest.raises(ValueError, match=r"5\.npy"):
         read_examples(index)
+
+
+@pytest.mark.parametrize(
+    ("windows", "says"),
+    [("2", ""), ("", ""), ("4", "can't be those of 4 windows"), ("0", "0 windows"), ("-6", "-6"),
+     ("two", "can't be read")],
+)  # fmt: skip
+def test_windows_share_the_rows_among_them(tmp_path: Path, windows: str, says: str) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((6, 3), np.float32))
+    index = tmp_path / "index.csv"
+    index.write_text(f"video_id,gloss,path_to_npy_file,windows\na,tree,a.npy,{windows}\n")
+    if says:
+        with pytest.raises(ValueError, match=says):
+            read_examples(index)
+    else:
+        assert read_examples(index)[0].windows == int(windows or 1)

@@ -10,6 +10,7 @@ from offline.data.index import (
     INDEX,
     Entry,
     IndexFileError,
+    StoredRows,
     npy_name,
     read_index,
     rows_problem,
@@ -77,9 +78,32 @@ def test_a_foreign_index(tmp_path: Path) -> None:
         read_index(tmp_path / INDEX, complete=True)
     write_index(tmp_path / INDEX, [replace(entry(tmp_path), frames=4)])
     text = (tmp_path / "index.csv").read_text()
-    (tmp_path / "index.csv").write_text(text.replace(",4,15.0,", ",four,15.0,"))
+    (tmp_path / "index.csv").write_text(text.replace(",4,1,15.0,", ",four,1,15.0,"))
     with pytest.raises(IndexFileError, match="can't be read"):
         read_index(tmp_path / INDEX)
+
+
+def test_an_index_from_before_there_were_windows(tmp_path: Path) -> None:
+    one = entry(tmp_path)
+    write_index(tmp_path / INDEX, [one])
+    text = (tmp_path / INDEX).read_text()
+    (tmp_path / INDEX).write_text(text.replace(",windows,", ",").replace(",4,1,15.0,", ",4,15.0,"))
+    assert read_index(tmp_path / INDEX, complete=True) == [one] and one.windows == 1
+
+
+def test_rows_are_read_in_part(tmp_path: Path) -> None:
+    name = tmp_path / "a.npy"
+    for half in (True, False):
+        np.save(name, ROWS.astype(np.float16) if half else ROWS)
+        stored = StoredRows.of(name)
+        part = stored.read(1, 2)
+        assert stored.half == half and part.dtype == (np.float16 if half else np.float32)
+        np.testing.assert_array_equal(part, ROWS[1:3])
+        np.testing.assert_array_equal(np.asarray(stored), ROWS)
+    name.write_bytes(name.read_bytes()[:-4])
+    np.testing.assert_array_equal(stored.read(0, 3), ROWS[:3])
+    with pytest.raises(ValueError, match="was cut"):
+        stored.read(3, 1)
 
 
 def test_names_of_files_are_plain_and_differ() -> None:

@@ -13,12 +13,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from offline.data.labels import LabelledVideo
 from offline.encode import main
 from offline.encoding import cluster
+from offline.encoding.embed import (
+    DecodedWindows,
+    EncodeTask,
+    WindowPlan,
+    decode_windows,
+    encode_windows,
+)
 from offline.encoding.run import STANDIN_LOG, EncoderFactory, standin_spec
 from offline.encoding.tasks import JOURNAL
+from tests.offline.clips import write_clip
 from tests.offline.encoded import VARIANTS, arguments, lines, made, make_videos, start
 
 # All of 127/8 is the loopback; Ray would take 127.0.0.1 for the address of the network card.
@@ -85,6 +95,22 @@ def test_an_encoder_that_does_not_open_is_reported_with_its_reason(tmp_path: Pat
     stage = cluster._EncoderStage(EncoderFactory(spec=spec, device="cpu", batch=1))
     [fault] = cluster._objects(stage(cluster._table([])))
     assert "gone: no such folder" in fault
+
+
+def test_a_cluster_makes_the_windows_that_one_machine_makes(tmp_path: Path) -> None:
+    video = LabelledVideo(video_id="a", path=write_clip(tmp_path / "a.mp4", 40), gloss="x")
+    task = EncodeTask(
+        video=video, variants=("original", "bw"), plan=WindowPlan(segments=3, views=3)
+    )
+    factory = EncoderFactory(spec=standin_spec("0"), device="cpu", batch=1)
+    decoded = cluster._decode(cluster._table([task]), factory)
+    [there] = cluster._objects(cluster._EncoderStage(factory)(decoded))
+    at_once = decode_windows(task, factory.spec)
+    assert isinstance(at_once, DecodedWindows)
+    [here] = encode_windows(factory.open(), [at_once])
+    assert there.plan == task.plan and [r.windows for r in there.rows] == [9, 9]
+    for one, other in zip(there.rows, here.rows, strict=True):
+        np.testing.assert_array_equal(one.rows, other.rows)
 
 
 def test_no_cluster_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

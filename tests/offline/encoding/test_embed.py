@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,17 @@ from models.picture import PictureScaler
 from models.schema import Clip, Embedding, EncoderSpec
 from models.window import FrameSampler, windows
 from offline.data.labels import LabelledVideo
-from offline.data.videos import read_video
+from offline.data.videos import read_pictures, read_video
 from offline.encoding.embed import (
-    DecodedWindow,
+    DecodedWindows,
     EncodedVideo,
     EncodeTask,
     VariantRows,
-    decode_window,
+    WindowPlan,
+    decode_windows,
     encode_whole_video,
     encode_windows,
+    encoder_identity,
     row_per_frame,
     ticks,
 )
@@ -61,9 +64,9 @@ def task_of(path: Path, *variants: str) -> EncodeTask:
     return EncodeTask(video=video, variants=variants)
 
 
-def window(path: Path) -> DecodedWindow:
-    decoded = decode_window(task_of(path, "original"), GreyEncoder("vjepa2").spec)
-    assert isinstance(decoded, DecodedWindow)
+def window(path: Path) -> DecodedWindows:
+    decoded = decode_windows(task_of(path, "original"), GreyEncoder("vjepa2").spec)
+    assert isinstance(decoded, DecodedWindows)
     return decoded
 
 
@@ -71,8 +74,8 @@ def embed(encoder: GreyEncoder, path: Path, *variants: str) -> Sequence[VariantR
     task = task_of(path, *variants)
     if row_per_frame(encoder.spec):
         return encode_whole_video(encoder, task).rows
-    decoded = decode_window(task, encoder.spec)
-    assert isinstance(decoded, DecodedWindow)
+    decoded = decode_windows(task, encoder.spec)
+    assert isinstance(decoded, DecodedWindows)
     return encode_windows(encoder, [decoded])[0].rows
 
 
@@ -158,6 +161,84 @@ def test_only_the_window_is_converted(tmp_path: Path, monkeypatch: pytest.Monkey
     assert converted.count((48, 64, 3)) == 40  # for the fingerprint
 
 
+def windows_of(
+    path: Path, plan: WindowPlan, size: tuple[int, int] = (64, 48)
+) -> tuple[DecodedWindows, VariantRows]:
+    task = EncodeTask(video=task_of(path).video, variants=("original", "bw"), plan=plan)
+    encoder = GreyEncoder("vjepa2")
+    decoded = decode_windows(task, encoder.spec)
+    assert isinstance(decoded, DecodedWindows)
+    [done] = encode_windows(encoder, [decoded])
+    assert done.plan == plan and {rows.windows for rows in done.rows} == {decoded.windows}
+    return decoded, done.rows[0]
+
+
+@pytest.mark.parametrize(
+    ("count", "segments", "firsts"),
+    [
+        (20, 3, [0, 8, 16]),  # from the first tick to the last
+        (6, 5, [0, 1, 2]),  # there are no more than three
+        (9, 2, [0, 5]),
+        (4, 3, [0]),
+        (3, 3, [-1]),  # begins with a repeat, as live
+        (20, 1, [8]),
+    ],
+)
+def test_windows_are_spread_over_the_video(
+    tmp_path: Path, count: int, segments: int, firsts: list[int]
+) -> None:
+    path = write_clip(tmp_path / "a.mp4", count)
+    _, done = windows_of(path, WindowPlan(segments=segments))
+    assert done.windows == len(firsts) and done.rows.shape == (4 * len(firsts), 2)
+    shown = np.maximum(np.concatenate([np.arange(first, first + 4) for first in firsts]), 0)
+    np.testing.assert_allclose(done.rows[:, 0], 40 + 10.0 * (shown % 20), atol=8)
+    assert done.frames == len(set(shown.tolist()))
+
+
+def test_a_video_is_decoded_once_for_all_its_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, opened = write_clip(tmp_path / "a.mp4", 40), []
+
+    def counted(path: Path) -> Any:
+        opened.append(path)
+        return read_pictures(path)
+
+    monkeypatch.setattr("offline.encoding.embed.read_pictures", counted)
+    decoded, _ = windows_of(path, WindowPlan(segments=3, views=2))
+    assert len(opened) == 2  # one of them is not begun: it would count the pictures
+    ids = {id(frame.image.base) for clip in decoded.clips[:6] for frame in clip.frames}
+    assert len(ids) == 12  # pictures in memory: views are parts of them
+
+
+@pytest.mark.parametrize("size", [(64, 48), (48, 64), (48, 48)])
+def test_views_are_squares_along_the_long_side(tmp_path: Path, size: tuple[int, int]) -> None:
+    path = write_clip(tmp_path / "a.mp4", 4, size=size)
+    decoded, done = windows_of(path, WindowPlan(views=3))
+    seen = [clip.frames[0].image for clip in decoded.clips[: decoded.windows]]
+    if size == (48, 48):
+        assert done.windows == 1  # a square has one view
+        return
+    first, whole, last = seen
+    assert done.windows == 3 and first.shape == last.shape == (32, 32, 3)
+    assert max(whole.shape) == 43  # as live: the encoder takes its middle
+    start, end = (whole[:, :32], whole[:, -32:]) if size[0] > 48 else (whole[:32], whole[-32:])
+    np.testing.assert_array_equal(first, start)
+    np.testing.assert_array_equal(last, end)
+
+
+def test_windows_and_rule_are_part_of_the_identity() -> None:
+    spec = GreyEncoder("vjepa2").spec
+    plain = encoder_identity(spec)
+    assert plain == encoder_identity(spec, plan=WindowPlan())
+    others = {
+        encoder_identity(spec, plan=WindowPlan(segments=2)),
+        encoder_identity(spec, plan=WindowPlan(views=2)),
+        encoder_identity(replace(spec, resize="exact")),
+    }
+    assert len(others | {plain}) == 4
+
+
 def test_variants_differ(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", 5)
     encoder = GreyEncoder("landmarks")
@@ -173,6 +254,6 @@ def test_variants_differ(tmp_path: Path) -> None:
 def test_a_video_of_hours_is_refused(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mkv", [0.0, 0.1, 7200.0])
     whole = encode_whole_video(GreyEncoder("landmarks"), task_of(path, "original"))
-    middle = decode_window(task_of(path, "original"), GreyEncoder("vjepa2").spec)
+    middle = decode_windows(task_of(path, "original"), GreyEncoder("vjepa2").spec)
     for result in (whole, middle):
         assert isinstance(result, EncodedVideo) and "longer than 600 s" in result.error

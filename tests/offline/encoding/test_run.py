@@ -77,9 +77,9 @@ def test_videos_are_decoded_while_the_encoder_works_but_not_without_bound(
         nonlocal count
         count += 1
         decoded.release()
-        return embed.decode_window(*args)  # type: ignore[arg-type]
+        return embed.decode_windows(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(run, "decode_window", counted)
+    monkeypatch.setattr(run, "decode_windows", counted)
 
     class Waits(Calls):
         def encode(self, clips: Sequence[Clip]) -> list[Embedding]:

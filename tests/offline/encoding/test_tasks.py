@@ -8,7 +8,7 @@ import pytest
 
 from models.schema import EncoderSpec
 from offline.data.labels import LabelledVideo
-from offline.encoding.embed import EncodedVideo, EncodeTask, VariantRows
+from offline.encoding.embed import EncodedVideo, EncodeTask, VariantRows, WindowPlan
 from offline.encoding.tasks import bytes_needed, find_backlog, store, write_results
 
 VIT_G = EncoderSpec(
@@ -49,6 +49,19 @@ def test_another_encoder_begins_anew(tmp_path: Path) -> None:
     assert not find_backlog(tmp_path, [labelled("a")], ["original"], other).kept
 
 
+def test_other_windows_or_another_rule_begin_anew(tmp_path: Path) -> None:
+    store(finished("a"), tmp_path, VIT_G)
+    videos, variants = [labelled("a")], ["original"]
+    assert find_backlog(tmp_path, videos, variants, VIT_G, WindowPlan()).kept
+    for spec, plan in (
+        (VIT_G, WindowPlan(segments=2)),
+        (VIT_G, WindowPlan(views=3)),
+        (replace(VIT_G, resize="exact"), WindowPlan()),
+    ):
+        found = find_backlog(tmp_path, videos, variants, spec, plan)
+        assert not found.kept and found.tasks[0].plan == plan
+
+
 def test_only_the_missing_variants_are_tasks(tmp_path: Path) -> None:
     store(finished("a"), tmp_path, VIT_G)
     found = find_backlog(tmp_path, [labelled("a")], ["original", "bw"], VIT_G)
@@ -61,3 +74,5 @@ def test_only_the_missing_variants_are_tasks(tmp_path: Path) -> None:
 def test_the_disk_that_is_needed(kind: str, each: int) -> None:
     tasks = [EncodeTask(video=labelled("a"), variants=("original", "bw", "gaussian"))]
     assert bytes_needed(tasks, replace(VIT_G, kind=kind)) == 3 * each
+    six = [replace(tasks[0], plan=WindowPlan(segments=2, views=3))]
+    assert bytes_needed(six, replace(VIT_G, kind=kind)) == 18 * each
