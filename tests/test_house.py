@@ -39,6 +39,7 @@ SHARED = {
     "models.window",
     "models.picture",
     "models.files",
+    "models.hub",
     "models.faults",
     "models.command_line",
     "models.onnx_file",

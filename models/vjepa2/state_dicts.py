@@ -1,6 +1,6 @@
 """Published weights -> the names and the order that `VideoTransformer` has.
 
-    state dict of transformers (2.0) or of facebookresearch/vjepa2 (2.1) -> [converted] -> ours
+    state dict of transformers (2.0) or of facebookresearch/vjepa2 (2.0, 2.1) -> [converted] -> ours
 
 The numbers are the same. Queries, keys and values are one product here, and the two features that
 rotate together lie half a head apart, where the published weights have neighbours.
@@ -49,6 +49,18 @@ _LAYOUTS = {
             "norm": ("layernorm",),
         },
     ),
+    # `VisionTransformer(...).state_dict()` of src/models/vision_transformer.py.
+    "2.0 published": _Layout(
+        blocks="blocks",
+        modules={
+            "patch_embed": ("patch_embed.proj",),
+            "qkv": ("attn.qkv",),
+            "proj": ("attn.proj",),
+            "fc1": ("mlp.fc1",),
+            "fc2": ("mlp.fc2",),
+            "norm": ("norm",),
+        },
+    ),
     # `VisionTransformer(...).state_dict()` of app/vjepa_2_1/models/vision_transformer.py. `img` in
     # a name is for single pictures; the first three norms are for the outputs of inner blocks,
     # which only training uses.
@@ -79,7 +91,8 @@ def converted(weights: Mapping[str, Tensor], shape: Shape) -> dict[str, Tensor]:
     Raises:
         ValueError: a tensor is missing, unknown or of another shape; the message names the first.
     """
-    layout, left = _LAYOUTS[shape.version], dict(weights)
+    published = shape.version == "2.0" and any(name.startswith("blocks.") for name in weights)
+    layout, left = _LAYOUTS["2.0 published" if published else shape.version], dict(weights)
 
     def take(name: str, size: tuple[int, ...] | None = None) -> Tensor:
         if name not in left:
