@@ -102,5 +102,7 @@ def encoder_spec(name: str, frames: int | None, fps: float | None) -> EncoderSpe
         frames = 16 if frames is None else frames
         spec = vjepa2_spec(found.name, kind=kind, frames=frames, revision=found.commit)
     else:
-        raise ValueError(f"no encoder {name!r}; give landmarks, vjepa2:SOURCE or vjepa2-tokens:SOURCE")
+        raise ValueError(
+            f"no encoder {name!r}; give landmarks, vjepa2:SOURCE or vjepa2-tokens:SOURCE"
+        )
     return dataclasses.replace(spec, frames=frames or spec.frames, fps=fps or spec.fps)

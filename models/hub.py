@@ -37,7 +37,7 @@ def split_id(text: str) -> tuple[str, str] | None:
     return (found["name"], found["revision"] or "") if found else None
 
 
-def fetch(name: str, revision: str, patterns: Sequence[str]) -> Snapshot:
+def snapshot(name: str, revision: str, patterns: Sequence[str]) -> Snapshot:
     """The files of hub model `name` at `revision` ("": the newest) that match `patterns`.
 
     Without a network a revision that is in the cache is taken from there.
@@ -63,16 +63,18 @@ def fetch(name: str, revision: str, patterns: Sequence[str]) -> Snapshot:
     if _COMMIT.fullmatch(revision) and (there := cached()):
         return there
     try:
-        commit = commit_of(name, revision)
+        commit_of(name, revision)  # so that an error comes soon: what follows tries for long
     except ConnectionError:
         if there := cached():
             return there
         raise
     try:
-        folder = hub.snapshot_download(name, revision=commit, allow_patterns=list(patterns))
+        folder = hub.snapshot_download(
+            name, revision=revision or None, allow_patterns=list(patterns)
+        )
     except Exception as exc:  # the errors of its HTTP client share no public base
-        raise OSError(f"{name}: can't be fetched from the hub: {_first_line(exc)}") from exc
-    return Snapshot(folder=Path(folder), commit=commit)
+        raise OSError(f"{name}: can't be fetched from the hub: {first_line(exc)}") from exc
+    return Snapshot(folder=Path(folder), commit=Path(folder).name)
 
 
 def commit_of(name: str, revision: str) -> str:
@@ -97,7 +99,7 @@ def commit_of(name: str, revision: str) -> str:
         ) from exc
     except Exception as exc:  # the errors of its HTTP client share no public base
         raise ConnectionError(
-            f"{name}: no such file or folder here, and the hub can't be reached: {_first_line(exc)}"
+            f"{name}: no such file or folder here, and the hub can't be reached: {first_line(exc)}"
         ) from exc
     return str(info.sha)
 
@@ -113,7 +115,7 @@ def library(name: str) -> Any:
         import huggingface_hub.errors
     except ModuleNotFoundError as exc:
         raise ValueError(
-            f'{name}: no such file or folder here, and the hub needs {exc.name}: '
+            f"{name}: no such file or folder here, and the hub needs {exc.name}: "
             'pip install "livegloss[train]"'
         ) from exc
     return huggingface_hub
@@ -146,6 +148,6 @@ def _in_time(call: Callable[[], T]) -> T:
     return result  # type: ignore[return-value]
 
 
-def _first_line(exc: BaseException) -> str:
+def first_line(exc: BaseException) -> str:
     """The first line of an error, which may be long."""
     return next((line.strip() for line in str(exc).splitlines() if line.strip()), repr(exc))

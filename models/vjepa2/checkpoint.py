@@ -25,7 +25,7 @@ from transformers import VJEPA2Config
 
 from models.files import sha256
 from models.schema import EncoderSpec
-from models.vjepa2.model import Shape, VideoTransformer, Version
+from models.vjepa2.model import Shape, Version, VideoTransformer
 from models.vjepa2.preprocess import resized_short_side
 from models.vjepa2.source import Source, locate
 from models.vjepa2.state_dicts import converted
@@ -100,7 +100,7 @@ def load_weights(spec: EncoderSpec, dtype: torch.dtype) -> VideoTransformer:
 
 
 def _encoder_name(name: str) -> str | None:
-    """What tensor `name` of a folder is called within the encoder; None: it is not the encoder's."""
+    """What a folder's tensor `name` is called within the encoder; None: it is of another part."""
     name = name.removeprefix(CLASSIFIED)
     return name.removeprefix(_ENCODER) if name.startswith(_ENCODER) else None
 
@@ -168,7 +168,7 @@ def read_tensors(
     for file in _weight_files(folder):
         try:
             with safe_open(file, framework="pt") as stored:
-                for name in stored.keys():  # noqa: SIM118  it is no dict
+                for name in stored.keys():
                     if (ours := rename(name)) is None:
                         continue
                     tensor = stored.get_tensor(name)

@@ -1,6 +1,6 @@
 """Where a V-JEPA 2 checkpoint lies: a folder, a file, or a model of the hub. No torch.
 
-    "models/vitl", "vjepa2_1_vitb.pt", "owner/name@revision" -> [source] -> a path on this disk
+"models/vitl", "vjepa2_1_vitb.pt", "owner/name@revision" -> [source] -> a path on this disk
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.hub import fetch, split_id
+from models.hub import snapshot, split_id
 
 _CONFIG = "config.json"
 _WEIGHTS = "*.safetensors*"  # the files and their index; never a pickle
@@ -46,8 +46,8 @@ def locate(source: str, revision: str = "", *, weights: bool = True) -> Source:
     if stated and revision and stated != revision:
         raise ValueError(f"{source}: not revision {revision}")
     patterns = [_CONFIG, *([_WEIGHTS] if weights else [])]
-    snapshot = fetch(name, stated or revision, patterns)
-    return Source(name=name, path=snapshot.folder, commit=snapshot.commit)
+    found = snapshot(name, stated or revision, patterns)
+    return Source(name=name, path=found.folder, commit=found.commit)
 
 
 def _is_path(source: str) -> bool:

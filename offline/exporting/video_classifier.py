@@ -2,9 +2,9 @@
 
     VJEPA2ForVideoClassification's config.json and safetensors -> [video_classifier] -> TrainedHead
 
-Its pooler is the attentive probe that `models.heads.AttentiveProbe` is, over all tokens of the
-encoder, but for a last projection after its query's attention: it has none, so ours is the identity,
-and the logits are the same but for rounding.
+Its pooler is `models.heads.AttentiveProbe` over all tokens of the encoder, but for the projection
+after its query's attention: it has none, so ours is the identity. The logits are the same but for
+rounding.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,8 +24,14 @@ from models.vjepa2.source import Source
 
 ARCHITECTURE = "VJEPA2ForVideoClassification"
 _PARTS = ("pooler.", "classifier.")
-# Our module -> theirs. `qkv` and `cross` are the products that make queries, keys and values.
-_LAYER = {"norm1": "layer_norm1", "norm2": "layer_norm2", "linear1": "mlp.fc1", "linear2": "mlp.fc2"}
+# Our module -> theirs.
+_LAYER = {
+    "norm1": "layer_norm1",
+    "norm2": "layer_norm2",
+    "linear1": "mlp.fc1",
+    "linear2": "mlp.fc2",
+}
+_LAYERS = "pooler.self_attention_layers."
 _LOOK = "pooler.cross_attention_layer"
 _MODULES = {
     "before": f"{_LOOK}.layer_norm1",
@@ -45,6 +52,11 @@ class TrainedHead:
     frames: int  # of a clip
 
 
+def has_head(found: Source) -> bool:
+    """Whether the checkpoint is a classifier with its head."""
+    return found.path.is_dir() and ARCHITECTURE in (read_config(found).architectures or ())
+
+
 def read_video_classifier(found: Source) -> TrainedHead:
     """The head of the checkpoint in folder `found.path`.
 
@@ -53,26 +65,34 @@ def read_video_classifier(found: Source) -> TrainedHead:
         ValueError: it is no such classifier, or a tensor is missing or of another shape; the
             message names it.
     """
-    config = read_config(found)
-    if ARCHITECTURE not in (config.architectures or ()):
+    if not has_head(found):
         raise ValueError(f"{found.name}: has no head of its own, it is no {ARCHITECTURE}")
+    config = read_config(found)
     if config.problem_type == "multi_label_classification":
         raise ValueError(f"{found.name}: gives a clip several labels at once, a recogniser one")
     if config.hidden_act != "gelu":
         raise ValueError(f"{found.name}: a head with {config.hidden_act} in its MLPs, not gelu")
-    glosses, renamed = _glosses(found, config.id2label)
+    glosses, renamed = _glosses(found, config.id2label or {})
     tensors = read_tensors(
         found.path, lambda name: name if name.startswith(_PARTS) else None, torch.float32
     )
-    head = AttentiveProbe(
-        config.hidden_size,
-        len(glosses),
-        blocks=config.num_pooler_layers,
-        attention_heads=config.num_attention_heads,
-        norm_eps=config.layer_norm_eps,
+    layers = len(
+        {n.split(".")[2] for n in tensors if n.startswith("pooler.self_attention_layers.")}
     )
     try:
-        head.load_state_dict(_converted(tensors, head))
+        if layers != config.num_pooler_layers:
+            raise ValueError(
+                f"the checkpoint has {layers} of {config.num_pooler_layers} {_LAYERS}*"
+            )
+        with torch.device("meta"):  # no random weights first
+            head = AttentiveProbe(
+                config.hidden_size,
+                len(glosses),
+                blocks=layers,
+                attention_heads=config.num_attention_heads,
+                norm_eps=config.layer_norm_eps,
+            )
+        head.load_state_dict(_converted(tensors, head), assign=True)
     except ValueError as exc:
         raise ValueError(f"{found.name}: {exc}") from exc
     return TrainedHead(
@@ -81,7 +101,7 @@ def read_video_classifier(found: Source) -> TrainedHead:
 
 
 def _glosses(
-    found: Source, labels: Mapping[int, str]
+    found: Source, labels: Mapping[Any, str]
 ) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
     """The labels as names of glosses, in the order of the logits, and those that had to change.
 
@@ -139,13 +159,13 @@ def _converted(tensors: Mapping[str, Tensor], head: AttentiveProbe) -> dict[str,
                 theirs = f"{_LOOK}.cross_attn"
                 state[name] = take(_queries_keys_values(theirs, joined), wanted.shape)
             case ["blocks", i, "self_attn", *rest]:
-                theirs = f"pooler.self_attention_layers.{i}.self_attn"
+                theirs = f"{_LAYERS}{i}.self_attn"
                 names = [f"{theirs}.out_proj.{part}"]
                 if len(rest) == 1:
                     names = _queries_keys_values(theirs, rest[0])
                 state[name] = take(names, wanted.shape)
             case ["blocks", i, layer, part]:
-                theirs = f"pooler.self_attention_layers.{i}.{_LAYER[layer]}"
+                theirs = f"{_LAYERS}{i}.{_LAYER[layer]}"
                 state[name] = take([f"{theirs}.{part}"], wanted.shape)
             case _:
                 state[name] = take([f"{_MODULES[module]}.{part}"], wanted.shape)

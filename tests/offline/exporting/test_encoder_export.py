@@ -77,7 +77,6 @@ def test_the_card_says_how_the_graphs_compare(quantised: Path) -> None:
         (["--with-encoder", "--int8"], "compared with torch on real clips: give --index INDEX.csv"),
         (["--with-encoder", "weights", "--int8"], "--int8 is a graph"),
         (["--with-encoder", "--index", "none.csv"], "none.csv: no such file"),
-        (["--with-encoder", "--clips", "0"], "--clips must be at least 1"),
     ],
 )
 def test_what_int8_needs(
