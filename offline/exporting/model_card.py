@@ -35,14 +35,12 @@ def model_card(bundle: Bundle, place: str) -> str:
             "",
             f"# {_plain(bundle.name)}",
             "",
-            "A recogniser of isolated signs for [livegloss]. **It makes gloss guesses. It is not a "
+            "A recogniser of isolated signs for livegloss. **It makes gloss guesses. It is not a "
             "translator**: it knows single signs, no grammar, no fingerspelling, no sentences, and "
             "it is often wrong. Do not use it where a mistake harms someone, least of all in "
             "medical and legal matters.",
             "",
-            "[livegloss]: https://pypi.org/project/livegloss/",
-            "",
-            f"    python -m offline.hub pull {_plain(place)} bundles/mine",
+            f"    python -m offline.hub pull {_code(place)} bundles/mine",
             "    python -m streaming --model bundles/mine",
             "",
             "## What it knows",
@@ -50,8 +48,8 @@ def model_card(bundle: Bundle, place: str) -> str:
             knows,
             "",
             f"A window lasts {encoder.window_s:.2f} s: {encoder.frames} pictures at "
-            f"{encoder.fps:g} a second, encoded by `{_plain(encoder.kind)}` "
-            f"({_plain(card['encoder']['source'])}, `{_plain(encoder.revision)}`).",
+            f"{encoder.fps:g} a second, encoded by `{_code(encoder.kind)}` "
+            f"(`{_code(card['encoder']['source'])}`, `{_code(encoder.revision)}`).",
             "",
             "## How good it is",
             "",
@@ -93,3 +91,8 @@ def _plain(value: object) -> str:
     """Text of the card as one line of Markdown that formats nothing."""
     line = " ".join(printable(str(value)).split())
     return "".join(f"\\{c}" if c in "\\`*_[]<>|#" else c for c in line)
+
+
+def _code(value: object) -> str:
+    """The same within code."""
+    return " ".join(printable(str(value)).replace("`", "'").split())
