@@ -31,6 +31,11 @@ class Snapshot:
     commit: str
 
 
+def is_commit(revision: str) -> bool:
+    """Whether `revision` is a commit's whole hash, which never means anything else."""
+    return _COMMIT.fullmatch(revision) is not None
+
+
 def split_id(text: str) -> tuple[str, str] | None:
     """Name and revision ("" if it states none) of "owner/name[@revision]"; None: it is no id."""
     found = _ID.fullmatch(text)
@@ -60,7 +65,7 @@ def snapshot(name: str, revision: str, patterns: Sequence[str]) -> Snapshot:
             return None
         return Snapshot(folder=Path(folder), commit=Path(folder).name)
 
-    if _COMMIT.fullmatch(revision) and (there := cached()):
+    if is_commit(revision) and (there := cached()):
         return there
     try:
         commit_of(name, revision)  # so that an error comes soon: what follows tries for long

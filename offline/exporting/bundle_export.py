@@ -135,7 +135,8 @@ def export_classifier(
     """
     found = locate(source)
     trained = read_video_classifier(found)
-    spec = encoder_spec(f"vjepa2-tokens:{source}", frames or trained.frames, fps)
+    pinned = f"{found.name}@{found.commit}" if found.commit else found.name
+    spec = encoder_spec(f"vjepa2-tokens:{pinned}", frames or trained.frames, fps)
     for label, gloss in trained.renamed:
         say(f"label {label!r} is the gloss {gloss!r} in the bundle")
     content = to_onnx(trained.head, spec.dim)

@@ -29,6 +29,7 @@ from models.vjepa2.graph_engine import (
     spare_cores,
 )
 from models.vjepa2.model import PictureEncoder
+from models.vjepa2.source import locate
 from offline.exporting.onnx_metadata import encoder_metadata
 from offline.exporting.parity import Agreement, Logits, compare, crop_clips
 
@@ -69,7 +70,7 @@ def export_encoder(
     if not spec.kind.startswith("vjepa2"):
         raise ValueError(f"--with-encoder: a {spec.kind} encoder comes with livegloss")
     # Files are copied into the bundle; int8 has a quarter of the size, twice.
-    content = _checkpoint_files(spec.source) if Path(spec.source).exists() else []
+    content = _checkpoint_files(spec)
     size = sum(file.stat().st_size for file in content)
     need = size * {"weights": 1, "graph": 2, "both": 3}[wanted.parts]
     need += size // 2 if wanted.int8 else 0
@@ -80,8 +81,8 @@ def export_encoder(
     source = f"{IN_BUNDLE}{ENCODER}"
     agreements: list[Agreement] = []
     if wanted.parts != "graph":
-        files += _checkpoint_files(spec.source)
-        if Path(spec.source).is_file():
+        files += content
+        if len(content) == 1:
             source += f"/{files[0].name}"
     if wanted.parts != "weights":
         graphs, agreements = _write_graphs(spec, wanted, folder, head)
@@ -90,15 +91,12 @@ def export_encoder(
     return named, source, agreements
 
 
-def _checkpoint_files(source: str) -> list[Path]:
-    """The files of a checkpoint that is a folder or a file."""
-    path = Path(source)
+def _checkpoint_files(spec: EncoderSpec) -> list[Path]:
+    """The files of the checkpoint that `spec` pins: one `.pt`, or config and weights."""
+    path = locate(spec.source, spec.revision).path
     if path.is_file():
         return [path]
-    files = [path / "config.json", *sorted(path.glob("*.safetensors*"))]
-    if not path.is_dir() or not all(file.is_file() for file in files):
-        raise ValueError(f"--with-encoder: {source} is no folder with a checkpoint in it")
-    return files
+    return [path / "config.json", *sorted(path.glob("*.safetensors*"))]
 
 
 def _write_graphs(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from models.schema import EncoderSpec
@@ -74,12 +75,13 @@ def window_steps(spec: EncoderSpec) -> int:
 
 
 def _window(spec: EncoderSpec) -> dict[str, str]:
+    local = Path(spec.source).is_absolute()  # whose folders are nobody's business
     return {
         "frames": str(spec.frames),
         "fps": repr(float(spec.fps)),
         "window_s": repr(spec.window_s),
         "encoder": spec.kind,
-        "encoder_source": spec.source,
+        "encoder_source": Path(spec.source).name if local else spec.source,
         "encoder_revision": spec.revision,
     }
 
