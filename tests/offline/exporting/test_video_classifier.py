@@ -29,7 +29,7 @@ from tests.models.tiny_vjepa2 import make_checkpoint, make_classifier
 from tests.whole_way import coloured
 
 LABELS = ["Holding it", "", "Holding it", "Tearing\x1b[2J\n it", "e\u0301", "f"]
-GLOSSES = ("Holding something", "class 1", "Holding something (2)", "Tearing [2J something")
+GLOSSES = ("Holding it", "class 1", "Holding it (2)", "Tearing [2J it", "\u00e9", "f")
 
 
 @pytest.fixture(scope="module")
