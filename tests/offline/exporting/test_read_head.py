@@ -55,9 +55,13 @@ def test_it_is_short() -> None:
 def encoded(
     data_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> list[tuple[clips.LabelledClip, Path]]:
-    """Two short videos, and the rows that offline.encode stored of each."""
+    """Two short videos, and the rows that offline.encode stored of each.
+
+    They have a frame for each tick. In slower ones rows repeat, and predict has fewer windows.
+    """
     root = tmp_path_factory.mktemp("encoded")
-    chosen = sorted(clips.held_out(data_dir), key=lambda clip: clip.path.stat().st_size)[:2]
+    fast = [clip for clip in clips.held_out(data_dir) if "-wlasl_" in clip.path.name]
+    chosen = sorted(fast, key=lambda clip: clip.path.stat().st_size)[:2]
     labels = "\n".join(f"{clip.path.name},{clip.gloss}" for clip in chosen)
     (root / "labels.csv").write_text(f"path,gloss\n{labels}\n")
     where = ["--videos", str(data_dir / "clips"), "--labels", str(root / "labels.csv")]
