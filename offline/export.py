@@ -39,6 +39,8 @@ import tyro
 from models.bundle import BundleError, try_target
 from models.card import CARD, HEAD
 from models.command_line import read_command_line, say
+from models.encoders import KINDS
+from models.vjepa2.source import locate
 
 
 def _word(*words: str) -> tyro.constructors.PrimitiveConstructorSpec[str | None]:
@@ -119,6 +121,9 @@ def _check_files(options: ExportOptions) -> None:
     for file in files:
         if file is not None and not file.is_file():
             raise FileNotFoundError(f"{file}: no such file")
+    kind, _, source = (options.encoder or "").partition(":")
+    if source := options.classifier or (source if kind in KINDS else ""):
+        locate(source, weights=False)
     if options.check is None:
         try_target(options.out)
     elif not (options.out / CARD).is_file():

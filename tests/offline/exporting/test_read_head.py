@@ -57,7 +57,7 @@ def encoded(
 ) -> list[tuple[clips.LabelledClip, Path]]:
     """Two short videos, and the rows that offline.encode stored of each.
 
-    They have a frame for each tick. In slower ones rows repeat, and predict has fewer windows.
+    Of 24 frames a second or more: of 20, predict's windows end at other frames than rows do.
     """
     root = tmp_path_factory.mktemp("encoded")
     fast = [clip for clip in clips.held_out(data_dir) if "-wlasl_" in clip.path.name]
