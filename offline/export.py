@@ -21,7 +21,8 @@ the same training into the card: temperature and threshold, and what to expect o
 `--encoder` the bundle has no trained head: it knows what it is taught.
 
 `--check` writes nothing: it compares every exported form in the bundle at `--out` with torch, on
-real clips. Exit status 1 if one names other classes, 2 if features differ by more than rounding.
+real clips, by each runtime that is installed. Exit status 1 if one names other classes, 2 if
+features differ by more than rounding.
 The last line of stdout is one JSON object.
 """
 
@@ -190,8 +191,13 @@ def _check(options: ExportOptions) -> int:
     from offline.exporting.check import check_bundle  # torch
 
     assert options.model is not None and options.check is not None
-    agreements = check_bundle(options.model, options.out, options.check, options.clips)
-    print(json.dumps({"clips": options.clips, "agreements": list(map(asdict, agreements))}))
+    agreements, skipped = check_bundle(options.model, options.out, options.check, options.clips)
+    summary = {
+        "clips": options.clips,
+        "agreements": list(map(asdict, agreements)),
+        "not_installed": skipped,
+    }
+    print(json.dumps(summary))
     if wrong := [found.name for found in agreements if not found.agrees]:
         print(f"offline.export: {', '.join(wrong)} differ from torch", file=sys.stderr)
     return 1 if wrong else 0

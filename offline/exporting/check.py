@@ -5,12 +5,14 @@ bundle + .pt + index of real clips -> [check] -> a table for people, Agreements
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from models.bundle import Bundle, open_bundle
 from models.encoders import graph_variants
 from models.schema import EncoderSpec
 from offline.data.examples import read_spec
+from offline.exporting import web_runtime
 from offline.exporting.encoder_export import compare_graphs, reference_features
 from offline.exporting.parity import HEAD_FILES, Agreement, compare_head, read_windows
 from offline.training.checkpoint import Checkpoint, load_checkpoint
@@ -29,11 +31,19 @@ _TITLES = (
 )
 
 
-def check_bundle(model: Path, path: Path, index: Path, count: int) -> list[Agreement]:
+_PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "litert": "ai_edge_litert"}
+
+
+def check_bundle(
+    model: Path, path: Path, index: Path, count: int
+) -> tuple[list[Agreement], dict[str, str]]:
     """Compare every exported form in the bundle at `path` with torch, on `count` real clips.
 
     The head in all its runtimes on rows of the index, then the encoder's graphs on its videos. A
     table is printed, row by row.
+
+    Returns:
+        How each form compares, and the runtimes that are not installed here: why, by their names.
 
     Raises:
         ValueError, OSError: bundle, model and index don't belong together or can't be compared, or
@@ -45,17 +55,31 @@ def check_bundle(model: Path, path: Path, index: Path, count: int) -> list[Agree
     features, mask = read_windows(index, bundle.encoder, count)
     print(f"{count} clips of {index}, against torch:")
     print(_COLUMNS.format(*_TITLES), flush=True)
-    agreements = []
+    agreements, skipped = [], {}
     for runtime, file in HEAD_FILES.items():
-        if (bundle.path / file).is_file():
-            found = compare_head(runtime, bundle.path, checkpoint.head, features, mask)
-            print(_row(found), flush=True)
-            agreements.append(found)
+        if not (bundle.path / file).is_file():
+            continue
+        if (why := _not_installed(runtime)) is not None:
+            skipped[runtime] = why
+            print(f"{runtime:<22}not compared: {why}", flush=True)
+            continue
+        found = compare_head(runtime, bundle.path, checkpoint.head, features, mask)
+        print(_row(found), flush=True)
+        agreements.append(found)
     if graphs := graph_variants(bundle):
         # The index names the weights, which the bundle need not hold.
         _, reference = reference_features(spec, index, count)
         agreements += compare_graphs(graphs, reference, checkpoint.head, show=_row)
-    return agreements
+    return agreements, skipped
+
+
+def _not_installed(runtime: str) -> str | None:
+    """What is missing to run heads by `runtime`; None: nothing."""
+    if runtime not in _PACKAGES:
+        return web_runtime.missing()
+    if find_spec(_PACKAGES[runtime]) is None:
+        return f'{_PACKAGES[runtime]} is not installed: pip install "livegloss[edge]"'
+    return None
 
 
 def _check_same(

@@ -121,6 +121,21 @@ def test_what_can_not_be_compared(
     assert says in capsys.readouterr().err
 
 
+def test_runtimes_that_are_not_installed_are_told(
+    way: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no Node.js
+    assert check(way / "head.pt", way / "bundle", way / "embeddings" / "index.csv", 3) == 0
+    *rows, last = capsys.readouterr().out.splitlines()
+    assert any(row.startswith("onnxruntime-web       not compared: Node.js is not") for row in rows)
+    summary = json.loads(last)
+    assert summary["not_installed"].keys() == {"onnxruntime-web"}
+    assert {"onnxruntime", "openvino"} <= {found["name"] for found in summary["agreements"]}
+
+
 def test_rows_and_heads_of_something_else(
     way: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
