@@ -24,7 +24,7 @@ from models.bundle import (
 from models.card import CARD
 from models.encoders import KINDS
 from models.hub import commit_of, first_line, library, snapshot, split_id
-from offline.exporting.model_card import model_card
+from offline.exporting.readme import readme
 
 README = "README.md"
 _FOLDER = "file:"
@@ -46,14 +46,14 @@ def push(path: Path, target: str, *, public: bool = False) -> str:
     _check_travels(bundle)
     if target.startswith(_FOLDER):
         folder = target.removeprefix(_FOLDER)
-        copy_bundle(path, folder, {README: model_card(bundle, target)})
+        copy_bundle(path, folder, {README: readme(bundle, target)})
         return target
     name, revision = split_id(target) or ("", "")
     if not name or revision:
         raise ValueError(f"{target}: no target; give OWNER/NAME or file:FOLDER")
     hub = library(name)
     files: dict[str, bytes | Path] = {f: bundle.path / f for f in (CARD, *bundle.card["files"])}
-    files[README] = model_card(bundle, name).encode()
+    files[README] = readme(bundle, name).encode()
     try:
         api = hub.HfApi()
         api.create_repo(name, private=not public, exist_ok=True)

@@ -14,7 +14,7 @@ from models.command_line import printable
 _MOST_GLOSSES = 500  # are listed
 
 
-def model_card(bundle: Bundle, place: str) -> str:
+def readme(bundle: Bundle, place: str) -> str:
     """The text in Markdown; `place` is where it will lie, as `offline.hub pull` takes it."""
     card, encoder = bundle.card, bundle.encoder
     data = card["data"] if isinstance(card["data"], dict) else {}
