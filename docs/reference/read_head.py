@@ -15,7 +15,7 @@ if about["steps_are"] == "frames":  # windows as livegloss cuts them; before the
     ends = np.arange(0, len(rows), hop)[:, None]
     rows = rows[(ends - np.arange(steps)[::-1]).clip(min=0)]  # N, T, D
 else:
-    rows = rows[None]
+    rows = rows.reshape(-1, steps if len(rows) % steps == 0 else len(rows), rows.shape[1])
 inputs = {"features": rows, "mask": np.ones(rows.shape[:2], bool)}
 logits = session.run(["logits"], inputs)[0].astype(np.float64) / float(about["temperature"])
 p = np.exp(logits - logits.max(1, keepdims=True))

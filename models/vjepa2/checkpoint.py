@@ -112,7 +112,7 @@ def _inspect(found: Source) -> tuple[Shape, int, str]:
     """The checkpoint's shape, its crop (px) and its revision."""
     if found.path.is_file():
         shape, _ = read_checkpoint_file(found.path)
-        return shape, _published_crop(found.path, shape), f"sha256:{sha256(found.path)}"
+        return shape, _crop(found.path, shape), f"sha256:{sha256(found.path)}"
     config = read_config(found)
     return Shape.of(config), config.crop_size, found.commit or _fingerprint(found.path)
 
@@ -248,11 +248,14 @@ def read_checkpoint_file(path: Path) -> tuple[Shape, dict[str, Tensor]]:
     return shape, weights
 
 
-def _published_crop(path: Path, shape: Shape) -> int:
-    """The crop (px) of a published file, which does not contain it.
+def _crop(path: Path, shape: Shape) -> int:
+    """The crop (px) of a `.pt` file: its `crop_size`, which no published file states.
 
     All of 2.1 are for 384 px. Of 2.0 only vitg-384.pt is, the others are for 256.
     """
+    stated = _opened(path).get("crop_size")
+    if isinstance(stated, int) and stated > 0:
+        return stated
     return 384 if shape.version == "2.1" or "384" in path.stem else 256
 
 

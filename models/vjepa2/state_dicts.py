@@ -50,7 +50,7 @@ _LAYOUTS = {
         },
     ),
     # `VisionTransformer(...).state_dict()` of src/models/vision_transformer.py.
-    "2.0 published": _Layout(
+    "2.0 of a run": _Layout(
         blocks="blocks",
         modules={
             "patch_embed": ("patch_embed.proj",),
@@ -91,8 +91,7 @@ def converted(weights: Mapping[str, Tensor], shape: Shape) -> dict[str, Tensor]:
     Raises:
         ValueError: a tensor is missing, unknown or of another shape; the message names the first.
     """
-    published = shape.version == "2.0" and any(name.startswith("blocks.") for name in weights)
-    layout, left = _LAYOUTS["2.0 published" if published else shape.version], dict(weights)
+    layout, left = _layout(weights, shape), dict(weights)
 
     def take(name: str, size: tuple[int, ...] | None = None) -> Tensor:
         if name not in left:
@@ -116,6 +115,12 @@ def converted(weights: Mapping[str, Tensor], shape: Shape) -> dict[str, Tensor]:
     if left:
         raise ValueError(f"the checkpoint has {min(left)}, which is not the encoder's")
     return state_dict
+
+
+def _layout(weights: Mapping[str, Tensor], shape: Shape) -> _Layout:
+    """The names that the published `weights` have: those of 2.0 stand under two sorts of names."""
+    of_run = shape.version == "2.0" and any(name.startswith("blocks.") for name in weights)
+    return _LAYOUTS["2.0 of a run" if of_run else shape.version]
 
 
 def _published_size(name: str, ours: Tensor, shape: Shape, parts: int) -> tuple[int, ...]:

@@ -199,6 +199,8 @@ def test_a_pt_file_of_2_0_is_the_folder_that_transformers_made_of_it(tmp_path: P
     torch.save({"encoder": run}, tmp_path / "vitg-384.pt")  # of a run without a moving average
     larger = vjepa2_spec(str(tmp_path / "vitg-384.pt"), frames=2)
     assert larger.short_side == 438  # by its name, which alone says it
+    torch.save({"encoder": run, "crop_size": 384}, tmp_path / "tuned.pt")
+    assert vjepa2_spec(str(tmp_path / "tuned.pt"), frames=2).short_side == 438
     assert torch.equal(load_weights(larger, torch.float32).norm.bias, want.norm.bias)
 
     del run["module.backbone.blocks.0.attn.qkv.bias"]

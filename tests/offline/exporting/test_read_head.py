@@ -89,8 +89,8 @@ def test_it_agrees_with_predict(
         assert [p for _, p in got] == pytest.approx([p for _, p in want], abs=2e-4)
 
 
-def test_rows_of_a_whole_window_are_read_at_once(way: Path, tmp_path: Path) -> None:
-    """Of V-JEPA 2: what offline.encode stored of the video's middle."""
+def test_rows_of_whole_windows(way: Path, tmp_path: Path) -> None:
+    """Of V-JEPA 2: what offline.encode stored of the video's middle, and the same window twice."""
     bundle = open_bundle(way / "bundle")
     rows = way / "embeddings" / "embeddings" / "8.original.npy"
     embedding = Embedding(features=np.load(rows), start_s=0.0, end_s=1.0)
@@ -100,6 +100,8 @@ def test_rows_of_a_whole_window_are_read_at_once(way: Path, tmp_path: Path) -> N
     # Two glosses and 0.02 spread over them, as for each window of a clip.
     want = (p[best] + 0.01) / (p.sum() + 0.02)
     assert got[bundle.glosses[best]] == pytest.approx(want, abs=2e-4)
+    np.save(tmp_path / "twice.npy", np.concatenate([np.load(rows)] * 2))
+    assert dict(read_head(way / "bundle" / "head.onnx", tmp_path / "twice.npy", tmp_path)) == got
 
 
 def test_what_a_head_says_of_itself() -> None:

@@ -84,7 +84,10 @@ def test_probabilities_are_those_of_transformers(
         videos = np.stack([preprocess([f.image for f in c.frames], 32) for c in clips])
         with torch.inference_mode():
             want = model.eval()(torch.from_numpy(videos)).logits.softmax(1).numpy()
-        got = np.stack([one.probabilities for one in recognizer.recognise(clips)])
+        said = recognizer.recognise(clips)
+        assert all(one.attention.shape == (2,) for one in said)  # not one a patch, which are 8
+        assert all(one.attention.sum() == pytest.approx(1, abs=1e-5) for one in said)
+        got = np.stack([one.probabilities for one in said])
         assert len(got) > 3
         if not graph or "bfloat16" not in _engine(recognizer):
             np.testing.assert_allclose(got, want, atol=2e-5)
