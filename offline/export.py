@@ -58,7 +58,7 @@ def _word(*words: str) -> tyro.constructors.PrimitiveConstructorSpec[str | None]
         metavar=f"[{'|'.join(words)}]",
         instance_from_str=read,
         is_instance=lambda value: value is None or isinstance(value, str),
-        str_from_instance=lambda value: [] if value is None else [value],
+        str_from_instance=lambda value: [str(value)],
     )
 
 
@@ -79,10 +79,12 @@ class ExportOptions:
     clips: int = 32  # number of clips to compare on
     edge: bool = False  # and the head for phones and pages, checked
     hop_s: float = 0.1  # seconds between windows, for --encoder and --classifier
-    # pictures of a window, for --encoder and --classifier (None: the encoder's own, or what the
+    # pictures of a window, for --encoder and --classifier (None: 16, 32 for landmarks, or what the
     # classifier was trained with)
     frames: int | None = None
-    fps: float | None = None  # pictures a second, for --encoder and --classifier (None: usual ones)
+    fps: float | None = (
+        None  # pictures a second, for --encoder and --classifier (None: 8, 15 for landmarks)
+    )
     check: Path | None = None  # index.csv of offline.encode: only check the bundle at --out on it
 
     def __post_init__(self) -> None:
