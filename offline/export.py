@@ -82,9 +82,8 @@ class ExportOptions:
     # pictures of a window, for --encoder and --classifier (None: 16, 32 for landmarks, or what the
     # classifier was trained with)
     frames: int | None = None
-    fps: float | None = (
-        None  # pictures a second, for --encoder and --classifier (None: 8, 15 for landmarks)
-    )
+    # pictures a second, for --encoder and --classifier (None: 8, 15 for landmarks)
+    fps: float | None = None
     check: Path | None = None  # index.csv of offline.encode: only check the bundle at --out on it
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from torch import nn
 from models.card import HEAD
 from models.heads import HeadOutput
 from models.onnx_file import write_onnx
-from offline.exporting.parity import HEAD_TOLERANCE, LITERT, Agreement, compare_head
+from offline.exporting.parity import LITERT, Agreement, compare_head, head_tolerance
 
 _MOST_STEPS = 64  # compared: a head over all tokens takes thousands, and gigabytes for a few clips
 
@@ -48,10 +48,10 @@ def onnx_difference(head: nn.Module, content: bytes, dim: int, steps: int) -> fl
         got = session.run(None, {"features": features.numpy(), "mask": mask.numpy()})
         for a, b in zip(got, want, strict=True):
             difference = float(np.abs(a - b.numpy()).max())
-            if not difference <= HEAD_TOLERANCE:
+            if not difference <= (allowed := head_tolerance(b.numpy())):
                 raise ValueError(
                     f"ONNX and torch differ by {difference:.1e} for {batch} clips of {length} "
-                    f"steps: more than {HEAD_TOLERANCE:.0e}, so nothing was written"
+                    f"steps: more than {allowed:.0e}, so nothing was written"
                 )
             largest = max(largest, difference)
     return largest
