@@ -100,11 +100,7 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     if not root.is_dir():
         raise BundleError(f"{root}: no such bundle folder")
     root = root.resolve()
-    fields = _read_json(root / CARD)
-    with _errors_name(root / CARD):
-        card = check_card(fields)
-    if len(card.files) > _MAX_FILES:
-        raise BundleError(f"{root / CARD}: lists more than {_MAX_FILES} files")
+    fields, card = _read_card(root)
     for name, digest in card.files.items():
         _check_file(root, name, digest)
     headless = card.head.kind == NO_HEAD
@@ -187,6 +183,8 @@ def _space(root: Path, card: Card, glosses: Sequence[str], encoder: EncoderSpec)
     if len(rows) < len(glosses) or not np.isfinite(rows).all():
         raise BundleError(f"{file}: has no finite row for each of the {len(glosses)} glosses")
     digests = [card.files[name] for name in (HEAD, BACKGROUND) if name in card.files]
+    if card.head.weights:
+        digests[0] = card.head.weights
     return trained_space(digests, rows, **msgspec.structs.asdict(card.calibration.taught))
 
 
@@ -211,16 +209,92 @@ def write_bundle(
     Raises:
         BundleError: the arguments make no valid bundle, or `path` holds something else.
     """
+    with _replacing(path) as fresh:
+        _fill(fresh, card, glosses, files)
+        check(open_bundle(fresh))
+    return open_bundle(path)
+
+
+def copy_bundle(
+    source: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    more: Mapping[str, str] | None = None,
+) -> Bundle:
+    """Copy the bundle in folder `source` to folder `path`: all of it appears, or nothing.
+
+    Only what its card lists is copied, links as the files they lead to. The copy is opened, which
+    checks every file, before it replaces what was there. `more`: texts to write beside it, by name.
+
+    Raises:
+        BundleError: `source` holds no sound bundle, or `path` something else.
+        OSError: a file can't be read, or the disk is full.
+    """
+    root = Path(source).expanduser()
+    with _replacing(path) as fresh:
+        fresh.mkdir()
+        for name in (CARD, *listed_files(root)):
+            if not (root / name).is_file():
+                raise BundleError(f"{root / name}: missing, though card.json lists it")
+            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(root / name, fresh / name)
+        try:
+            open_bundle(fresh)
+        except BundleError as exc:
+            raise BundleError(str(exc).replace(str(fresh.resolve()), str(root))) from exc
+        for name, text in (more or {}).items():
+            (fresh / name).write_text(text, encoding="utf-8")
+    return open_bundle(path)
+
+
+def listed_files(root: Path) -> tuple[str, ...]:
+    """The files that the card in folder `root` lists, which may not be there.
+
+    Raises:
+        BundleError: there is no sound card.
+    """
+    return tuple(_read_card(root)[1].files)
+
+
+def _read_card(root: Path) -> tuple[dict[str, Any], Card]:
+    """The card in folder `root` as it stands, and checked."""
+    fields = _read_json(root / CARD)
+    with _errors_name(root / CARD):
+        card = check_card(fields)
+    if len(card.files) > _MAX_FILES:
+        raise BundleError(f"{root / CARD}: lists more than {_MAX_FILES} files")
+    return fields, card
+
+
+def try_target(path: str | os.PathLike[str]) -> Path:
+    """The folder `path`, whose parents are made: a bundle may be written to it.
+
+    Commands try it before their work.
+
+    Raises:
+        BundleError: it holds something else than a bundle.
+        OSError: it can't be written.
+    """
     target = Path(path).expanduser().absolute()
     if target.exists() and not (target / CARD).is_file():
         if not target.is_dir() or any(target.iterdir()):
             raise BundleError(f"{target}: exists and is no bundle; give another folder")
     target.parent.mkdir(parents=True, exist_ok=True)
+    Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent)).rmdir()
+    return target
+
+
+@contextlib.contextmanager
+def _replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder that is to be made and filled; it takes the place of `path` when the block ends.
+
+    Raises:
+        BundleError, OSError: see `try_target`.
+    """
+    target = try_target(path)
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         fresh, old = scratch / "new", scratch / "old"
-        _fill(fresh, card, glosses, files)
-        check(open_bundle(fresh))
+        yield fresh
         if target.exists():
             target.rename(old)
         try:
@@ -231,7 +305,6 @@ def write_bundle(
             raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return open_bundle(target)
 
 
 def _fill(

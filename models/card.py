@@ -43,6 +43,13 @@ class _Head(_Fields):
     kind: str
     args: dict[str, Any]
     idle: bool  # one more logit than glosses: nobody signs
+    # SHA-256 of head.onnx before its metadata was written in; "": of the file as it is. It names
+    # the space of taught signs, see `models.few_shot`.
+    weights: str = ""
+
+    def __post_init__(self) -> None:
+        if self.weights and not _SHA256.fullmatch(self.weights):
+            raise ValueError("`head.weights` is no SHA-256 in lower-case hex")
 
 
 class _FewShot(_Fields):

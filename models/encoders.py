@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from models.bundle import ENCODER, Bundle
 from models.schema import Encoder, EncoderSpec, Resize
 from models.vjepa2.graph_engine import WAYS, GraphVariant
+from models.vjepa2.source import locate
 
 KINDS = ("landmarks", "vjepa2", "vjepa2-tokens")
 _MOST_THREADS = 4  # of the landmark encoder: event loop and decoders need the interpreter, too
@@ -84,7 +85,9 @@ def devices(spec: EncoderSpec, name: str) -> list[str]:
 def encoder_spec(
     name: str, frames: int | None, fps: float | None, resize: Resize = "fast"
 ) -> EncoderSpec:
-    """The spec of "landmarks", "vjepa2:PATH" or "vjepa2-tokens:PATH" with its usual window.
+    """The spec of "landmarks", "vjepa2:SOURCE" or "vjepa2-tokens:SOURCE" with its usual window.
+
+    SOURCE: see `models.vjepa2.source`. What is not there is told before torch loads.
 
     Raises:
         ValueError, OSError: there is no such encoder.
@@ -97,10 +100,14 @@ def encoder_spec(
             raise ValueError("--resize exact is V-JEPA 2's rule; landmarks have none")
         spec = landmark_spec()
     elif kind in ("vjepa2", "vjepa2-tokens") and source:
-        from models.vjepa2.checkpoint import vjepa2_spec
+        found = locate(source, weights=False)
+        from models.vjepa2.checkpoint import vjepa2_spec  # torch
 
-        spec = vjepa2_spec(source, kind=kind, frames=16 if frames is None else frames)
+        frames = 16 if frames is None else frames
+        spec = vjepa2_spec(found.name, kind=kind, frames=frames, revision=found.commit)
     else:
-        raise ValueError(f"no encoder {name!r}; give landmarks, vjepa2:PATH or vjepa2-tokens:PATH")
+        raise ValueError(
+            f"no encoder {name!r}; give landmarks, vjepa2:SOURCE or vjepa2-tokens:SOURCE"
+        )
     frames, fps = frames or spec.frames, fps or spec.fps
     return dataclasses.replace(spec, frames=frames, fps=fps, resize=resize)

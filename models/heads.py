@@ -78,7 +78,7 @@ class AttentiveProbe(nn.Module):
     use `LandmarkClassifier` for them.
 
     `attention_heads` per block: by default 16, which divides all of V-JEPA 2's widths, or the
-    largest number below that divides `dim`.
+    largest number below that divides `dim`. `norm_eps` keeps its norms from division by zero.
 
     Raises:
         ValueError: `attention_heads` does not divide `dim`.
@@ -91,6 +91,7 @@ class AttentiveProbe(nn.Module):
         dropout: float = 0.0,
         blocks: int = 3,
         attention_heads: int | None = None,
+        norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
         heads = attention_heads or max(n for n in range(1, _MOST_HEADS + 1) if dim % n == 0)
@@ -103,18 +104,19 @@ class AttentiveProbe(nn.Module):
             "dropout": dropout,
             "blocks": blocks,
             "attention_heads": heads,
+            "norm_eps": norm_eps,
         }
         self.blocks = nn.ModuleList(
             nn.TransformerEncoderLayer(
-                dim, heads, 4 * dim, dropout, "gelu", batch_first=True, norm_first=True
+                dim, heads, 4 * dim, dropout, "gelu", norm_eps, batch_first=True, norm_first=True
             )
             for _ in range(blocks)
         )
         self.query = nn.Parameter(torch.zeros(1, 1, dim))
-        self.before = nn.LayerNorm(dim)
+        self.before = nn.LayerNorm(dim, norm_eps)
         self.look = nn.MultiheadAttention(dim, heads, batch_first=True)
         self.after = nn.Sequential(
-            nn.LayerNorm(dim), nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim)
+            nn.LayerNorm(dim, norm_eps), nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim)
         )
         self.classify = nn.Sequential(nn.Dropout(dropout), nn.Linear(dim, classes))
         self._init_weights()

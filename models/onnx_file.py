@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 _MAX_ONE_FILE = 1.5e9  # bytes of weights; a protobuf file cannot have more than 2 GiB
 _DATA_SUFFIX = ".data"  # of the second file, which holds larger weights
+_LOGS = ("torch.onnx", "onnxscript")  # which warn of what they leave as it is
 _BLOCK = 32  # weights that share a scale; with 128 the error is a quarter larger
 
 
@@ -33,12 +34,13 @@ def write_onnx(
     `inputs` is an example; the axes `free_axes` (index -> name) of all inputs may have any size.
     The warnings of torch's exporter are not shown.
     """
-    exporter_log = logging.getLogger("torch.onnx")
-    level = exporter_log.level
+    logs = [logging.getLogger(name) for name in _LOGS]
+    levels = [log.level for log in logs]
     axes = {axis: torch.export.Dim(name) for axis, name in free_axes.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        exporter_log.setLevel(logging.ERROR)
+        for log in logs:
+            log.setLevel(logging.ERROR)
         try:
             torch.onnx.export(
                 module.eval(),
@@ -52,8 +54,22 @@ def write_onnx(
                 verbose=False,
             )
         finally:
-            exporter_log.setLevel(level)
+            for log, level in zip(logs, levels, strict=True):
+                log.setLevel(level)
     return _written(file)
+
+
+def with_metadata(content: bytes, metadata: Mapping[str, str]) -> bytes:
+    """The ONNX file `content` with `metadata` in place of its own. What it computes is the same.
+
+    Any reader of the format has it as `metadata_props`, ONNX Runtime as `custom_metadata_map`.
+    """
+    import onnx
+
+    model = onnx.load_from_string(content)
+    onnx.helper.set_model_props(model, dict(metadata))
+    stamped: bytes = model.SerializeToString()
+    return stamped
 
 
 def write_int8(source: Path, file: Path) -> list[Path]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.bundle import Bundle, open_bundle
 from models.classifier import Classified, Classifier
@@ -131,7 +132,7 @@ class Recognizer:
                 stream=clip.stream,
                 probabilities=row[:count],
                 idle=float(row[count]) if self.bundle.idle else 0.0,
-                attention=attention,
+                attention=_of_time_steps(attention, self.spec),
                 start_s=clip.start_s,
                 end_s=clip.end_s,
                 embedding=vector,
@@ -169,6 +170,15 @@ class Recognizer:
 
     def close(self) -> None:
         self._encoder.close()
+
+
+def _of_time_steps(attention: NDArray[np.float32], spec: EncoderSpec) -> NDArray[np.float32]:
+    """A head's `attention` as a weight for each time step, where it has one for each patch."""
+    steps = max(1, spec.frames // 2)
+    if spec.kind != "vjepa2-tokens" or len(attention) % steps:
+        return attention
+    by_step: NDArray[np.float32] = attention.reshape(steps, -1).sum(1)  # they are ordered by time
+    return by_step
 
 
 def warm_up(

@@ -1,7 +1,8 @@
-"""A trained head, or an encoder alone, as the recogniser bundle that the live half opens.
+"""A trained head, a video classifier or an encoder alone, as the bundle that the live half opens.
 
     python -m offline.export --model models/gloss_classifier_….pt --out bundles/mine
-    python -m offline.export --encoder vjepa2:PATH --out bundles/untrained
+    python -m offline.export --classifier facebook/vjepa2-vitl-fpc16-256-ssv2 --out bundles/ssv2
+    python -m offline.export --encoder vjepa2:SOURCE --out bundles/untrained
     python -m offline.export --model … --out bundles/mine --check data/mine/index.csv --clips 200
 
     .pt + card + report -> ONNX with free batch and time axes -> compared with torch -> bundle
@@ -15,10 +16,13 @@ it passes. `--edge` adds `head.tflite`, for phones, and runs it by LiteRT, and `
 onnxruntime-web, as pages do: both must agree with torch. `--report` puts the cross-validation of
 the same training into the card: temperature and threshold, and what to expect of strangers.
 
-With `--encoder` instead of `--model` the bundle has no trained head: it knows what it is taught.
+`--classifier` takes a V-JEPA 2 of transformers that was trained with a head of its own
+(VJEPA2ForVideoClassification), from a folder or the hub; its labels are the glosses. With
+`--encoder` the bundle has no trained head: it knows what it is taught.
 
 `--check` writes nothing: it compares every exported form in the bundle at `--out` with torch, on
-real clips. Exit status 1 if one names other classes, 2 if features differ by more than rounding.
+real clips, by each runtime that is installed. Exit status 1 if one names other classes, 2 if
+features differ by more than rounding.
 The last line of stdout is one JSON object.
 """
 
@@ -33,8 +37,11 @@ from typing import Annotated
 
 import tyro
 
-from models.card import HEAD
+from models.bundle import BundleError, try_target
+from models.card import CARD, HEAD
 from models.command_line import read_command_line, say
+from models.encoders import KINDS
+from models.vjepa2.source import locate
 
 
 def _word(*words: str) -> tyro.constructors.PrimitiveConstructorSpec[str | None]:
@@ -51,14 +58,16 @@ def _word(*words: str) -> tyro.constructors.PrimitiveConstructorSpec[str | None]
         metavar=f"[{'|'.join(words)}]",
         instance_from_str=read,
         is_instance=lambda value: value is None or isinstance(value, str),
-        str_from_instance=lambda value: [] if value is None else [value],
+        str_from_instance=lambda value: [str(value)],
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
     model: Path | None = None  # the .pt of offline.train, its .json beside it
-    encoder: str | None = None  # instead of --model: landmarks or vjepa2:PATH, to be taught signs
+    # instead of --model: a video classifier of transformers, a folder or OWNER/NAME[@REVISION]
+    classifier: str | None = None
+    encoder: str | None = None  # instead of --model: landmarks or vjepa2:SOURCE, to be taught signs
     out: Path  # the bundle's folder
     name: str | None = None  # the bundle's name (None: the card's)
     report: Path | None = None  # report.json of offline.evaluate: temperature, threshold, figures
@@ -69,20 +78,27 @@ class ExportOptions:
     index: Path | None = None  # index.csv of offline.encode: graphs are compared on its videos
     clips: int = 32  # number of clips to compare on
     edge: bool = False  # and the head for phones and pages, checked
-    hop_s: float = 0.1  # seconds between windows, for --encoder
+    hop_s: float = 0.1  # seconds between windows, for --encoder and --classifier
+    # pictures of a window, for --encoder and --classifier (None: 16, 32 for landmarks, or what the
+    # classifier was trained with)
+    frames: int | None = None
+    # pictures a second, for --encoder and --classifier (None: 8, 15 for landmarks)
+    fps: float | None = None
     check: Path | None = None  # index.csv of offline.encode: only check the bundle at --out on it
 
     def __post_init__(self) -> None:
-        if (self.model is None) == (self.encoder is None):
-            raise ValueError("give either --model or --encoder")
-        if self.encoder and self.report:
-            raise ValueError("--report is about a head, and --encoder has none: give --model")
-        if self.encoder and self.edge:
-            raise ValueError(
-                "--edge is for a head, and --encoder has none of its own: give --model"
-            )
-        if self.encoder and self.check:
-            raise ValueError("--check needs the head in torch: give --model")
+        given = [name for name in ("model", "classifier", "encoder") if getattr(self, name)]
+        if len(given) != 1:
+            raise ValueError("give one of --model, --classifier and --encoder")
+        if self.model is None:
+            for name in ("report", "edge", "check"):
+                if getattr(self, name):
+                    raise ValueError(f"--{name} is for a head of offline.train: give --model")
+        elif self.frames is not None or self.fps is not None:
+            raise ValueError("--frames and --fps are those of the training: leave them out")
+        for name in ("frames", "fps", "clips"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise ValueError(f"--{name} must be more than 0, not {value:g}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -91,40 +107,74 @@ def main(argv: Sequence[str] | None = None) -> int:
         ExportOptions, argv, prog="python -m offline.export", description=__doc__
     )
     try:
-        if options.clips < 1:
-            raise ValueError("--clips must be at least 1")
+        _check_files(options)
         return _check(options) if options.check else _export(options)
     except (ValueError, OSError) as exc:
         say(f"offline.export: {exc}", file=sys.stderr)
         return 2
 
 
+def _check_files(options: ExportOptions) -> None:
+    """Raise OSError or ValueError for what is missing, before torch loads and the work begins."""
+    model = options.model
+    files = [options.report, options.index, options.check]
+    if model is not None:
+        files += [model, model.with_suffix(".json")]
+    for file in files:
+        if file is not None and not file.is_file():
+            raise FileNotFoundError(f"{file}: no such file")
+    kind, _, source = (options.encoder or "").partition(":")
+    if source := options.classifier or (source if kind in KINDS else ""):
+        locate(source, weights=False)
+    if options.check is None:
+        try_target(options.out)
+    elif not (options.out / CARD).is_file():
+        raise BundleError(f"{options.out}: no such bundle folder")
+
+
 def _export(options: ExportOptions) -> int:
-    from offline.exporting.bundle_export import export_trained, export_untrained  # torch
+    from offline.exporting import bundle_export  # torch
     from offline.exporting.encoder_export import EncoderParts
 
-    parts = None
+    parts, name, out = None, options.name, options.out
     if options.with_encoder is not None:
         parts = EncoderParts(
             parts=options.with_encoder, int8=options.int8, index=options.index, clips=options.clips
         )
     elif options.int8 or options.index:
         raise ValueError("--int8 and --index go with --with-encoder")
-    if options.model is None:
-        assert options.encoder is not None
-        bundle = export_untrained(
-            options.encoder, options.out, options.hop_s, name=options.name, encoder_parts=parts
+    if options.encoder is not None:
+        bundle = bundle_export.export_untrained(
+            options.encoder,
+            out,
+            options.hop_s,
+            frames=options.frames,
+            fps=options.fps,
+            name=name,
+            encoder_parts=parts,
         )
         print(json.dumps({"bundle": str(bundle.path), "name": bundle.name, "glosses": 0}))
         return 0
-    bundle, difference = export_trained(
-        options.model,
-        options.out,
-        name=options.name,
-        report=options.report,
-        encoder_parts=parts,
-        edge=options.edge,
-    )
+    if options.classifier is not None:
+        bundle, difference = bundle_export.export_classifier(
+            options.classifier,
+            out,
+            options.hop_s,
+            frames=options.frames,
+            fps=options.fps,
+            name=name,
+            encoder_parts=parts,
+        )
+    else:
+        assert options.model is not None
+        bundle, difference = bundle_export.export_trained(
+            options.model,
+            out,
+            name=name,
+            report=options.report,
+            encoder_parts=parts,
+            edge=options.edge,
+        )
     print(f"ONNX against torch: outputs differ by at most {difference:.1e}")
     summary = {
         "bundle": str(bundle.path),
@@ -139,11 +189,16 @@ def _export(options: ExportOptions) -> int:
 
 
 def _check(options: ExportOptions) -> int:
-    from offline.exporting.bundle_export import check_bundle  # torch
+    from offline.exporting.check import check_bundle  # torch
 
     assert options.model is not None and options.check is not None
-    agreements = check_bundle(options.model, options.out, options.check, options.clips)
-    print(json.dumps({"clips": options.clips, "agreements": list(map(asdict, agreements))}))
+    agreements, skipped = check_bundle(options.model, options.out, options.check, options.clips)
+    summary = {
+        "clips": options.clips,
+        "agreements": list(map(asdict, agreements)),
+        "not_installed": skipped,
+    }
+    print(json.dumps(summary))
     if wrong := [found.name for found in agreements if not found.agrees]:
         print(f"offline.export: {', '.join(wrong)} differ from torch", file=sys.stderr)
     return 1 if wrong else 0

@@ -40,6 +40,7 @@ SHARED = {
     "models.picture",
     "models.resize",
     "models.files",
+    "models.hub",
     "models.faults",
     "models.command_line",
     "models.onnx_file",

@@ -2,7 +2,8 @@
 
     folder, hub id or .pt file -> spec that pins it -> VideoTransformer with its weights
 
-Folders and hub ids hold V-JEPA 2.0 as transformers saves it. A `.pt` file is V-JEPA 2.1 as
+Folders and hub ids hold V-JEPA 2.0 as transformers saves it, the model alone or a classifier with
+it, in one safetensors file or several. A `.pt` file is V-JEPA 2.0 or 2.1 as
 facebookresearch/vjepa2 publishes it: the state of a training run, of which only the encoder is
 read. From it only tensors and plain values are unpickled, never code.
 """
@@ -10,53 +11,61 @@ read. From it only tensors and plain values are unpickled, never code.
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from transformers import VJEPA2Config, VJEPA2Model
+from transformers import VJEPA2Config
 
 from models.files import sha256
+from models.hub import is_commit
 from models.schema import EncoderSpec
-from models.vjepa2.model import Shape, VideoTransformer
+from models.vjepa2.model import Shape, Version, VideoTransformer
 from models.vjepa2.preprocess import resized_short_side
+from models.vjepa2.source import Source, locate
 from models.vjepa2.state_dicts import converted
 
 _KINDS = ("vjepa2", "vjepa2-tokens")
-_PUBLISHED_CROP = 384  # px, of all four sizes that are published
+_ENCODER = "encoder."  # how the names of the encoder's tensors begin in a folder, ...
+CLASSIFIED = "vjepa2."  # ... and before that in the folder of a classifier
 
-# Attention heads by width, which the file does not contain: vit_base, vit_large, vit_giant_xformers
-# and vit_gigantic_xformers of app/vjepa_2_1/models/vision_transformer.py.
-_HEADS = {768: 12, 1024: 16, 1408: 22, 1664: 26}
+# Attention heads by width, which a .pt file does not contain: vit_base, vit_large, vit_huge,
+# vit_giant_xformers and vit_gigantic_xformers of src/models/vision_transformer.py (2.0) and
+# app/vjepa_2_1/models/vision_transformer.py.
+_HEADS: dict[Version, dict[int, int]] = {
+    "2.0": {1024: 16, 1280: 16, 1408: 22},
+    "2.1": {768: 12, 1024: 16, 1408: 22, 1664: 26},
+}
 # The encoder's moving average, which is the published one. By src/hub/backbones.py it has the first
-# name in B and L, the second in g and G.
-_ENCODERS = ("ema_encoder", "target_encoder")
+# name in 2.1's B and L, the second in the others. A run without one has the last.
+_ENCODERS = ("ema_encoder", "target_encoder", "encoder")
 _MAX_PICKLE = 16 * 2**20  # bytes of names and sizes; G's whole training run has less than 1 MB
+_MAX_INDEX = 16 * 2**20  # bytes of the list of a checkpoint's shards
 
 
 def vjepa2_spec(
     source: str, *, kind: str = "vjepa2", frames: int = 16, fps: float = 8.0, revision: str = ""
 ) -> EncoderSpec:
-    """The spec of the checkpoint `source`: a folder, a file, or a hub id with a `revision` or none.
+    """The spec of the checkpoint `source`: a folder, a file, or a hub id like owner/name@revision.
 
     The spec pins its present content: a folder or file by SHA-256, a hub id by its commit.
 
     Raises:
-        OSError: no such folder, file or hub id.
+        OSError: no such folder, file or hub id, or the hub can't be reached.
         ValueError: not a V-JEPA 2 checkpoint, or it does not take `frames`.
     """
-    path = _path(source)
-    shape, crop, revision = _inspect(source, path, revision)
-    if not revision:
-        raise ValueError(f"{source}: the hub names no commit; give a revision to pin")
+    found = locate(source, revision, weights=False)
+    shape, crop, pin = _inspect(found)
     spec = EncoderSpec(
         kind=kind,
-        source=source if path is None else str(path),
-        revision=revision,
+        source=found.name,
+        revision=pin,
         dim=shape.width,
         frames=frames,
         fps=fps,
@@ -73,16 +82,18 @@ def load_weights(spec: EncoderSpec, dtype: torch.dtype) -> VideoTransformer:
         OSError: the checkpoint is not there, or is cut.
         ValueError: it is not the one that `spec` pins, or does not fit it.
     """
-    path = _path(spec.source)
-    shape, crop, revision = _inspect(spec.source, path, spec.revision)
-    if path is not None and revision != spec.revision:
-        raise ValueError(f"{path}: not the checkpoint that the model was trained with")
+    found = locate(spec.source, spec.revision)
+    shape, crop, revision = _inspect(found)
+    # A bundle that holds files of a hub's commit has checked them itself.
+    of_hub = is_commit(spec.revision) and Path(spec.source).is_absolute()
+    if revision != spec.revision and not of_hub:
+        raise ValueError(f"{found.name}: not the checkpoint that the model was trained with")
     _check_fits(spec, shape, crop)
-    if path is not None and path.is_file():
-        _, mapped = read_checkpoint_file(path)  # copied, since the file may change
+    if found.path.is_file():
+        _, mapped = read_checkpoint_file(found.path)  # copied, since the file may change
         weights = {name: weight.to(dtype, copy=True) for name, weight in mapped.items()}
     else:
-        weights = _by_transformers(spec, path, dtype)
+        weights = read_tensors(found.path, _encoder_name, dtype)
     try:
         state_dict = converted(weights, shape)
     except ValueError as exc:
@@ -91,38 +102,43 @@ def load_weights(spec: EncoderSpec, dtype: torch.dtype) -> VideoTransformer:
     return VideoTransformer.loaded(state_dict, shape, (spec.frames // shape.tubelet, side, side))
 
 
-def _path(source: str) -> Path | None:
-    """The checkpoint's folder or file, or None for a hub id ("owner/name")."""
-    path = Path(source).expanduser()
-    if path.is_dir() or path.is_file():
-        return path.resolve()
-    if source.startswith(("/", ".", "~")) or source.endswith(".pt") or source.count("/") != 1:
-        raise FileNotFoundError(f"{source}: no such folder or file, nor a hub id like owner/name")
-    return None
+def _encoder_name(name: str) -> str | None:
+    """What a folder's tensor `name` is called within the encoder; None: it is of another part."""
+    name = name.removeprefix(CLASSIFIED)
+    return name.removeprefix(_ENCODER) if name.startswith(_ENCODER) else None
 
 
-def _inspect(source: str, path: Path | None, revision: str) -> tuple[Shape, int, str]:
-    """The checkpoint's shape, its crop (px) and its revision ("" if there is none)."""
-    if path is not None and path.is_file():
-        return read_checkpoint_file(path)[0], _PUBLISHED_CROP, f"sha256:{sha256(path)}"
-    config = _config(source, path, revision)
-    pin = _fingerprint(path) if path else getattr(config, "_commit_hash", None) or revision
-    return Shape.of(config), config.crop_size, pin
+def _inspect(found: Source) -> tuple[Shape, int, str]:
+    """The checkpoint's shape, its crop (px) and its revision."""
+    if found.path.is_file():
+        shape, _ = read_checkpoint_file(found.path)
+        return shape, _crop(found.path, shape), f"sha256:{sha256(found.path)}"
+    config = read_config(found)
+    return Shape.of(config), config.crop_size, found.commit or _fingerprint(found.path)
 
 
-def _config(source: str, folder: Path | None, revision: str) -> VJEPA2Config:
-    if folder is not None and not (folder / "config.json").is_file():
-        raise ValueError(f"{folder}: no config.json in it, so it is no V-JEPA 2 checkpoint")
-    name = str(folder or source)
-    pinned: dict[str, Any] = {} if folder is not None or not revision else {"revision": revision}
+def read_config(found: Source) -> VJEPA2Config:
+    """The `config.json` of a checkpoint's folder.
+
+    Raises:
+        OSError: it can't be read.
+        ValueError: there is none, or none of V-JEPA 2.
+    """
+    file = found.path / "config.json"
+    if not file.is_file():
+        raise ValueError(f"{found.name}: no config.json in it, so it is no V-JEPA 2 checkpoint")
     try:
-        config, _ = VJEPA2Config.get_config_dict(name, **pinned)
-        model_type = config.get("model_type")
-        if model_type != VJEPA2Config.model_type:
-            raise ValueError(f"{name}: a checkpoint of type {model_type!r}, not of V-JEPA 2")
-        return VJEPA2Config.from_pretrained(name, **pinned)
-    except OSError as exc:
-        raise OSError(f"{name}: can't read its config: {_first_line(exc)}") from exc
+        fields = json.loads(file.read_text(encoding="utf-8"))
+        model_type = fields.get("model_type")
+    except (ValueError, RecursionError, AttributeError) as exc:
+        raise ValueError(f"{found.name}: its config.json is no JSON object") from exc
+    if model_type != VJEPA2Config.model_type:
+        raise ValueError(f"{found.name}: a checkpoint of type {model_type!r}, not of V-JEPA 2")
+    try:
+        config: VJEPA2Config = VJEPA2Config.from_dict(fields)
+    except Exception as exc:  # it checks each field, by exceptions of several libraries
+        raise ValueError(f"{found.name}: its config.json: {_one_line(exc)}") from exc
+    return config
 
 
 def _check_fits(spec: EncoderSpec, shape: Shape, crop: int) -> None:
@@ -142,28 +158,49 @@ def _check_fits(spec: EncoderSpec, shape: Shape, crop: int) -> None:
         )
 
 
-def _by_transformers(
-    spec: EncoderSpec, folder: Path | None, dtype: torch.dtype
+def read_tensors(
+    folder: Path, rename: Callable[[str], str | None], dtype: torch.dtype
 ) -> dict[str, Tensor]:
-    name = str(folder or spec.source)
-    pinned: dict[str, Any] = {} if folder is not None else {"revision": spec.revision}
-    loader: Any = VJEPA2Model
+    """Those tensors in a folder's safetensors files that `rename` gives a name, in `dtype`.
+
+    Raises:
+        OSError: a file is missing, cut or damaged.
+        ValueError: there are no weights, or a tensor is not of floating point.
+    """
+    tensors = {}
+    for file in _weight_files(folder):
+        try:
+            with safe_open(file, framework="pt") as stored:
+                for name in stored.keys():
+                    if (ours := rename(name)) is None:
+                        continue
+                    tensor = stored.get_tensor(name)
+                    if not tensor.is_floating_point():
+                        raise ValueError(f"{file}: {name} is {tensor.dtype}, not floating point")
+                    tensors[ours] = tensor.to(dtype, copy=True)  # mapped: the file may change
+        except SafetensorError as exc:
+            raise OSError(f"{file}: cut or damaged ({_one_line(exc)}); copy it again") from exc
+    return tensors
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files in which transformers would look for the weights."""
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if whole.is_file():
+        return [whole]
+    if not index.is_file():
+        raise ValueError(f"{folder}: has no model.safetensors; pickled weights are never opened")
+    if index.stat().st_size > _MAX_INDEX:
+        raise ValueError(f"{index}: more than {_MAX_INDEX >> 20} MB of names")
     try:
-        model, report = loader.from_pretrained(
-            name,
-            dtype=dtype,
-            use_safetensors=True,  # never a pickle
-            output_loading_info=True,
-            **pinned,
-        )
-    except (OSError, RuntimeError, SafetensorError) as exc:
-        raise OSError(f"{name}: can't load its weights: {_first_line(exc)}") from exc
-    missing = [key for key in report["missing_keys"] if key.startswith("encoder.")]
-    if missing or report["mismatched_keys"]:
-        count = len(missing)
-        raise ValueError(f"{name}: weights are missing or of another shape ({count} missing)")
-    weights: dict[str, Tensor] = model.encoder.state_dict()
-    return weights
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        files = [folder / name for name in names]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+        raise ValueError(f"{index}: lists no files of weights") from exc
+    for file in files:
+        if file.parent != folder or not file.is_file():
+            raise OSError(f"{file}: missing, though {index.name} lists it")
+    return files
 
 
 def _fingerprint(folder: Path) -> str:
@@ -177,13 +214,13 @@ def _fingerprint(folder: Path) -> str:
     return f"sha256:{total.hexdigest()}"
 
 
-def _first_line(exc: BaseException) -> str:
-    """The first line of an error of transformers, whose errors are long."""
-    return next((line.strip() for line in str(exc).splitlines() if line.strip()), repr(exc))
+def _one_line(exc: BaseException) -> str:
+    """An error of a library, which may have several lines, as one."""
+    return " ".join(str(exc).split())[:300] or repr(exc)
 
 
 def read_checkpoint_file(path: Path) -> tuple[Shape, dict[str, Tensor]]:
-    """The shape and weights of the 2.1 encoder in `path`. The weights are mapped: copy them.
+    """The shape and weights of the encoder in the `.pt` file `path`. They are mapped: copy them.
 
     Raises:
         OSError: it can't be read, or is cut.
@@ -192,21 +229,34 @@ def read_checkpoint_file(path: Path) -> tuple[Shape, dict[str, Tensor]]:
     content = _opened(path)
     names = [name for name in _ENCODERS if isinstance(content, dict) and name in content]
     if not names:
-        raise ValueError(f"{path}: has no {' and no '.join(_ENCODERS)}, so it is not V-JEPA 2.1")
-    weights = _tensors(path, content[names[0]])
-    if "video_mod_embed" not in weights:
         raise ValueError(
-            f"{path}: not V-JEPA 2.1; give 2.0 as transformers saves it, in a folder or by hub id"
+            f"{path}: has no {', '.join(_ENCODERS[:-1])} or {_ENCODERS[-1]}, so it is not V-JEPA 2"
         )
+    weights = _tensors(path, content[names[0]])
+    version: Version = "2.1" if "video_mod_embed" in weights else "2.0"
     for name in ("patch_embed.proj.bias", "blocks.0.mlp.fc1.bias"):
         if name not in weights or weights[name].ndim != 1:
             raise ValueError(f"{path}: the checkpoint lacks {name}, or it is no bias")
     width, hidden = len(weights["patch_embed.proj.bias"]), len(weights["blocks.0.mlp.fc1.bias"])
-    if width not in _HEADS:
-        raise ValueError(f"{path}: {width} features; V-JEPA 2.1 has {', '.join(map(str, _HEADS))}")
+    heads = _HEADS[version]
+    if width not in heads:
+        raise ValueError(
+            f"{path}: {width} features; V-JEPA {version} has {', '.join(map(str, heads))}"
+        )
     depth = len({name.split(".")[1] for name in weights if name.startswith("blocks.")})
-    shape = Shape(width=width, depth=depth, heads=_HEADS[width], hidden=hidden, version="2.1")
+    shape = Shape(width=width, depth=depth, heads=heads[width], hidden=hidden, version=version)
     return shape, weights
+
+
+def _crop(path: Path, shape: Shape) -> int:
+    """The crop (px) of a `.pt` file: its `crop_size`, which no published file states.
+
+    All of 2.1 are for 384 px. Of 2.0 only vitg-384.pt is, the others are for 256.
+    """
+    stated = _opened(path).get("crop_size")
+    if isinstance(stated, int) and stated > 0:
+        return stated
+    return 384 if shape.version == "2.1" or "384" in path.stem else 256
 
 
 def _opened(path: Path) -> Any:

@@ -1,6 +1,6 @@
 """Published weights -> the names and the order that `VideoTransformer` has.
 
-    state dict of transformers (2.0) or of facebookresearch/vjepa2 (2.1) -> [converted] -> ours
+    state dict of transformers (2.0) or of facebookresearch/vjepa2 (2.0, 2.1) -> [converted] -> ours
 
 The numbers are the same. Queries, keys and values are one product here, and the two features that
 rotate together lie half a head apart, where the published weights have neighbours.
@@ -49,6 +49,18 @@ _LAYOUTS = {
             "norm": ("layernorm",),
         },
     ),
+    # `VisionTransformer(...).state_dict()` of src/models/vision_transformer.py.
+    "2.0 of a run": _Layout(
+        blocks="blocks",
+        modules={
+            "patch_embed": ("patch_embed.proj",),
+            "qkv": ("attn.qkv",),
+            "proj": ("attn.proj",),
+            "fc1": ("mlp.fc1",),
+            "fc2": ("mlp.fc2",),
+            "norm": ("norm",),
+        },
+    ),
     # `VisionTransformer(...).state_dict()` of app/vjepa_2_1/models/vision_transformer.py. `img` in
     # a name is for single pictures; the first three norms are for the outputs of inner blocks,
     # which only training uses.
@@ -79,7 +91,7 @@ def converted(weights: Mapping[str, Tensor], shape: Shape) -> dict[str, Tensor]:
     Raises:
         ValueError: a tensor is missing, unknown or of another shape; the message names the first.
     """
-    layout, left = _LAYOUTS[shape.version], dict(weights)
+    layout, left = _layout(weights, shape), dict(weights)
 
     def take(name: str, size: tuple[int, ...] | None = None) -> Tensor:
         if name not in left:
@@ -103,6 +115,12 @@ def converted(weights: Mapping[str, Tensor], shape: Shape) -> dict[str, Tensor]:
     if left:
         raise ValueError(f"the checkpoint has {min(left)}, which is not the encoder's")
     return state_dict
+
+
+def _layout(weights: Mapping[str, Tensor], shape: Shape) -> _Layout:
+    """The names that the published `weights` have: those of 2.0 stand under two sorts of names."""
+    of_run = shape.version == "2.0" and any(name.startswith("blocks.") for name in weights)
+    return _LAYOUTS["2.0 of a run" if of_run else shape.version]
 
 
 def _published_size(name: str, ours: Tensor, shape: Shape, parts: int) -> tuple[int, ...]:

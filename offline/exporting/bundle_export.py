@@ -1,11 +1,12 @@
 """Writes recogniser bundles: of a trained head, of an encoder alone, of several bundles fused.
 
-.pt + card -> ONNX [-> LiteRT] [+ encoder files], each compared with torch -> bundle
-bundle + index of real clips -> every exported form compared with torch -> Agreements
+.pt + card, or a video classifier of transformers
+    -> ONNX [-> LiteRT] [+ encoder files], each compared with torch -> bundle
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -19,34 +20,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
-import torch
 from torch import nn
 
-from models.bundle import Bundle, open_bundle, write_bundle
+from models.bundle import Bundle, write_bundle
 from models.card import BACKGROUND, CARD, FUSED, HEAD, NO_HEAD, spec_as_card, spec_from
 from models.classifier import Classifier
+from models.command_line import say
 from models.encoders import encoder_spec, graph_variants
-from models.heads import HeadOutput
-from models.onnx_file import write_onnx
+from models.onnx_file import with_metadata
 from models.recognizer import Recognizer
 from models.schema import EncoderSpec
-from offline.data.examples import read_spec
+from models.vjepa2.source import locate
 from offline.exporting import web_runtime
-from offline.exporting.encoder_export import (
-    EncoderParts,
-    compare_graphs,
-    export_encoder,
-    reference_features,
-)
-from offline.exporting.parity import (
-    HEAD_FILES,
-    HEAD_TOLERANCE,
-    LITERT,
-    Agreement,
-    compare_head,
-    read_windows,
-)
+from offline.exporting.encoder_export import EncoderParts, export_encoder
+from offline.exporting.head_export import export_edge, onnx_difference, to_onnx
+from offline.exporting.onnx_metadata import head_metadata, window_steps
+from offline.exporting.parity import LITERT
+from offline.exporting.video_classifier import has_head, read_video_classifier
 from offline.training.checkpoint import load_checkpoint
 
 _MORE = ("scores_by_source", "decoder", "decoder_by_source", "sentences")  # figures of a report
@@ -82,7 +72,7 @@ def export_trained(
         if (problem := web_runtime.missing()) is not None:
             raise OSError(problem)
     content = to_onnx(head, spec.dim)
-    steps = spec.frames if spec.kind == "landmarks" else max(1, spec.frames // 2)
+    steps = window_steps(spec)
     difference = onnx_difference(head, content, spec.dim, steps)
     card = {key: value for key, value in trained.items() if key not in _NOT_IN_CARD}
     if report is not None:
@@ -124,11 +114,52 @@ def _figures(report: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"{report}: no report of offline.evaluate: {exc!r}") from exc
 
 
+def export_classifier(
+    source: str,
+    out: Path,
+    hop_s: float,
+    *,
+    frames: int | None = None,
+    fps: float | None = None,
+    name: str | None = None,
+    encoder_parts: EncoderParts | None = None,
+) -> tuple[Bundle, float]:
+    """Write the bundle of a video classifier of transformers: its encoder and its own head.
+
+    Labels that make no glosses are renamed, and each is printed. Also returns the largest
+    difference between ONNX and torch.
+
+    Raises:
+        ValueError: `source` is no such classifier, or makes no bundle.
+        OSError: its files are missing or damaged, or the disk is full.
+    """
+    found = locate(source)
+    trained = read_video_classifier(found)
+    pinned = f"{found.name}@{found.commit}" if found.commit else found.name
+    spec = encoder_spec(f"vjepa2-tokens:{pinned}", frames or trained.frames, fps)
+    for label, gloss in trained.renamed:
+        say(f"label {label!r} is the gloss {gloss!r} in the bundle")
+    content = to_onnx(trained.head, spec.dim)
+    difference = onnx_difference(trained.head, content, spec.dim, window_steps(spec))
+    card = {
+        **_new_card(name or Path(found.name).name, spec, "attentive", idle=False, hop_s=hop_s),
+        "calibration": {"temperature": 1.0, "threshold": 0.5},
+        "data": {"who": "Not known here: the head came with the checkpoint", "source": found.name},
+        "licence": "the checkpoint's own",
+        "metrics": {},
+    }
+    card["head"]["args"] = trained.head.settings
+    files: dict[str, bytes | Path] = {HEAD: content}
+    return _write(out, card, trained.glosses, files, encoder_parts, trained.head), difference
+
+
 def export_untrained(
     encoder: str,
     out: Path,
     hop_s: float,
     *,
+    frames: int | None = None,
+    fps: float | None = None,
     name: str | None = None,
     encoder_parts: EncoderParts | None = None,
 ) -> Bundle:
@@ -138,7 +169,9 @@ def export_untrained(
         ValueError: there is no such encoder, or it makes no bundle.
         OSError: its files are missing, or the disk is full.
     """
-    spec = encoder_spec(encoder, None, None)
+    spec = encoder_spec(encoder, frames, fps)
+    if spec.kind != "landmarks" and has_head(locate(spec.source, spec.revision, weights=False)):
+        say(f"{spec.source} has a head of its own, which is left out; --classifier takes it")
     card = {
         **_new_card(name or f"untrained-{spec.kind}", spec, NO_HEAD, idle=True, hop_s=hop_s),
         "calibration": {"temperature": 1.0, "threshold": 0.5},
@@ -200,101 +233,6 @@ def fused_spec(specs: Sequence[EncoderSpec]) -> EncoderSpec:
     )
 
 
-def check_bundle(model: Path, path: Path, index: Path, count: int) -> list[Agreement]:
-    """Compare every exported form in the bundle at `path` with torch, on `count` real clips.
-
-    The head in all its runtimes on rows of the index, then the encoder's graphs on its videos. A
-    line for each is printed.
-
-    Raises:
-        ValueError, OSError: they can't be compared, or a graph differs by more than rounding.
-    """
-    checkpoint, bundle = load_checkpoint(model), open_bundle(path)
-    features, mask = read_windows(index, bundle.encoder, count)
-    agreements = []
-    for runtime, file in HEAD_FILES.items():
-        if (bundle.path / file).is_file():
-            found = compare_head(runtime, bundle.path, checkpoint.head, features, mask)
-            print(found.line(), flush=True)
-            agreements.append(found)
-    if graphs := graph_variants(bundle):
-        spec = read_spec(index)  # names the weights, which the bundle need not hold
-        _, reference = reference_features(spec, index, count)
-        agreements += compare_graphs(graphs, reference, checkpoint.head)
-    return agreements
-
-
-def to_onnx(head: nn.Module, dim: int) -> bytes:
-    """`head` as one ONNX file: features (B, T, dim), mask (B, T) -> the head's `HeadOutput`."""
-    features, mask = _sample(3, 9, dim, np.random.default_rng(0))
-    inputs = {"features": features, "mask": mask}
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / HEAD
-        write_onnx(head, inputs, HeadOutput._fields, {0: "B", 1: "T"}, file)
-        return file.read_bytes()
-
-
-def onnx_difference(head: nn.Module, content: bytes, dim: int, steps: int) -> float:
-    """The largest difference between ONNX and torch, over several batches, lengths and masks.
-
-    Raises:
-        ValueError: it is more than rounding explains.
-    """
-    session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
-    draw = np.random.default_rng(1)
-    largest = 0.0
-    for batch, length in ((1, steps), (4, steps), (2, 2 * steps + 3), (1, 1)):
-        features, mask = _sample(batch, length, dim, draw)
-        with torch.inference_mode():
-            want = head(features, mask)
-        got = session.run(None, {"features": features.numpy(), "mask": mask.numpy()})
-        for a, b in zip(got, want, strict=True):
-            difference = float(np.abs(a - b.numpy()).max())
-            if not difference <= HEAD_TOLERANCE:
-                raise ValueError(
-                    f"ONNX and torch differ by {difference:.1e} for {batch} clips of {length} "
-                    f"steps: more than {HEAD_TOLERANCE:.0e}, so nothing was written"
-                )
-            largest = max(largest, difference)
-    return largest
-
-
-def export_edge(
-    head: nn.Module, content: bytes, dim: int, steps: int
-) -> tuple[bytes, list[Agreement]]:
-    """The LiteRT file of a head whose ONNX file is `content`, and how phones and pages run both.
-
-    Prints a line for each.
-
-    Raises:
-        ValueError: one can't be made or run, or differs from torch.
-    """
-    from offline.exporting.litert import to_litert
-
-    litert = to_litert(content, steps)
-    features, mask = _sample(steps, steps, dim, np.random.default_rng(2))
-    agreements = []
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, HEAD).write_bytes(content)
-        Path(folder, LITERT).write_bytes(litert)
-        for runtime in ("litert", "onnxruntime-web"):
-            found = compare_head(runtime, Path(folder), head, features.numpy(), mask.numpy())
-            print(found.line(), flush=True)
-            if not found.agrees:
-                raise ValueError(f"{found.line()}: more than rounding, so nothing was written")
-            agreements.append(found)
-    return litert, agreements
-
-
-def _sample(
-    batch: int, length: int, dim: int, draw: np.random.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random features, and a mask that pads each clip one step more than the clip before."""
-    features = torch.from_numpy(draw.normal(size=(batch, length, dim)).astype(np.float32))
-    lengths = torch.tensor([max(1, length - i) for i in range(batch)])
-    return features, torch.arange(length)[None] < lengths[:, None]
-
-
 def _new_card(
     name: str, spec: EncoderSpec, head: str, *, idle: bool, hop_s: float
 ) -> dict[str, Any]:
@@ -319,6 +257,11 @@ def _write(
     head: nn.Module | None,
 ) -> Bundle:
     """Write the bundle, with `encoder_parts` if given; the card says how its graphs compare."""
+    if isinstance(content := files.get(HEAD), bytes):
+        # What the head computes names the space of taught signs: they outlive other metadata.
+        digest = hashlib.sha256(content).hexdigest()
+        card = {**card, "head": {**card["head"], "weights": digest}}
+        files = {**files, HEAD: with_metadata(content, head_metadata(card, glosses))}
     if encoder_parts is None:
         return write_bundle(out, card=card, glosses=glosses, files=files, check=_check_opens)
     out.absolute().parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ checkpoint -> float32.onnx, int8.onnx -> each variant compared with torch on rea
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models.bundle import ENCODER, IN_BUNDLE
-from models.onnx_file import write_int8
+from models.onnx_file import with_metadata, write_int8
 from models.schema import EncoderSpec
 from models.vjepa2.checkpoint import load_weights
 from models.vjepa2.graph_engine import (
@@ -29,6 +29,8 @@ from models.vjepa2.graph_engine import (
     spare_cores,
 )
 from models.vjepa2.model import PictureEncoder
+from models.vjepa2.source import locate
+from offline.exporting.onnx_metadata import encoder_metadata
 from offline.exporting.parity import Agreement, Logits, compare, crop_clips
 
 
@@ -68,7 +70,7 @@ def export_encoder(
     if not spec.kind.startswith("vjepa2"):
         raise ValueError(f"--with-encoder: a {spec.kind} encoder comes with livegloss")
     # Files are copied into the bundle; int8 has a quarter of the size, twice.
-    content = _checkpoint_files(spec.source) if Path(spec.source).exists() else []
+    content = _checkpoint_files(spec)
     size = sum(file.stat().st_size for file in content)
     need = size * {"weights": 1, "graph": 2, "both": 3}[wanted.parts]
     need += size // 2 if wanted.int8 else 0
@@ -79,8 +81,8 @@ def export_encoder(
     source = f"{IN_BUNDLE}{ENCODER}"
     agreements: list[Agreement] = []
     if wanted.parts != "graph":
-        files += _checkpoint_files(spec.source)
-        if Path(spec.source).is_file():
+        files += content
+        if len(content) == 1:
             source += f"/{files[0].name}"
     if wanted.parts != "weights":
         graphs, agreements = _write_graphs(spec, wanted, folder, head)
@@ -89,15 +91,12 @@ def export_encoder(
     return named, source, agreements
 
 
-def _checkpoint_files(source: str) -> list[Path]:
-    """The files of a checkpoint that is a folder or a file."""
-    path = Path(source)
+def _checkpoint_files(spec: EncoderSpec) -> list[Path]:
+    """The files of the checkpoint that `spec` pins: one `.pt`, or config and weights."""
+    path = locate(spec.source, spec.revision).path
     if path.is_file():
         return [path]
-    files = [path / "config.json", *sorted(path.glob("*.safetensors*"))]
-    if not path.is_dir() or not all(file.is_file() for file in files):
-        raise ValueError(f"--with-encoder: {source} is no folder with a checkpoint in it")
-    return files
+    return [path / "config.json", *sorted(path.glob("*.safetensors*"))]
 
 
 def _write_graphs(
@@ -106,7 +105,10 @@ def _write_graphs(
     """The graphs' files, without int8 if it is left out, and how all variants compare."""
     encoder, reference = reference_features(spec, wanted.index, wanted.clips)
     files = encoder.export(folder / FLOAT32)
-    del encoder  # ViT-g has 4 GB
+    crop, steps = encoder.model.video_size[-1], reference.features.shape[1]
+    stamped = with_metadata(files[0].read_bytes(), encoder_metadata(spec, crop, steps))
+    files[0].write_bytes(stamped)  # not its weights, if they lie in a second file
+    del encoder, stamped  # ViT-g has 4 GB
     variants = [GraphVariant.of(name, folder) for name in WAYS]
     agreements = compare_graphs([v for v in variants if v.precision != "int8"], reference, head)
     if head is not None and not reference.real:
@@ -166,8 +168,10 @@ def compare_graphs(
     head: nn.Module | None,
     *,
     anyway: bool = False,
+    show: Callable[[Agreement], str] = Agreement.line,
 ) -> list[Agreement]:
-    """Those of `variants` that this machine can run, compared with torch; prints a line for each.
+    """Those of `variants` that this machine can run, compared with torch; what `show` makes of each
+    is printed.
 
     `head` classifies the features; `anyway`: take them even if their first five classes differ.
 
@@ -182,7 +186,7 @@ def compare_graphs(
             continue
         clips, features = reference.clips, reference.features
         found = compare(variant, clips, features, logits, spare_cores(), anyway=anyway)
-        print(found.line(), flush=True)
+        print(show(found), flush=True)
         agreements.append(found)
     return agreements
 

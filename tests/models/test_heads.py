@@ -19,7 +19,7 @@ from models.heads import (
     make_head,
 )
 from models.landmarks import layout
-from offline.exporting.bundle_export import to_onnx
+from offline.exporting.head_export import to_onnx
 from offline.exporting.litert import to_litert
 
 _CLASSES = 5

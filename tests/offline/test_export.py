@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from offline.data.examples import read_spec
 from offline.exporting import bundle_export
 from offline.exporting.parity import read_windows
 from offline.training.checkpoint import load_checkpoint, save_checkpoint
+from tests.conftest import ROOT
 from tests.offline.indexes import write_index
 
 
@@ -48,13 +52,15 @@ def test_the_head_agrees_with_torch_in_every_runtime(
     way: Path, edge: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert check(way / "head.pt", edge, way / "embeddings" / "index.csv", 9) == 0
-    *lines, last = capsys.readouterr().out.splitlines()
+    title, columns, *rows, last = capsys.readouterr().out.splitlines()
     summary = json.loads(last)
     names = [found["name"] for found in summary["agreements"]]
     assert names == ["onnxruntime", "openvino", "litert", "onnxruntime-web"]
     for found in summary["agreements"]:
         assert found["same_but_ties"] == found["clips"] == summary["clips"] == 9
-    assert len(lines) == len(names)
+    assert title.startswith("9 clips of ") and columns.split()[:2] == ["form", "file"]
+    assert [row.split()[0] for row in rows] == names
+    assert all(row.split()[4:7] == ["9/9"] * 3 for row in rows)
 
 
 def test_the_graphs_of_the_encoder_agree_with_torch(
@@ -77,7 +83,7 @@ def test_a_head_with_other_predictions_is_found(
     other = save_checkpoint(tmp_path / "other.pt", [head], trained.card, trained.background)
     assert check(other, edge, way / "embeddings" / "index.csv", 10) == 1
     out, err = capsys.readouterr()
-    assert "of 10 clips the same first class in 5, the same first five in 5," in out
+    assert out.count("5/10") == 3 * 4  # all forms: first class, first five, but for ties
     assert "onnxruntime, openvino, litert, onnxruntime-web differ from torch" in err
 
 
@@ -97,9 +103,9 @@ def test_landmark_clips_are_cut_to_windows_and_padded(tmp_path: Path) -> None:
     ("changes", "says"),
     [
         (["--clips", "11"], "has 10 clips, 11 are needed"),
-        (["--clips", "0"], "--clips must be at least 1"),
         (["--out", "none"], "no such bundle folder"),
-        (["--model", "none.pt"], "not a trained head"),
+        (["--model", "none.pt"], "none.pt: no such file"),
+        (["--check", "none.csv"], "none.csv: no such file"),
     ],
 )
 def test_what_can_not_be_compared(
@@ -115,13 +121,83 @@ def test_what_can_not_be_compared(
     assert says in capsys.readouterr().err
 
 
+def test_runtimes_that_are_not_installed_are_told(
+    way: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no Node.js
+    assert check(way / "head.pt", way / "bundle", way / "embeddings" / "index.csv", 3) == 0
+    *rows, last = capsys.readouterr().out.splitlines()
+    assert any(row.startswith("onnxruntime-web       not compared: Node.js is not") for row in rows)
+    summary = json.loads(last)
+    assert summary["not_installed"].keys() == {"onnxruntime-web"}
+    assert {"onnxruntime", "openvino"} <= {found["name"] for found in summary["agreements"]}
+
+
+def test_rows_and_heads_of_something_else(
+    way: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of as many features, so that they could be compared, to no avail."""
+    rows = shutil.copytree(way / "embeddings", tmp_path / "rows")
+    report = json.loads((rows / "encode_report.json").read_text())
+    report["encoder"]["revision"] = "sha256:another"
+    (rows / "encode_report.json").write_text(json.dumps(report))
+    assert check(way / "head.pt", way / "bundle", rows / "index.csv", 3) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "index.csv: rows of another encoder, vjepa2 sha256:another, 4 frames" in line
+    trained = load_checkpoint(way / "head.pt")
+    heads: Any = trained.head.heads
+    card = {**trained.card, "glosses": ["sky", "floor"]}
+    other = save_checkpoint(tmp_path / "other.pt", list(heads), card, trained.background)
+    assert check(other, way / "bundle", way / "embeddings" / "index.csv", 3) == 2
+    assert "other.pt: has other glosses than" in capsys.readouterr().err
+
+
+def test_mistakes_are_told_before_torch_loads_and_any_work(tmp_path: Path) -> None:
+    (tmp_path / "a.pt").touch()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("precious")
+    (tmp_path / "b.pt").touch()
+    (tmp_path / "b.json").touch()
+    cases = {
+        "--model none.pt --out x": "none.pt: no such file",
+        "--model a.pt --out x": "a.json: no such file",
+        "--model b.pt --out x --report r.json": "r.json: no such file",
+        "--model b.pt --out x --with-encoder --index i.csv": "i.csv: no such file",
+        "--model b.pt --out x --check i.csv": "i.csv: no such file",
+        "--model b.pt --out x --check b.json": "x: no such bundle folder",
+        "--model b.pt --out full": "full: exists and is no bundle",
+        "--model b.pt --out a.pt/x": "a.pt",
+        "--encoder vjepa2:./vitl --out x": "./vitl: no such folder or file",
+        "--classifier ./vitl --out x": "./vitl: no such folder or file",
+    }
+    code = (
+        "import sys; from offline import export\n"
+        "for line in sys.argv[1:]: assert export.main(line.split()) == 2\n"
+        "assert not {'torch', 'transformers', 'onnx'} & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *cases],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    for line, says in zip(done.stderr.splitlines(), cases.values(), strict=True):
+        assert line.startswith("offline.export: ") and says in line
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.pt", "b.json", "b.pt", "full"]
+
+
 def test_edge_without_what_it_needs(
     way: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     to = ["--out", str(tmp_path / "bundle"), "--edge"]
     with pytest.raises(SystemExit, match="2"):
         export.main(["--encoder", "landmarks", *to])
-    assert "--encoder has none of" in capsys.readouterr().err
+    assert "--edge is for a head of offline.train" in capsys.readouterr().err
     monkeypatch.setenv("PATH", str(tmp_path))  # no Node.js
     assert export.main(["--model", str(way / "head.pt"), *to]) == 2
     assert "run python -m offline.exporting.web_runtime" in capsys.readouterr().err

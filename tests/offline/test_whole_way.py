@@ -18,7 +18,7 @@ from models.schema import Embedding
 from models.window import windows
 from offline import export, predict
 from offline.data.videos import read_video
-from offline.exporting.bundle_export import onnx_difference, to_onnx
+from offline.exporting.head_export import onnx_difference, to_onnx
 from offline.training.checkpoint import load_checkpoint
 from tests.whole_way import coloured
 
