@@ -79,7 +79,7 @@ def read_examples(index: str | os.PathLike[str], variant: str | None = None) -> 
             split=entry.split,
             variant=entry.variant,
             stored=StoredRows.of(file.parent / entry.path_to_npy_file),
-            path=Path(entry.video) if entry.video else None,
+            path=entry.video_path(file.parent),
             signer=signer,
         )
         examples.append(example)

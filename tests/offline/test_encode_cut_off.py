@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from offline.data.index import INDEX, npy_name, read_index
+from offline.data.index import npy_name
 from offline.encode import main
+from offline.encoding.embed import encoder_identity
+from offline.encoding.run import standin_spec
 from offline.encoding.tasks import read_journal
 from tests.offline.encoded import VARIANTS, arguments, lines, made, make_videos, start
 
@@ -52,16 +54,15 @@ def test_killed_ten_times(tmp_path: Path) -> None:
 
 def stored(out: Path) -> set[str]:
     """What is stored by now, as the encoder's log names it."""
-    index = read_index(out / INDEX) if (out / INDEX).exists() else []
-    entries = [*index, *read_journal(out).values()]
-    return {f"{e.video}#{e.variant}" for e in entries}
+    return {f"{s.entry.video}#{s.entry.variant}" for s in read_journal(out).values()}
 
 
 def test_a_stored_embedding_that_was_not_noted_is_made_again(tmp_path: Path) -> None:
     videos = make_videos(tmp_path / "videos", 2)
     out = tmp_path / "out"
     (out / "embeddings").mkdir(parents=True)
-    stray = out / npy_name("00", "original")
+    identity = encoder_identity(standin_spec("0"))
+    stray = out / npy_name("00", "original", identity)
     stray.write_bytes(b"whatever a machine without power left")
     (out / "embeddings" / ".01.bw.npy-x.part").write_bytes(b"half")
     (out / ".encoded.jsonl").write_bytes(b'{"video_id": "01", "gl')
