@@ -245,8 +245,10 @@ def _encode(
         print(f"{backlog.lost} videos are gone; their embeddings are kept")
     check_disk(out, backlog.tasks, spec)
     made_again = [*backlog.corrupt, *backlog.changed.values()]
-    for line in [*notes.lines[:_NOTES], *(f"made again: {line}" for line in made_again)]:
-        say(line, file=sys.stderr)
+    for line in notes.lines[:_NOTES]:
+        say(f"note: {line}", file=sys.stderr)
+    for line in made_again:
+        say(f"made again: {line}", file=sys.stderr)
 
     before = (out / JOURNAL).stat().st_size
     skipped: dict[str, str] = {}
@@ -262,7 +264,8 @@ def _encode(
     finally:  # a run that is stopped leaves an index and a report of what is there
         new = read_journal(out, before)  # also what was stored after the last outcome
         entries = write_results(out, [*backlog.kept, *new.values()])
-        notes.lines.extend(of_two_glosses(entries))
+        doubtful = of_two_glosses(entries)
+        notes.lines.extend(doubtful)
         seconds = round(time.monotonic() - began, 1)
         report = encode_report(videos, variants, spec, entries, skipped, notes)
         with replacing(out / REPORT) as file:
@@ -272,8 +275,8 @@ def _encode(
                 ensure_ascii=False,
             )
             file.write(text.encode("utf-8", "backslashreplace") + b"\n")  # JSON's own escapes
-    for line in notes.lines[:_NOTES]:
-        say(f"note: {line}")
+    for line in doubtful[:_NOTES]:
+        say(f"note: {line}", file=sys.stderr)
     done, kept = len(backlog.tasks) - len(skipped), len(videos) - len(backlog.tasks)
     for line in summary_table(
         videos, encoded=done, kept=kept, why_skipped=skipped, passed_over=notes.passed_over

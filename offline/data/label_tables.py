@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-_SEPARATORS = ",;\t|"
+_SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 
 
 class LabelError(ValueError):
@@ -86,10 +86,11 @@ def _lines(
         if not any(cells):
             continue
         if any(cells[len(columns) :]):
-            name = {"\t": "a tab"}.get(separator, separator)
+            at = columns.index("gloss") if "gloss" in columns else 0
             raise LabelError(
-                f"{file}: line {number} has {len(cells)} cells, and there are {len(columns)} "
-                f'columns: put a cell that holds {name} into quotes, like "{cells[1]}{separator} …"'
+                f"{file}: line {number} has {len(cells)} cells for {len(columns)} columns: put "
+                f"what has {_SEPARATORS[separator]} in it into quotes, such as "
+                f'"{cells[at]}{separator} {cells[at + 1]}"'
             )
         cells += [""] * (len(columns) - len(cells))
         yield number, dict(zip(columns, cells[: len(columns)], strict=True))

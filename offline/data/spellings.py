@@ -40,7 +40,7 @@ class SplitReader:
         there = {name.strip() for name in names}
         self._test_too = any(_SPLITS.get(name.lower()) == "test" for name in there)
         known = {name: self(name) for name in sorted(there) if split_of(name)}
-        taken = [f"{name} as {split}" for name, split in known.items() if name != split]
+        taken = [f"{name} as {split}" for name, split in known.items() if name.lower() != split]
         self.lines = [f"splits: {', '.join(taken)}"] if taken else []
 
     def __call__(self, text: str) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -94,7 +95,7 @@ class Picture:
             raise VideoError(
                 f"{self.file}: its pictures can't be converted ({_reason(exc)})"
             ) from exc
-        matrix = decoded.side_data.get("DISPLAYMATRIX")
+        matrix: Any = decoded.side_data.get("DISPLAYMATRIX")
         if matrix is not None:
             image = upright(image, np.frombuffer(bytes(matrix), np.int32))
         return np.ascontiguousarray(image)
@@ -184,27 +185,27 @@ class MediaClock:
         self._stated_s: float | None = None  # its stated time
         self._offset_s = 0.0  # media time of 0 as stated
         self._began_s = 0.0  # stated time of this part's first picture
-        self._before: tuple[float, float] | None = None  # stated time and offset of the part before
+        # Stated time and offset of the part before, at the first picture of a new one.
+        self._before: tuple[float, float] | None = None
 
     def media_s(self, stated_s: float | None) -> float | None:
         """The next picture's media time, s; None where it is not after the one before it."""
         if stated_s is None:  # raw streams carry no times
             self._last_s += self._step_s
             return self._last_s
+        before, self._before = self._before, None
         if self._stated_s is None:
             self._begin(stated_s)
+        elif before and 0 < stated_s - before[0] <= _LATE_S < abs(stated_s - self._stated_s):
+            self._offset_s = before[1]  # the newest picture alone had another time
         elif self._starts_anew(stated_s):
-            before, self._before = self._before, (self._stated_s, self._offset_s)
-            if before is not None and 0 < stated_s - before[0] <= _LATE_S:
-                self._offset_s, self._before = before[1], None
-            else:
-                self._begin(stated_s)
+            self._before = self._stated_s, self._offset_s
+            self._begin(stated_s)
         media_s = stated_s + self._offset_s
         if media_s <= self._last_s:
             return None  # a time stamp that goes back a little, or is repeated
         if self._stated_s is not None and 0 < stated_s - self._stated_s <= 1:
             self._step_s = stated_s - self._stated_s
-            self._before = None if self._before and stated_s > self._began_s else self._before
         self._last_s, self._stated_s = media_s, stated_s
         return media_s
 
