@@ -79,7 +79,7 @@ def _lines(
         try:
             cells = next(reader, None)
         except csv.Error as exc:
-            raise LabelError(f"{file}: line {number}: {exc}: is a quote open?") from exc
+            raise LabelError(f"{file}: line {number}: quotes that do not fit ({exc})") from exc
         if cells is None:
             return
         cells = [cell.strip() for cell in cells]
