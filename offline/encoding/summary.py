@@ -95,7 +95,7 @@ def encode_report(
 def of_two_glosses(entries: Iterable[Entry]) -> list[str]:
     """A line for each video that stands under two glosses, by its content."""
     same: dict[tuple[str, str], dict[str, Entry]] = defaultdict(dict)
-    for entry in entries:
+    for entry in sorted(entries, key=lambda e: (e.video_id, e.variant)):
         if entry.video_checksum:
             same[entry.video_checksum, entry.encoder].setdefault(entry.gloss, entry)
     return [
