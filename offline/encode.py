@@ -215,7 +215,7 @@ def _labelled_videos(settings: EncodeSettings, notes: LabelNotes) -> list[Labell
         raise ValueError(f"--videos {settings.videos}: no such folder")
     videos = read_labels(settings.labels, settings.videos, notes)
     if settings.glosses:
-        videos = of_glosses(videos, settings.glosses)
+        videos = of_glosses(videos, settings.glosses, notes)
     videos = videos[: settings.limit]
     if settings.negatives:
         negatives = read_negatives(settings.negatives, notes)[: settings.limit]

@@ -45,6 +45,7 @@ from offline.data.video_folders import (
 from offline.data.videos import VideoPart, is_video
 from offline.data.wlasl import read_instances
 
+_NAMED = 5  # glosses that a note names
 LANDMARK_SUFFIXES = (".npz", ".npy")  # see `offline.encoding.landmark_files`
 
 
@@ -133,8 +134,10 @@ def read_negatives(folder: Path, notes: LabelNotes | None = None) -> list[Labell
     ]
 
 
-def of_glosses(videos: Sequence[LabelledVideo], glosses: Path) -> list[LabelledVideo]:
-    """The videos whose gloss stands in the file `glosses`, one a line.
+def of_glosses(
+    videos: Sequence[LabelledVideo], glosses: Path, notes: LabelNotes | None = None
+) -> list[LabelledVideo]:
+    """The videos whose gloss stands in the file `glosses`, one a line; `notes` names the others.
 
     Raises:
         LabelError: the file can't be read, or none of the videos shows one of them.
@@ -143,6 +146,11 @@ def of_glosses(videos: Sequence[LabelledVideo], glosses: Path) -> list[LabelledV
     kept = [video for video in videos if gloss_key(video.gloss) in names]
     if not kept:
         raise LabelError(f"{glosses}: none of the videos shows one of its {len(names)} glosses")
+    missing = sorted(names - {gloss_key(video.gloss) for video in kept})
+    if missing and notes is not None:
+        more = ", …" if len(missing) > _NAMED else ""
+        named = ", ".join(missing[:_NAMED]) + more
+        notes.lines.append(f"{glosses}: {len(missing)} glosses are shown by no video: {named}")
     return kept
 
 

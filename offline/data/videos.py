@@ -146,7 +146,7 @@ def read_pictures(path: str | os.PathLike[str]) -> Iterator[Picture]:
     with _opened(name) as (container, stream):
         aspect = float(stream.sample_aspect_ratio or 1)
         aspect = aspect if 0.25 <= aspect <= 4 else 1.0
-        clock = MediaClock(float(stream.average_rate or stream.guessed_rate or _DEFAULT_FPS))
+        clock = PictureClock(float(stream.average_rate or stream.guessed_rate or _DEFAULT_FPS))
         scaler_for = cache(PictureScaler)
         first, last = _pictures_of(path, stream.index)
         for number, decoded in enumerate(_decoded(name, container, stream), 1):
@@ -171,7 +171,7 @@ def is_video(path: str | os.PathLike[str]) -> bool:
         return False
 
 
-class MediaClock:
+class PictureClock:
     """Turns the times that a file states for its pictures, in order, into media times from 0 on.
 
     Recordings that were joined (parts of a DVD, or of a broadcast) start their times anew: the next

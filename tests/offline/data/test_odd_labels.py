@@ -133,11 +133,13 @@ def test_one_gloss_in_several_spellings(tmp_path: Path) -> None:
 
 
 def test_chosen_glosses_in_any_spelling(tmp_path: Path) -> None:
-    (tmp_path / "words.txt").write_bytes("\ufeffTHANK YOU\r\n\r\ncafe\u0301\r\n".encode())
+    (tmp_path / "words.txt").write_bytes("\ufeffTHANK YOU\r\n\r\ncafe\u0301\r\nMore\n".encode())
     lines = ["path,gloss", "1.mp4,thank  you", "2.mp4,Caf\u00e9", "3.mp4,no"]
     (tmp_path / "labels.csv").write_text("\n".join(lines))
     videos = read_labels(str(tmp_path / "labels.csv"), tmp_path)
-    chosen = of_glosses(videos, tmp_path / "words.txt")
+    notes = LabelNotes()
+    chosen = of_glosses(videos, tmp_path / "words.txt", notes)
+    assert notes.lines[0].endswith("words.txt: 1 glosses are shown by no video: more")
     assert [v.gloss for v in chosen] == ["thank you", "Caf\u00e9"]
 
 

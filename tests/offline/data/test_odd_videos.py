@@ -7,6 +7,7 @@ import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -15,7 +16,7 @@ from av.stream import Disposition
 from numpy.typing import NDArray
 
 from offline.data.videos import (
-    MediaClock,
+    PictureClock,
     VideoError,
     VideoPart,
     container_times,
@@ -132,7 +133,7 @@ STEADY = [n / 10 for n in range(20)]
     ],
 )
 def test_the_media_clock(stated: list[float | None], want: list[float | None]) -> None:
-    clock = MediaClock(25)
+    clock = PictureClock(25)
     shown = [clock.media_s(time_s) for time_s in stated]
     assert [None if s is None else round(s, 6) for s in shown] == want
 
@@ -148,15 +149,15 @@ def write_cover(
 ) -> Path:
     """A file whose first stream is so many pictures of 32x32, and its second a video of 64x48."""
     with av.open(str(path), "w") as container:
-        cover = container.add_stream(codec, rate=1)
+        cover: Any = container.add_stream(codec, rate=1)
         cover.width = cover.height = 32
         cover.pix_fmt = {"png": "rgb24", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
         if attached:
             cover.disposition = Disposition.attached_pic
-        stream = container.add_stream("libx264", rate=10) if video else None
+        stream: Any = container.add_stream("libx264", rate=10) if video else None
         if stream:
             stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        audio = container.add_stream("aac", rate=8000, layout="mono") if sound else None
+        audio: Any = container.add_stream("aac", rate=8000, layout="mono") if sound else None
         black = np.zeros((32, 32, 3), np.uint8)
         for own, images in (
             (cover, [black] * covers),
@@ -225,7 +226,7 @@ def test_a_photograph_under_the_name_of_a_video(
 ) -> None:
     path = tmp_path / f"a{suffix}"
     with av.open(str(path), "w", format=container) as file:
-        stream = file.add_stream(codec, rate=1)
+        stream: Any = file.add_stream(codec, rate=1)
         stream.width, stream.height, stream.pix_fmt = 64, 48, pixels
         frame = av.VideoFrame.from_ndarray(picture(1), format="rgb24").reformat(format=pixels)
         frame.pts, frame.time_base = 0, Fraction(1, 1)
