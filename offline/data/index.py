@@ -74,8 +74,8 @@ class Entry:
 
 
 _COLUMNS = tuple(f.name for f in fields(Entry))
-_LATER = {"video_checksum"}  # columns that indexes from before lack
 _NEEDED = ("video_id", "gloss", "path_to_npy_file")
+_OURS = {*_NEEDED, "video", "variant", "encoder", "checksum"}  # of every version of `write_index`
 
 
 def read_index(file: Path, *, complete: bool = False) -> list[Entry]:
@@ -91,7 +91,7 @@ def read_index(file: Path, *, complete: bool = False) -> list[Entry]:
             table = csv.DictReader(stream)
             lines = list(table)
             there = set(table.fieldnames or ())
-        if complete and not set(_COLUMNS) - _LATER <= there <= set(_COLUMNS):
+        if complete and not _OURS <= there <= set(_COLUMNS):
             raise ValueError(f"its columns are not {','.join(_COLUMNS)}")
         missing = [column for column in _NEEDED if lines and column not in lines[0]]
         if missing:
@@ -126,7 +126,7 @@ def npy_name(video_id: str, variant: str, encoder: str = "") -> str:
     With the identity of its encoder, also for each encoder: none takes another one's place.
     """
     plain = re.sub(r"[^A-Za-z0-9_-]+", "_", video_id)[:80]
-    if plain != video_id:
+    if plain.lower() != video_id:  # some file systems take A for a
         plain += "-" + hashlib.sha256(video_id.encode()).hexdigest()[:8]
     by = "." + hashlib.sha256(encoder.encode()).hexdigest()[:6] if encoder else ""
     return f"{EMBEDDINGS}/{plain}.{variant}{by}.npy"

@@ -62,9 +62,12 @@ def read_table(file: Path) -> tuple[tuple[str, ...], Iterator[tuple[int, dict[st
     text.seek(start)
     reader = csv.reader(text, delimiter=separator, skipinitialspace=True, strict=True)
     try:
-        columns = tuple(cell.strip().lower() for cell in next(reader, ()))
+        names = [cell.strip().lower() for cell in next(reader, ())]
     except csv.Error as exc:
         raise LabelError(f"{file}: line {skipped + 1}: {exc}") from exc
+    while names and not names[-1]:  # what a spreadsheet adds; a cell below it is one too many
+        names.pop()
+    columns = tuple(names)
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if twice:
         raise LabelError(f"{file}: has two columns {twice[0]}")

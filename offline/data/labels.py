@@ -102,6 +102,8 @@ def read_labels(labels: str, videos: Path, notes: LabelNotes | None = None) -> l
         found = _from_csv(Path(labels), videos, notes)
     else:
         raise LabelError(f"{labels}: give a .json of WLASL, a .csv, or the word folders")
+    if not found and labels == "folders":
+        raise LabelError(f"{videos}: no folder in it holds a video: each gloss needs one")
     if not found:
         raise LabelError(f"{labels}: names no video")
     video_id, times = Counter(video.video_id for video in found).most_common(1)[0]
@@ -219,7 +221,7 @@ def _from_csv(file: Path, videos: Path, notes: LabelNotes) -> list[LabelledVideo
         before = known.setdefault(line[column], (number, line))
         if before[0] == number:
             table.append((number, line))
-        elif all(before[1].get(c) == line.get(c) for c in ("gloss", "split", "signer", "group")):
+        elif _meaning(before[1]) == _meaning(line):
             notes.lines.append(f"{file}: line {number} repeats line {before[0]}: read once")
         else:
             name = os.path.splitext(line[column])[0]
@@ -253,6 +255,12 @@ def _from_csv(file: Path, videos: Path, notes: LabelNotes) -> list[LabelledVideo
         )
     notes.lines.extend(split.lines)
     return found
+
+
+def _meaning(line: dict[str, str]) -> tuple[str | None, ...]:
+    """What a line of a table says of its video."""
+    split = line.get("split", "")
+    return gloss_key(line["gloss"]), split_of(split) or split, line.get("signer"), line.get("group")
 
 
 def _rate(file: Path, number: int, text: str) -> float | None:

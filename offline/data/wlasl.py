@@ -60,9 +60,9 @@ def _from_full(value: Any) -> Iterator[Instance]:
             url = str(clip.get("url", ""))
             on_youtube = "youtube" in url or "youtu.be" in url
             yield Instance(
-                video_id=str(clip["video_id"]),
-                gloss=entry["gloss"],
-                split=clip["split"],
+                video_id=_name(clip["video_id"]),
+                gloss=_text(entry["gloss"]),
+                split=_text(clip["split"]),
                 signer=f"wlasl:{clip['signer_id']}",
                 other_names=(url[-11:],) if on_youtube else (),
                 frames=_frames(clip.get("frame_start", 1), clip.get("frame_end", -1)),
@@ -85,8 +85,18 @@ def _from_split(file: Path, value: dict[str, Any]) -> Iterator[Instance]:
         first, last = action[1:3] if len(action) > 2 else (1, -1)
         frames = _frames(first, last) if first > 1 else None
         yield Instance(
-            video_id=video_id, gloss=names[action[0]], split=clip["subset"], frames=frames
+            video_id=video_id, gloss=names[action[0]], split=_text(clip["subset"]), frames=frames
         )
+
+
+def _name(value: Any) -> str:
+    return str(value) if isinstance(value, int) else _text(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise TypeError(f"{value!r} is no text")
+    return value
 
 
 def _frames(first: Any, last: Any) -> tuple[int, int | None] | None:

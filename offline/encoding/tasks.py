@@ -253,8 +253,8 @@ def store(encoded: EncodedVideo, out: Path, spec: EncoderSpec) -> EncodeOutcome:
             )
             _append(out / JOURNAL, _line(StoredEntry(entry=entry, stamp=video.stamp)))
             entries.append(entry)
-    except ValueError as exc:
-        error = str(exc)
+    except ValueError:  # of `write_rows`
+        error = f"{video.path}: the rows that the encoder made of it are empty, or not finite"
     return EncodeOutcome(video=video, entries=tuple(entries), error=error)
 
 

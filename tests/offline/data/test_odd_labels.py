@@ -70,6 +70,7 @@ def test_cells_in_quotes(tmp_path: Path) -> None:
         ),
         (TABLE + "./1.mp4,drink,train\n", "names video 1 twice"),
         (TABLE + "1.mp4,book,test\n", "names video 1 twice"),
+        ("path,gloss,,\n1.mp4,a,,\n2.mp4,I,ME,\n", "line 3 has 4 cells for 2 columns"),
         ("path,gloss,gloss\n1.mp4,a,b\n", "two columns gloss"),
         ("1.mp4,book\n2.mp4,drink\n", "no column gloss, path; it has 1.mp4, book"),
         (TABLE.encode("utf-16"), "can't be read: it is UTF-16"),
@@ -92,7 +93,7 @@ def test_the_loose_tables(cases: Path) -> None:
 
 
 def test_a_line_twice_is_read_once(tmp_path: Path) -> None:
-    found, notes = labels_of(tmp_path, TABLE + "1.mp4,book,train\n")
+    found, notes = labels_of(tmp_path, TABLE + "./1.mp4,Book,Training\n")
     assert len(found) == 2 and "line 4 repeats line 2" in notes.lines[0]
 
 
@@ -397,6 +398,21 @@ def test_the_page_of_cases(cases: Path) -> None:
     folder = cases / "wlasl_swf_shadow"
     [video] = read_labels(str(folder / "wl.json"), folder / "v")
     assert video.path.name == "00001.mp4"
+
+
+@pytest.mark.parametrize(
+    "instance",
+    [{"split": None}, {"split": 1}, {"frame_end": "x"}, {"frame_start": None}, {"video_id": []}],
+)
+def test_a_clip_of_wlasl_that_is_none(tmp_path: Path, instance: dict[str, Any]) -> None:
+    file = wlasl(tmp_path, {"video_id": "7", **instance})
+    with pytest.raises(LabelError, match=r"wlasl\.json: not in the format of WLASL"):
+        read_labels(file, tmp_path)
+
+
+def test_folders_without_any_video(tmp_path: Path) -> None:
+    with pytest.raises(LabelError, match="no folder in it holds a video"):
+        read_labels("folders", folder_of(tmp_path, "1.mp4", "yes/notes.txt"))
 
 
 def test_a_split_of_wlasl_that_is_none(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def image_of(path: Path) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("matrix", ORIENTATIONS)
-def test_turned_and_mirrored(tmp_path: Path, matrix: tuple[int, ...]) -> None:
+def test_turned_and_mirrored(tmp_path: Path, matrix: tuple[int, int, int, int]) -> None:
     corner, turned = ORIENTATIONS[matrix]
     image = image_of(with_matrix(write_clip(tmp_path / "a.mp4", 3), matrix))
     assert image.shape[:2] == ((64, 48) if turned else (48, 64))
