@@ -156,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say("offline.encode: stopped; the same command goes on", file=sys.stderr)
         return STOPPED
     except OutOfMemory:
-        problem = "the GPU's memory is too small for so many windows at once: halve --batch"
+        problem = run.HALVE_BATCH
         if settings.batch == 1:
             problem = (
                 "the GPU's memory is too small for one window: fewer --frames, or --device cpu"
@@ -240,7 +240,7 @@ def _encode(
     print(f"encoder {encoder_identity(spec)}, {spec.dim} features a row")
     print(f"{len(videos)} videos in {len(variants)} variants; {len(backlog.tasks)} still to encode")
     if backlog.others:
-        print(f"{backlog.others} embeddings of other videos or encoders stay in {out}, unlisted")
+        say(f"{backlog.others} embeddings of other videos or encoders stay in {out}, unlisted")
     if backlog.lost:
         print(f"{backlog.lost} videos are gone; their embeddings are kept")
     check_disk(out, backlog.tasks, spec)

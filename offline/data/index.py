@@ -123,7 +123,8 @@ def write_index(file: Path, entries: Iterable[Entry]) -> None:
 def npy_name(video_id: str, variant: str, encoder: str = "") -> str:
     """The path of a video's embedding, relative to the index: plain, and different for each id.
 
-    With the identity of its encoder, also for each encoder: none takes another one's place.
+    With the identity of an encoder, also different for each encoder: a second one in the folder
+    takes no place of the first.
     """
     plain = re.sub(r"[^A-Za-z0-9_-]+", "_", video_id)[:80]
     if plain.lower() != video_id:  # some file systems take A for a

@@ -62,7 +62,9 @@ class LabelledVideo:
     # Of landmarks whose file does not state it; videos always do.
     fps: float | None = None
     aspect: float | None = None  # width / height of the pictures
-    stamp: FileStamp | None = None  # of the file, when a run looked at it
+    # What a run finds of it: the file's stamp; and that another encoder's rows of it are there.
+    stamp: FileStamp | None = None
+    other_rows: bool = False
 
     @property
     def source(self) -> Path | VideoPart:

@@ -48,6 +48,7 @@ from offline.encoding.tasks import EncodeOutcome, store
 
 STANDIN = "standin"
 STANDIN_LOG = "LIVEGLOSS_STANDIN_LOG"  # a file that gets a line for each window that one encodes
+HALVE_BATCH = "the GPU's memory is too small for so many windows at once: halve --batch"
 _GPU_BATCH = 16  # windows that a GPU runs at once: 2,048 tokens each, more gain nothing
 _WRITERS = 4  # threads that wait for the disk
 _FILES = 200  # landmark files, which are read in the time that a process takes to start

@@ -104,13 +104,16 @@ def find_backlog(
         found = StoredEntry(entry=entry)  # of an index from before there was a journal
         known.setdefault(found.key, found)
 
+    owner = {one.entry.path_to_npy_file: one.entry.encoder for one in known.values()}
     asked = [
         [(video.video_id, name, encoder_identity(spec, video)) for name in variants]
         for video in videos
     ]
 
     def check(video: LabelledVideo, keys: Sequence[EntryKey]) -> _Found:
-        return _check(out, replace(video, stamp=FileStamp.of(video.path)), keys, known)
+        others = any(owner.get(npy_name(*key[:2]), key[2]) != key[2] for key in keys)
+        video = replace(video, stamp=FileStamp.of(video.path), other_rows=others)
+        return _check(out, video, keys, known)
 
     with ThreadPoolExecutor(_READERS) as readers:
         checked = list(readers.map(check, videos, asked))
@@ -234,7 +237,8 @@ def store(encoded: EncodedVideo, out: Path, spec: EncoderSpec) -> EncodeOutcome:
     try:
         identity = encoder_identity(spec, video)
         for embedded in encoded.rows:
-            name = npy_name(video.video_id, embedded.variant, identity)
+            apart = identity if video.other_rows else ""
+            name = npy_name(video.video_id, embedded.variant, apart)
             with np.errstate(over="ignore"):  # what is out of range becomes inf, and is refused
                 rows = embedded.rows.astype(np.float16) if tokens else embedded.rows
             entry = Entry(

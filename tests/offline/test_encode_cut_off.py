@@ -11,8 +11,6 @@ import pytest
 
 from offline.data.index import npy_name
 from offline.encode import main
-from offline.encoding.embed import encoder_identity
-from offline.encoding.run import standin_spec
 from offline.encoding.tasks import read_journal
 from tests.offline.encoded import VARIANTS, arguments, lines, made, make_videos, start
 
@@ -61,8 +59,7 @@ def test_a_stored_embedding_that_was_not_noted_is_made_again(tmp_path: Path) -> 
     videos = make_videos(tmp_path / "videos", 2)
     out = tmp_path / "out"
     (out / "embeddings").mkdir(parents=True)
-    identity = encoder_identity(standin_spec("0"))
-    stray = out / npy_name("00", "original", identity)
+    stray = out / npy_name("00", "original")
     stray.write_bytes(b"whatever a machine without power left")
     (out / "embeddings" / ".01.bw.npy-x.part").write_bytes(b"half")
     (out / ".encoded.jsonl").write_bytes(b'{"video_id": "01", "gl')

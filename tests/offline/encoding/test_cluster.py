@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from models.faults import OutOfMemory
 from offline.encode import main
 from offline.encoding import cluster
 from offline.encoding.run import STANDIN_LOG, EncoderFactory, standin_spec
@@ -85,6 +86,16 @@ def test_an_encoder_that_does_not_open_is_reported_with_its_reason(tmp_path: Pat
     stage = cluster._EncoderStage(EncoderFactory(spec=spec, device="cpu", batch=1))
     [fault] = cluster._objects(stage(cluster._table([])))
     assert "gone: no such folder" in fault
+
+
+def test_too_little_memory_of_an_encoder_has_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(self: EncoderFactory) -> None:
+        raise OutOfMemory
+
+    monkeypatch.setattr(EncoderFactory, "open", fails)
+    factory = EncoderFactory(spec=standin_spec("0"), device="cpu", batch=1)
+    [fault] = cluster._objects(cluster._EncoderStage(factory)(cluster._table([])))
+    assert "halve --batch" in fault
 
 
 def test_no_cluster_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
