@@ -17,9 +17,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -36,17 +35,16 @@ from offline.data.spellings import (
     split_of,
 )
 from offline.data.video_folders import (
-    VIDEO_SUFFIXES,
     PassedOver,
     entries_of,
     readable_name,
-    video_files,
 )
-from offline.data.videos import VideoPart, is_video
+from offline.data.video_lookup import files_in, path_under, paths_by_id
+from offline.data.video_lookup import holds_landmarks as holds_landmarks
+from offline.data.videos import VideoPart
 from offline.data.wlasl import read_instances
 
 _NAMED = 5  # glosses that a note names
-LANDMARK_SUFFIXES = (".npz", ".npy")  # see `offline.encoding.landmark_files`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +78,6 @@ class LabelNotes:
 
     passed_over: list[PassedOver] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)  # for people
-
-
-def holds_landmarks(path: Path) -> bool:
-    """True for a file of landmarks, by its name."""
-    return path.suffix.lower() in LANDMARK_SUFFIXES
 
 
 def read_labels(labels: str, videos: Path, notes: LabelNotes | None = None) -> list[LabelledVideo]:
@@ -129,7 +122,7 @@ def read_negatives(folder: Path, notes: LabelNotes | None = None) -> list[Labell
     Raises:
         LabelError: there is no video in it.
     """
-    files = _files_in(folder, notes or LabelNotes())
+    files = files_in(folder, (notes or LabelNotes()).passed_over)
     if not files:
         raise LabelError(f"{folder}: there is no video in it")
     return [
@@ -175,8 +168,8 @@ def _folders_in(folder: Path, passed_over: list[PassedOver]) -> list[Path]:
     if not folder.is_dir():
         raise LabelError(f"{folder}: no such folder")
     folders = []
-    for path in entries_of(folder, passed_over):
-        if path.is_dir():
+    for path, is_folder in entries_of(folder, passed_over):
+        if is_folder:
             folders.append(path)
         else:
             passed_over.append(PassedOver(path=path, why="lies in no folder of a gloss"))
@@ -184,7 +177,7 @@ def _folders_in(folder: Path, passed_over: list[PassedOver]) -> list[Path]:
 
 
 def _of_gloss(folder: Path, prefix: str, split: str, notes: LabelNotes) -> Iterator[LabelledVideo]:
-    files = _files_in(folder, notes)
+    files = files_in(folder, notes.passed_over)
     if not files:
         notes.passed_over.append(PassedOver(path=folder, why="there is no video in it"))
     for name, file in zip(_ids(folder, files, prefix), files, strict=True):
@@ -233,7 +226,7 @@ def _from_csv(file: Path, videos: Path, notes: LabelNotes) -> list[LabelledVideo
             )
     times = Counter(line.get("video_id") for _, line in table)
     short = _shortened([line[column] for _, line in table])
-    path_of = _paths_by_id(videos, notes) if column == "video_id" else _path_under(videos)
+    path_of = paths_by_id(videos, notes.passed_over) if column == "video_id" else path_under(videos)
     split = SplitReader([line.get("split", "") for _, line in table])
     found = []
     for (number, line), name in zip(table, short, strict=True):
@@ -277,7 +270,7 @@ def _rate(file: Path, number: int, text: str) -> float | None:
 
 def _from_json(file: Path, videos: Path, notes: LabelNotes) -> list[LabelledVideo]:
     clips = read_instances(file)
-    path_of = _paths_by_id(videos, notes)
+    path_of = paths_by_id(videos, notes.passed_over)
     split = SplitReader([clip.split for clip in clips])
     found = []
     for clip in clips:
@@ -302,64 +295,3 @@ def _from_json(file: Path, videos: Path, notes: LabelNotes) -> list[LabelledVide
             "only these are read; a shorter one is taken as cut already"
         )
     return found
-
-
-def _paths_by_id(folder: Path, notes: LabelNotes) -> Callable[..., Path]:
-    """The path of the file in `folder` that is named after an id: of a video before landmarks.
-
-    Of several, the first kind in `VIDEO_SUFFIXES` that can be opened is taken. The path of a lost
-    one ends as those that are there do: in .npz where all are landmarks.
-    """
-    suffixes = (*VIDEO_SUFFIXES, *LANDMARK_SUFFIXES)
-    there = defaultdict(list)
-    for file in _files_in(folder, notes, suffixes, deep=False) if folder.is_dir() else []:
-        there[file.stem].append(file)
-    chosen = {}
-    for stem, files in there.items():
-        files.sort(key=lambda file: suffixes.index(file.suffix.lower()))
-        best = files[0]
-        if len(files) > 1 and not holds_landmarks(best):
-            best = next((f for f in files if not holds_landmarks(f) and is_video(f)), best)
-        chosen[stem] = best
-        notes.passed_over.extend(
-            PassedOver(path=file, why=f"{best.name} is read instead")
-            for file in files
-            if file != best
-        )
-    lost = ".npz" if chosen and all(map(holds_landmarks, chosen.values())) else ".mp4"
-
-    def path_of(video_id: str, *other_names: str) -> Path:
-        names = (name for name in (video_id, *other_names) if name in chosen)
-        name = next(names, None)
-        return folder / f"{video_id}{lost}" if name is None else chosen[name]
-
-    return path_of
-
-
-def _path_under(folder: Path) -> Callable[..., Path]:
-    """The path of a file as a table names it; also as Windows, or macOS, would write it."""
-
-    def path_of(name: str) -> Path:
-        path = folder / name
-        if os.path.lexists(path):
-            return path
-        forms = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
-        others = [*forms, name.replace("\\", "/")]
-        return next((folder / other for other in others if (folder / other).is_file()), path)
-
-    return path_of
-
-
-def _files_in(
-    folder: Path,
-    notes: LabelNotes,
-    suffixes: Sequence[str] = VIDEO_SUFFIXES,
-    *,
-    deep: bool = True,
-) -> list[Path]:
-    if not folder.is_dir():
-        raise LabelError(f"{folder}: no such folder")
-    try:
-        return video_files(folder, notes.passed_over, suffixes, deep=deep)
-    except OSError as exc:
-        raise LabelError(f"{folder}: can't be read: {exc.strerror}") from exc
