@@ -85,7 +85,7 @@ def entries_of(folder: Path, passed_over: list[PassedOver]) -> Iterator[tuple[Pa
         OSError: the folder can't be read.
     """
     with os.scandir(folder) as found:  # tells folders from files without a call for each
-        entries = sorted((entry.name, entry.is_dir()) for entry in found)
+        entries = sorted((entry.name, _is_folder(entry)) for entry in found)
     for name, is_folder in entries:
         path = folder / name
         if name.startswith(".") or name.lower() in _JUNK:
@@ -94,6 +94,13 @@ def entries_of(folder: Path, passed_over: list[PassedOver]) -> Iterator[tuple[Pa
             passed_over.append(PassedOver(path=path, why="written by offline.encode"))
         else:
             yield path, is_folder
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def readable_name(text: str) -> str:
