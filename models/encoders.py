@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Sequence
 
 from models.bundle import ENCODER, Bundle
@@ -93,6 +94,10 @@ def encoder_spec(name: str, frames: int | None, fps: float | None) -> EncoderSpe
 
         spec = landmark_spec()
     elif kind in ("vjepa2", "vjepa2-tokens") and source:
+        here = os.path.exists(os.path.expanduser(source))
+        if not here and not re.fullmatch(r"[^/.~\s][^/\s]*/[^/\s]+", source):
+            # told before torch is loaded, which takes seconds
+            raise OSError(f"{source}: no such folder or file, nor a hub id like owner/name")
         from models.vjepa2.checkpoint import vjepa2_spec
 
         spec = vjepa2_spec(source, kind=kind, frames=16 if frames is None else frames)

@@ -137,6 +137,9 @@ WRONG = {
     "--out /proc/nowhere": "--out /proc/nowhere: can't be written to",
     "--out /etc/hostname": "--out /etc/hostname: is a file, no folder",
     "--device gpu": "--device must be auto, cpu, cuda or cuda:N, not gpu",
+    "--encoder vjepa2:/nowhere": "/nowhere: no such folder or file",
+    "--encoder vjepa2:./nowhere/here": "./nowhere/here: no such folder or file",
+    "--encoder vjepa:x": "no encoder 'vjepa:x'",
     "--fps 0": "--fps must be above 0",
     "--frames 0": "--frames must be at least 1",
     "--encodr x": "encodr",
@@ -157,7 +160,12 @@ def test_what_is_wrong_is_told_before_torch_is_loaded(tmp_path: Path) -> None:
     )
     cases = json.dumps([[*usual, *more.split()] for more in WRONG])
     done = subprocess.run(
-        [sys.executable, "-c", code, cases], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code, cases],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "250"},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.stdout.splitlines() == ["2 []"] * len(WRONG), done.stderr
     for error, says in zip(done.stderr.split("\0"), WRONG.values(), strict=False):
