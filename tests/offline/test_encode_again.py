@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.schema import Clip, Embedding
 from offline.data.examples import read_examples
 from offline.data.fingerprints import fingerprint, read_fingerprints
 from offline.data.index import INDEX, read_index, write_index
 from offline.encode import main
+from offline.encoding.run import StandInEncoder
 from offline.encoding.tasks import JOURNAL
 from tests.offline.clips import write_clip
 
@@ -255,6 +257,27 @@ def test_only_the_sign_of_an_uncut_video(tmp_path: Path, encode: Run) -> None:
 def test_one_video_under_two_glosses_is_named(videos: Path, encode: Run) -> None:
     shutil.copy(videos / "book" / "0.mp4", videos / "drink" / "9.mp4")
     assert "one video with two glosses: book/0 (book), drink/9 (drink)" in encode()["stderr"]
+
+
+def test_rows_that_are_not_finite_leave_their_video_out(
+    videos: Path, tmp_path: Path, encode: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode_clips = StandInEncoder.encode
+
+    def fails(self: StandInEncoder, clips: Sequence[Clip]) -> list[Embedding]:
+        made = encode_clips(self, clips)
+        for clip, embedding in zip(clips, made, strict=True):
+            if "drink" in clip.stream:
+                embedding.features[1, 2] = np.nan
+        return made
+
+    monkeypatch.setattr(StandInEncoder, "encode", fails)
+    found = encode()
+    assert counts(found) == (2, 0, 0) and found["skipped"] == 2
+    assert "2 the rows that the encoder made of it are empty, or not finite" in found["stdout"]
+    assert sorted(rows(tmp_path / "out")) == ["book/0", "book/1"]
+    monkeypatch.undo()
+    assert counts(encode()) == (2, 2, 0)
 
 
 def test_what_is_left_out_and_passed_over_is_counted(
