@@ -15,8 +15,8 @@ import av.container
 
 # FFmpeg's names of formats that hold video in one file.
 _FORMATS = (
-    "apng,asf,av1,avi,dv,flv,gif,h263,h264,hevc,ivf,live_flv,m4v,matroska,mjpeg,mov,mpeg,"
-    "mpegts,mpegvideo,mxf,nut,obu,ogg,rm,swf,vc1,vvc,webm,yuv4mpegpipe"
+    "amv,apng,asf,av1,avi,dv,flv,gif,gxf,h261,h263,h264,hevc,ivf,live_flv,m4v,matroska,mjpeg,mov,"
+    "mpeg,mpegts,mpegvideo,mxf,nsv,nut,nuv,obu,ogg,rm,swf,vc1,vvc,webm,wtv,yuv4mpegpipe"
 )
 
 

@@ -7,32 +7,44 @@
 A label may name landmarks that others made of a video, .npz or .npy, instead of the video:
 `encoding.landmark_files` says which. The landmark encoder's rows are made of them, by no network.
 
-What the same encoder has made before and is whole is not made again: a run that was cut off goes
-on. `encode_report.json` lists what there is now, and what was left out and why; the last line of
-stdout is what this run did, as JSON.
+What the same encoder has made of the same content before and is whole is not made again: a run that
+was cut off goes on, and one with fewer labels forgets nothing. `index.csv` lists what the labels of
+the last run ask for. `encode_report.json` lists what was left out or passed over, and why; a table
+says it in short, and the last line of stdout is what this run did, as JSON.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
+import signal
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Generator, Sequence
-from contextlib import ExitStack, closing, suppress
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
-from tqdm import tqdm
 from tyro.conf import arg
 
 from models.command_line import read_command_line, say
-from models.faults import DeviceLost, OutOfMemory
+from models.faults import DeviceLost, OutOfMemory, RecognitionError
 from models.files import replacing
 from models.schema import Resize
 from offline.data.index import INDEX, ORIGINAL
-from offline.data.labels import holds_landmarks, of_glosses, read_labels, read_negatives
+from offline.data.labels import (
+    LabelledVideo,
+    LabelNotes,
+    holds_landmarks,
+    of_glosses,
+    read_labels,
+    read_negatives,
+)
 from offline.encoding import run
 from offline.encoding.cluster import Cluster
 from offline.encoding.embed import (
@@ -43,8 +55,11 @@ from offline.encoding.embed import (
     encoder_identity,
     row_per_frame,
 )
+from offline.encoding.progress import EncodingProgress
 from offline.encoding.run import EncoderFactory
+from offline.encoding.summary import encode_report, of_two_glosses, summary_table
 from offline.encoding.tasks import (
+    JOURNAL,
     EncodeOutcome,
     check_disk,
     find_backlog,
@@ -54,6 +69,8 @@ from offline.encoding.tasks import (
 )
 
 REPORT = "encode_report.json"
+STOPPED = 130  # exit status after Ctrl-C, as shells have it
+_NOTES = 20  # that are printed; all are in the report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,10 +109,14 @@ class EncodeSettings:
         for variant in self.variants.split(","):
             if variant not in VARIANTS:
                 raise ValueError(f"no variant {variant!r}; there are {', '.join(VARIANTS)}")
-        for name in ("windows", "views", "batch", "workers", "limit"):
+        for name in ("windows", "views", "batch", "workers", "limit", "frames"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"--{name} must be at least 1, not {value}")
+        if self.fps is not None and not 0 < self.fps <= 120:
+            raise ValueError(f"--fps must be above 0, and 120 at most, not {self.fps:g}")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise ValueError(f"--device must be auto, cpu, cuda or cuda:N, not {self.device}")
         if not 1 <= self.landmark_fps <= 1000:
             raise ValueError(f"--landmark-fps must be from 1 to 1000, not {self.landmark_fps:g}")
         _ = self.aspect_ratio
@@ -117,18 +138,24 @@ class EncodeSettings:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Exit status 0 when something is encoded, 1 when nothing is, 2 for wrong use."""
+    """The command. Exit status 0 when something is encoded, 1 when nothing is, 2 for wrong use,
+    130 when it was stopped."""
     settings = read_command_line(
         EncodeSettings,
         argv,
         prog="python -m offline.encode",
         description="Labelled videos -> embeddings that heads are trained on.",
     )
+    out = settings.out
     try:
-        settings.out.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            stack.enter_context(locked(settings.out))
+            stack.enter_context(_stopped_by_signals())
+            _prepare(out)
+            stack.enter_context(locked(out))
+            notes = LabelNotes()
+            videos = _labelled_videos(settings, notes)
             cluster = stack.enter_context(Cluster(settings.ray)) if settings.ray else None
+            stack.enter_context(_stopped_by_signals())  # Ray takes the signals for itself
             factory = EncoderFactory.of(
                 settings.encoder,
                 settings.frames,
@@ -138,80 +165,149 @@ def main(argv: Sequence[str] | None = None) -> int:
                 gpu=cluster.gpus > 0 if cluster else None,
                 resize=settings.resize,
             )
-            return _encode(settings, factory, cluster)
+            return _encode(settings, videos, notes, factory, cluster)
+    except KeyboardInterrupt:
+        say("offline.encode: stopped; the same command goes on", file=sys.stderr)
+        return STOPPED
     except OutOfMemory:
-        problem = "the GPU's memory is too small for so many windows at once: halve --batch"
+        problem = run.HALVE_BATCH
+        if settings.batch == 1:
+            problem = (
+                "the GPU's memory is too small for one window: fewer --frames, or --device cpu"
+            )
+    except (MemoryError, RuntimeError) as exc:
+        if isinstance(exc, RuntimeError) and "allocate memory" not in str(exc):  # as torch says it
+            raise
+        problem = "the memory is full: fewer --workers, or a smaller --batch; it goes on"
     except DeviceLost:
         problem = "the GPU does not answer any more; run it again, it goes on"
-    except (OSError, ValueError) as exc:
+    except OSError as exc:
         problem = str(exc)
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            problem = f"{out}: the disk is full: make room, and the same command goes on"
+    except (ValueError, RecognitionError) as exc:
+        problem = " ".join(str(exc).split()) or type(exc).__name__
     say(f"offline.encode: {problem}", file=sys.stderr)
     return 2
 
 
-def _encode(settings: EncodeSettings, factory: EncoderFactory, cluster: Cluster | None) -> int:
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """SIGTERM stops as Ctrl-C does: by a KeyboardInterrupt."""
+
+    def stop(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python leaves signals to the main thread alone
+        return
+    before = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _prepare(out: Path) -> None:
+    """Make the folder, and try that files can be written there, before anything takes time.
+
+    Raises:
+        ValueError: they can't.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as exc:
+        why = "is a file, no folder" if out.is_file() else f"can't be written to: {exc.strerror}"
+        raise ValueError(f"--out {out}: {why}") from exc
+
+
+def _labelled_videos(settings: EncodeSettings, notes: LabelNotes) -> list[LabelledVideo]:
+    if not settings.videos.is_dir():
+        raise ValueError(f"--videos {settings.videos}: no such folder")
+    videos = read_labels(settings.labels, settings.videos, notes)
+    if settings.glosses:
+        videos = of_glosses(videos, settings.glosses, notes)
+    videos = videos[: settings.limit]
+    if settings.negatives:
+        negatives = read_negatives(settings.negatives, notes)[: settings.limit]
+        if twice := {v.video_id for v in videos} & {v.video_id for v in negatives}:
+            raise ValueError(f"{settings.negatives}: the labels name video {min(twice)} too")
+        videos += negatives
+    fps, aspect = settings.landmark_fps, settings.aspect_ratio
+    return [replace(video, fps=video.fps or fps, aspect=aspect) for video in videos]
+
+
+def _encode(
+    settings: EncodeSettings,
+    videos: Sequence[LabelledVideo],
+    notes: LabelNotes,
+    factory: EncoderFactory,
+    cluster: Cluster | None,
+) -> int:
     began, out, spec = time.monotonic(), settings.out, factory.spec
     plan = WindowPlan(segments=settings.windows, views=settings.views)
     if row_per_frame(spec) and plan != MIDDLE_WINDOW:
         raise ValueError(f"--windows and --views: {spec.kind} takes each video whole, as it is")
-    videos = read_labels(settings.labels, settings.videos)
-    if settings.glosses:
-        videos = of_glosses(videos, settings.glosses)
-    videos = videos[: settings.limit]
-    if settings.negatives:
-        videos += read_negatives(settings.negatives)[: settings.limit]
     variants = tuple(dict.fromkeys(settings.variants.split(",")))
-    fps, aspect = settings.landmark_fps, settings.aspect_ratio
-    videos = [replace(video, fps=video.fps or fps, aspect=aspect) for video in videos]
     backlog = find_backlog(out, videos, variants, spec, plan)
-    write_results(out, backlog.kept.values())
+    write_results(out, backlog.kept, backlog.changed)
     print(f"encoder {encoder_identity(spec, plan=plan)}, {spec.dim} features a row")
     print(f"{len(videos)} videos in {len(variants)} variants; {len(backlog.tasks)} still to encode")
+    if backlog.others:
+        say(f"{backlog.others} embeddings of other videos or encoders stay in {out}, unlisted")
+    if backlog.lost:
+        print(f"{backlog.lost} videos are gone; their embeddings are kept")
     check_disk(out, backlog.tasks, spec)
-    for line in backlog.corrupt:
+    made_again = [*backlog.corrupt, *backlog.changed.values()]
+    for line in notes.lines[:_NOTES]:
+        say(f"note: {line}", file=sys.stderr)
+    for line in made_again:
         say(f"made again: {line}", file=sys.stderr)
 
-    entries, skipped = dict(backlog.kept), {}
+    before = (out / JOURNAL).stat().st_size
+    skipped: dict[str, str] = {}
     try:
         with (
             closing(_outcomes(backlog.tasks, settings, factory, cluster)) as outcomes,
-            tqdm(total=len(backlog.tasks), unit="video", disable=None) as bar,
+            EncodingProgress(len(backlog.tasks)) as progress,
         ):
             for outcome in outcomes:
-                entries.update({(e.video_id, e.variant): e for e in outcome.entries})
                 if outcome.error:
                     skipped[outcome.video.video_id] = outcome.error
-                bar.update()
-    finally:  # a run that is stopped leaves an index of what is there
-        entries |= read_journal(out)  # also what was stored after the last outcome
-        write_results(out, entries.values())
-    seconds = round(time.monotonic() - began, 1)
-    report = {
-        # What there is now: the same after one run as after several.
-        "videos": len(videos),
-        "done": len(videos) - len(skipped),
-        "skipped": len(skipped),
-        "embeddings": len(entries),
-        "encoder": asdict(spec),
-        "windows": asdict(plan),
-        "variants": variants,
-        "why_skipped": [
-            {"video_id": name, "why": skipped[name]}
-            for name in (video.video_id for video in videos)
-            if name in skipped
-        ],
-        # Of this run:
-        "made_again": backlog.corrupt,
-        "seconds": seconds,
-    }
-    with replacing(out / REPORT) as file:
-        file.write((json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+                progress.update(left_out=bool(outcome.error))
+    finally:  # a run that is stopped leaves an index and a report of what is there
+        new = read_journal(out, before)  # also what was stored after the last outcome
+        entries = write_results(out, [*backlog.kept, *new.values()])
+        doubtful = of_two_glosses(entries)
+        notes.lines.extend(doubtful)
+        seconds = round(time.monotonic() - began, 1)
+        report = encode_report(videos, variants, spec, plan, entries, skipped, notes)
+        with replacing(out / REPORT) as file:
+            text = json.dumps(
+                {**report, "made_again": made_again, "seconds": seconds},  # of this run
+                indent=1,
+                ensure_ascii=False,
+            )
+            file.write(text.encode("utf-8", "backslashreplace") + b"\n")  # JSON's own escapes
+    for line in doubtful[:_NOTES]:
+        say(f"note: {line}", file=sys.stderr)
+    done, kept = len(backlog.tasks) - len(skipped), len(videos) - len(backlog.tasks)
+    for line in summary_table(
+        videos, encoded=done, kept=kept, why_skipped=skipped, passed_over=notes.passed_over
+    ):
+        say(line)
+    say(f"{len(entries)} embeddings in {out / INDEX}; what was left out, and why: {out / REPORT}")
     summary = {
         "videos": len(videos),
-        "done": len(backlog.tasks) - len(skipped),
-        "kept": len(videos) - len(backlog.tasks),
+        "done": done,
+        "kept": kept,
         "skipped": len(skipped),
         "corrupt": len(backlog.corrupt),
+        "changed": len(backlog.changed),
+        "passed_over": len(notes.passed_over),
         "seconds": seconds,
         "index": str(out / INDEX),
     }

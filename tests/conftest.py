@@ -38,6 +38,15 @@ def data_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
+def cases(data_dir: Path) -> Path:
+    """The folder of small odd inputs beside the clips."""
+    path = data_dir.parent / "cases"
+    if not path.is_dir():
+        pytest.skip(f"no cases at {path}")
+    return path
+
+
+@pytest.fixture(scope="session")
 def web() -> None:
     """onnxruntime-web is here; `make test` installs it."""
     if (problem := web_runtime.missing()) is not None:

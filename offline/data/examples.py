@@ -85,7 +85,7 @@ def read_examples(index: str | os.PathLike[str], variant: str | None = None) -> 
             variant=entry.variant,
             stored=stored,
             windows=entry.windows,
-            path=Path(entry.video) if entry.video else None,
+            path=entry.video_path(file.parent),
             signer=signer,
         )
         examples.append(example)

@@ -109,7 +109,7 @@ def read_fingerprints(folder: Path) -> dict[str, Fingerprint]:
             ids, ends, cells = content["ids"].tolist(), content["ends"], content["cells"]
         if cells.shape != (ends[-1] if len(ends) else 0, CELLS) or cells.dtype != np.uint8:
             raise ValueError(f"cells of shape {cells.shape}")
-        return dict(zip(ids, np.split(cells, ends[:-1]), strict=True))
+        return dict(zip(ids, np.split(cells, ends[:-1]), strict=True)) if ids else {}
     except UNREADABLE as exc:
         raise ValueError(f"{file}: no fingerprints; delete it: {exc}") from exc
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import os
 import re
 import tokenize
 import zipfile
@@ -26,6 +27,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from models.files import read_array, replacing, sha256
+from offline.data.video_folders import path_of_name, readable_name
 
 INDEX = "index.csv"
 EMBEDDINGS = "embeddings"  # the folder of the .npy files, beside the index
@@ -50,7 +52,7 @@ class Entry:
     video_id: str
     gloss: str
     path_to_npy_file: str  # relative to the index
-    video: str = ""
+    video: str = ""  # relative to the index where it lies beside it, else absolute
     variant: str = ORIGINAL
     split: str = ""
     signer: str = ""
@@ -59,26 +61,38 @@ class Entry:
     fps: float = 0.0  # pictures per second that the encoder takes
     encoder: str = ""
     checksum: str = ""  # SHA-256 of the .npy file
+    video_checksum: str = ""  # SHA-256 of the video file: what the rows were made of
+
+    def video_path(self, folder: Path) -> Path | None:
+        """Where the video is, for an index in `folder`; None where none is named."""
+        if not self.video:
+            return None
+        path = path_of_name(os.path.join(folder, self.video))
+        if path.exists():
+            return path
+        here = path_of_name(self.video)  # as indexes had it before: from the folder of the command
+        return here if here.exists() else path
 
 
 _COLUMNS = tuple(f.name for f in fields(Entry))
 _NEEDED = ("video_id", "gloss", "path_to_npy_file")
-_NEW = ("windows",)  # columns that indexes of older versions lack
+_OURS = {*_NEEDED, "video", "variant", "encoder", "checksum"}  # of every version of `write_index`
 
 
 def read_index(file: Path, *, complete: bool = False) -> list[Entry]:
     """The entries of an `index.csv`, in its order.
 
-    complete: it must have exactly the columns that `write_index` writes, or once wrote.
+    complete: it must have the columns that `write_index` writes, now or in earlier versions.
 
     Raises:
         IndexFileError: it can't be read, or lacks a column.
     """
     try:
-        with file.open(newline="", encoding="utf-8") as stream:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
             table = csv.DictReader(stream)
-            columns, lines = tuple(table.fieldnames or ()), list(table)
-        if complete and columns != tuple(c for c in _COLUMNS if c in columns or c not in _NEW):
+            lines = list(table)
+            there = set(table.fieldnames or ())
+        if complete and not _OURS <= there <= set(_COLUMNS):
             raise ValueError(f"its columns are not {','.join(_COLUMNS)}")
         missing = [column for column in _NEEDED if lines and column not in lines[0]]
         if missing:
@@ -107,12 +121,29 @@ def write_index(file: Path, entries: Iterable[Entry]) -> None:
         stream.write(text.getvalue().encode())
 
 
-def npy_name(video_id: str, variant: str) -> str:
-    """The path of a video's embedding, relative to the index: plain, and different for each id."""
+def npy_name(video_id: str, variant: str, encoder: str = "") -> str:
+    """The path of a video's embedding, relative to the index: plain, and different for each id.
+
+    With the identity of an encoder, also different for each encoder: a second one in the folder
+    takes no place of the first.
+    """
     plain = re.sub(r"[^A-Za-z0-9_-]+", "_", video_id)[:80]
-    if plain != video_id:
+    if plain.lower() != video_id:  # some file systems take A for a
         plain += "-" + hashlib.sha256(video_id.encode()).hexdigest()[:8]
-    return f"{EMBEDDINGS}/{plain}.{variant}.npy"
+    by = "." + hashlib.sha256(encoder.encode()).hexdigest()[:6] if encoder else ""
+    return f"{EMBEDDINGS}/{plain}.{variant}{by}.npy"
+
+
+def video_name(folder: Path, video: Path) -> str:
+    """The column `video` of an index in `folder`: the same wherever a command is started.
+
+    A name that is no text is made readable; `Entry.video_path` finds the file all the same.
+    """
+    path = Path(os.path.abspath(video))
+    for inside in (Path(os.path.abspath(folder)), folder.resolve()):
+        if path.is_relative_to(inside):
+            return readable_name(path.relative_to(inside).as_posix())
+    return readable_name(str(path))
 
 
 def write_rows(file: Path, rows: NDArray[np.floating]) -> str:
@@ -126,10 +157,12 @@ def write_rows(file: Path, rows: NDArray[np.floating]) -> str:
         raise ValueError(
             f"{file}: not an embedding (T, D) of finite floats: {rows.shape} {rows.dtype}"
         )
+    content = io.BytesIO()  # NumPy itself does not say why a file can't be written
+    np.save(content, rows, allow_pickle=False)
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as stream:
-        np.save(stream, rows, allow_pickle=False)
-    return sha256(file)
+        stream.write(content.getbuffer())
+    return hashlib.sha256(content.getbuffer()).hexdigest()
 
 
 def rows_problem(folder: Path, entry: Entry) -> str:

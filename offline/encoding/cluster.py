@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from models.faults import OutOfMemory
 from models.schema import Encoder
 from offline.encoding.embed import (
     DecodedWindows,
@@ -30,7 +31,7 @@ from offline.encoding.embed import (
     encode_windows,
     row_per_frame,
 )
-from offline.encoding.run import EncoderFactory
+from offline.encoding.run import HALVE_BATCH, EncoderFactory
 from offline.encoding.tasks import EncodeOutcome, store
 
 _LOCAL = "local"  # a cluster of this machine alone, on its loopback, for as long as the run takes
@@ -169,6 +170,8 @@ class _EncoderStage:
             ]
             windows = [each for each in objects if isinstance(each, DecodedWindows)]
             return _table(encoded + (encode_windows(encoder, windows) if windows else []))
+        except OutOfMemory:
+            return _table([HALVE_BATCH])
         except Exception as exc:  # whatever it is: it belongs to the encoder, and ends the run
             return _table([_line(exc)])
 

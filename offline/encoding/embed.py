@@ -26,7 +26,7 @@ from models.window import FrameSampler
 from offline.data.fingerprints import Fingerprint, FingerprintBuilder
 from offline.data.index import ORIGINAL
 from offline.data.labels import LabelledVideo, holds_landmarks
-from offline.data.videos import VideoError, container_times, read_pictures
+from offline.data.videos import VideoError, VideoPart, container_times, read_pictures
 
 _LONGEST_S = 600.0  # a longer video is no clip of a sign
 
@@ -125,6 +125,8 @@ def encoder_identity(
         identity += f"/{spec.resize}"
     if plan != MIDDLE_WINDOW:
         identity += f"/windows={plan}"
+    if video is not None and video.frames:
+        identity += "/frames={}-{}".format(*(n or "" for n in video.frames))
     if video is None or not holds_landmarks(video.path):
         return identity
     told = {"fps": video.fps, "aspect": video.aspect}
@@ -135,14 +137,16 @@ def encode_whole_video(encoder: Encoder, task: EncodeTask) -> EncodedVideo:
     """The rows of a whole video by an encoder with a row per frame."""
     builder = FingerprintBuilder()
     try:
-        rows = [_encode_variant(encoder, task.video.path, name, builder) for name in task.variants]
+        rows = [
+            _encode_variant(encoder, task.video.source, name, builder) for name in task.variants
+        ]
     except (ValueError, OSError) as exc:
         return EncodedVideo(video=task.video, error=str(exc))
     return EncodedVideo(video=task.video, rows=tuple(rows), fingerprint=_built(builder))
 
 
 def _encode_variant(
-    encoder: Encoder, path: Path, variant: str, builder: FingerprintBuilder
+    encoder: Encoder, path: Path | VideoPart, variant: str, builder: FingerprintBuilder
 ) -> VariantRows:
     """A row per tick, chunk by chunk: the memory is bounded, and the rows are the same."""
     stream = f"{path}#{variant}"
@@ -162,7 +166,7 @@ def _encode_variant(
 
 def decode_windows(task: EncodeTask, spec: EncoderSpec) -> DecodedWindows | EncodedVideo:
     """The windows of a task's video; if it can't be read, the result already."""
-    path, builder = task.video.path, FingerprintBuilder()
+    path, builder = task.video.source, FingerprintBuilder()
     try:
         windows = window_frames(path, spec, task.plan, builder)
     except (ValueError, OSError) as exc:
@@ -219,7 +223,7 @@ def _built(builder: FingerprintBuilder) -> Fingerprint | None:
 
 
 def window_frames(
-    path: Path,
+    path: Path | VideoPart,
     spec: EncoderSpec,
     plan: WindowPlan,
     fingerprint: FingerprintBuilder | None = None,
@@ -290,7 +294,7 @@ def _view(frame: Frame, number: int, count: int) -> Frame:
 
 
 def ticks(
-    path: Path,
+    path: Path | VideoPart,
     spec: EncoderSpec,
     change: Callable[[Image], Image] | None = None,
     *,
@@ -323,7 +327,7 @@ def ticks(
         yield shown
 
 
-def _checked(path: Path, media_s: float) -> float:
+def _checked(path: Path | VideoPart, media_s: float) -> float:
     if media_s > _LONGEST_S:
         raise VideoError(f"{path}: longer than {_LONGEST_S:.0f} s, so it is no clip of a sign")
     return media_s

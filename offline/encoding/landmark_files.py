@@ -18,6 +18,7 @@ zeros there, and its wrists are those of the hands.
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from models.landmarks.rows import RowBuilder
 from models.schema import EncoderSpec
 from models.window import FrameSampler
 from offline.data.index import ORIGINAL
+from offline.data.videos import VideoPart
 from offline.encoding.embed import EncodedVideo, EncodeTask, VariantRows
 
 _BODY = [0, 2, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]  # Holistic's numbers of BODY_POINTS
@@ -65,7 +67,7 @@ def encode_landmarks(task: EncodeTask, spec: EncoderSpec) -> EncodedVideo:
     video, rows, error = task.video, [], ""
     try:
         if ORIGINAL in task.variants:
-            file = read_landmarks(video.path, video.fps, video.aspect)
+            file = _part(read_landmarks(video.path, video.fps, video.aspect), video.source)
             made, frames = rows_of(file, spec)
             rows.append(VariantRows(variant=ORIGINAL, rows=made, frames=frames))
         if refused := [variant for variant in task.variants if variant != ORIGINAL]:
@@ -115,6 +117,16 @@ def rows_of(file: LandmarkFile, spec: EncoderSpec) -> tuple[NDArray[np.float32],
         rows.append(row)
         frames += 1
     return np.stack(rows), frames
+
+
+def _part(file: LandmarkFile, source: Path | VideoPart) -> LandmarkFile:
+    """The frames of the sign, where `source` says that a file of so many holds others too."""
+    if not isinstance(source, VideoPart):
+        return file
+    first, last = source.of_pictures(len(file.times))
+    frames = slice(first - 1, None if last == math.inf else int(last))
+    times = file.times[frames]
+    return LandmarkFile(times=times - times[0], body=file.body[frames], hands=file.hands[frames])
 
 
 def _read_npz(path: Path) -> dict[str, Array]:

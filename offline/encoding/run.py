@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +27,7 @@ from concurrent.futures import (
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 
 import cv2
@@ -48,6 +49,7 @@ from offline.encoding.tasks import EncodeOutcome, store
 
 STANDIN = "standin"
 STANDIN_LOG = "LIVEGLOSS_STANDIN_LOG"  # a file that gets a line for each window that one encodes
+HALVE_BATCH = "the GPU's memory is too small for so many windows at once: halve --batch"
 _GPU_BATCH = 16  # windows that a GPU runs at once: 2,048 tokens each, more gain nothing
 _WRITERS = 4  # threads that wait for the disk
 _FILES = 200  # landmark files, which are read in the time that a process takes to start
@@ -284,7 +286,10 @@ def _in_pool(
     tasks: Sequence[EncodeTask],
     most: int,
 ) -> Iterator[EncodeOutcome]:
-    """The outcomes of `work` on `tasks`, of which at most so many wait."""
+    """The outcomes of `work` on `tasks`, of which at most so many wait.
+
+    Who closes it ends the workers at once: what they have stored is in the journal.
+    """
     waiting = {pool.submit(work, task) for task in tasks[:most]}
     upcoming = iter(tasks[most:])
     try:
@@ -298,6 +303,11 @@ def _in_pool(
         raise OSError(
             "a worker died (out of memory?); run it again, it goes on, with --workers 1"
         ) from exc
+    except BaseException:
+        for worker in active_children():
+            if worker.name.startswith("SpawnProcess"):
+                worker.terminate()
+        raise
 
 
 _encoder: Encoder | None = None  # a worker's own: opening one takes seconds
@@ -311,6 +321,7 @@ def _open(factory: EncoderFactory) -> None:
 
 
 def _follow_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -103,8 +103,7 @@ def crop_clips(index: Path, spec: EncoderSpec, crop: int, count: int) -> list[ND
         ValueError: the index can't be read, or has fewer readable videos.
     """
     clips: list[NDArray[np.uint8]] = []
-    names = sorted({entry.video for entry in read_index(index)} - {""})
-    videos = [Path(name) if Path(name).is_file() else index.parent / name for name in names]
+    videos = sorted({path for e in read_index(index) if (path := e.video_path(index.parent))})
     random.Random(0).shuffle(videos)
     problem = f"it lists only {len(videos)} videos"
     for video in videos:

@@ -34,7 +34,7 @@ def write_clip(
     if isinstance(times_s, int):
         times_s = [i / fps for i in range(times_s)]
     pixels = {"gif": "rgb8", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
-    ticks = 100 if codec == "gif" else 1000
+    ticks = {"gif": 100, "mpeg1video": fps, "mpeg2video": fps}.get(codec, 1000)
     with av.open(str(path), "w", **options) as container:
         stream = container.add_stream(codec, rate=fps)
         stream.width, stream.height = size

@@ -62,6 +62,12 @@ def index(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+def npy(out: Path, video_id: str) -> Path:
+    """The rows of a video as it is."""
+    [line] = [x for x in index(out) if (x["video_id"], x["variant"]) == (video_id, "original")]
+    return out / line["path_to_npy_file"]
+
+
 def report(out: Path) -> Any:
     return json.loads((out / "encode_report.json").read_text())
 
@@ -93,7 +99,7 @@ def test_encodes_lists_and_reports(
     spec = vjepa2_spec(str(checkpoint), frames=4)
     cut = list(windows("s", read_video(videos / "0.mp4", spec.short_side), spec, 0.01))
     [live] = VJEPA2Encoder.open(spec, "cpu").encode(cut[-1:])  # 4 ticks long: its last live window
-    stored = np.load(out / "embeddings" / "0.original.npy")
+    stored = np.load(npy(out, "0"))
     np.testing.assert_allclose(stored, live.features, atol=1e-5)
 
     full = report(out)
@@ -111,18 +117,18 @@ def test_goes_on_where_it_was_cut_off(
 ) -> None:
     out = tmp_path / "out"
     assert encode("--limit", "2") == 0
-    old = (out / "embeddings" / "0.original.npy").stat().st_mtime_ns
+    old = npy(out, "0").stat().st_mtime_ns
     assert encode() == 0
     assert summary(capsys, "done", "kept") == (1, 2)
-    assert (out / "embeddings" / "0.original.npy").stat().st_mtime_ns == old
+    assert npy(out, "0").stat().st_mtime_ns == old
 
-    broken = out / "embeddings" / "1.original.npy"
+    broken = npy(out, "1")
     broken.write_bytes(broken.read_bytes()[:-4])
     labels = videos / "labels.csv"
     labels.write_text(labels.read_text().replace("0.mp4,book", "0.mp4,read"))
     assert encode() == 0
     assert summary(capsys, "done", "corrupt") == (1, 1)
-    assert "1.original.npy: SHA-256 differs" in report(out)["made_again"][0]
+    assert f"{broken.name}: SHA-256 differs" in report(out)["made_again"][0]
     assert np.load(broken).shape == (2, 32)
     assert index(out)[0]["gloss"] == "read"  # today's label
 
@@ -138,15 +144,15 @@ def test_a_clip_is_the_same_bits_in_any_company(
     labels = videos / "labels.csv"
     labels.write_text("path,gloss\n2.mp4,drink\n")
     assert encode("--batch", "2", out="one") == 0
-    name = Path("embeddings") / "2.original.npy"
-    assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "all" / name).read_bytes()
+    one, every = npy(tmp_path / "one", "2"), npy(tmp_path / "all", "2")
+    assert one.read_bytes() == every.read_bytes()
 
 
 def test_all_tokens_are_kept_in_half_precision(
     encode: Callable[..., int], checkpoint: Path, tmp_path: Path
 ) -> None:
     assert encode("--encoder", f"vjepa2-tokens:{checkpoint}") == 0
-    rows = np.load(tmp_path / "out" / "embeddings" / "0.original.npy")
+    rows = np.load(npy(tmp_path / "out", "0"))
     assert rows.shape == (2 * 4, 32) and rows.dtype == np.float16
 
 

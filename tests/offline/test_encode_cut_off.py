@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from offline.data.index import INDEX, npy_name, read_index
+from offline.data.index import npy_name
 from offline.encode import main
 from offline.encoding.tasks import read_journal
 from tests.offline.encoded import VARIANTS, arguments, lines, made, make_videos, start
@@ -52,9 +52,7 @@ def test_killed_ten_times(tmp_path: Path) -> None:
 
 def stored(out: Path) -> set[str]:
     """What is stored by now, as the encoder's log names it."""
-    index = read_index(out / INDEX) if (out / INDEX).exists() else []
-    entries = [*index, *read_journal(out).values()]
-    return {f"{e.video}#{e.variant}" for e in entries}
+    return {f"{s.entry.video}#{s.entry.variant}" for s in read_journal(out).values()}
 
 
 def test_a_stored_embedding_that_was_not_noted_is_made_again(tmp_path: Path) -> None:

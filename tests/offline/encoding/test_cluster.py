@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.faults import OutOfMemory
 from offline.data.labels import LabelledVideo
 from offline.encode import main
 from offline.encoding import cluster
@@ -111,6 +112,16 @@ def test_a_cluster_makes_the_windows_that_one_machine_makes(tmp_path: Path) -> N
     assert there.plan == task.plan and [r.windows for r in there.rows] == [9, 9]
     for one, other in zip(there.rows, here.rows, strict=True):
         np.testing.assert_array_equal(one.rows, other.rows)
+
+
+def test_too_little_memory_of_an_encoder_has_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(self: EncoderFactory) -> None:
+        raise OutOfMemory
+
+    monkeypatch.setattr(EncoderFactory, "open", fails)
+    factory = EncoderFactory(spec=standin_spec("0"), device="cpu", batch=1)
+    [fault] = cluster._objects(cluster._EncoderStage(factory)(cluster._table([])))
+    assert "halve --batch" in fault
 
 
 def test_no_cluster_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

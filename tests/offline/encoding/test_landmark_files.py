@@ -219,6 +219,18 @@ def test_other_variants_are_refused(tmp_path: Path) -> None:
     assert made.error == f"{video.path}: landmarks have no variant bw"
 
 
+@pytest.mark.parametrize(
+    ("frames", "count"), [((4, 9), 6), ((10, None), 3), ((4, FRAMES + 1), FRAMES)]
+)
+def test_only_the_frames_of_the_sign(
+    tmp_path: Path, frames: tuple[int, int | None], count: int
+) -> None:
+    path = write_npz(tmp_path / "a.npz")
+    video = LabelledVideo(video_id="a", path=path, gloss="b", fps=SPEC.fps, frames=frames)
+    made = encode_landmarks(EncodeTask(video=video, variants=("original",)), SPEC)
+    assert made.rows[0].frames == len(made.rows[0].rows) == count
+
+
 def test_rows_depend_on_what_was_given() -> None:
     given = [(25.0, None), (15.0, None), (25.0, 4 / 3), (25.0, 16 / 9)]
     for name, count in (("a.npz", 4), ("a.mp4", 1)):

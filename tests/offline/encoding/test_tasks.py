@@ -9,7 +9,14 @@ import pytest
 from models.schema import EncoderSpec
 from offline.data.labels import LabelledVideo
 from offline.encoding.embed import EncodedVideo, EncodeTask, VariantRows, WindowPlan
-from offline.encoding.tasks import bytes_needed, find_backlog, store, write_results
+from offline.encoding.tasks import (
+    JOURNAL,
+    bytes_needed,
+    find_backlog,
+    read_journal,
+    store,
+    write_results,
+)
 
 VIT_G = EncoderSpec(
     kind="vjepa2", source="g", revision="1", dim=1408, frames=16, fps=8.0, short_side=292
@@ -28,7 +35,8 @@ def finished(name: str) -> EncodedVideo:
 
 def test_what_is_whole_is_kept_whether_it_is_in_the_index_or_the_journal(tmp_path: Path) -> None:
     entries = [store(finished("a"), tmp_path, VIT_G).entries[0]]
-    write_results(tmp_path, entries)
+    write_results(tmp_path, read_journal(tmp_path).values())
+    (tmp_path / JOURNAL).unlink()
     entries += store(finished("b"), tmp_path, VIT_G).entries
     broken = store(finished("c"), tmp_path, VIT_G).entries[0]
     (tmp_path / broken.path_to_npy_file).write_bytes(b"\x93NUMPY")
@@ -37,7 +45,7 @@ def test_what_is_whole_is_kept_whether_it_is_in_the_index_or_the_journal(tmp_pat
 
     videos = [labelled(name) for name in "abcde"]
     found = find_backlog(tmp_path, videos, ["original"], VIT_G)
-    assert list(found.kept.values()) == entries
+    assert [stored.entry for stored in found.kept] == entries
     assert [task.video.video_id for task in found.tasks] == ["c", "d", "e"]
     changed, missing = found.corrupt
     assert "SHA-256 differs" in changed and "can't be read" in missing
