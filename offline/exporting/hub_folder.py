@@ -46,7 +46,7 @@ def push(path: Path, target: str, *, public: bool = False) -> str:
     _check_travels(bundle)
     if target.startswith(_FOLDER):
         folder = target.removeprefix(_FOLDER)
-        copy_bundle(path, folder, {README: readme(bundle, target)})
+        copy_bundle(bundle.path, folder, {README: readme(bundle, target)})
         return target
     name, revision = split_id(target) or ("", "")
     if not name or revision:
