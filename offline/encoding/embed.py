@@ -256,7 +256,10 @@ def window_frames(
 
 
 def _frames_at(
-    path: Path, spec: EncoderSpec, wanted: set[int], fingerprint: FingerprintBuilder | None
+    path: Path | VideoPart,
+    spec: EncoderSpec,
+    wanted: set[int],
+    fingerprint: FingerprintBuilder | None,
 ) -> tuple[dict[int, Frame], set[int]]:
     """The first frame of each tick in `wanted` that has one; all ticks that have one.
 

@@ -87,12 +87,7 @@ def _check_same(
 ) -> None:
     """Raise ValueError where the three don't belong together."""
     ours = bundle.encoder
-    if (spec.kind, spec.revision, spec.frames, spec.fps) != (
-        ours.kind,
-        ours.revision,
-        ours.frames,
-        ours.fps,
-    ):
+    if _rows_of(spec) != _rows_of(ours):
         raise ValueError(
             f"{index}: rows of another encoder, {_described(spec)}; "
             f"the one of {bundle.path} is {_described(ours)}"
@@ -102,8 +97,14 @@ def _check_same(
         raise ValueError(f"{model}: has other glosses than {bundle.path}, so it is another head")
 
 
+def _rows_of(spec: EncoderSpec) -> tuple[object, ...]:
+    """What rows of an encoder depend on, wherever it lies."""
+    return spec.kind, spec.revision, spec.frames, spec.fps, spec.resize
+
+
 def _described(spec: EncoderSpec) -> str:
-    return f"{spec.kind} {spec.revision[:20]}, {spec.frames} frames at {spec.fps:g} a second"
+    text = f"{spec.kind} {spec.revision[:20]}, {spec.frames} frames at {spec.fps:g} a second"
+    return text + (", resized exactly" if spec.resize == "exact" else "")
 
 
 def _row(found: Agreement) -> str:

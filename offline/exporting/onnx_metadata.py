@@ -42,12 +42,13 @@ def head_metadata(card: Mapping[str, Any], glosses: Sequence[str]) -> dict[str, 
 
 def encoder_metadata(spec: EncoderSpec, crop: int, steps: int) -> dict[str, str]:
     """The metadata of the graph of V-JEPA 2 for pictures of `crop` px, with `steps` features."""
+    first = "" if spec.resize == "exact" else "by area, no smaller than that; "
     return {
         "description": "Encodes a clip of video into features for head.onnx.",
         "version": f"livegloss {version('livegloss')}",
         "inputs": _json({"pictures": ["B", spec.frames, crop, crop, 3]}),
         "pictures": "uint8, RGB; the graph divides by 255 and normalises",
-        "resize": f"short side to {spec.short_side} px, bilinear, antialiased; "
+        "resize": f"{first}short side to {spec.short_side} px, bilinear, antialiased; "
         f"then the middle {crop} x {crop} px",
         "outputs": _json({"features": ["B", steps, spec.dim]}),
         "steps": str(steps),
