@@ -30,6 +30,15 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif", ".m4v", ".swf
 EXTRA = "extra"  # a split to learn from, never to score: the word is written in the picture
 
 
+_SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "development"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    EXTRA: EXTRA,
+    "": "",
+}
+
+
 class LabelError(ValueError):
     """Labels that can't be used; one line that names the file and says why."""
 
@@ -46,6 +55,20 @@ class LabelledVideo:
     # Of landmarks whose file does not state it; videos always do.
     fps: float | None = None
     aspect: float | None = None  # width / height of the pictures
+
+
+def split_named(text: str) -> str:
+    """train, val, test, extra or nothing, from what data sets call them: `Train`, `dev`.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    try:
+        return _SPLITS[text.strip().lower()]
+    except KeyError:
+        raise ValueError(
+            f"no split is called {text!r}: give train, val, test, extra or nothing"
+        ) from None
 
 
 def holds_landmarks(path: Path) -> bool:
