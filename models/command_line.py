@@ -76,7 +76,7 @@ def several(
 
 @contextlib.contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """In the block SIGTERM raises KeyboardInterrupt, as Ctrl-C does: a service manager's end is one.
+    """In the block SIGTERM raises KeyboardInterrupt, as Ctrl-C does.
 
     In a thread other than the main one, which gets no signals, nothing changes.
     """

@@ -9,6 +9,7 @@ with which versions and data: it is read to warn of other data, and changes noth
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import subprocess
@@ -157,11 +158,10 @@ def _versions() -> dict[str, str]:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    here = Path(__file__).parent
-    try:
-        git = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
-        done = subprocess.run(git, capture_output=True, text=True, timeout=10, check=True)
-        found["commit"] = done.stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        pass  # not a checkout, or no git
+    checkout = Path(__file__).parents[1]
+    if (checkout / ".git").exists():
+        git = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=12"]
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            done = subprocess.run(git, capture_output=True, text=True, timeout=10, check=True)
+            found["commit"] = done.stdout.strip()
     return found

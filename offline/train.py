@@ -6,9 +6,9 @@
                      -> models/gloss_classifier_<time>.pt and .json
 
 Clips of some signers are kept out to test the head, and of those to train on some are held back to
-choose the best epoch by. Beside the head lie its curves (_curve.png, _curve.csv), for clips kept out
-a confusion matrix (_confusion.png), and the options and versions of the run (_run.yaml). The last
-line of stdout is one JSON object.
+choose the best epoch by. Beside the head lie its curves (_curve.png, _curve.csv), for clips kept
+out a confusion matrix (_confusion.png), and the options and versions of the run (_run.yaml). The
+last line of stdout is one JSON object.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class TrainOptions:
     data: DataSettings
     training: TrainChoices = field(default_factory=TrainChoices)
     split: Literal["official", "grouped", "none"] = "grouped"
-    """official: the labels' own: val chooses the epoch, test tests; grouped: keep one fold of signers
-    out; none: train on all"""
+    """official: the labels' own, where val chooses the epoch and test tests; grouped: keep one fold
+    of signers out; none: train on all"""
     fold: int = 0  # which of five folds --split grouped keeps out
     hold_out_groups: str | None = None  # signers to keep out, separated by commas
     leave_out: str | None = None  # signers neither to train nor to test on
@@ -56,7 +56,7 @@ class TrainOptions:
     out: str | None = None  # the .pt to write; None: models/gloss_classifier_<time>.pt
     resume: str | None = None  # file for the state: an interrupted training goes on from it
     tensorboard: str | None = None  # folder for TensorBoard's events
-    config: str | None = None  # YAML file of options, such as a _run.yaml; the command line goes first
+    config: str | None = None  # YAML of options, such as a _run.yaml; the command line goes first
 
     def __post_init__(self) -> None:
         if not 0 <= self.fold < _FOLDS:
@@ -118,21 +118,23 @@ def train_head(options: TrainOptions) -> dict[str, Any]:
     from offline.training.selection import read_plan
 
     plan = read_plan(options.data, options.training)
-    if options.split == "none" and options.training.validation == "auto" and not options.hold_out_groups:
-        if not plan.settings.chooses:
-            plan = replace(plan, settings=replace(plan.settings, validation="none"))
+    on_all = options.split == "none" and not options.hold_out_groups
+    if on_all and plan.settings.validation == "auto" and not plan.settings.chooses:
+        plan = replace(plan, settings=replace(plan.settings, validation="none"))
     glosses, spec, hop_s = plan.glosses, plan.spec, plan.hop_s
     clips = _split(options, plan)
     print(
-        f"{len(clips.train)} clips to train on, {len(clips.test)} kept out; {len(glosses)} glosses; "
-        f"{plan.settings}",
+        f"{len(clips.train)} clips to train on, {len(clips.test)} kept out; {len(glosses)} "
+        f"glosses; {plan.settings}",
         flush=True,
     )
     progress = Progress(options.tensorboard)
     trained = _learn(options, plan, clips, progress)
     losses = [loss for fitted in trained.fitted for loss in fitted.losses]
 
-    tested = [clip_logits(trained.head, e, 0, spec, hop_s) for e in clips.test if e.gloss in glosses]
+    tested = [
+        clip_logits(trained.head, e, 0, spec, hop_s) for e in clips.test if e.gloss in glosses
+    ]
     known = scorable(tested, glosses)
     held = [clip_logits(trained.head, e, 0, spec, hop_s) for e in trained.validation]
     metrics: dict[str, Any] = {}
@@ -186,8 +188,10 @@ def train_head(options: TrainOptions) -> dict[str, Any]:
     print(f"\ntrained: {out}, {len(losses)} steps, loss {np.mean(losses[-20:]):.3f}")
     if trained.validation:
         found = trained.fitted[0]
-        print(f"  kept as it was after epoch {found.epoch:.0f} of {found.epochs:.0f}, when "
-              f"{100 * unseen[0]:.1f} % of {len(unseen[1])} clips held back were right")  # fmt: skip
+        print(
+            f"  kept as it was after epoch {found.epoch:.0f} of {found.epochs:.0f}, when "
+            f"{100 * unseen[0]:.1f} % of {len(unseen[1])} clips held back were right"
+        )
     if known:
         print(f"kept out of training: {figure_table(metrics['kept_out'])}")
     if plan.skipped:
@@ -213,18 +217,13 @@ def train_head(options: TrainOptions) -> dict[str, Any]:
     }
 
 
-def _learn(
-    options: TrainOptions, plan: TrainingPlan, clips: SplitClips, progress: Any
-) -> Trained:
+def _learn(options: TrainOptions, plan: TrainingPlan, clips: SplitClips, progress: Any) -> Trained:
     """`learn`, with a line of advice where memory does not suffice."""
     from offline.training.selection import learn
-    from offline.training.trainer import Interrupted
 
     resume = Path(options.resume) if options.resume else None
     try:
         return learn(plan, clips.train, resume, progress, clips.validation)
-    except Interrupted as exc:
-        raise KeyboardInterrupt(str(exc)) from exc
     except (MemoryError, RuntimeError) as exc:
         if not _out_of_memory(exc):
             raise

@@ -58,8 +58,8 @@ def read_recordings(
 ) -> list[Example]:
     """The examples of an `index.csv` (of one variant), with duplicates and title cards marked.
 
-    Videos whose names tell that they are variants of one count as duplicates. Fingerprints and duplicates are stored beside the index, so that they are found once. Landmark
-    files have none.
+    Videos whose names tell that they are variants of one count as duplicates. Fingerprints and
+    duplicates are stored beside the index, so that they are found once. Landmark files have none.
 
     `skipped`: as `read_examples`.
 

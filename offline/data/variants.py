@@ -20,10 +20,10 @@ from pathlib import PurePath
 from offline.data.index import ORIGINAL, Entry
 
 _CHANGES = (
-    "original orig gaussian gauss blur blurred bw gray grey grayscale greyscale aug augmented augment "
+    "original orig gaussian gauss blur blurred bw gray grey grayscale greyscale aug augmented "
     "flip flipped hflip vflip mirror mirrored crop cropped centercrop rot rotate rotated rotation "
-    "noise noisy bright brightness dark contrast jitter color colour hue saturation speed slow fast "
-    "zoom shift shifted scale scaled translate translated warp stretch cutout masked var variant"
+    "noise noisy bright brightness dark contrast jitter color colour hue saturation speed slow "
+    "fast zoom shift shifted scale scaled translate translated warp stretch cutout masked variant"
 ).split()
 _ENCODERS = "vjepa vjepa2 jepa emb embed embedding embeddings feat feats feature features".split()
 _FILES = (".npy", ".npz", ".pt", ".mp4", ".mov", ".mkv", ".webm", ".avi")
@@ -108,7 +108,8 @@ def _one_original(entries: Sequence[Entry]) -> list[Entry]:
         key = (entry.video_id, entry.variant)
         if gloss_of.setdefault(key, entry.gloss) != entry.gloss:
             raise ValueError(
-                f"{entry.video_id} ({entry.variant}) has two glosses: {gloss_of[key]} and {entry.gloss}"
+                f"{entry.video_id} ({entry.variant}) has two glosses: {gloss_of[key]} and "
+                f"{entry.gloss}"
             )
         times[key] += 1
         if times[key] > 1:

@@ -51,8 +51,8 @@ def chance_warning(
         chance = max(Counter(glosses).values()) / len(glosses)
         if top1 <= chance + 1.64 * math.sqrt(chance * (1 - chance) / len(glosses)):
             found.append(
-                f"of {len(glosses)} clips that it did not learn {100 * top1:.0f} % are right, where "
-                f"always the same gloss has {100 * chance:.0f} %"
+                f"of {len(glosses)} clips that it did not learn {100 * top1:.0f} % are right, "
+                f"where always the same gloss has {100 * chance:.0f} %"
             )
     if not found:
         return None
@@ -64,9 +64,9 @@ def chance_warning(
     if flags:
         rates = " ".join(f"{rate:g}" for rate in own.lr)
         advice = (
-            f"leave out {flags}: the head {settings.head} has its own (batch {own.batch}, lr {rates}, "
-            f"{own.epochs:g} epochs and {own.steps} steps at least); or give {more}"
+            f"leave out {flags}: the head {settings.head} has its own (batch {own.batch}, lr "
+            f"{rates}, {own.epochs:g} epochs and {own.steps} steps at least); or give {more}"
         )
     else:
         advice = f"try {more}, and look whether the labels fit the videos"
-    return f"this head has learnt next to nothing: {'; '.join(found)}. {advice[0].upper()}{advice[1:]}"
+    return f"this head has learnt next to nothing: {'; '.join(found)}: {advice}"

@@ -68,11 +68,13 @@ RECIPES = {
 
 def recipe_table() -> str:
     """The heads' defaults, for `--help`."""
-    lines = ["  head       takes          --batch  --epochs  and steps, at least  --lr  (--weight-decay)"]
+    lines = [
+        "  head       takes          --batch  --epochs  and steps, at least  --lr  (--weight-decay)"
+    ]
     for head, own in RECIPES.items():
         rates, decays = (" ".join(f"{x:g}" for x in xs) for xs in (own.lr, own.weight_decay))
         lines.append(
-            f"  {head:<10} {own.takes:<14} {own.batch:<8} {own.epochs:<9g} {own.steps:<20} "
+            f"  {head:<10} {own.takes:<14} {own.batch:<8} {own.epochs:<9g} {own.steps:<14} "
             f"{rates}  ({decays})"
         )
     return "\n".join(lines)
@@ -170,6 +172,6 @@ class TrainSettings(TrainChoices):
         least = f" ({self.least_steps} steps at least)" if self.least_steps > 1 else ""
         heads = f", {self.heads} heads" if self.heads > 1 else ""
         return (
-            f"head {self.head}{heads}, batch {self.batch}, {self.epochs:g} epochs{least}, lr {rates}, "
-            f"weight decay {decays}, seed {self.seed}, {self.precision} on {self.device}"
+            f"head {self.head}{heads}, batch {self.batch}, {self.epochs:g} epochs{least}, lr "
+            f"{rates}, weight decay {decays}, seed {self.seed}, {self.precision} on {self.device}"
         )

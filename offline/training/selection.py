@@ -62,8 +62,8 @@ def read_plan(data: DataSettings, choices: TrainChoices) -> TrainingPlan:
     glosses = _glosses(data, examples)
     if len(glosses) < 2 and not data.open_set:
         raise ValueError(
-            f"{data.index}: nothing to tell apart: only the gloss {glosses[0]}; with videos of other "
-            "signs or of nobody signing, give --open-set"
+            f"{data.index}: nothing to tell apart: only the gloss {glosses[0]}; with videos of "
+            "other signs or of nobody signing, give --open-set"
         )
     return TrainingPlan(
         examples=examples,
@@ -224,7 +224,9 @@ def hold_back(
         print(f"no clips are held back to choose the best epoch by, the last is kept: {len(held)} "
               "clips of signers whose glosses others show too are too few")  # fmt: skip
         return list(train), []
-    print(f"{len(held)} clips of {len(chosen)} signer groups are held back to choose the best epoch")
+    print(
+        f"{len(held)} clips of {len(chosen)} signer groups are held back to choose the best epoch"
+    )
     return [e for e in train if e.group not in chosen], held
 
 

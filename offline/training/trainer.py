@@ -33,8 +33,8 @@ OnProgress = Callable[[int, int, float, Score | None], None]  # step, steps, los
 _MODULES = ("head", "average", "optimizer")  # of a candidate, in its saved state
 
 
-class Interrupted(Exception):
-    """Ctrl-C or SIGTERM came; the state is written if there is a file for it."""
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM came between two steps; the state is written if there is a file for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +93,8 @@ def fit(
         raise ValueError("no clip to train on")
     if settings.chooses and validation is None:
         raise ValueError(
-            "several --lr or --weight-decay, or --patience, need clips held back to choose by: give "
-            "one of each, or leave out --validation none"
+            "several --lr or --weight-decay, or --patience, need clips held back to choose by: "
+            "give one of each, or leave out --validation none"
         )
     draw = torch.Generator().manual_seed(settings.seed)
     torch.manual_seed(settings.seed)
@@ -135,8 +135,8 @@ def fit(
                 curve.append(ScoredStep(step=step, epoch=epoch, top1=score[0], loss=-score[1]))
                 validated += time.monotonic() - validating_since
             stale = _stale(candidates, step / epoch_steps, settings)
-            ends = stale or step == steps
-            if resume is not None and (resume.due() or ends or stop.wanted):
+            ends, stopping = stale or step == steps, stop.wanted
+            if resume is not None and (resume.due() or ends or stopping):
                 state = {
                     "of": training,
                     "step": step,
@@ -149,7 +149,7 @@ def fit(
                 resume.write(state)
             if progress is not None:
                 progress(step, steps, losses[-1], score)
-            if stop.wanted and not ends:
+            if stopping and not ends:
                 raise Interrupted(f"interrupted after step {step} of {steps}")
             if stale:
                 break
