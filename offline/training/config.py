@@ -59,9 +59,9 @@ class Recipe:
 RECIPES = {
     "landmarks": Recipe(takes="landmark rows", batch=64, epochs=40, steps=400,
                         lr=(2e-3,), weight_decay=(0.05,)),
-    "attentive": Recipe(takes="V-JEPA 2 rows", batch=32, epochs=20, steps=400,
+    "attentive": Recipe(takes="vjepa2-tokens", batch=32, epochs=20, steps=400,
                         lr=(1e-4, 3e-4, 1e-3), weight_decay=(0.05,)),
-    "gloss": Recipe(takes="any rows", batch=32, epochs=60, steps=600,
+    "gloss": Recipe(takes="vjepa2, others", batch=32, epochs=60, steps=600,
                     lr=(1e-3,), weight_decay=(0.05,)),
 }  # fmt: skip
 
@@ -133,7 +133,8 @@ class TrainChoices:
 
     def resolved(self, encoder: str) -> TrainSettings:
         """The settings for rows of this kind of encoder; what is None becomes the head's own."""
-        head: HeadKind = self.head or ("landmarks" if encoder == "landmarks" else "attentive")
+        usual: dict[str, HeadKind] = {"landmarks": "landmarks", "vjepa2-tokens": "attentive"}
+        head = self.head or usual.get(encoder, "gloss")
         own = RECIPES[head]
         given = {f.name: getattr(self, f.name) for f in fields(self)}
         for name in ("batch", "lr", "weight_decay"):

@@ -155,9 +155,7 @@ def test_heads_of_an_ensemble_keep_their_states_in_one_file(tmp_path: Path) -> N
         raise AssertionError("both were done")
 
     for part, (settings, want) in enumerate([(_SETTINGS, fitted), (second, other)]):
-        again = fit(
-            clips(), settings, resume=Resume(tmp_path / "state", part=part), progress=never
-        )
+        again = fit(clips(), settings, resume=Resume(tmp_path / "state", part=part), progress=never)
         assert _same(again, want)
 
 
