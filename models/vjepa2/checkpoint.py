@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import VJEPA2Config, VJEPA2Model
+from transformers.utils import logging
 
 from models.files import sha256
 from models.schema import EncoderSpec
@@ -148,6 +149,10 @@ def _by_transformers(
     name = str(folder or spec.source)
     pinned: dict[str, Any] = {} if folder is not None else {"revision": spec.revision}
     loader: Any = VJEPA2Model
+    # No table of the predictor's weights, which are not used, and no bar in a log.
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         model, report = loader.from_pretrained(
             name,
@@ -158,6 +163,10 @@ def _by_transformers(
         )
     except (OSError, RuntimeError, SafetensorError) as exc:
         raise OSError(f"{name}: can't load its weights: {_first_line(exc)}") from exc
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
     missing = [key for key in report["missing_keys"] if key.startswith("encoder.")]
     if missing or report["mismatched_keys"]:
         count = len(missing)
