@@ -84,6 +84,19 @@ def write_curve(fitted: Sequence[FittedHead], path: Path) -> None:
         stream.write(text.getvalue().encode())
 
 
+def draw_loss(losses: Sequence[float], path: Path) -> None:
+    """The loss of each step, smoothed over 20, of a training that tells no more."""
+    width = min(20, len(losses))
+    smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
+    figure = Figure(figsize=(7, 4))
+    axes = figure.subplots()
+    axes.plot(np.arange(len(smooth)) + width, smooth, label=f"{smooth[-1]:.2f} at the end")
+    axes.set(xlabel="step", ylabel="loss", xlim=(0, None), ylim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=100, bbox_inches="tight")
+
+
 def draw_curves(fitted: Sequence[FittedHead], classes: int, path: Path) -> None:
     """The loss of each step, smoothed over 20; loss and share right of clips held back."""
     scored = any(found.curve for found in fitted)

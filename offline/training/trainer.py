@@ -29,7 +29,7 @@ from offline.training.batches import Batch, Batches, TrainClips
 from offline.training.config import TrainSettings
 
 Score = tuple[float, float]  # share of clips right, minus their mean loss; larger is better
-OnProgress = Callable[[int, int, float, Score | None], None]  # step, steps, loss, the score if any
+OnProgress = Callable[..., None]  # step, steps, loss, and the score if there is a new one
 _MODULES = ("head", "average", "optimizer")  # of a candidate, in its saved state
 
 

@@ -241,7 +241,7 @@ def test_typing_errors_are_told_before_torch_is_loaded() -> None:
 def test_sigterm_ends_with_a_line_and_the_same_command_goes_on(tmp_path: Path) -> None:
     """A process of its own, ended when its first state is there."""
     index, state = write_index(tmp_path), tmp_path / "state"
-    options = ["--index", str(index), *_LANDMARKS, "--epochs", "40", "--resume", str(state)]
+    options = ["--index", str(index), *_LANDMARKS, "--epochs", "5", "--resume", str(state)]
     command = [sys.executable, "-m", "offline.train", *options, "--out"]
     root = Path(__file__).resolve().parents[2]
     code = (
@@ -263,7 +263,7 @@ def test_sigterm_ends_with_a_line_and_the_same_command_goes_on(tmp_path: Path) -
     assert torch.load(state, weights_only=True)["parts"][0]["step"] == 7
     assert train.main([*command[3:], str(tmp_path / "a.pt")]) == 0
     assert not state.exists()
-    assert train.main(["--index", str(index), *_LANDMARKS, "--epochs", "40", "--out",
+    assert train.main(["--index", str(index), *_LANDMARKS, "--epochs", "5", "--out",
                        str(tmp_path / "b.pt")]) == 0  # fmt: skip
     a, b = (
         torch.load(tmp_path / name, weights_only=True)["states"][0] for name in ("a.pt", "b.pt")
@@ -275,7 +275,7 @@ def test_beside_the_head_lie_its_curve_and_a_run_file_that_repeats_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     index, model = write_index(tmp_path), tmp_path / "head.pt"
-    options = ("--epochs", "4", "--lr", "1e-3", "3e-3", "--heads", "2")
+    options = ("--epochs", "2", "--lr", "1e-3", "3e-3", "--heads", "2")
     assert _train(index, model, *_LANDMARKS[:5], *options, "--threads", "1") == 0
     with (tmp_path / "head_curve.csv").open(newline="") as stream:
         curve = list(csv.DictReader(stream))
