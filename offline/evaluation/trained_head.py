@@ -176,7 +176,7 @@ def _plan(card: dict[str, Any], data: DataSettings, clips: Sequence[Example]) ->
     spec = read_spec(data.index)
     if spec.dim != card["encoder"]["dim"] or spec.kind != card["encoder"]["kind"]:
         raise ValueError(f"{data.index}: its encoder is not the one that the head was made for")
-    torch.set_num_threads(data.threads)
+    torch.set_num_threads(data.torch_threads(spec.kind))
     return TrainingPlan(
         examples=clips,
         glosses=tuple(card["glosses"]),
@@ -184,7 +184,7 @@ def _plan(card: dict[str, Any], data: DataSettings, clips: Sequence[Example]) ->
         hop_s=card["hop_s"],
         open_set=card["head"]["idle"],
         settings=TrainSettings(),
-        threads=data.threads,
+        threads=data.torch_threads(spec.kind),
     )
 
 

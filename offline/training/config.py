@@ -34,13 +34,17 @@ class DataSettings:
     """clips that a title card or another scene interrupts: their labels are often wrong"""
     hop_s: float = 0.1  # seconds between windows
     fold_seed: int = 0  # of the folds of signers
-    threads: int = 2  # of torch
+    threads: int | None = None  # of torch; None: 1 for landmark rows, whose steps are small, else 2
 
     def __post_init__(self) -> None:
-        if self.min_clips < 1 or self.threads < 1:
+        if self.min_clips < 1 or (self.threads is not None and self.threads < 1):
             raise ValueError("--min-clips and --threads must be 1 or more")
         if not 0 < self.hop_s < float("inf"):
             raise ValueError("--hop-s must be above 0")
+
+    def torch_threads(self, encoder: str) -> int:
+        """For rows of this kind of encoder."""
+        return self.threads or (1 if encoder == "landmarks" else 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,15 +72,13 @@ RECIPES = {
 
 def recipe_table() -> str:
     """The heads' defaults, for `--help`."""
-    lines = [
-        "  head       takes          --batch  --epochs  and steps, at least  --lr  (--weight-decay)"
-    ]
+    row = "  {:<10} {:<15} {:<8} {:<9} {:<14} {:<18} {}"
+    names = ("--batch", "--epochs", "--least-steps", "--lr", "--weight-decay")
+    lines = [row.format("head", "for", *names)]
     for head, own in RECIPES.items():
         rates, decays = (" ".join(f"{x:g}" for x in xs) for xs in (own.lr, own.weight_decay))
-        lines.append(
-            f"  {head:<10} {own.takes:<14} {own.batch:<8} {own.epochs:<9g} {own.steps:<14} "
-            f"{rates}  ({decays})"
-        )
+        numbers = (own.batch, f"{own.epochs:g}", own.steps, rates, decays)
+        lines.append(row.format(head, own.takes, *numbers))
     return "\n".join(lines)
 
 

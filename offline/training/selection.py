@@ -72,7 +72,7 @@ def read_plan(data: DataSettings, choices: TrainChoices) -> TrainingPlan:
         hop_s=data.hop_s,
         open_set=data.open_set,
         settings=replace(settings, device=device),
-        threads=data.threads,
+        threads=data.torch_threads(spec.kind),
         skipped=tuple(skipped),
     )
 
