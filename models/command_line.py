@@ -9,10 +9,13 @@ messages: files and models from elsewhere may hold anything.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
+import threading
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO, TypeVar
 
 import tyro
@@ -69,6 +72,22 @@ def several(
         is_instance=lambda value: isinstance(value, tuple),
         str_from_instance=lambda values: [write(value) for value in values],
     )
+
+
+@contextlib.contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """In the block SIGTERM raises KeyboardInterrupt, as Ctrl-C does.
+
+    In a thread other than the main one, which gets no signals, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def say(text: str, *, file: TextIO | None = None) -> None:

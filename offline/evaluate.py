@@ -2,15 +2,18 @@
 
     python -m offline.evaluate --index INDEX --cross-validate 5 --report runs/mine
     python -m offline.evaluate --index INDEX --cross-validate 5 --vocabulary 23,32,49
+    python -m offline.evaluate --index INDEX --model models/mine.pt --report runs/mine
     python -m offline.evaluate --index INDEX --fold-heads fold0.pt fold1.pt --report runs/mine
     python -m offline.evaluate --index INDEX --model models/mine.pt --official wlasl/nslt_300.json
     python -m offline.evaluate --compare runs/mine.json runs/other.json
 
-    clips -> predictions -> [outcomes] -> [figures], [comparison] -> report.json and report.html
+    clips -> predictions -> [outcomes] -> [figures], [comparison] -> report.json and report.html,
+                                          [tables] -> predictions, confusions and glosses as CSV
 
-Figures are of whole clips, predicted by windows as they are served; of heads that were trained with
---open-set also of the signs that the decoder makes of clips and of made-up sentences. The last line
-of stdout is a summary as JSON.
+With --model the clips are those that the head's card lists as kept out of training, unless --split,
+--groups or --official say which. Figures are of whole clips, predicted by windows as they are
+served; of heads that were trained with --open-set also of the signs that the decoder makes of clips
+and of made-up sentences. The last line of stdout is a summary as JSON.
 """
 
 from __future__ import annotations
@@ -23,12 +26,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from models.command_line import read_command_line, say, several
+from models.command_line import ended_by_sigterm, say, several
+from models.files import refuse_place
 from offline.evaluation import MEANINGS, SignSettings
-from offline.training.config import DataSettings, TrainSettings
+from offline.run_file import read_run, write_run
+from offline.training.config import DataSettings, TrainChoices, recipe_table
 
 if TYPE_CHECKING:  # torch comes when the command line is right
     from offline.evaluation.trained_head import HeadScores
+    from offline.scoring.outcomes import Outcomes
 
 _FIGURES = "\n".join(
     textwrap.fill(f"{name}: {text}", 98, initial_indent="  ", subsequent_indent="    ")
@@ -48,11 +54,11 @@ class EvaluateOptions:
     """What is evaluated."""
 
     data: EvaluatedData = field(default_factory=EvaluatedData)
-    training: TrainSettings = field(default_factory=TrainSettings)
+    training: TrainChoices = field(default_factory=TrainChoices)
     signs: SignSettings = field(default_factory=SignSettings)
     model: str | None = None  # a .pt that offline.train wrote
-    split: str | None = None  # score only clips that the labels put in this split
-    groups: str | None = None  # score only these signers, separated by commas
+    split: str | None = None  # score the clips that the labels put in this split
+    groups: str | None = None  # score the clips of these signers, separated by commas
     official: str | None = None
     """score the instances of --split (test) of this labels file, such as nslt_300.json, and report
     how many were available"""
@@ -68,7 +74,10 @@ class EvaluateOptions:
     compare: tuple[str, str] | None = None
     """two reports (.json) of this command, or heads (.pt) to score first; same clips"""
     jobs: int = 1  # folds trained or tested at the same time
-    report: str | None = None  # NAME: write NAME.json and NAME.html
+    report: str | None = None
+    """NAME: write NAME.json and NAME.html, NAME_predictions.csv, NAME_confusion.csv,
+    NAME_per_gloss.csv and NAME_run.yaml"""
+    config: str | None = None  # YAML of options, such as a _run.yaml; the command line goes first
 
     def __post_init__(self) -> None:
         validate = self.cross_validate is not None
@@ -98,44 +107,69 @@ class EvaluateOptions:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Exit status 2 for wrong options, or clips that do not allow it."""
-    options = read_command_line(
+    """The command. Exit status 2 for wrong options, or clips that do not allow it; 130 after Ctrl-C
+    or SIGTERM."""
+    options = read_run(
         EvaluateOptions,
         argv,
         prog="python -m offline.evaluate",
-        description=f"{__doc__}\nfigures (docs/evaluation.md says more):\n\n{_FIGURES}",
+        description=f"{__doc__}\nwhat heads are trained with by default:\n\n{recipe_table()}\n\n"
+        f"figures (docs/reference/evaluation.md says more):\n\n{_FIGURES}",
     )
+    with ended_by_sigterm():
+        try:
+            last = _evaluate(options)
+        except ValueError as exc:
+            say(f"evaluate: {exc}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            say("evaluate: interrupted; nothing is kept", file=sys.stderr)
+            return 130
+    print(json.dumps(last))
+    return 0
+
+
+def _evaluate(options: EvaluateOptions) -> dict[str, Any]:
+    """Evaluate as the options say, and write the report. Returns the last line's object.
+
+    Raises:
+        ValueError: an option, a head or the clips do not allow it.
+    """
+    name = (options.report or "").removesuffix(".json")
+    for suffix in (".json", ".html") if name else ():
+        refuse_place(f"{name}{suffix}")
+    from offline.evaluation.figures import figure_table
     from offline.evaluation.report import (
         comparison_page,
         evaluation_page,
-        refuse_place,
         write_report,
         write_text,
     )
 
-    try:
-        if options.report:
-            refuse_place(options.report)
-        if options.compare:
-            report, page = _compare(options, options.compare), comparison_page
-            last = {key: value for key, value in report.items() if key != "differ"}
+    if options.compare:
+        report, page, outcomes = _compare(options, options.compare), comparison_page, None
+        last = {key: value for key, value in report.items() if key != "differ"}
+    else:
+        if options.model:
+            report, outcomes = _score_head(options)
         else:
-            if options.model:
-                report = _score_head(options)
-            else:
-                report = _score_folds(options) if options.fold_heads else _cross_validate(options)
-            page = evaluation_page
-            last = {key: value for key, value in report["scores"].items() if key != "per_gloss"}
-            last |= {k: report[k] for k in ("calibration", "decoder", "sentences") if k in report}
-        if options.report:
-            name = options.report.removesuffix(".json")
-            write_report(f"{name}.json", report)
-            write_text(f"{name}.html", page(report))
-    except ValueError as exc:
-        say(f"evaluate: {exc}", file=sys.stderr)
-        return 2
-    print(json.dumps(last))
-    return 0
+            found = _score_folds(options) if options.fold_heads else _cross_validate(options)
+            report, outcomes = found
+        page = evaluation_page
+        last = {key: value for key, value in report["scores"].items() if key != "per_gloss"}
+        last |= {k: report[k] for k in ("calibration", "decoder", "sentences") if k in report}
+        print(f"\n{figure_table(report['scores'])}", flush=True)
+    if name:
+        from offline.evaluation.tables import write_tables
+
+        write_report(f"{name}.json", report)
+        write_text(f"{name}.html", page(report))
+        if outcomes is not None:
+            write_tables(name, outcomes)
+        files = {"index": options.data.index, "glosses": options.data.glosses,
+                 "model": options.model, "official": options.official}  # fmt: skip
+        write_run(Path(f"{name}_run.yaml"), options, files)
+    return last
 
 
 def _compare(options: EvaluateOptions, sources: tuple[str, str]) -> dict[str, Any]:
@@ -150,7 +184,7 @@ def _compare(options: EvaluateOptions, sources: tuple[str, str]) -> dict[str, An
     return compare_outcomes(a, b, sources)
 
 
-def _score_head(options: EvaluateOptions) -> dict[str, Any]:
+def _score_head(options: EvaluateOptions) -> tuple[dict[str, Any], Outcomes]:
     """The report of the head `--model` on those clips of the index that the options choose."""
     scores = options.score(options.model or "")
     if scores.not_kept_out:
@@ -167,10 +201,10 @@ def _score_head(options: EvaluateOptions) -> dict[str, Any]:
         "cards": options.data.cards,
         "not_kept_out": scores.not_kept_out,
     }
-    return {**scores.report(), "how": how}
+    return {**scores.report(), "how": how}, scores.found.outcomes
 
 
-def _score_folds(options: EvaluateOptions) -> dict[str, Any]:
+def _score_folds(options: EvaluateOptions) -> tuple[dict[str, Any], Outcomes]:
     """The report of heads that are trained already, each on the signers that it held out."""
     from offline.evaluation.trained_head import score_folds
 
@@ -181,10 +215,10 @@ def _score_folds(options: EvaluateOptions) -> dict[str, Any]:
         "folds": len(heads),
         "cards": options.data.cards,
     }
-    return {**found.report(), "how": how}
+    return {**found.report(), "how": how}, found.outcomes
 
 
-def _cross_validate(options: EvaluateOptions) -> dict[str, Any]:
+def _cross_validate(options: EvaluateOptions) -> tuple[dict[str, Any], Outcomes]:
     """The report of the training that the options describe, cross-validated by signer group."""
     from offline.evaluation.crossval import cross_validation_report
     from offline.training.selection import read_plan
@@ -192,7 +226,7 @@ def _cross_validate(options: EvaluateOptions) -> dict[str, Any]:
     plan = read_plan(options.data, options.training)
     folds, seed = options.cross_validate or 0, options.data.fold_seed
     allow = options.duplicates == "allow"
-    report = cross_validation_report(
+    report, outcomes = cross_validation_report(
         plan, folds, seed, allow, options.jobs, options.vocabulary, options.signs
     )
     how = {
@@ -201,10 +235,11 @@ def _cross_validate(options: EvaluateOptions) -> dict[str, Any]:
         "shared_signer_groups": 0,
         "duplicates": options.duplicates,
         "cards": options.data.cards,
+        "skipped": len(plan.skipped),
         "settings": asdict(plan.settings),
         "hop_s": plan.hop_s,
     }
-    return {**report, "how": how}
+    return {**report, "how": how}, outcomes
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from models.command_line import read_command_line, say
 from offline.evaluation import EpisodeSettings
-from offline.training.config import DataSettings, TrainSettings
+from offline.training.config import DataSettings, TrainChoices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class FewShotOptions:
     """What is trained and written."""
 
     data: DataSettings
-    training: TrainSettings = field(default_factory=TrainSettings)
+    training: TrainChoices = field(default_factory=TrainChoices)
     episodes: EpisodeSettings = field(default_factory=EpisodeSettings)
     jobs: int = 1  # heads trained at the same time
     report: str | None = None  # JSON file to write

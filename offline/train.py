@@ -1,11 +1,13 @@
 """Train a head on an index of embedded videos.
 
-    python -m offline.train --index embeddings/index.csv --batch 32 --epochs 10 --lr 1e-4
+    python -m offline.train --index data/mine/index.csv
 
     index.csv + .npy -> [examples] -> split without leaks -> [selection] -> [trainer]
                      -> models/gloss_classifier_<time>.pt and .json
 
-Beside the head it writes its loss curve and, for clips kept out, a confusion matrix as PNG. The
+Clips of some signers are kept out to test the head, and of those to train on some are held back to
+choose the best epoch by. Beside the head lie its curves (_curve.png, _curve.csv), for clips kept
+out a confusion matrix (_confusion.png), and the options and versions of the run (_run.yaml). The
 last line of stdout is one JSON object.
 """
 
@@ -15,21 +17,24 @@ import json
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from models.command_line import read_command_line, say
+from models.command_line import ended_by_sigterm, say
 from models.few_shot import IDLE
-from offline.training.config import DataSettings, TrainSettings
+from models.files import refuse_place
+from offline.run_file import read_run, write_run
+from offline.training.config import DataSettings, TrainChoices, TrainSettings, recipe_table
 
 if TYPE_CHECKING:  # torch and scikit-learn come when the command line is right
     from offline.data.examples import Example
     from offline.scoring.clip_predictions import ClipLogits
-    from offline.training.selection import TrainingPlan
+    from offline.training.selection import Trained, TrainingPlan
 
 _FOLDS = 5
+_NAMED = 5  # clips that a line names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,44 +42,50 @@ class TrainOptions:
     """Which clips test, and what is written."""
 
     data: DataSettings
-    training: TrainSettings = field(default_factory=TrainSettings)
+    training: TrainChoices = field(default_factory=TrainChoices)
     split: Literal["official", "grouped", "none"] = "grouped"
-    """official: the labels' own; grouped: keep one fold of signers out; none: train on all"""
+    """official: the labels' own, where val chooses the epoch and test tests; grouped: keep one fold
+    of signers out; none: train on all"""
     fold: int = 0  # which of five folds --split grouped keeps out
     hold_out_groups: str | None = None  # signers to keep out, separated by commas
     leave_out: str | None = None  # signers neither to train nor to test on
     duplicates: Literal["refuse", "leave-out", "allow"] = "refuse"
     """of kept-out videos among those to train on, under another id"""
     card: str | None = None  # JSON file with fields for the card: name, data, licence …
-    threshold: float | None = None  # probability from which the live half shows a gloss
-    out: str | None = None  # the .pt to write
+    threshold: float | None = None  # probability from which the live half shows a gloss; None: 0.5
+    out: str | None = None  # the .pt to write; None: models/gloss_classifier_<time>.pt
     resume: str | None = None  # file for the state: an interrupted training goes on from it
     tensorboard: str | None = None  # folder for TensorBoard's events
+    config: str | None = None  # YAML of options, such as a _run.yaml; the command line goes first
 
     def __post_init__(self) -> None:
         if not 0 <= self.fold < _FOLDS:
             raise ValueError(f"--fold must be 0 to {_FOLDS - 1}")
+        if self.out is not None and Path(self.out).suffix != ".pt":
+            raise ValueError(f"--out must end in .pt, not {self.out}: its card is the .json beside")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Exit status 2 for wrong options, clips that do not allow it, or no memory."""
-    options = read_command_line(
-        TrainOptions, argv, prog="python -m offline.train", description=__doc__
+    """The command. Exit status 2 for wrong options, clips that do not allow it, or no memory; 130
+    after Ctrl-C or SIGTERM."""
+    options = read_run(
+        TrainOptions,
+        argv,
+        prog="python -m offline.train",
+        description=f"{__doc__}\nwhat heads are trained with by default:\n\n{recipe_table()}",
     )
-    try:
-        result = train_head(options)
-    except ValueError as exc:
-        say(f"train: {exc}", file=sys.stderr)
-        return 2
-    except (MemoryError, RuntimeError) as exc:
-        if not _out_of_memory(exc):
-            raise
-        print(
-            f"train: out of memory on a batch of {options.training.batch}: halve --batch, try "
-            "fewer --lr and --weight-decay at once, or --device cpu",
-            file=sys.stderr,
-        )
-        return 2
+    with ended_by_sigterm():
+        try:
+            result = train_head(options)
+        except ValueError as exc:
+            say(f"train: {exc}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt as exc:
+            say(f"train: {_how_it_goes_on(options.resume, exc)}", file=sys.stderr)
+            return 130
+        except OSError as exc:
+            say(f"train: can't write: {exc}", file=sys.stderr)
+            return 2
     print(json.dumps(result))
     return 0
 
@@ -83,50 +94,68 @@ def train_head(options: TrainOptions) -> dict[str, Any]:
     """Train as the options say; write head, card and plots. Returns the last line's object.
 
     Raises:
-        ValueError: the index or an option does not allow it.
+        ValueError: the index or an option does not allow it, or memory does not suffice.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM; the state is in the file `--resume`.
     """
+    out = Path(options.out or f"models/gloss_classifier_{datetime.now(UTC):%Y%m%d-%H%M%S}.pt")
+    for place in (out, options.resume, f"{options.tensorboard}/x" if options.tensorboard else None):
+        if place is not None:
+            refuse_place(place)
+    base = _read_json(options.card)
+
     import numpy as np
     import torch
 
     from models.card import spec_as_card
     from offline.evaluation.crossval import fit_temperature, scorable
-    from offline.evaluation.figures import figures_of
+    from offline.evaluation.figures import figure_table, figures_of
     from offline.scoring.clip_predictions import clip_logits
     from offline.scoring.outcomes import outcomes_of
     from offline.scoring.takes import background
+    from offline.training.chance import chance_warning
     from offline.training.checkpoint import save_checkpoint
-    from offline.training.progress import Progress, draw_confusion, draw_loss
-    from offline.training.selection import learn, read_plan
+    from offline.training.progress import Progress, draw_confusion, draw_curves, write_curve
+    from offline.training.selection import read_plan
 
-    base = _read_json(options.card)
     plan = read_plan(options.data, options.training)
+    on_all = options.split == "none" and not options.hold_out_groups
+    if on_all and plan.settings.validation == "auto" and not plan.settings.chooses:
+        plan = replace(plan, settings=replace(plan.settings, validation="none"))
     glosses, spec, hop_s = plan.glosses, plan.spec, plan.hop_s
-    train, test, left_out = _split(options, plan)
+    clips = _split(options, plan)
     print(
-        f"{len(train)} clips to train on, {len(test)} kept out; {len(glosses)} glosses; "
-        f"{plan.settings}",
+        f"{len(clips.train)} clips to train on, {len(clips.test)} kept out; {len(glosses)} "
+        f"glosses; {plan.settings}",
         flush=True,
     )
-    resume = Path(options.resume) if options.resume else None
     progress = Progress(options.tensorboard)
-    trained = learn(plan, train, resume, progress)
+    trained = _learn(options, plan, clips, progress)
     losses = [loss for fitted in trained.fitted for loss in fitted.losses]
 
-    tested = [clip_logits(trained.head, e, 0, spec, hop_s) for e in test if e.gloss in glosses]
+    tested = [
+        clip_logits(trained.head, e, 0, spec, hop_s) for e in clips.test if e.gloss in glosses
+    ]
     known = scorable(tested, glosses)
+    held = [clip_logits(trained.head, e, 0, spec, hop_s) for e in trained.validation]
     metrics: dict[str, Any] = {}
     calibration: dict[str, Any] = {"temperature": 1.0, "threshold": 0.5}
-    if known:
-        calibration["temperature"] = fit_temperature(tested, plan)
+    if known or held:
+        calibration["temperature"] = fit_temperature(tested if known else held, plan)
     if options.threshold is not None:
         calibration["threshold"] = options.threshold
-    if plan.settings.chooses:
+    if trained.validation:
         metrics["chosen_from"] = [fitted.candidates for fitted in trained.fitted]
+    unseen: tuple[float, list[str]] = (0.0, [])
+    if trained.validation:
+        best = max(one["held_back_top1"] for one in trained.fitted[0].candidates)
+        unseen = best, [e.gloss for e in trained.validation]
     if known:
         outcomes = outcomes_of(known, glosses, spec, hop_s, calibration["temperature"])
         metrics["kept_out"] = figures_of(outcomes)
+        if not trained.validation:
+            unseen = float((outcomes.ranks == 0).mean()), [clip.gloss for clip in outcomes.clips]
+    warning = chance_warning(losses, trained.clips, unseen, options.training, plan.settings)
 
-    out = Path(options.out or f"models/gloss_classifier_{datetime.now(UTC):%Y%m%d-%H%M%S}.pt")
     card = {
         "name": out.stem,
         "encoder": spec_as_card(spec),
@@ -137,34 +166,104 @@ def train_head(options: TrainOptions) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **base,
-        "data": {**base.get("data", {}), **_about(train, [*test, *left_out], known)},
+        "data": {**base.get("data", {}), **_about(trained, clips, known, len(plan.skipped))},
         "metrics": metrics,
         "glosses": list(glosses),
         "classes": trained.vocabulary.classes,
     }
-    takes = background(trained.head, train, trained.vocabulary, spec, hop_s)
+    takes = background(trained.head, clips.train, trained.vocabulary, spec, hop_s)
     save_checkpoint(out, [fitted.head for fitted in trained.fitted], card, takes)
-    for i in range(plan.settings.heads if resume else 0):
-        Path(f"{resume}.{i}").unlink(missing_ok=True)
-    draw_loss(losses, out.with_name(f"{out.stem}_loss.png"))
+    if options.resume:
+        Path(options.resume).unlink(missing_ok=True)
+    progress.close()
+    write_curve(trained.fitted, out.with_name(f"{out.stem}_curve.csv"))
+    draw_curves(trained.fitted, trained.vocabulary.classes, out.with_name(f"{out.stem}_curve.png"))
     if known:
         picture = out.with_name(f"{out.stem}_confusion.png")
         draw_confusion(outcomes.labels, outcomes.predicted, glosses, picture)
+    run = replace(options, training=_as_choices(options.training, plan.settings))
+    files = {"index": options.data.index, "glosses": options.data.glosses, "card": options.card}
+    write_run(out.with_name(f"{out.stem}_run.yaml"), run, files)
+
+    print(f"\ntrained: {out}, {len(losses)} steps, loss {np.mean(losses[-20:]):.3f}")
+    if trained.validation:
+        found = trained.fitted[0]
+        print(
+            f"  kept as it was after epoch {found.epoch:.0f} of {found.epochs:.0f}, when "
+            f"{100 * unseen[0]:.1f} % of {len(unseen[1])} clips held back were right"
+        )
+    if known:
+        print(f"kept out of training: {figure_table(metrics['kept_out'])}")
+    if plan.skipped:
+        print(f"skipped: {len(plan.skipped)} rows of the index without numbers to learn from")
+    sys.stdout.flush()
+    if warning:
+        say(f"train: {warning}", file=sys.stderr)
     return {
         "model": str(out),
-        "clips": len(train),
+        "clips": len(trained.train),
         "classes": trained.vocabulary.classes,
         "glosses": len(glosses),
+        "skipped": len(plan.skipped),
         "loss": round(float(np.mean(losses[-20:])), 4),
+        "epoch": round(trained.fitted[0].epoch, 2),
+        "epochs": round(trained.fitted[0].epochs, 2),
+        "held_back_clips": len(trained.validation),
+        "held_back_top1": round(unseen[0], 4) if trained.validation else None,
+        "warning": warning,
         "waited_for_rows": round(max(fitted.waited for fitted in trained.fitted), 3),
+        "validated": round(max(fitted.validated for fitted in trained.fitted), 3),
         **{f"kept_out_{k}": v for k, v in metrics.get("kept_out", {}).items() if k != "per_gloss"},
     }
 
 
-def _split(
-    options: TrainOptions, plan: TrainingPlan
-) -> tuple[list[Example], list[Example], list[Example]]:
-    """The clips to train on, those kept out for testing, and those of `--leave-out`.
+def _learn(options: TrainOptions, plan: TrainingPlan, clips: SplitClips, progress: Any) -> Trained:
+    """`learn`, with a line of advice where memory does not suffice."""
+    from offline.training.selection import learn
+
+    resume = Path(options.resume) if options.resume else None
+    try:
+        return learn(plan, clips.train, resume, progress, clips.validation)
+    except (MemoryError, RuntimeError) as exc:
+        if not _out_of_memory(exc):
+            raise
+        settings = plan.settings
+        candidates = len(settings.lr) * len(settings.weight_decay)
+        fewer = ", try fewer --lr and --weight-decay at once" if candidates > 1 else ""
+        elsewhere = ", or --device cpu" if settings.device != "cpu" else ""
+        raise ValueError(
+            f"out of memory on a batch of {settings.batch}: halve --batch{fewer}{elsewhere}"
+        ) from exc
+
+
+def _how_it_goes_on(resume: str | None, exc: KeyboardInterrupt) -> str:
+    """A line that says what an interrupted training has left."""
+    when = str(exc) or "interrupted"
+    if resume is None:
+        return f"{when}; nothing is kept: with --resume FILE the same command could go on"
+    if not Path(resume).exists():
+        return f"{when} before the first step: the same command begins anew"
+    return f"{when}; the state is in {resume}: the same command goes on from there"
+
+
+def _as_choices(choices: TrainChoices, settings: TrainSettings) -> TrainChoices:
+    """The options with what they left to the head filled in."""
+    names = ("head", "batch", "epochs", "least_steps", "lr", "weight_decay", "validation")
+    return replace(choices, **{name: getattr(settings, name) for name in names})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitClips:
+    """The clips of a training, by what they are for."""
+
+    train: list[Example]
+    validation: list[Example]  # to choose the epoch by; none: some of `train` are held back
+    test: list[Example]
+    left_out: list[Example]  # of `--leave-out`
+
+
+def _split(options: TrainOptions, plan: TrainingPlan) -> SplitClips:
+    """The clips by what they are for.
 
     Raises:
         ValueError: something is in both train and test.
@@ -175,43 +274,70 @@ def _split(
 
     unused = named_groups(options.leave_out, plan.examples, "--leave-out")
     left_out = [e for e in plan.examples if e.group in unused]
-    examples = plan.examples
+    examples = [e for e in plan.examples if e.group not in unused]
+    validation: list[Example] = []
+    official = options.split == "official" and not options.hold_out_groups
     if options.hold_out_groups:
-        groups = named_groups(options.hold_out_groups, examples, "--hold-out-groups")
+        groups = named_groups(options.hold_out_groups, plan.examples, "--hold-out-groups")
         train = [e for e in examples if e.group not in groups]
         test = [e for e in examples if e.group in groups]
     elif options.split == "none":
         train, test = list(examples), []
-    elif options.split == "official":
+    elif official:
         train = [e for e in examples if e.split in ("train", "extra")]
-        test = [e for e in examples if e.split in ("val", "test")]
+        test = [e for e in examples if e.split == "test"]
+        if options.training.validation == "auto":
+            validation = [e for e in examples if e.split == "val"]
+        _say_unused(examples)
     else:
-        folds = fold_of_groups(examples, plan.glosses, _FOLDS, options.data.fold_seed)
-        train, test = split_fold(examples, folds, options.fold)
-    train = [e for e in train if e.group not in unused]
-    test = [e for e in test if e.group not in unused]
-    if test and options.duplicates == "leave-out":
-        recordings = {e.recording for e in test}
+        folds = fold_of_groups(plan.examples, plan.glosses, _FOLDS, options.data.fold_seed)
+        train, test = split_fold(plan.examples, folds, options.fold)
+        train = [e for e in train if e.group not in unused]
+        test = [e for e in test if e.group not in unused]
+    if options.duplicates == "leave-out":
+        recordings = {e.recording for e in (*test, *validation)}
         kept = [e for e in train if not e.duplicate_of or e.duplicate_of not in recordings]
-        print(f"{len(train) - len(kept)} clips left out: they are duplicates of kept-out clips")
+        if len(kept) < len(train):
+            count = len(train) - len(kept)
+            print(f"{count} clips left out: they are duplicates of clips kept out or held back")
         train = kept
+    duplicates = options.duplicates != "allow"
     if test:
-        grouped = options.split != "official" or options.hold_out_groups is not None
-        refuse_leaks(train, test, grouped=grouped, duplicates=options.duplicates != "allow")
-    return train, test, left_out
+        refuse_leaks([*train, *validation], test, grouped=not official, duplicates=duplicates)
+    if validation:
+        refuse_leaks(train, validation, grouped=False, duplicates=duplicates)
+    return SplitClips(train=train, validation=validation, test=test, left_out=left_out)
+
+
+def _say_unused(examples: Sequence[Example]) -> None:
+    """Say which clips the labels' own split leaves out, and which part it lacks."""
+    none = sorted({e.video_id for e in examples if not e.split})
+    if none:
+        named = ", ".join(none[:_NAMED]) + (", …" if len(none) > _NAMED else "")
+        say(f"{len(none)} videos are in no split, so they neither train nor test: {named}")
+    if not any(e.split == "test" for e in examples):
+        say("no clip is in the split test: the head is not tested")
 
 
 def _about(
-    train: Sequence[Example], held_out: Sequence[Example], tested: Sequence[ClipLogits]
+    trained: Trained, clips: SplitClips, tested: Sequence[ClipLogits], skipped: int
 ) -> dict[str, Any]:
     """The card's fields about the people and clips in the data."""
+    train = trained.train
+    learnt = {e.signer for e in (*train, *trained.validation)}
     return {
         "clips": len(train),
         "clips_without_signing": sum(e.gloss == IDLE for e in train),
         "signer_groups": len({e.group for e in train if e.gloss != IDLE}),
-        "held_out_groups": sorted({e.signer for e in held_out}),
+        "held_back_clips": len(trained.validation),
+        "skipped": skipped,
+        "held_out_groups": sorted({e.signer for e in (*clips.test, *clips.left_out)} - learnt),
         "held_out_clips": [
-            {"video": clip.example.video, "gloss": clip.example.gloss}
+            {
+                "video_id": clip.example.video_id,
+                "video": clip.example.video,
+                "gloss": clip.example.gloss,
+            }
             for clip in sorted(tested, key=lambda c: (c.example.gloss, c.example.video_id))
         ],
     }

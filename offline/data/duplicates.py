@@ -31,6 +31,7 @@ from models.files import replacing
 from offline.data.examples import Example, read_examples
 from offline.data.fingerprints import CELLS, Fingerprint, complete_fingerprints, mark_title_cards
 from offline.data.labels import holds_landmarks
+from offline.data.variants import named_pairs
 
 DUPLICATES = "duplicates.json"  # beside the index
 
@@ -53,16 +54,19 @@ def read_recordings(
     index: str | os.PathLike[str],
     progress: Callable[[str], None] = say,
     variant: str | None = None,
+    skipped: list[str] | None = None,
 ) -> list[Example]:
     """The examples of an `index.csv` (of one variant), with duplicates and title cards marked.
 
-    Fingerprints and duplicates are stored beside the index, so that they are found once. Landmark
-    files have none.
+    Videos whose names tell that they are variants of one count as duplicates. Fingerprints and
+    duplicates are stored beside the index, so that they are found once. Landmark files have none.
+
+    `skipped`: as `read_examples`.
 
     Raises:
         ValueError: as `read_examples`; or the fingerprints can't be read.
     """
-    examples, folder = read_examples(index, variant), Path(index).parent
+    examples, folder = read_examples(index, variant, skipped), Path(index).parent
     paths = {e.video_id: e.path for e in examples if e.path is not None}
     landmarks = {video_id for video_id, path in paths.items() if holds_landmarks(path)}
     videos = {video_id: path for video_id, path in paths.items() if video_id not in landmarks}
@@ -76,7 +80,9 @@ def read_recordings(
         )
     prints = {e.video_id: prints[e.video_id] for e in examples if e.video_id in prints}
     examples = mark_title_cards(examples, prints, progress)
-    return mark_duplicates(examples, stored_duplicates(folder, prints, progress), progress)
+    pairs = stored_duplicates(folder, prints, progress)
+    pairs += named_pairs([(e.video_id, e.gloss) for e in examples])
+    return mark_duplicates(examples, pairs, progress)
 
 
 def mark_duplicates(

@@ -1,6 +1,6 @@
 """What heads learn from: the rows that `offline.encode` stored, with gloss and signer group.
 
-    index.csv + .npy -> [examples] -> duplicates, splits -> training
+    index.csv + .npy -> variants -> [examples] -> duplicates, splits -> training
 
 `signer` is the group that must not straddle train and test. Two values have a meaning of their own:
 the gloss `idle` (nobody signs), and the split `extra` (learn from it, but never score it: for
@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,12 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.card import spec_from
+from models.command_line import say
 from models.few_shot import IDLE
 from models.schema import EncoderSpec
-from offline.data.index import ORIGINAL, StoredRows, read_index
+from offline.data.index import ORIGINAL, IndexFileError, StoredRows, read_index
 from offline.data.labels import EXTRA
+from offline.data.variants import with_variants
 
 UNKNOWN_SIGNER = "video:"  # how the group of a video begins whose signer is not known
+_NAMED = 3  # broken files that a line names
+_TOLD = re.compile(r"(/(frames|fps|aspect)=[^/]*)+$")  # of a video: its part, its landmarks' rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,23 +62,41 @@ class Example:
         return np.asarray(self.stored, np.float32)
 
 
-def read_examples(index: str | os.PathLike[str], variant: str | None = None) -> list[Example]:
+def read_examples(
+    index: str | os.PathLike[str], variant: str | None = None, skipped: list[str] | None = None
+) -> list[Example]:
     """All examples of an `index.csv`, or those of one variant; paths in it are relative to it.
 
-    Each file is checked once; its rows stay on disk, and become float32 when they are read.
+    Each file is checked once; its rows stay on disk, and become float32 when they are read. A row
+    whose file is missing, cut or has numbers that are not finite is skipped: a line on stderr names
+    it, and `skipped` gets it. Variants that only names tell are told apart (see `variants`).
 
     Raises:
-        ValueError: a column, a file or a row of numbers is not as it should be.
+        ValueError: a column is missing or a line wrong, all files are broken, rows are of several
+            encoders, or one row has two glosses.
     """
     file = Path(index)
-    entries = [e for e in read_index(file) if variant is None or e.variant == variant]
+    try:
+        entries = with_variants(read_index(file))
+    except IndexFileError:
+        raise
+    except ValueError as exc:
+        raise ValueError(f"{file}: {exc}") from exc
+    entries = [e for e in entries if variant is None or e.variant == variant]
     if not entries:
         wanted = f" in the variant {variant}" if variant else ""
         raise ValueError(f"{file}: lists no video{wanted}")
-    examples = []
+    encoders = sorted({_TOLD.sub("", e.encoder) for e in entries} - {""})
+    if len(encoders) > 1:
+        raise ValueError(f"{file}: rows of different encoders: {', '.join(encoders)}")
+    examples, broken = [], list[str]()
     for entry in entries:
+        try:
+            stored = StoredRows.of(file.parent / entry.path_to_npy_file)
+        except ValueError as exc:
+            broken.append(str(exc))
+            continue
         signer = entry.signer or f"{UNKNOWN_SIGNER}{entry.video_id}"
-        stored = StoredRows.of(file.parent / entry.path_to_npy_file)
         if entry.windows < 1 or stored.shape[0] % entry.windows:
             rows = f"{stored.shape[0]} rows can't be those of {entry.windows} windows"
             raise ValueError(f"{file}: {entry.video_id}: {rows}")
@@ -89,6 +113,15 @@ def read_examples(index: str | os.PathLike[str], variant: str | None = None) -> 
             signer=signer,
         )
         examples.append(example)
+    if broken:
+        if not examples:
+            raise ValueError(f"{file}: none of its {len(broken)} files can be used: {broken[0]}")
+        named = "; ".join(broken[:_NAMED])
+        more = f"; {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
+        count = f"{len(broken)} of {len(entries)} rows are skipped"
+        say(f"{file}: {count}: {named}{more}", file=sys.stderr)
+        if skipped is not None:
+            skipped += broken
     dims = {example.stored.shape[1] for example in examples}
     if len(dims) > 1:
         raise ValueError(f"{file}: rows of different encoders: {sorted(dims)} numbers a step")

@@ -19,14 +19,16 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from models.files import read_array, replacing, sha256
+from offline.data.spellings import split_named
 from offline.data.video_folders import path_of_name, readable_name
 
 INDEX = "index.csv"
@@ -85,29 +87,39 @@ def read_index(file: Path, *, complete: bool = False) -> list[Entry]:
     complete: it must have the columns that `write_index` writes, now or in earlier versions.
 
     Raises:
-        IndexFileError: it can't be read, or lacks a column.
+        IndexFileError: it can't be read, lacks a column, or a line has cells too few or too many.
     """
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             table = csv.DictReader(stream)
-            lines = list(table)
-            there = set(table.fieldnames or ())
-        if complete and not _OURS <= there <= set(_COLUMNS):
-            raise ValueError(f"its columns are not {','.join(_COLUMNS)}")
-        missing = [column for column in _NEEDED if lines and column not in lines[0]]
-        if missing:
-            raise ValueError(f"has no column {', '.join(missing)}")
-        return [_entry(line) for line in lines]
+            columns = tuple(table.fieldnames or ())
+            if complete and not _OURS <= set(columns) <= set(_COLUMNS):
+                raise ValueError(f"its columns are not {','.join(_COLUMNS)}")
+            missing = [column for column in _NEEDED if columns and column not in columns]
+            if missing:
+                raise ValueError(f"has no column {', '.join(missing)}")
+            return [_entry(line, table.line_num) for line in table]
     except (OSError, ValueError, csv.Error) as exc:
         raise IndexFileError(f"{file}: can't be read: {exc}") from exc
 
 
-def _entry(line: dict[str, str]) -> Entry:
+def _entry(line: dict[str | Any, Any], number: int) -> Entry:
     """An empty column has its default; ids and paths may begin or end with a space."""
+    if None in line:
+        more = ",".join(line[None])
+        raise ValueError(f"line {number} has more cells than the header: {more!r}")
+    if any(line[column] is None for column in _NEEDED):
+        raise ValueError(f"line {number} has fewer cells than it needs")
     texts = {column: (line.get(column) or "").strip() for column in _COLUMNS}
     given = {column: text for column, text in texts.items() if text}
     names = {column: line[column] for column in ("video_id", "path_to_npy_file")}
-    return msgspec.convert({"gloss": "", **given, **names}, Entry, strict=False)
+    try:
+        entry = msgspec.convert({"gloss": "", **given, **names}, Entry, strict=False)
+        if not entry.gloss:
+            raise ValueError("has no gloss")
+        return replace(entry, split=split_named(entry.split))
+    except ValueError as exc:
+        raise ValueError(f"line {number}: {exc}") from exc
 
 
 def write_index(file: Path, entries: Iterable[Entry]) -> None:

@@ -30,6 +30,17 @@ def split_of(text: str) -> str | None:
     return "test" if name in _EVALUATION else _SPLITS.get(name)
 
 
+def split_named(text: str) -> str:
+    """The split that `text` names: train, val, test, extra or nothing.
+
+    Raises:
+        ValueError: it names none.
+    """
+    if (split := split_of(text)) is None:
+        raise ValueError(f"no split is called {text!r}: give train, val, test, {EXTRA} or nothing")
+    return split
+
+
 class SplitReader:
     """Reads the splits of one set of labels, whose names for them are `names`.
 
@@ -49,10 +60,8 @@ class SplitReader:
         Raises:
             ValueError: it names none.
         """
-        known = split_of(text)
-        if known is None:
-            raise ValueError(f"no split {text!r}; there are train, val, test and {EXTRA}")
-        return "val" if self._test_too and text.strip().lower() in _EVALUATION else known
+        split = split_named(text)
+        return "val" if self._test_too and text.strip().lower() in _EVALUATION else split
 
 
 def plain_gloss(text: str) -> str:

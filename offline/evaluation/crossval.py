@@ -6,13 +6,14 @@ examples -> folds by signer group -> [trainer] -> logits -> figures, temperature
 from __future__ import annotations
 
 import math
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from typing import Any, TypeVar
 
 import numpy as np
@@ -44,6 +45,7 @@ from offline.scoring.sentences import (
     draw_sentences,
     read_sentences,
 )
+from offline.training.progress import Progress
 from offline.training.selection import TrainingPlan, learn
 
 T = TypeVar("T")
@@ -125,7 +127,7 @@ def cross_validate(
     Raises:
         ValueError: something is on both sides of a fold, or there are too few groups.
     """
-    print(f"{folds} folds, {len(plan.glosses)} glosses; {plan.settings}")
+    print(f"{folds} folds, {len(plan.glosses)} glosses; {plan.settings}", flush=True)
     fold_of = fold_of_groups(plan.examples, plan.glosses, folds, seed)
     splits = [split_fold(plan.examples, fold_of, k, not allow_duplicates) for k in range(folds)]
     pairs = [pair for train, test in splits for pair in shared_recordings(train, test)]
@@ -136,7 +138,7 @@ def cross_validate(
 
 def _train_head(plan: TrainingPlan, train: Sequence[Example]) -> nn.Module:
     print(f"{len(train)} clips to train on", flush=True)
-    return learn(plan, train).head
+    return learn(plan, train, progress=Progress()).head
 
 
 def read_folds(
@@ -219,8 +221,15 @@ def in_workers(
         yield function(*work[0])
         return
     # Spawned, not forked: torch's threads do not survive a fork.
-    with ProcessPoolExecutor(min(jobs, len(work)), mp_context=get_context("spawn")) as workers:
-        yield from workers.map(function, *zip(*work, strict=True))
+    with ProcessPoolExecutor(
+        min(jobs, len(work)), get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
+    ) as workers:
+        try:
+            yield from workers.map(function, *zip(*work, strict=True))
+        except KeyboardInterrupt:
+            for process in active_children():  # else they would end their folds first
+                process.kill()
+            raise
 
 
 def scorable(clips: Sequence[ClipLogits], glosses: Sequence[str]) -> list[ClipLogits]:
@@ -258,8 +267,8 @@ def cross_validation_report(
     jobs: int,
     vocabulary: str | None,
     signs: SignSettings,
-) -> dict[str, Any]:
-    """The report of a cross-validation, and accuracy against the sizes in `vocabulary`.
+) -> tuple[dict[str, Any], Outcomes]:
+    """The report and outcomes of a cross-validation; accuracy against the sizes in `vocabulary`.
 
     With `allow_duplicates` signers stay as labelled, and the report lists the recordings that are
     on both sides of a fold under two ids.
@@ -287,7 +296,7 @@ def cross_validation_report(
             "scores_without": figures_of(others) if rest else None,
         }
     report["vocabulary"] = vocabulary_curve(plan, sizes, report["scores"], validate)
-    return report
+    return report, found.outcomes
 
 
 def vocabularies(text: str, examples: Sequence[Example]) -> list[tuple[str, ...]]:

@@ -26,6 +26,7 @@ from offline.scoring.metrics import (
 from offline.scoring.outcomes import ClipOutcome, Outcomes, source_of
 
 TOPS = (1, 3, 5, 10)
+_WEAK = 8  # glosses that a table names
 
 
 def accuracies(outcomes: Outcomes) -> dict[str, Figure]:
@@ -67,6 +68,27 @@ def figures_of(outcomes: Outcomes) -> dict[str, Any]:
     found["signer_groups"] = len(set(outcomes.groups))
     found["intervals_over"] = resampled(outcomes)
     return found
+
+
+def figure_table(figures: dict[str, Any]) -> str:
+    """`figures_of` as a few lines for people."""
+    lines = [f"{figures['clips']} clips of {len(figures['per_gloss'])} glosses, among "
+             f"{figures['glosses']}; 95 % intervals over {figures['intervals_over']}"]  # fmt: skip
+    lines.append(f"  {'':<16}{'of clips':>9}  {'95 %':<14}{'mean of glosses':>15}  95 %")
+    for top in (top for top in TOPS if f"top{top}" in figures):
+        cells = []
+        for name in (f"top{top}", f"top{top}_class_mean"):
+            low, high = figures[f"{name}_interval95"]
+            cells.append((f"{100 * figures[name]:.1f} %", f"{100 * low:.1f}-{100 * high:.1f}"))
+        name = "right first" if top == 1 else f"among first {top}"
+        (share, bounds), (mean, mean_bounds) = cells
+        lines.append(f"  {name:<16}{share:>9}  {bounds:<14}{mean:>15}  {mean_bounds}")
+    weak = sorted(figures["per_gloss"].items(), key=lambda item: (item[1][0] / item[1][1], item[0]))
+    wrong = [f"{gloss} {right}/{n}" for gloss, (right, n) in weak if right < n]
+    if wrong:
+        more = f", {len(wrong) - _WEAK} more" if len(wrong) > _WEAK else ""
+        lines.append(f"  weakest: {', '.join(wrong[:_WEAK])}{more}")
+    return "\n".join(lines)
 
 
 def figures_by_source(outcomes: Outcomes) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,15 +53,6 @@ _STYLE: Any = {
     "grid.color": _QUIET,
     "legend.frameon": False,
 }
-
-
-def refuse_place(path: str) -> None:
-    """Raise ValueError when no file can be written at `path`: before hours of work for it."""
-    folder = Path(path).parent
-    while not folder.exists():
-        folder = folder.parent
-    if Path(path).is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ValueError(f"{path}: can't be written: check its folder")
 
 
 def write_report(path: str, report: Mapping[str, Any]) -> None:

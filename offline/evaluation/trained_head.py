@@ -25,10 +25,11 @@ from models.card import spec_from
 from offline.data.examples import Example, read_spec, scored
 from offline.data.index import ORIGINAL
 from offline.data.labels import read_labels
+from offline.data.spellings import split_named
 from offline.evaluation import SignSettings
 from offline.evaluation.crossval import ScoredClips, read_folds
 from offline.scoring.clip_predictions import ClipLogits, clip_logits
-from offline.scoring.outcomes import Outcomes, outcomes_of
+from offline.scoring.outcomes import ClipOutcome, Outcomes, outcomes_of
 from offline.training.checkpoint import Checkpoint, load_checkpoint
 from offline.training.config import DataSettings, TrainSettings
 from offline.training.selection import TrainingPlan, named_groups, read_clips
@@ -64,8 +65,9 @@ def score_head(
     """Run the head in the file `model` on the clips of a split, of signers, or both.
 
     `groups` names signers, separated by commas. With `official`, a labels file (nslt_300.json,
-    WLASL_v0.3.json or a CSV), the clips are the instances of its split (test by default). Variants
-    other than the original are left out.
+    WLASL_v0.3.json or a CSV), the clips are the instances of its split (test by default). Without
+    any of these they are those that the head's card lists as kept out of training. Variants other
+    than the original are left out.
 
     Raises:
         ValueError: index and head do not belong together, or there is nothing to score.
@@ -73,14 +75,23 @@ def score_head(
     trained = load_checkpoint(model)
     examples = chosen = _read_clips(data)
     instances = None
+    kept_out = _KeptOut(trained.card)
     if official:
-        instances = (official, split or "test", _read_official(official, split or "test"))
+        name = split_named(split or "test")
+        instances = (official, name, _read_official(official, name))
         chosen = _instances(*instances, examples)
     elif split is not None:
-        chosen = [e for e in chosen if e.split == split]
+        chosen = [e for e in chosen if e.split == split_named(split)]
     if groups:
         wanted = named_groups(groups, examples, "--groups")
         chosen = [e for e in chosen if e.group in wanted]
+    if not (official or split is not None or groups):
+        chosen = [e for e in examples if kept_out.lists(e) or kept_out.of_its_signers(e)]
+        if not any(kept_out.lists(e) for e in chosen):
+            raise ValueError(
+                f"{model}: its card lists no clip of {data.index} as kept out of training: give "
+                "--split, --groups or --official to say which clips it did not learn from"
+            )
     plan = _plan(trained.card, data, chosen)
     calibration = trained.card["calibration"]
     temperature, threshold = calibration["temperature"], calibration["threshold"]
@@ -99,12 +110,29 @@ def score_head(
             ),
             threshold=threshold,
         )
-    listed = {(c["video"], c["gloss"]) for c in trained.card["data"].get("held_out_clips", [])}
     return HeadScores(
         found=found,
         official=instances,
-        not_kept_out=sum((clip.video, clip.gloss) not in listed for clip in found.outcomes.clips),
+        not_kept_out=sum(not kept_out.lists(clip) for clip in found.outcomes.clips),
     )
+
+
+class _KeptOut:
+    """What a card says was kept out of training."""
+
+    def __init__(self, card: dict[str, Any]) -> None:
+        clips = card["data"].get("held_out_clips", [])
+        self._ids = {(c["video_id"], c["gloss"]) for c in clips if "video_id" in c}
+        self._files = {(c["video"], c["gloss"]) for c in clips if "video_id" not in c}
+        self._signers = set(card["data"].get("held_out_groups", []))
+
+    def lists(self, clip: Example | ClipOutcome) -> bool:
+        """True for a clip that the card lists, by its video id (older cards: its file name)."""
+        return (clip.video_id, clip.gloss) in self._ids or (clip.video, clip.gloss) in self._files
+
+    def of_its_signers(self, example: Example) -> bool:
+        """True for clips of other signs, and of nobody signing, by signers who were kept out."""
+        return example.signer in self._signers
 
 
 def score_folds(
@@ -155,7 +183,7 @@ def _plan(card: dict[str, Any], data: DataSettings, clips: Sequence[Example]) ->
             f"{spec.kind}, {spec.dim} numbers, --resize {spec.resize}; the head: "
             f"{made_for.kind}, {made_for.dim}, {made_for.resize}"
         )
-    torch.set_num_threads(data.threads)
+    torch.set_num_threads(data.torch_threads(spec.kind))
     return TrainingPlan(
         examples=clips,
         glosses=tuple(card["glosses"]),
@@ -163,7 +191,7 @@ def _plan(card: dict[str, Any], data: DataSettings, clips: Sequence[Example]) ->
         hop_s=card["hop_s"],
         open_set=card["head"]["idle"],
         settings=TrainSettings(),
-        threads=data.threads,
+        threads=data.torch_threads(spec.kind),
     )
 
 

@@ -19,6 +19,8 @@ from offline.data.examples import UNKNOWN_SIGNER
 from offline.scoring.clip_predictions import ClipLogits, predict_clip
 from offline.scoring.metrics import ranks
 
+_FIRST = 5  # glosses that an outcome names
+
 
 class ClipOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """One clip that may be scored, as in a report's `clips`."""
@@ -31,6 +33,7 @@ class ClipOutcome(msgspec.Struct, frozen=True, kw_only=True):
     predicted: str  # the likeliest gloss
     p: Annotated[float, msgspec.Meta(ge=0, le=1)]  # its probability
     rank: Annotated[int, msgspec.Meta(ge=1)]  # of the right gloss; 1: it is the likeliest
+    first: tuple[tuple[str, float], ...] = ()  # the likeliest glosses, with their probabilities
 
 
 class Outcomes(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=True):
@@ -99,7 +102,7 @@ def outcomes_of(
     for clip in clips:
         example = clip.example
         p = predict_clip(clip.logits, len(glosses), spec, hop_s, temperature)
-        label = np.array([place[example.gloss]])
+        label, order = np.array([place[example.gloss]]), np.argsort(-p, kind="stable")
         found.append(
             ClipOutcome(
                 video_id=example.video_id,
@@ -110,6 +113,7 @@ def outcomes_of(
                 predicted=glosses[int(p.argmax())],
                 p=float(p.max()),
                 rank=int(ranks(p[None], label)[0]) + 1,
+                first=tuple((glosses[i], float(p[i])) for i in order[:_FIRST]),
             )
         )
     if not found:
@@ -118,8 +122,13 @@ def outcomes_of(
 
 
 def clip_rows(outcomes: Outcomes) -> list[dict[str, Any]]:
-    """One object a clip: the field `clips` of a report."""
-    return [{**msgspec.to_builtins(clip), "p": round(clip.p, 5)} for clip in outcomes.clips]
+    """One object a clip: the field `clips` of a report. `first` is not in it: see `tables`."""
+    rows = []
+    for clip in outcomes.clips:
+        row = {**msgspec.to_builtins(clip), "p": round(clip.p, 5)}
+        del row["first"]
+        rows.append(row)
+    return rows
 
 
 def read_outcomes(path: str) -> Outcomes:

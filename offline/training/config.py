@@ -2,18 +2,23 @@
 
     command line -> [config] -> selection, trainer
 
+`TrainChoices` is what a command line says, `TrainSettings` the same with the head's own `Recipe`
+where it says nothing.
+
 Nothing here imports torch: a number out of range is reported at once, as a ValueError.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 from typing import Annotated, Literal
 
 import tyro
 
 from models.command_line import several
 
+HeadKind = Literal["gloss", "attentive", "landmarks"]
 Floats = Annotated[tuple[float, ...], several("FLOAT", float, "{:g}".format)]
 
 
@@ -29,28 +34,74 @@ class DataSettings:
     """clips that a title card or another scene interrupts: their labels are often wrong"""
     hop_s: float = 0.1  # seconds between windows
     fold_seed: int = 0  # of the folds of signers
-    threads: int = 2  # of torch
+    threads: int | None = None  # of torch; None: 1 for landmark rows, whose steps are small, else 2
 
     def __post_init__(self) -> None:
-        if self.min_clips < 1 or self.threads < 1:
+        if self.min_clips < 1 or (self.threads is not None and self.threads < 1):
             raise ValueError("--min-clips and --threads must be 1 or more")
         if not 0 < self.hop_s < float("inf"):
             raise ValueError("--hop-s must be above 0")
 
+    def torch_threads(self, encoder: str) -> int:
+        """For rows of this kind of encoder."""
+        return self.threads or (1 if encoder == "landmarks" else 2)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainSettings:
+class Recipe:
+    """What a head is trained with where the options do not say."""
+
+    takes: str  # which rows
+    batch: int
+    epochs: float
+    steps: int  # at least so many, with more epochs where clips are few
+    lr: tuple[float, ...]
+    weight_decay: tuple[float, ...]
+
+
+# docs/reports/training.md has what they were measured with.
+RECIPES = {
+    "landmarks": Recipe(takes="landmark rows", batch=64, epochs=40, steps=400,
+                        lr=(2e-3,), weight_decay=(0.05,)),
+    "attentive": Recipe(takes="vjepa2-tokens", batch=32, epochs=20, steps=400,
+                        lr=(1e-4, 3e-4, 1e-3), weight_decay=(0.05,)),
+    "gloss": Recipe(takes="vjepa2, others", batch=32, epochs=60, steps=600,
+                    lr=(1e-3,), weight_decay=(0.05,)),
+}  # fmt: skip
+
+
+def recipe_table() -> str:
+    """The heads' defaults, for `--help`."""
+    row = "  {:<10} {:<15} {:<8} {:<9} {:<14} {:<18} {}"
+    names = ("--batch", "--epochs", "--least-steps", "--lr", "--weight-decay")
+    lines = [row.format("head", "for", *names)]
+    for head, own in RECIPES.items():
+        rates, decays = (" ".join(f"{x:g}" for x in xs) for xs in (own.lr, own.weight_decay))
+        numbers = (own.batch, f"{own.epochs:g}", own.steps, rates, decays)
+        lines.append(row.format(head, own.takes, *numbers))
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainChoices:
     """Training.
 
     Each learning rate with each weight decay is a candidate head. All candidates see the same
-    batches; the best on signers held back is kept.
+    batches; the best on clips held back is kept, as it was after its best epoch.
     """
 
-    head: Literal["gloss", "attentive", "landmarks"] = "gloss"  # see models/heads.py
-    batch: int = 32  # clips a step
-    epochs: float = 10  # passes over the clips
-    lr: Floats = (1e-4,)  # several: a head for each; the best on signers held back is kept
-    weight_decay: Floats = (0.05,)  # several: as --lr
+    head: HeadKind | None = None  # see models/heads.py; None: by the rows, see above
+    batch: int | None = None  # clips a step; None: the head's own, see above
+    epochs: float | None = None  # passes over the clips; None: the head's own
+    least_steps: int | None = None
+    """learn so many batches at least, by more epochs where clips are few; None: the head's own, but
+    1 with --epochs"""
+    lr: Floats | None = None  # several: a head for each; None: the head's own
+    weight_decay: Floats | None = None  # several: as --lr; None: the head's own
+    validation: Literal["auto", "signers", "none"] = "auto"
+    """what is scored while training, to keep the best epoch. auto: the labels' val clips with
+    --split official, nothing with --split none, else signers; signers: clips of some signers, who
+    are not trained on; none: nothing, the last epoch is kept"""
     patience: int = 0  # end after so many epochs without a better head; 0: never
     warmup: float = 0.05  # share of the steps in which the learning rate rises
     smoothing: float = 0.1  # of labels: the share that is spread over all classes
@@ -59,7 +110,7 @@ class TrainSettings:
     balance: float = 0.5  # 0: each clip is drawn as often; 1: each class is
     dropout: float | None = None  # in the head; None: the head's own
     heads: int = 1  # trained with seeds --seed, --seed + 1, …, used as an ensemble
-    seed: int = 0
+    seed: int = 0  # of all that is drawn by chance
     device: str = "auto"  # auto, cpu, cuda or cuda:N
     precision: Literal["float32", "bfloat16"] = "float32"
     """of matrix products while training: bfloat16 is faster where the processor has it"""
@@ -70,16 +121,60 @@ class TrainSettings:
         for name in ("smoothing", "mixup", "warmup", "average", "balance"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"--{name} must be from 0 to 1, not {getattr(self, name):g}")
-        if not self.lr or not all(0 < rate < float("inf") for rate in self.lr):
+        if self.lr is not None and not (self.lr and all(0 < x < float("inf") for x in self.lr)):
             raise ValueError("--lr must be above 0")
-        if not self.weight_decay or not all(0 <= w < float("inf") for w in self.weight_decay):
+        decays = self.weight_decay
+        if decays is not None and not (decays and all(0 <= x < float("inf") for x in decays)):
             raise ValueError("--weight-decay must be 0 or more")
-        if not 0 < self.epochs < float("inf"):
+        if self.epochs is not None and not 0 < self.epochs < float("inf"):
             raise ValueError("--epochs must be above 0")
-        if self.batch < 1 or self.heads < 1:
+        if (self.batch is not None and self.batch < 1) or self.heads < 1:
             raise ValueError("--batch and --heads must be 1 or more")
+        if self.least_steps is not None and self.least_steps < 1:
+            raise ValueError("--least-steps must be 1 or more")
+
+    def resolved(self, encoder: str) -> TrainSettings:
+        """The settings for rows of this kind of encoder; what is None becomes the head's own."""
+        usual: dict[str, HeadKind] = {"landmarks": "landmarks", "vjepa2-tokens": "attentive"}
+        head = self.head or usual.get(encoder, "gloss")
+        own = RECIPES[head]
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name in ("batch", "lr", "weight_decay"):
+            given[name] = getattr(own, name) if given[name] is None else given[name]
+        if self.least_steps is None:
+            given["least_steps"] = own.steps if self.epochs is None else 1
+        return TrainSettings(**{**given, "head": head, "epochs": self.epochs or own.epochs})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSettings(TrainChoices):
+    """What a head is trained with, each number known."""
+
+    head: HeadKind = "gloss"
+    batch: int = 32
+    epochs: float = 10
+    least_steps: int = 1
+    lr: Floats = (1e-4,)
+    weight_decay: Floats = (0.05,)
 
     @property
     def chooses(self) -> bool:
         """True when there are candidates to choose from, which needs signers held back."""
         return self.patience > 0 or len(self.lr) * len(self.weight_decay) > 1
+
+    def steps(self, clips: int) -> int:
+        """How many batches are learnt of so many clips."""
+        return max(self.least_steps, round(self.epochs * self.epoch_steps(clips)))
+
+    def epoch_steps(self, clips: int) -> int:
+        """How many of them are an epoch."""
+        return math.ceil(clips / self.batch)
+
+    def __str__(self) -> str:
+        rates, decays = (" ".join(f"{x:g}" for x in xs) for xs in (self.lr, self.weight_decay))
+        least = f" ({self.least_steps} steps at least)" if self.least_steps > 1 else ""
+        heads = f", {self.heads} heads" if self.heads > 1 else ""
+        return (
+            f"head {self.head}{heads}, batch {self.batch}, {self.epochs:g} epochs{least}, lr "
+            f"{rates}, weight decay {decays}, seed {self.seed}, {self.precision} on {self.device}"
+        )

@@ -2,11 +2,12 @@
 
     index.csv + config -> [selection] -> batches -> trainer -> logit adjustment -> an ensemble
 
-Where there are several candidates, clips of some signers are held back to choose by.
+Clips of some signers are held back to choose the best epoch by, and the best of several candidates.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,12 +21,15 @@ from models.schema import EncoderSpec
 from offline.data.duplicates import read_recordings
 from offline.data.examples import Example, Vocabulary, common_glosses, read_spec, scored, vocabulary
 from offline.data.splits import grouped_folds
-from offline.scoring.clip_predictions import predict_clip, window_outputs
+from offline.scoring.clip_predictions import by_windows, predict_clip, window_outputs
 from offline.training.batches import TrainClips, batches_of
-from offline.training.config import DataSettings, TrainSettings
-from offline.training.trainer import FittedHead, OnProgress, Resume, Score, fit
+from offline.training.config import DataSettings, TrainChoices, TrainSettings
+from offline.training.trainer import FittedHead, OnProgress, Resume, Score, Validation, fit
 
-_FOLDS = 5  # one of them is held back; of fewer signer groups, one group
+_MANY = 1000  # clips, of which a tenth is enough to choose by
+_LEAST = 5  # clips to choose the best epoch by
+_SCORED = 200  # of the clips held back at most, so that scoring them takes little time
+_LEARNING = 3  # times as long takes a window to learn as to compute
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,30 +43,48 @@ class TrainingPlan:
     open_set: bool
     settings: TrainSettings
     threads: int = 1
+    skipped: tuple[str, ...] = ()  # rows of the index that could not be read, and why
 
 
-def read_plan(data: DataSettings, settings: TrainSettings) -> TrainingPlan:
+def read_plan(data: DataSettings, choices: TrainChoices) -> TrainingPlan:
     """The training that the options describe, with its index read.
 
     Raises:
         ValueError: the index or an option does not allow it.
     """
-    device = _device(settings.device)
-    examples = read_clips(data)
+    device = _device(choices.device)
+    spec = read_spec(data.index)
+    settings = choices.resolved(spec.kind)
+    if settings.head == "landmarks" and spec.kind != "landmarks":
+        raise ValueError(f"{data.index}: its rows are of {spec.kind}: not for --head landmarks")
+    skipped = list[str]()
+    examples = read_clips(data, skipped=skipped)
+    glosses = _glosses(data, examples)
+    if len(glosses) < 2 and not data.open_set:
+        raise ValueError(
+            f"{data.index}: nothing to tell apart: only the gloss {glosses[0]}; with videos of "
+            "other signs or of nobody signing, give --open-set"
+        )
     return TrainingPlan(
         examples=examples,
-        glosses=_glosses(data, examples),
-        spec=read_spec(data.index),
+        glosses=glosses,
+        spec=spec,
         hop_s=data.hop_s,
         open_set=data.open_set,
         settings=replace(settings, device=device),
-        threads=data.threads,
+        threads=data.torch_threads(spec.kind),
+        skipped=tuple(skipped),
     )
 
 
-def read_clips(data: DataSettings, variant: str | None = None) -> list[Example]:
-    """The clips of the index that `--cards` lets in; only those of one variant if it is given."""
-    examples = read_recordings(data.index, variant=variant)
+def read_clips(
+    data: DataSettings, variant: str | None = None, skipped: list[str] | None = None
+) -> list[Example]:
+    """The clips of the index that `--cards` lets in; only those of one variant if it is given.
+
+    `skipped` gets a line for each row whose file has no rows of numbers.
+    """
+    examples = read_recordings(data.index, variant=variant, skipped=skipped)
     return [e for e in examples if data.cards == "keep" or not e.title_card]
 
 
@@ -86,6 +108,9 @@ class Trained:
     head: HeadEnsemble  # in evaluation mode
     vocabulary: Vocabulary
     fitted: list[FittedHead]  # those in `head`, one a seed
+    train: Sequence[Example]  # that they were trained on ...
+    clips: TrainClips  # ... and as they were drawn
+    validation: Sequence[Example]  # that their epochs were chosen by; none: the last was kept
 
 
 def learn(
@@ -93,32 +118,25 @@ def learn(
     train: Sequence[Example],
     resume: Path | None = None,
     progress: OnProgress | None = None,
+    validation: Sequence[Example] = (),
 ) -> Trained:
-    """Train the plan's heads on `train`; to choose among candidates, on 4/5 of its signers.
+    """Train the plan's heads on `train`, and keep each as it was after its best epoch.
 
-    The heads differ by their seeds. Each resumes from the state in `RESUME.NUMBER`.
+    The epoch, and one of several candidates, is chosen on `validation`; without it on clips of some
+    signers of `train`, who are not trained on, unless `--validation none`. The heads differ by
+    their seeds; their states lie in one file, `resume`.
 
     Raises:
         ValueError: there are too few clips or signer groups; `resume` is of another training.
+        Interrupted: after Ctrl-C or SIGTERM.
     """
     torch.set_num_threads(plan.threads)
     glosses, settings = plan.glosses, plan.settings
     classes = vocabulary(train, glosses, plan.open_set)
-    held: list[Example] = []
-    if settings.chooses:
-        train, held = hold_back(train, glosses, settings.seed)
-
-    def validate(head: nn.Module) -> Score:
-        right, loss = 0, 0.0
-        for example in held:
-            rows, windows = example.rows, example.windows
-            logits = window_outputs(head, rows, plan.spec, plan.hop_s, windows).logits
-            p = predict_clip(logits, classes.classes, plan.spec, plan.hop_s, 1.0)
-            label = classes.label(example.gloss)
-            right += int(p.argmax()) == label
-            loss -= float(np.log(p[label] + 1e-9))
-        return right / len(held), -loss / len(held)
-
+    held = _drawn([e for e in scored(validation) if e.gloss in glosses], settings.seed)
+    if not held and settings.validation != "none":
+        train, held = hold_back(train, glosses, settings.seed, needed=settings.chooses)
+        held = _drawn(held, settings.seed)
     clips = batches_of(train, classes, plan.spec, settings)
     fitted = []
     for i in range(settings.heads):
@@ -126,34 +144,92 @@ def learn(
             fit(
                 clips,
                 replace(settings, seed=settings.seed + i),
-                validate=validate if held else None,
-                resume=Resume(resume.with_name(f"{resume.name}.{i}")) if resume else None,
+                validation=_validation(held, plan, classes) if held else None,
+                resume=Resume(resume, part=i) if resume else None,
                 progress=progress,
             )
         )
         adjust_logits(fitted[-1].head, clips, len(glosses))
     ensemble = HeadEnsemble([found.head for found in fitted], len(glosses), classes.classes)
     ensemble = ensemble.eval().to(settings.device)  # a CPU takes seconds for all tokens of a clip
-    return Trained(head=ensemble, vocabulary=classes, fitted=fitted)
+    return Trained(
+        head=ensemble,
+        vocabulary=classes,
+        fitted=fitted,
+        train=train,
+        clips=clips,
+        validation=held,
+    )
+
+
+def _validation(held: Sequence[Example], plan: TrainingPlan, classes: Vocabulary) -> Validation:
+    """Scores of a head on the clips `held`, by windows further apart than they are served."""
+    hop_s = max(plan.hop_s, plan.spec.window_s / 4)
+
+    def score(head: nn.Module) -> Score:
+        right, loss = 0, 0.0
+        for example in held:
+            rows, windows = example.rows, example.windows
+            logits = window_outputs(head, rows, plan.spec, hop_s, windows).logits
+            p = predict_clip(logits, classes.classes, plan.spec, hop_s, 1.0)
+            label = classes.label(example.gloss)
+            right += int(p.argmax()) == label
+            loss -= float(np.log(p[label] + 1e-9))
+        return right / len(held), -loss / len(held)
+
+    windows = float(sum(e.windows for e in held))
+    if by_windows(plan.spec):  # a landmark head reads each window twice, once mirrored
+        windows = sum(2 * e.stored.shape[0] / (hop_s * plan.spec.fps) for e in held)
+    return Validation(score=score, clips=len(held), windows=windows / _LEARNING)
+
+
+def _drawn(held: list[Example], seed: int) -> list[Example]:
+    """At most `_SCORED` of the clips."""
+    return random.Random(seed).sample(held, _SCORED) if len(held) > _SCORED else held
 
 
 def hold_back(
-    train: Sequence[Example], glosses: Sequence[str], seed: int
+    train: Sequence[Example], glosses: Sequence[str], seed: int, *, needed: bool = True
 ) -> tuple[list[Example], list[Example]]:
     """The clips to train on, and clips to choose by: no signer group is in both.
 
+    The latter are a fifth of the clips, of many a tenth; each gloss keeps a clip to learn from.
+    Where too few would be left to choose by, a line says so and there are none.
+
     Raises:
-        ValueError: there are fewer than two signer groups.
+        ValueError: they are `needed`, and there are fewer than two signer groups.
     """
     fair = [e for e in scored(train) if e.gloss in glosses]
     groups = [e.group for e in fair]
+    folds = 10 if len(fair) > _MANY else 5
+    if needed:
+        folds = min(folds, len(set(groups)))
     try:
-        folds = grouped_folds([e.gloss for e in fair], groups, min(_FOLDS, len(set(groups))), seed)
+        fold_of = grouped_folds([e.gloss for e in fair], groups, folds, seed)
     except ValueError as exc:
-        raise ValueError(f"no clips can be held back to choose a head by: {exc}") from exc
-    held = [e for e, fold in zip(fair, folds, strict=True) if fold == 0]
-    held_groups = {e.group for e in held}
-    return [e for e in train if e.group not in held_groups], held
+        if needed:
+            raise ValueError(f"no clips can be held back to choose a head by: {exc}") from exc
+        print(f"no clips are held back to choose the best epoch by, the last is kept: {exc}")
+        return list(train), []
+    chosen = {group for group, fold in zip(groups, fold_of, strict=True) if fold == 0}
+    for group in sorted(chosen):
+        left = {e.gloss for e in train if e.group not in chosen}
+        if any(e.group == group and e.gloss not in left for e in fair):
+            chosen.discard(group)  # nobody else shows one of its glosses
+    held = [e for e in fair if e.group in chosen]
+    if len(held) < (1 if needed else _LEAST):
+        if needed:
+            raise ValueError(
+                "no clips can be held back to choose a head by: too few glosses are shown by "
+                "several signers"
+            )
+        print(f"no clips are held back to choose the best epoch by, the last is kept: {len(held)} "
+              "clips of signers whose glosses others show too are too few")  # fmt: skip
+        return list(train), []
+    print(
+        f"{len(held)} clips of {len(chosen)} signer groups are held back to choose the best epoch"
+    )
+    return [e for e in train if e.group not in chosen], held
 
 
 @torch.no_grad()

@@ -11,6 +11,8 @@ import copy
 import hashlib
 import math
 import pickle
+import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -26,10 +28,33 @@ from models.heads import Head, make_head
 from offline.training.batches import Batch, Batches, TrainClips
 from offline.training.config import TrainSettings
 
-Score = tuple[float, float]  # larger is better
-OnProgress = Callable[[int, int, float], None]  # step, steps, loss
+Score = tuple[float, float]  # share of clips right, minus their mean loss; larger is better
+OnProgress = Callable[..., None]  # step, steps, loss, and the score if there is a new one
 _MODULES = ("head", "average", "optimizer")  # of a candidate, in its saved state
 _STEPS = 2**13  # rows that go through a head at once: 4 clips of 2,048 tokens, 0.7 GB each
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM came between two steps; the state is written if there is a file for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredStep:
+    """A point of the validation curve: the best candidate's averaged weights after `step` steps."""
+
+    step: int
+    epoch: float
+    top1: float  # share of the clips held back that are right
+    loss: float  # mean negative log-probability of their gloss
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """How to score a head on clips held back, and what that costs."""
+
+    score: Callable[[nn.Module], Score]
+    clips: int = 0
+    windows: float = 0.0  # of them, as many to compute as so many windows to learn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -38,30 +63,40 @@ class FittedHead:
 
     head: Head
     losses: list[float]  # of each step, the mean over the candidates
-    candidates: list[dict[str, Any]]  # their scores on signers held back; none: no choice
+    curve: list[ScoredStep]  # on clips held back; none: no clip was
+    candidates: list[dict[str, Any]]  # their best scores on clips held back
+    epoch: float  # after which the weights were kept
+    epochs: float  # that were learnt
     waited: float  # share of the time in which no batch was ready
+    validated: float  # share of the time in which clips held back were scored
 
 
 def fit(
     clips: TrainClips,
     settings: TrainSettings,
     *,
-    validate: Callable[[nn.Module], Score] | None = None,
+    validation: Validation | None = None,
     resume: Resume | None = None,
     progress: OnProgress | None = None,
 ) -> FittedHead:
     """Train a head for each learning rate and weight decay on the same batches; return the best.
 
-    `validate` scores a head after each epoch. `progress` is called after each step.
+    `validation` scores the heads after each epoch, or after so many that it takes little time (see
+    `_epochs_between`), and at the end: each is kept as it was when its score was best. `progress`
+    is called after each step.
 
     Raises:
         ValueError: there is no clip to train on, or none to choose by; `resume` has the state of
             another training.
+        Interrupted: after Ctrl-C or SIGTERM, between two steps.
     """
     if len(clips.rows) == 0:
         raise ValueError("no clip to train on")
-    if settings.chooses and validate is None:
-        raise ValueError("several --lr or --weight-decay, or --patience, need clips held back")
+    if settings.chooses and validation is None:
+        raise ValueError(
+            "several --lr or --weight-decay, or --patience, need clips held back to choose by: "
+            "give one of each, or leave out --validation none"
+        )
     draw = torch.Generator().manual_seed(settings.seed)
     torch.manual_seed(settings.seed)
     extra = {} if settings.dropout is None else {"dropout": settings.dropout}
@@ -71,65 +106,115 @@ def fit(
     head.to(settings.device)
     rates = product(settings.lr, settings.weight_decay)
     candidates = [CandidateHead.of(head, lr, decay) for lr, decay in rates]
-    epoch_steps = math.ceil(len(clips.rows) / settings.batch)
-    steps = max(1, round(settings.epochs * epoch_steps))
-    done, losses, training = 0, list[float](), _digest(clips, settings)
+    count = len(clips.rows)
+    epoch_steps, steps = settings.epoch_steps(count), settings.steps(count)
+    between = epoch_steps * _epochs_between(validation, epoch_steps * settings.batch)
+    done, losses, curve = 0, list[float](), list[ScoredStep]()
+    training = _digest(clips, settings)
     if resume is not None and (state := resume.read(training)) is not None:
         done, losses = state["step"], state["losses"]
+        curve = [ScoredStep(**point) for point in state["curve"]]
         draw.set_state(state["draw"])
         torch.set_rng_state(state["torch"])
         for candidate, saved in zip(candidates, state["candidates"], strict=True):
             candidate.restore(saved)
 
     began = waiting_since = time.monotonic()
-    waited = 0.0
-    stale = _stale(candidates, done, epoch_steps, settings)
-    for step, batch in enumerate(batches.take(0 if stale else steps - done), done + 1):
-        waited += time.monotonic() - waiting_since
-        share = schedule(step - 1, steps, settings.warmup)
-        batch_losses = [candidate.learn(batch, step, share, settings) for candidate in candidates]
-        losses.append(sum(batch_losses) / len(batch_losses))
-        if validate is not None and (step % epoch_steps == 0 or step == steps):
-            for candidate in candidates:
-                candidate.score_by(validate, math.ceil(step / epoch_steps))
-        stale = _stale(candidates, step, epoch_steps, settings)
-        if resume is not None and (resume.due() or stale or step == steps):
-            state = {
-                "of": training,
-                "step": step,
-                "losses": losses,
-                "draw": batch.drawn,
-                "torch": torch.get_rng_state(),
-                "candidates": [candidate.state() for candidate in candidates],
-            }
-            resume.write(state)
-        if progress is not None:
-            progress(step, steps, losses[-1])
-        if stale:
-            break
-        waiting_since = time.monotonic()
+    waited = validated = 0.0
+    stale = _stale(candidates, done / epoch_steps, settings)
+    with Stop() as stop:
+        for step, batch in enumerate(batches.take(0 if stale else steps - done), done + 1):
+            waited += time.monotonic() - waiting_since
+            share = schedule(step - 1, steps, settings.warmup)
+            batch_losses = [one.learn(batch, step, share, settings) for one in candidates]
+            losses.append(sum(batch_losses) / len(batch_losses))
+            score = None
+            if validation is not None and (step % between == 0 or step == steps):
+                validating_since = time.monotonic()
+                epoch = step / epoch_steps
+                score = max(one.score_by(validation.score, epoch) for one in candidates)
+                curve.append(ScoredStep(step=step, epoch=epoch, top1=score[0], loss=-score[1]))
+                validated += time.monotonic() - validating_since
+            stale = _stale(candidates, step / epoch_steps, settings)
+            ends, stopping = stale or step == steps, stop.wanted
+            if resume is not None and (resume.due() or ends or stopping):
+                state = {
+                    "of": training,
+                    "step": step,
+                    "losses": losses,
+                    "curve": [asdict(point) for point in curve],
+                    "draw": batch.drawn,
+                    "torch": torch.get_rng_state(),
+                    "candidates": [candidate.state() for candidate in candidates],
+                }
+                resume.write(state)
+            if progress is not None:
+                progress(step, steps, losses[-1], score)
+            if stopping and not ends:
+                raise Interrupted(f"interrupted after step {step} of {steps}")
+            if stale:
+                break
+            waiting_since = time.monotonic()
     total = time.monotonic() - began
     best = max(
         candidates, key=lambda candidate: candidate.score or ()
     )  # of equal scores, the first
     if best.best is not None:
         best.average.load_state_dict(best.best)
+    learnt = len(losses) / epoch_steps
     return FittedHead(
         head=best.average.cpu(),
         losses=losses,
+        curve=curve,
         candidates=[
             {
                 "lr": candidate.lr,
                 "weight_decay": candidate.weight_decay,
-                "epoch": candidate.epoch,
+                "epoch": round(candidate.epoch, 2),
                 "held_back_top1": round(candidate.score[0], 4),
                 "held_back_loss": round(-candidate.score[1], 4),
             }
             for candidate in candidates
             if candidate.score is not None
         ],
+        epoch=learnt if best.best is None else best.epoch,
+        epochs=learnt,
         waited=waited / total if total else 0.0,
+        validated=validated / total if total else 0.0,
     )
+
+
+def _epochs_between(validation: Validation | None, windows: int) -> int:
+    """After how many epochs of so many windows heads are scored: as often as costs 1 in 10.
+
+    Counted in windows, not measured, so that the same seed gives the same head on any machine.
+    """
+    return max(1, math.ceil(validation.windows / (0.1 * windows))) if validation else 1
+
+
+class Stop:
+    """While it is entered, Ctrl-C and SIGTERM set `wanted` and end nothing; the second one does.
+
+    In a thread other than the main one, which gets no signals, it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.wanted = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Stop:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._want)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _want(self, number: int, _: object) -> None:
+        self.wanted = True
+        signal.signal(number, signal.default_int_handler)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -142,7 +227,7 @@ class CandidateHead:
     average: Head
     optimizer: torch.optim.Optimizer
     score: Score | None = None  # the best so far
-    epoch: int = 0  # of the best score
+    epoch: float = 0  # of the best score
     best: dict[str, Tensor] | None = None  # the averaged weights with the best score
 
     @classmethod
@@ -188,12 +273,13 @@ class CandidateHead:
                 average.lerp_(current, 1 - keep)
         return float(loss)
 
-    def score_by(self, validate: Callable[[nn.Module], Score], epoch: int) -> None:
+    def score_by(self, score: Callable[[nn.Module], Score], epoch: float) -> Score:
         """Score the averaged weights; keep a copy if they are the best so far."""
-        score = validate(self.average)
-        if self.score is None or score > self.score:
-            self.score, self.epoch = score, epoch
+        found = score(self.average)
+        if self.score is None or found > self.score:
+            self.score, self.epoch = found, epoch
             self.best = {k: value.clone() for k, value in self.average.state_dict().items()}
+        return found
 
     def state(self) -> dict[str, Any]:
         modules = {name: getattr(self, name).state_dict() for name in _MODULES}
@@ -205,12 +291,10 @@ class CandidateHead:
         self.score, self.epoch, self.best = state["score"], state["epoch"], state["best"]
 
 
-def _stale(
-    candidates: list[CandidateHead], steps: int, epoch_steps: int, settings: TrainSettings
-) -> bool:
-    """True when after `steps` steps no candidate has improved for `settings.patience` epochs."""
+def _stale(candidates: list[CandidateHead], epochs: float, settings: TrainSettings) -> bool:
+    """True when after `epochs` no candidate has improved for `settings.patience` epochs."""
     best = max(candidate.epoch for candidate in candidates)
-    return settings.patience > 0 and steps // epoch_steps - best >= settings.patience
+    return settings.patience > 0 and epochs - best >= settings.patience
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:
@@ -224,13 +308,17 @@ def schedule(step: int, steps: int, warmup: float) -> float:
 class Resume:
     """The state of a training in the file `path`, written every `every_s` seconds.
 
-    A resumed training ends with the same weights, bit for bit, on the same CPU with as many
-    threads. The file is replaced whole: a kill leaves the state before or the one after.
+    Of several trainings one after the other (heads of an ensemble) `part` is the number of this
+    one; those before it are done, and their last states stay in the file. A resumed training ends
+    with the same weights, bit for bit, on the same CPU with as many threads. The file is replaced
+    whole: a kill leaves the state before or the one after.
     """
 
-    def __init__(self, path: Path, every_s: float = 30.0) -> None:
+    def __init__(self, path: Path, every_s: float = 30.0, part: int = 0) -> None:
         self.path = path
         self._every_s = every_s
+        self._part = part
+        self._before: list[dict[str, Any]] = []
         self._written_s = time.monotonic()
 
     def due(self) -> bool:
@@ -239,7 +327,7 @@ class Resume:
     def write(self, state: dict[str, Any]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self.path) as file:
-            torch.save(state, file)
+            torch.save({"parts": [*self._before, state]}, file)
         self._written_s = time.monotonic()
 
     def read(self, training: str) -> dict[str, Any] | None:
@@ -251,16 +339,18 @@ class Resume:
         if not self.path.exists():
             return None
         try:
-            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
-            other = state["of"] != training
+            content = torch.load(self.path, map_location="cpu", weights_only=True)
+            parts: list[dict[str, Any]] = content["parts"]
+            digests = [part["of"] for part in parts]
         except (OSError, KeyError, TypeError, RuntimeError, EOFError, pickle.PickleError) as exc:
             raise ValueError(f"{self.path}: no state to resume from; delete it: {exc}") from exc
-        if other:
+        self._before = parts[: self._part]
+        if digests[self._part :] and digests[self._part] != training:
             raise ValueError(
                 f"{self.path}: is the state of another training (options, index or torch differ): "
                 "delete it, or give another --resume"
             )
-        return state
+        return parts[self._part] if parts[self._part :] else None
 
 
 def _digest(clips: TrainClips, settings: TrainSettings) -> str:

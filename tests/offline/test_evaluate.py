@@ -52,8 +52,10 @@ def _evaluate(made: Path, *options: str) -> int:
     return evaluate.main(["--index", index, "--threads", "1", *options])
 
 
-def _model(made: Path) -> tuple[str, str]:
-    return "--model", str(made / "head.pt")
+def _model(made: Path) -> tuple[str, str, str, str]:
+    """The head on all clips, those that it was trained on too."""
+    signers = ",".join(_HOSTILE.get(name, name) for name in (f"signer {n}" for n in range(6)))
+    return "--model", str(made / "head.pt"), "--groups", signers
 
 
 def _error(capsys: pytest.CaptureFixture[str]) -> str:
@@ -110,7 +112,8 @@ def test_a_comparison_has_a_page_too(
     saved, out = str(tmp_path / "saved.json"), tmp_path / "compared"
     assert _evaluate(made, *_model(made), "--report", saved) == 0
     capsys.readouterr()
-    assert _evaluate(made, "--compare", saved, str(made / "head.pt"), "--report", str(out)) == 0
+    same = ("--compare", saved, str(made / "head.pt"), *_model(made)[2:])
+    assert _evaluate(made, *same, "--report", str(out)) == 0
     last = _last_line(capsys)
     assert last["figures"]["top1"]["difference"] == 0 and last["mcnemar"]["p"] == 1
     page = " ".join(_Page(out.with_suffix(".html").read_text("utf-8")).text.split())
@@ -121,6 +124,55 @@ def test_a_comparison_has_a_page_too(
     assert "16 only in" in _error(capsys)
     assert evaluate.main(["--compare", saved, str(made / "head.pt")]) == 2
     assert "--index" in _error(capsys)
+
+
+def test_a_head_is_scored_on_what_it_did_not_learn_unless_told_otherwise(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = ("--model", str(made / "head.pt"))
+    assert _evaluate(made, *head) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out.splitlines()[-1])["clips"] == 8
+    assert "kept out" not in captured.err and "right first" in captured.out
+    assert _evaluate(made, *_model(made)) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out.splitlines()[-1])["clips"] == 24
+    assert "16 of 24 clips are not among those" in captured.err
+    card = json.loads((made / "head.json").read_text("utf-8"))
+    card["data"]["held_out_clips"] = []
+    (tmp_path / "head.json").write_text(json.dumps(card), "utf-8")
+    (tmp_path / "head.pt").write_bytes((made / "head.pt").read_bytes())
+    assert _evaluate(made, "--model", str(tmp_path / "head.pt")) == 2
+    assert "give --split, --groups or --official" in _error(capsys)
+
+
+def test_tables_for_spreadsheets_lie_beside_a_report(made: Path, tmp_path: Path) -> None:
+    assert _evaluate(made, *_model(made), "--report", str(tmp_path / "full")) == 0
+
+    def table(name: str) -> list[dict[str, str]]:
+        with (tmp_path / f"full_{name}.csv").open(newline="", encoding="utf-8") as stream:
+            return list(csv.DictReader(stream))
+
+    report = json.loads((tmp_path / "full.json").read_text("utf-8"))
+    clips = table("predictions")
+    assert len(clips) == 24
+    for line, clip in zip(clips, report["clips"], strict=True):
+        assert (line["video_id"], line["gloss"]) == (clip["video_id"], clip["gloss"])
+        assert line["predicted1"] == clip["predicted"] and float(line["p1"]) == clip["p"]
+        assert float(line["p1"]) >= float(line["p2"]) and line["predicted3"] == ""
+    wrong = sum(line["gloss"] != line["predicted1"] for line in clips)
+    confusion = table("confusion")
+    right = sum(int(line[line["gloss"]]) for line in confusion)
+    assert (len(confusion), 24 - right) == (2, wrong)
+    for line in table("per_gloss"):
+        n_right, n = report["scores"]["per_gloss"][line["gloss"]]
+        assert int(line["clips"]) == n and float(line["top1"]) == pytest.approx(
+            n_right / n, abs=1e-4
+        )
+        assert int(line["times"]) == n - n_right and bool(line["most_confused_with"]) == (
+            n_right < n
+        )
+    assert (tmp_path / "full_run.yaml").read_text().startswith("# Repeat this run: --config")
 
 
 def test_differences_keep_their_signs_and_zero_has_none() -> None:
@@ -201,7 +253,7 @@ def test_cross_validation_keeps_duplicates_on_one_side_or_lists_them(
     prints = {f"clip-{i}": draw.integers(0, 255, (20, 64)).astype(np.uint8) for i in range(26)}
     prints["clip-0"] = prints["clip-8"]  # signers 0 and 4, who are tested in different folds
     write_fingerprints(tmp_path, prints)
-    options = ["--index", str(index), *_LANDMARKS, "--epochs", "8"]
+    options = ["--index", str(index), *_LANDMARKS, "--epochs", "8", "--validation", "none"]
     assert evaluate.main([*options, "--cross-validate", "6"]) == 2
     assert "5 signer groups can't make 6 folds" in _error(capsys)
 
@@ -276,7 +328,8 @@ def test_heads_of_folds_are_tested_on_the_signers_that_each_held_out(
     ("options", "says"),
     [
         (("--model", "none.pt"), "none.pt"),
-        (("--model", "HEAD", "--split", "nowhere"), "no clip to score"),
+        (("--model", "HEAD", "--split", "dev"), "no clip to score"),
+        (("--model", "HEAD", "--split", "nowhere"), "no split is called 'nowhere'"),
         (("--model", "HEAD", "--report", "/dev/null/report"), "can't be written"),
         (("--cross-validate", "2", "--vocabulary", "99"), "--vocabulary 99: only"),
     ],

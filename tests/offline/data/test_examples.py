@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from offline.data.examples import common_glosses, read_examples, read_spec, scored, vocabulary
+from offline.data.spellings import split_named
 from tests.offline.indexes import GLOSSES, write_index
 
 
@@ -65,9 +67,53 @@ def test_an_index_that_is_none_is_refused(tmp_path: Path, content: str, says: st
 @pytest.mark.parametrize(
     "rows", [np.zeros((0, 4), np.float32), np.zeros((2, 2), int), np.full((2, 4), np.nan)]
 )
-def test_rows_that_are_no_numbers_are_refused(tmp_path: Path, rows: np.ndarray) -> None:
-    index = write_index(tmp_path)
+def test_rows_that_are_no_numbers_are_skipped_and_named(
+    tmp_path: Path, rows: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index, skipped = write_index(tmp_path), list[str]()
     np.save(tmp_path / "5.npy", rows)
+    examples = read_examples(index, skipped=skipped)
+    assert len(examples) == 30 and "clip-5" not in {e.video_id for e in examples}
+    assert len(skipped) == 1 and "5.npy" in skipped[0]
+    assert "1 of 31 rows are skipped" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ("a,tree,0.npy,,x\nb,tree,1.npy,,y", "rows of different encoders: x, y"),
+        ("a,tree,0.npy,,\na,apple,1.npy,,", "a (original) has two glosses: tree and apple"),
+        ("a,tree,0.npy,,,more", "line 2 has more cells than the header: 'more'"),
+        ("a,I,ME,0.npy,,\n", "line 2 has more cells than the header"),
+        ("a,tree", "line 2 has fewer cells than it needs"),
+        ("a,,0.npy,,", "line 2: has no gloss"),
+        ("a,tree,0.npy,holdout,", "line 2: no split is called 'holdout'"),
+    ],
+)
+def test_an_index_that_contradicts_itself_is_refused(tmp_path: Path, lines: str, says: str) -> None:
+    for number in range(2):
+        np.save(tmp_path / f"{number}.npy", np.ones((2, 3), np.float32))
+    text = f"video_id,gloss,path_to_npy_file,split,encoder\n{lines}\n"
+    (tmp_path / "index.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=re.escape(says)):
+        read_examples(tmp_path / "index.csv")
+
+
+def test_files_of_landmarks_told_other_rates_are_of_one_encoder(tmp_path: Path) -> None:
+    lines = ["\ufeffvideo_id,gloss,path_to_npy_file,encoder"]
+    for number, told in enumerate(("", "/fps=25", "/fps=30/aspect=1.5")):
+        np.save(tmp_path / f"{number}.npy", np.ones((2, 3), np.float32))
+        lines.append(f"{number},tree,{number}.npy,landmarks:m@1/15fps/320px{told}")
+    (tmp_path / "index.csv").write_text("\n".join(lines), encoding="utf-8")
+    assert len(read_examples(tmp_path / "index.csv")) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "split"),
+    [("Train", "train"), (" validation", "val"), ("dev", "val"), ("TEST", "test"), ("", "")],
+)
+def test_splits_are_known_by_the_names_of_others(text: str, split: str) -> None:
+    assert split_named(text) == split
     with pytest.raises(ValueError, match=r"5\.npy"):
         read_examples(index)
 

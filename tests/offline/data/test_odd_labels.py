@@ -62,8 +62,8 @@ def test_cells_in_quotes(tmp_path: Path) -> None:
         (TABLE.replace(",", ";") + "3.mp4;I;ME;train\n", r'line 4 .*a semicolon.*"I; ME"'),
         ('path,gloss\n"1\n.mp4",a\n2.mp4,b,c\n', "line 4 has 3 cells"),
         (TABLE + '3.mp4,"open,train\n4.mp4,a,\n', "line 4: .*quote"),
-        (TABLE + "3.mp4,go,trian\n", "line 4: no split 'trian'; there are train, val, test"),
-        (TABLE + "3.mp4,go,train+val\n", "line 4: no split"),
+        (TABLE + "3.mp4,go,trian\n", "line 4: no split is called 'trian': give train, val, test"),
+        (TABLE + "3.mp4,go,train+val\n", "line 4: no split is called"),
         (
             TABLE + "1.mp4,drink,train\n",
             r"names video 1 twice.*line 2 \(book\) and line 4 \(drink\)",
@@ -417,5 +417,5 @@ def test_folders_without_any_video(tmp_path: Path) -> None:
 
 def test_a_split_of_wlasl_that_is_none(tmp_path: Path) -> None:
     file = wlasl(tmp_path, {"video_id": "7", "split": "holdout"})
-    with pytest.raises(LabelError, match="video 7: no split 'holdout'"):
+    with pytest.raises(LabelError, match="video 7: no split is called 'holdout'"):
         read_labels(file, tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tracemalloc
@@ -20,8 +21,8 @@ from offline.data.index import StoredRows
 from offline.training.batches import TrainClips, batches_of, pad
 from offline.training.config import TrainSettings
 from offline.training.selection import hold_back
-from offline.training.trainer import FittedHead, Resume, fit
-from tests.offline.indexes import GLOSSES, write_index
+from offline.training.trainer import FittedHead, Interrupted, Resume, Validation, fit
+from tests.offline.indexes import GLOSSES, example, write_index
 
 _SETTINGS = TrainSettings(
     head="attentive", batch=8, epochs=3, lr=(1e-3,), seed=5, dropout=0.1, device="cpu"
@@ -31,7 +32,7 @@ import os, signal, sys
 from pathlib import Path
 from offline.training.trainer import Resume, fit
 from tests.offline.training.test_trainer import _SETTINGS, clips
-def at(step, steps, loss):
+def at(step, steps, loss, score):
     if step == 4:
         os.kill(os.getpid(), signal.SIGKILL)
 fit(clips(), _SETTINGS, resume=Resume(Path(sys.argv[1]), every_s=0), progress=at)
@@ -94,7 +95,7 @@ def test_the_state_of_another_training_is_refused(tmp_path: Path) -> None:
 
 def test_the_best_of_several_rates_and_decays_is_kept() -> None:
     several = replace(_SETTINGS, epochs=20, lr=(1e-9, 3e-3), weight_decay=(0.0, 0.1))
-    fitted = fit(clips(), several, validate=_accuracy)
+    fitted = fit(clips(), several, validation=Validation(score=_accuracy))
     assert [(one["lr"], one["weight_decay"]) for one in fitted.candidates] == [
         (1e-9, 0.0), (1e-9, 0.1), (3e-3, 0.0), (3e-3, 0.1)]  # fmt: skip
     best = max(one["held_back_top1"] for one in fitted.candidates[2:])
@@ -104,8 +105,58 @@ def test_the_best_of_several_rates_and_decays_is_kept() -> None:
 
 def test_it_ends_early_when_nothing_gets_better() -> None:
     patient = replace(_SETTINGS, epochs=50, patience=2)
-    fitted = fit(clips(), patient, validate=lambda head: (0.5, -1.0))
+    fitted = fit(clips(), patient, validation=Validation(score=lambda head: (0.5, -1.0)))
     assert len(fitted.losses) == 3 * 3  # the first epoch was the best, two more were waited for
+
+
+def test_the_best_epoch_is_kept_and_the_curve_has_all() -> None:
+    scores = iter([(0.2, -1.0), (0.6, -0.8), (0.6, -0.9), (0.4, -0.1)])
+    fitted = fit(
+        clips(), replace(_SETTINGS, epochs=4), validation=Validation(score=lambda _: next(scores))
+    )
+    assert (fitted.epoch, fitted.epochs) == (2, 4)
+    assert [(p.step, p.epoch, p.top1, p.loss) for p in fitted.curve] == [
+        (3, 1, 0.2, 1.0), (6, 2, 0.6, 0.8), (9, 3, 0.6, 0.9), (12, 4, 0.4, 0.1)]  # fmt: skip
+    two = fit(clips(), replace(_SETTINGS, epochs=4))
+    assert (two.epoch, two.curve) == (4, []) and not _same(fitted, two)
+
+
+def test_scoring_is_rarer_where_it_would_take_long() -> None:
+    """An epoch is three batches of 8 windows: 7.2 windows a third epoch are a tenth."""
+    validation = Validation(score=lambda _: (0.5, -1.0), windows=7.2)
+    fitted = fit(clips(), replace(_SETTINGS, epochs=7), validation=validation)
+    assert [point.epoch for point in fitted.curve] == [3, 6, 7]
+
+
+def test_ctrl_c_between_steps_writes_the_state(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    undisturbed = fit(clips(), _SETTINGS)
+
+    def at(step: int, *_: object) -> None:
+        if step == 4:
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Interrupted, match="after step 5 of 9"):
+        fit(clips(), _SETTINGS, resume=Resume(tmp_path / "state"), progress=at)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert torch.load(tmp_path / "state", weights_only=True)["parts"][0]["step"] == 5
+    resumed = fit(clips(), _SETTINGS, resume=Resume(tmp_path / "state"))
+    assert resumed.losses == undisturbed.losses and _same(resumed, undisturbed)
+
+
+def test_heads_of_an_ensemble_keep_their_states_in_one_file(tmp_path: Path) -> None:
+    second = replace(_SETTINGS, seed=6)
+    fitted = fit(clips(), _SETTINGS, resume=Resume(tmp_path / "state"))
+    other = fit(clips(), second, resume=Resume(tmp_path / "state", part=1))
+    assert [file.name for file in tmp_path.iterdir()] == ["state"]
+
+    def never(*_: object) -> None:
+        raise AssertionError("both were done")
+
+    for part, (settings, want) in enumerate([(_SETTINGS, fitted), (second, other)]):
+        again = fit(clips(), settings, resume=Resume(tmp_path / "state", part=part), progress=never)
+        assert _same(again, want)
 
 
 def test_choosing_needs_clips_held_back() -> None:
@@ -117,6 +168,19 @@ def test_clips_held_back_share_no_signer_with_the_rest(tmp_path: Path) -> None:
     examples = read_examples(write_index(tmp_path))
     train, held = hold_back(examples, GLOSSES, 0)
     assert held and not {e.group for e in train} & {e.group for e in held}
+
+
+def test_a_gloss_of_one_signer_is_learnt_and_too_few_clips_are_not_held_back(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    clips = [example(f"{n}", f"signer {n % 6}", GLOSSES[n % 2]) for n in range(30)]
+    rare = [example(f"rare {n}", f"signer {n}", f"rare {n}") for n in range(6)]
+    glosses = (*GLOSSES, *(e.gloss for e in rare))
+    train, held = hold_back([*clips, *rare], glosses, 0, needed=False)
+    assert (len(train), held) == (36, [])
+    assert "no clips are held back" in capsys.readouterr().out
+    train, held = hold_back([*clips, *rare[:4]], (*GLOSSES, *glosses[2:6]), 0, needed=False)
+    assert held and {e.gloss for e in train} == set(glosses[:6])
 
 
 @pytest.mark.parametrize("numbers", [(1.5, -2.25), (3e38, 1e-3)])
