@@ -36,7 +36,7 @@ from models.command_line import read_command_line, say
 from models.faults import DeviceLost, OutOfMemory, RecognitionError
 from models.files import replacing
 from models.schema import Resize
-from offline.data.index import INDEX, ORIGINAL
+from offline.data.index import INDEX, ORIGINAL, Entry
 from offline.data.labels import (
     LabelledVideo,
     LabelNotes,
@@ -65,6 +65,7 @@ from offline.encoding.tasks import (
     find_backlog,
     locked,
     read_journal,
+    write_journal,
     write_results,
 )
 
@@ -253,7 +254,7 @@ def _encode(
         raise ValueError(f"--windows and --views: {spec.kind} takes each video whole, as it is")
     variants = tuple(dict.fromkeys(settings.variants.split(",")))
     backlog = find_backlog(out, videos, variants, spec, plan)
-    write_results(out, backlog.kept, backlog.changed)
+    write_journal(out, backlog.kept, backlog.changed)
     print(f"encoder {encoder_identity(spec, plan=plan)}, {spec.dim} features a row")
     print(f"{len(videos)} videos in {len(variants)} variants; {len(backlog.tasks)} still to encode")
     if backlog.others:
@@ -269,6 +270,19 @@ def _encode(
 
     before = (out / JOURNAL).stat().st_size
     skipped: dict[str, str] = {}
+
+    def finish() -> list[Entry]:
+        new = read_journal(out, before)  # also what was stored after the last outcome
+        entries = write_results(out, [*backlog.kept, *new.values()])
+        doubtful.extend(of_two_glosses(entries))
+        report = encode_report(videos, variants, spec, plan, entries, skipped, notes, doubtful)
+        of_this_run = {"made_again": made_again, "seconds": round(time.monotonic() - began, 1)}
+        with replacing(out / REPORT) as file:
+            text = json.dumps({**report, **of_this_run}, indent=1, ensure_ascii=False)
+            file.write(text.encode("utf-8", "backslashreplace") + b"\n")  # JSON's own escapes
+        return entries
+
+    doubtful: list[str] = []
     try:
         with (
             closing(_outcomes(backlog.tasks, settings, factory, cluster)) as outcomes,
@@ -278,20 +292,11 @@ def _encode(
                 if outcome.error:
                     skipped[outcome.video.video_id] = outcome.error
                 progress.update(left_out=bool(outcome.error))
-    finally:  # a run that is stopped leaves an index and a report of what is there
-        new = read_journal(out, before)  # also what was stored after the last outcome
-        entries = write_results(out, [*backlog.kept, *new.values()])
-        doubtful = of_two_glosses(entries)
-        notes.lines.extend(doubtful)
-        seconds = round(time.monotonic() - began, 1)
-        report = encode_report(videos, variants, spec, plan, entries, skipped, notes)
-        with replacing(out / REPORT) as file:
-            text = json.dumps(
-                {**report, "made_again": made_again, "seconds": seconds},  # of this run
-                indent=1,
-                ensure_ascii=False,
-            )
-            file.write(text.encode("utf-8", "backslashreplace") + b"\n")  # JSON's own escapes
+    except BaseException:
+        if backlog.kept or read_journal(out, before):  # else the index from before stays
+            finish()  # an index and a report of what is there
+        raise
+    entries = finish()
     for line in doubtful[:_NOTES]:
         say(f"note: {line}", file=sys.stderr)
     done, kept = len(backlog.tasks) - len(skipped), len(videos) - len(backlog.tasks)
@@ -308,7 +313,7 @@ def _encode(
         "corrupt": len(backlog.corrupt),
         "changed": len(backlog.changed),
         "passed_over": len(notes.passed_over),
-        "seconds": seconds,
+        "seconds": round(time.monotonic() - began, 1),
         "index": str(out / INDEX),
     }
     print(json.dumps(summary))

@@ -67,6 +67,7 @@ def encode_report(
     entries: Sequence[Entry],
     why_skipped: Mapping[str, str],
     notes: LabelNotes,
+    doubtful: Sequence[str],
 ) -> dict[str, Any]:
     """What there is now, as JSON: the same after one run as after several."""
     there = {(entry.video_id, entry.variant) for entry in entries}
@@ -91,7 +92,7 @@ def encode_report(
         "why_passed_over": [
             {"path": str(one.path), "why": one.why} for one in notes.passed_over[:_LISTED]
         ],
-        "notes": notes.lines[:_LISTED],
+        "notes": [*notes.lines, *doubtful][:_LISTED],
     }
 
 

@@ -304,33 +304,38 @@ def _lines(journal: Path, since: int = 0) -> Iterator[dict[str, Any]]:
                 yield json.loads(line)
 
 
-def write_results(
-    out: Path, stored: Iterable[StoredEntry], changed: Collection[str] = ()
-) -> list[Entry]:
-    """Write the index of `stored`, the journal of all that is in `out`, and the fingerprints.
+def write_results(out: Path, stored: Iterable[StoredEntry]) -> list[Entry]:
+    """Write the index of `stored`, whose entries are returned, and the journal.
+
+    Raises:
+        ValueError: see `write_journal`.
+    """
+    listed = {one.key: one for one in stored}
+    write_journal(out, listed.values())
+    entries = [one.entry for one in listed.values()]
+    write_index(out / INDEX, entries)
+    return entries
+
+
+def write_journal(out: Path, stored: Iterable[StoredEntry], changed: Collection[str] = ()) -> None:
+    """Write the journal of all that is in `out`, each once, and the fingerprints.
 
     Deletes the scratch files of runs that were killed; no embedding.
 
     Args:
-        stored: what the index is to list.
+        stored: entries that are newer than those in the journal.
         changed: ids of videos that are other ones than before: their fingerprints are dropped.
-
-    Returns:
-        The entries of the index.
 
     Raises:
         ValueError: there are fingerprints from before that can't be read.
     """
-    listed = {one.key: one for one in stored}
     # What an index from before the journal lists goes into the journal too.
     before = read_index(out / INDEX, complete=True) if (out / INDEX).exists() else []
     every = {one.key: one for one in (StoredEntry(entry=entry) for entry in before)}
-    every |= read_journal(out) | listed
+    every |= read_journal(out) | {one.key: one for one in stored}
     with replacing(out / JOURNAL) as file:
         for key in sorted(every):
             file.write(json.dumps(_line(every[key])).encode() + b"\n")
-    entries = [one.entry for one in listed.values()]
-    write_index(out / INDEX, entries)
     prints = {}
     for line in _lines(out / _FINGERPRINTS):
         with contextlib.suppress(KeyError, TypeError, ValueError):
@@ -343,7 +348,6 @@ def write_results(
     for folder in (out, out / EMBEDDINGS):
         for scratch in folder.glob(f".*{SCRATCH}"):
             scratch.unlink(missing_ok=True)
-    return entries
 
 
 @contextlib.contextmanager

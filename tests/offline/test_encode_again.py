@@ -19,7 +19,7 @@ from offline.data.examples import read_examples
 from offline.data.fingerprints import fingerprint, read_fingerprints
 from offline.data.index import INDEX, read_index, write_index
 from offline.encode import main
-from offline.encoding.run import StandInEncoder
+from offline.encoding.run import EncoderFactory, StandInEncoder
 from offline.encoding.tasks import JOURNAL
 from tests.offline.clips import write_clip
 
@@ -145,6 +145,20 @@ def test_another_encoder_takes_nothing_away(tmp_path: Path, encode: Run) -> None
     assert counts(encode()) == (0, 4, 0)
     assert (out / INDEX).read_bytes() == first
     assert counts(encode("--fps", "4")) == (0, 4, 0)
+
+
+def test_a_run_that_fails_at_once_leaves_the_index(
+    tmp_path: Path, encode: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: EncoderFactory) -> None:
+        raise OSError("there is no such device")
+
+    encode()
+    index, out = (tmp_path / "out" / INDEX).read_bytes(), str(tmp_path / "out")
+    monkeypatch.setattr(EncoderFactory, "open", fails)
+    args = ["--videos", str(tmp_path / "videos"), "--labels", "folders", "--out", out]
+    assert main([*args, "--encoder", "standin:1"]) == 2
+    assert (tmp_path / "out" / INDEX).read_bytes() == index
 
 
 def test_an_index_from_before(videos: Path, tmp_path: Path, encode: Run) -> None:
