@@ -14,21 +14,21 @@ The last line of stdout is one JSON object.
 from __future__ import annotations
 
 import json
-import platform
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from models.command_line import read_command_line, say
 from offline.finetuning.config import ChangeSettings, FinetuneSettings
 from offline.training.config import DataSettings
 
 if TYPE_CHECKING:  # torch and scikit-learn come when the command line is right
-    from offline.data.examples import Example
+    from models.heads import Head
+    from offline.data.examples import Example, Vocabulary
+    from offline.finetuning.drawing import DecodedClips
     from offline.finetuning.processes import Processes
     from offline.training.selection import TrainingPlan
 
@@ -88,7 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as exc:
         if not _out_of_memory(exc):
             raise
-        advice = f"--accumulate {2 * options.tuning.accumulate}, --checkpointing or a smaller --batch"
+        advice = (
+            f"--accumulate {2 * options.tuning.accumulate}, --checkpointing or a smaller --batch"
+        )
         say(f"finetune: out of memory: give {advice}", file=sys.stderr)
     return 2
 
@@ -105,9 +107,11 @@ def finetune(options: FinetuneOptions, processes: Processes) -> dict[str, Any]:
     """
     import torch
 
+    from models.vjepa2.checkpoint import load_weights
     from offline.data.examples import vocabulary
     from offline.finetuning.drawing import DecodedClips, Drawing
     from offline.finetuning.loop import tune
+    from offline.finetuning.result import encoder_stem, write_result
     from offline.finetuning.scoring import Scorer
     from offline.finetuning.tuned_model import TunedModel
     from offline.training.batches import batches_of
@@ -115,17 +119,16 @@ def finetune(options: FinetuneOptions, processes: Processes) -> dict[str, Any]:
     from offline.training.progress import Progress
     from offline.training.selection import adjust_logits, hold_back
     from offline.training.trainer import Resume, Score
-    from models.vjepa2.checkpoint import load_weights
 
     settings, first = options.tuning, processes.first
-    half = "bfloat16" if processes.device.type == "cuda" else "float32"
-    settings = replace(settings, precision=settings.precision or half)
+    if settings.precision is None and processes.device.type == "cuda":
+        settings = replace(settings, precision="bfloat16")
     if settings.batch % (settings.accumulate * processes.world):
         raise ValueError(
-            f"--batch {settings.batch} is no multiple of {settings.accumulate} parts (--accumulate) "
-            f"of {processes.world} processes"
+            f"--batch {settings.batch} is no multiple of --accumulate {settings.accumulate} times "
+            f"{processes.world} processes"
         )
-    for place in (stem := _encoder_stem(options.out), stem.with_name(f"{stem.name}.pt")):
+    for place in (stem := encoder_stem(options.out), stem.with_name(f"{stem.name}.pt")):
         if place.exists():
             raise ValueError(f"{place}: is there already; give another --out")
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -133,7 +136,7 @@ def finetune(options: FinetuneOptions, processes: Processes) -> dict[str, Any]:
     torch.set_num_threads(plan.threads)
     train, test = _split(options, plan)
     encoder = load_weights(plan.spec, torch.float32)
-    paths = {e.video_id: e.path for e in (*train, *test)}
+    paths = {e.video_id: e.path or Path() for e in (*train, *test)}
     clips = DecodedClips(
         list(paths.values()), plan.spec, encoder.video_size[-1], settings.memory_gb * 1e9
     )
@@ -202,15 +205,11 @@ def finetune(options: FinetuneOptions, processes: Processes) -> dict[str, Any]:
         return {}
     model.merge()
     adjust_logits(model.head, drawn, len(plan.glosses))
-    result = _write(options, plan, scorer, tuning, train, test)
+    changes = options.changes
+    result = write_result(options.out, tuning, plan, scorer, train, test, (settings, changes))
     if options.resume is not None:
         options.resume.unlink(missing_ok=True)
     return {**result, "skipped": len(broken), "learning_parameters": learning}
-
-
-def _encoder_stem(out: Path) -> Path:
-    """Where the encoder of the head `out` is written: a folder, or with .pt after it a file."""
-    return out.with_name(f"{out.stem}-encoder")
 
 
 def _plan(options: FinetuneOptions) -> TrainingPlan:
@@ -221,7 +220,6 @@ def _plan(options: FinetuneOptions) -> TrainingPlan:
         OSError: the encoder is not there.
     """
     from models.encoders import encoder_spec
-    from models.vjepa2.torch_engine import torch_device
     from offline.data.index import ORIGINAL
     from offline.data.labels import holds_landmarks
     from offline.training.config import TrainSettings
@@ -241,9 +239,7 @@ def _plan(options: FinetuneOptions) -> TrainingPlan:
     return replace(plan, examples=examples, spec=spec)
 
 
-def _split(
-    options: FinetuneOptions, plan: TrainingPlan
-) -> tuple[list[Example], list[Example]]:
+def _split(options: FinetuneOptions, plan: TrainingPlan) -> tuple[list[Example], list[Example]]:
     """The clips to train on and those kept out for testing, as `offline.train` splits them.
 
     Raises:
@@ -313,7 +309,7 @@ def _head(options: FinetuneOptions, plan: TrainingPlan, classes: Vocabulary) -> 
             {"kind": settings.head, "dim": plan.spec.dim, "classes": classes.classes, **extra}
         )
     found = load_checkpoint(options.start)
-    head = found.head.heads[0]
+    head = cast("Head", found.head.heads[0])
     if found.card["glosses"] != list(plan.glosses) or found.card["classes"] != classes.classes:
         raise ValueError(f"{options.start}: a head of other glosses than those to train")
     if found.card["encoder"].get("dim") != plan.spec.dim or head.settings["kind"] == "landmarks":
@@ -334,83 +330,6 @@ def _digest(
     clips = [(e.video_id, e.gloss, e.group) for e in train]
     parts = (asdict(settings), asdict(options.changes), plan.spec, start, clips, torch.__version__)
     return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
-def _write(
-    options: FinetuneOptions,
-    plan: TrainingPlan,
-    scorer: Scorer,
-    tuning: Tuning,
-    train: list[Example],
-    test: list[Example],
-) -> dict[str, Any]:
-    """Score, then write the encoder, the head and its card, and the loss curve."""
-    import numpy as np
-    import torch
-
-    from models.card import spec_as_card
-    from models.few_shot import IDLE
-    from models.vjepa2.saving import save_encoder
-    from offline.evaluation.crossval import fit_temperature, scorable
-    from offline.evaluation.figures import figures_of
-    from offline.scoring.outcomes import outcomes_of
-    from offline.scoring.takes import background
-    from offline.training.checkpoint import save_checkpoint
-    from offline.training.progress import draw_loss
-
-    model, spec, glosses = tuning.model, plan.spec, plan.glosses
-    tested = scorer.logits(model, test)
-    known, temperature, kept_out = scorable(tested, glosses), 1.0, {}
-    if known:
-        temperature = fit_temperature(tested, plan)
-        kept_out = figures_of(outcomes_of(known, glosses, spec, plan.hop_s, temperature))
-    rows = scorer.with_rows(model, train)
-    takes = background(model.head.cpu(), rows, scorer.vocabulary, spec, plan.hop_s)
-    saved = save_encoder(model.encoder.model, spec, _encoder_stem(options.out))
-    card = {
-        "name": options.out.stem,
-        "encoder": spec_as_card(saved),
-        "window_s": spec.window_s,
-        "hop_s": plan.hop_s,
-        "calibration": {"temperature": temperature, "threshold": 0.5},
-        "licence": "not stated",
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "data": {
-            "clips": len(train),
-            "clips_without_signing": sum(e.gloss == IDLE for e in train),
-            "signer_groups": len({e.group for e in train if e.gloss != IDLE}),
-            "held_out_groups": sorted({e.signer for e in test}),
-            "held_out_clips": [
-                {"video": c.example.video, "gloss": c.example.gloss}
-                for c in sorted(known, key=lambda c: (c.example.gloss, c.example.video_id))
-            ],
-        },
-        "metrics": {
-            **({"kept_out": kept_out} if known else {}),
-            "fine_tuned": {
-                "from": spec_as_card(spec),
-                "settings": asdict(options.tuning),
-                "changes": asdict(options.changes),
-                "held_back": [score[0] for score in tuning.scores],
-            },
-        },
-        "glosses": list(glosses),
-        "classes": scorer.vocabulary.classes,
-    }
-    save_checkpoint(options.out, [model.head], card, takes)
-    draw_loss(tuning.losses, options.out.with_name(f"{options.out.stem}_loss.png"))
-    return {
-        "model": str(options.out),
-        "encoder": saved.source,
-        "clips": len(train),
-        "glosses": len(glosses),
-        "steps": tuning.step,
-        "loss": round(float(np.mean(tuning.losses[-20:])), 4),
-        "seconds_a_step": round(tuning.seconds / max(1, tuning.done), 4),
-        "epoch": tuning.epoch or None,
-        **{f"kept_out_{k}": v for k, v in kept_out.items() if k != "per_gloss"},
-    }
 
 
 def _out_of_memory(exc: BaseException) -> bool:

@@ -8,6 +8,7 @@ Whatever reads published checkpoints reads these: our commands, and transformers
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -38,7 +39,7 @@ def save_encoder(model: VideoTransformer, start: EncoderSpec, stem: Path) -> Enc
     else:
         target = stem
         target.mkdir(parents=True, exist_ok=True)
-        pinned = {} if source.exists() else {"revision": start.revision}
+        pinned: Any = {} if source.exists() else {"revision": start.revision}
         config = VJEPA2Config.from_pretrained(start.source, **pinned)
         config.architectures, config.dtype = ["VJEPA2Model"], "float32"
         config.save_pretrained(target)

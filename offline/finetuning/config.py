@@ -103,4 +103,6 @@ class FinetuneSettings:
     @property
     def blocks(self) -> int | None:
         """How many last blocks learn; None: the whole encoder."""
-        return None if self.unfreeze == "all" else int("2" if self.unfreeze is None else self.unfreeze)
+        return (
+            None if self.unfreeze == "all" else int("2" if self.unfreeze is None else self.unfreeze)
+        )

@@ -211,7 +211,8 @@ def cut_ticks(
     end = len(clip.ticks) - 1 - max(0, there - window) / 2
     middle = end - window / 2 + later
     ticks = middle + (np.arange(spec.frames) - (spec.frames - 1) / 2) * _FINER * speed
-    return clip.ticks[ticks.round().astype(np.int64).clip(clip.first, len(clip.ticks) - 1)]
+    whole = ticks.round().astype(np.int64).clip(clip.first, len(clip.ticks) - 1)
+    return np.asarray(clip.ticks[whole], np.int64)
 
 
 def placing(

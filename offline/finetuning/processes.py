@@ -37,7 +37,7 @@ class Processes:
         """The values of all processes, in the order of their ranks."""
         values: list[T] = [value] * self.world
         if self.world > 1:
-            distributed.all_gather_object(values, value)  # type: ignore[arg-type]
+            distributed.all_gather_object(values, value)
         return values
 
 

@@ -1,6 +1,6 @@
 """What a model in training predicts for clips, unchanged and as they are served.
 
-    examples -> their videos' middle windows -> [scoring] -> logits, or rows for what reads an index
+examples -> their videos' middle windows -> [scoring] -> logits, or rows for what reads an index
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from models.heads import HeadEnsemble
 from offline.data.examples import Example, Vocabulary
+from offline.data.index import StoredRows
 from offline.finetuning.config import FinetuneSettings
 from offline.finetuning.drawing import DecodedClips
 from offline.finetuning.tuned_model import TunedModel
@@ -29,11 +31,6 @@ class EncodedRows:
     model: TunedModel
     clips: DecodedClips
     number: int
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        rows = np.asarray(self)
-        return rows.shape[0], rows.shape[1]
 
     def __array__(
         self, dtype: DTypeLike | None = None, copy: bool | None = None
@@ -91,7 +88,8 @@ class Scorer:
 
     def with_rows(self, model: TunedModel, examples: Sequence[Example]) -> list[Example]:
         """The examples with rows that are encoded anew each time that they are read."""
-        return [
-            replace(e, stored=EncodedRows(model=model, clips=self.clips, number=self.places[e.video_id]))
-            for e in examples
-        ]
+        found = []
+        for e in examples:
+            rows = EncodedRows(model=model, clips=self.clips, number=self.places[e.video_id])
+            found.append(replace(e, stored=cast(StoredRows, rows)))  # an array when it is asked
+        return found
