@@ -7,6 +7,7 @@ Whatever reads published checkpoints reads these: our commands, and transformers
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -50,4 +51,5 @@ def save_encoder(model: VideoTransformer, start: EncoderSpec, stem: Path) -> Enc
             file_name,
             metadata={"format": "pt"},
         )
+        shutil.copymode(target / "config.json", file_name)  # it is written for its owner alone
     return vjepa2_spec(str(target), kind=start.kind, frames=start.frames, fps=start.fps)

@@ -193,11 +193,18 @@ class Drawing:
         chosen = clip.pictures[cut_ticks(clip, spec, self._changes, draw)]
         matrix = placing(chosen.shape[1:3], crop, self._changes, draw)
         colours = colouring(self._changes, draw)
-        changed = np.empty((len(chosen), crop, crop, 3), np.uint8)
-        for image, into in zip(chosen, changed, strict=True):
-            cut = cv2.warpAffine(image, matrix, (crop, crop), borderMode=cv2.BORDER_REPLICATE)
-            cv2.transform(cut, colours, into)
-        return changed
+        return changed_pictures(chosen, matrix, colours, crop)
+
+
+def changed_pictures(
+    pictures: Pictures, matrix: NDArray[np.float64], colours: NDArray[np.float64], crop: int
+) -> Pictures:
+    """(T, crop, crop, 3) Pictures moved as `placing` says, in the colours of `colouring`."""
+    changed = np.empty((len(pictures), crop, crop, 3), np.uint8)
+    for image, into in zip(pictures, changed, strict=True):
+        cut = cv2.warpAffine(image, matrix, (crop, crop), borderMode=cv2.BORDER_REPLICATE)
+        cv2.transform(cut, colours, into)
+    return changed
 
 
 def cut_ticks(

@@ -1,10 +1,12 @@
 """What a fine-tuning leaves behind: the encoder's checkpoint, and the head with its card.
 
-Tuning -> scored on clips kept out -> [result] -> NAME.pt, NAME.json, NAME-encoder, a loss curve
+Tuning -> scored on clips kept out -> [result] -> NAME.pt, NAME.json, NAME-encoder/, NAME_loss.png,
+                                        NAME_kept_out.json, which `offline.evaluate --compare` reads
 """
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,6 +19,7 @@ import torch
 
 from models.card import spec_as_card
 from models.few_shot import IDLE
+from models.files import replacing
 from models.vjepa2.saving import save_encoder
 from offline.data.examples import Example
 from offline.evaluation.crossval import fit_temperature, scorable
@@ -24,7 +27,7 @@ from offline.evaluation.figures import figures_of
 from offline.finetuning.config import ChangeSettings, FinetuneSettings
 from offline.finetuning.loop import Tuning
 from offline.finetuning.scoring import Scorer
-from offline.scoring.outcomes import outcomes_of
+from offline.scoring.outcomes import clip_rows, outcomes_of
 from offline.scoring.takes import background
 from offline.training.checkpoint import save_checkpoint
 from offline.training.progress import draw_loss
@@ -57,7 +60,11 @@ def write_result(
     known, temperature, kept_out = scorable(tested, glosses), 1.0, {}
     if known:
         temperature = fit_temperature(tested, plan)
-        kept_out = figures_of(outcomes_of(known, glosses, spec, plan.hop_s, temperature))
+        outcomes = outcomes_of(known, glosses, spec, plan.hop_s, temperature)
+        kept_out = figures_of(outcomes)
+        report = {"glosses": list(glosses), "scores": kept_out, "clips": clip_rows(outcomes)}
+        with replacing(out.with_name(f"{out.stem}_kept_out.json")) as file:
+            file.write((json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
     rows = scorer.with_rows(model, train)
     takes = background(model.head.cpu(), rows, scorer.vocabulary, spec, plan.hop_s)
     saved = save_encoder(model.encoder.model, spec, encoder_stem(out))

@@ -1,0 +1,140 @@
+"""Makes a tiny V-JEPA 2 checkpoint from nothing: it learns where people's hands are.
+
+    clips + MediaPipe landmarks of them -> [tiny] -> a checkpoint as transformers saves it
+
+Trained for minutes of one core on some hundred clips; a label a clip would teach it far less than
+hands in each time step do.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from transformers import VJEPA2Config, VJEPA2Model
+
+from models.schema import EncoderSpec
+from models.vjepa2.checkpoint import load_weights, vjepa2_spec
+from models.vjepa2.model import PictureEncoder
+from models.vjepa2.saving import save_encoder
+from offline.encoding.embed import middle_window
+from offline.finetuning.config import ChangeSettings
+from offline.finetuning.drawing import KeptClip, changed_pictures, colouring, cut_ticks, placing
+from offline.training.trainer import schedule
+
+_BODY = (0, 11, 12, 13, 14, 15, 16)  # of MediaPipe's pose: nose, shoulders, elbows, wrists
+_NUMBERS = 2 * (len(_BODY) + 2 + 2 * 20)  # points, wrists of the hands, the rest of each hand
+_CHANGES = ChangeSettings(mirror=0, mixup=0, turn=10, zoom=0.2, shift=0.1)
+
+
+def make_random(folder: Path) -> Path:
+    """Random weights: 4 blocks, 128 wide, 64 px, 16 pictures."""
+    torch.manual_seed(0)
+    config = VJEPA2Config(
+        crop_size=64,
+        frames_per_clip=16,
+        hidden_size=128,
+        num_attention_heads=4,
+        num_hidden_layers=4,
+        mlp_ratio=4.0,
+        pred_hidden_size=32,
+        pred_num_attention_heads=2,
+        pred_num_hidden_layers=1,
+    )
+    VJEPA2Model(config).save_pretrained(folder)
+    return folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WatchedClip:
+    """A clip, and where hands and body are in it."""
+
+    kept: KeptClip
+    times: NDArray[np.float64]  # s, of each of its pictures
+    landmark_times: NDArray[np.float64]  # s
+    points: NDArray[np.float32]  # (T, P, 2), NaN where not seen; 0 to 1
+
+
+def train_tiny(
+    start: Path, clips: Sequence[tuple[Path, Path]], target: Path, epochs: int, batch: int = 32
+) -> EncoderSpec:
+    """Train the checkpoint `start` on videos and their landmarks; write it to `target`."""
+    spec = vjepa2_spec(str(start))
+    encoder = load_weights(spec, torch.float32).requires_grad_(True)
+    with ThreadPoolExecutor(2) as threads:
+        watched = list(threads.map(lambda pair: _watched(*pair, spec), clips))
+    model = nn.Sequential(PictureEncoder(encoder, pooled=True), nn.Linear(spec.dim, _NUMBERS))
+    torch.manual_seed(0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
+    draw = np.random.default_rng(0)
+    steps, losses, began = math.ceil(len(watched) / batch) * epochs, [], time.monotonic()
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = 1e-3 * schedule(step, steps, 0.05)
+        chosen = [watched[i] for i in draw.choice(len(watched), batch, replace=False)]
+        drawn = [_drawn(clip, spec, encoder.video_size[-1], draw) for clip in chosen]
+        target_numbers = torch.from_numpy(np.stack([numbers for _, numbers in drawn]))
+        there = ~target_numbers.isnan()
+        found = model(torch.from_numpy(np.stack([pictures for pictures, _ in drawn])))
+        away = nn.functional.smooth_l1_loss(
+            found, target_numbers.nan_to_num(), reduction="none", beta=0.5
+        )
+        loss = (away * there).sum() / there.sum()
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        losses.append(float(loss.detach()))
+        if step % 50 == 49:
+            mean = sum(losses[-50:]) / 50
+            seconds = time.monotonic() - began
+            print(f"{step + 1}/{steps} {mean:.3f} {seconds:.0f} s", file=sys.stderr, flush=True)
+    return save_encoder(encoder, spec, target)
+
+
+def _watched(video: Path, landmarks: Path, spec: EncoderSpec) -> WatchedClip:
+    frames = middle_window(video, replace(spec, fps=2 * spec.fps, frames=3 * spec.frames))
+    different = list(dict.fromkeys(frames))
+    place = {id(frame): i for i, frame in enumerate(different)}
+    ticks = np.array([place[id(frame)] for frame in frames])
+    with np.load(landmarks) as content:
+        t = content["t"].astype(np.float64)
+        parts = [content["pose"][:, _BODY, :2], content["left"][..., :2], content["right"][..., :2]]
+    return WatchedClip(
+        kept=KeptClip(
+            pictures=np.stack([frame.image for frame in different]),
+            ticks=ticks,
+            first=int((ticks == 0).sum()) - 1,
+        ),
+        times=np.array([frame.media_s for frame in different]),
+        landmark_times=t,
+        points=np.concatenate(parts, 1).astype(np.float32),
+    )
+
+
+def _drawn(
+    clip: WatchedClip, spec: EncoderSpec, crop: int, draw: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Pictures, changed at random, and (T/2, numbers) what is to be found in each time step."""
+    chosen = cut_ticks(clip.kept, spec, _CHANGES, draw)
+    images = clip.kept.pictures[chosen]
+    height, width = images.shape[1:3]
+    matrix = placing((height, width), crop, _CHANGES, draw)
+    pictures = changed_pictures(images, matrix, colouring(_CHANGES, draw), crop)
+    times = clip.times[chosen].reshape(-1, 2).mean(1)
+    nearest = np.abs(clip.landmark_times - times[:, None]).argmin(1)
+    points = clip.points[nearest] * np.array([width, height], np.float32)  # T/2, P, 2
+    points = (points @ matrix[:, :2].T + matrix[:, 2]) / crop - 0.5
+    body, left, right = np.split(points, [len(_BODY), len(_BODY) + 21], axis=1)
+    places = np.concatenate([body, left[:, :1], right[:, :1]], 1) / 0.2
+    shapes = np.concatenate([left[:, 1:] - left[:, :1], right[:, 1:] - right[:, :1]], 1) / 0.08
+    numbers = np.concatenate([places, shapes], 1).reshape(len(times), -1)
+    return pictures, numbers.clip(-5, 5).astype(np.float32)
