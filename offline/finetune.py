@@ -14,6 +14,7 @@ The last line of stdout is one JSON object.
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ from offline.training.config import DataSettings
 if TYPE_CHECKING:  # torch and scikit-learn come when the command line is right
     from models.heads import Head
     from offline.data.examples import Example, Vocabulary
-    from offline.finetuning.drawing import DecodedClips
+    from offline.finetuning.drawing import KeptVideos
     from offline.finetuning.processes import Processes
     from offline.training.selection import TrainingPlan
 
@@ -109,7 +110,8 @@ def finetune(options: FinetuneOptions, processes: Processes) -> dict[str, Any]:
 
     from models.vjepa2.checkpoint import load_weights
     from offline.data.examples import vocabulary
-    from offline.finetuning.drawing import DecodedClips, Drawing
+    from offline.finetuning.cost import step_cost
+    from offline.finetuning.drawing import KeptVideos, Drawing
     from offline.finetuning.loop import tune
     from offline.finetuning.result import encoder_stem, write_result
     from offline.finetuning.scoring import Scorer
@@ -137,7 +139,7 @@ def finetune(options: FinetuneOptions, processes: Processes) -> dict[str, Any]:
     train, test = _split(options, plan)
     encoder = load_weights(plan.spec, torch.float32)
     paths = {e.video_id: e.path or Path() for e in (*train, *test)}
-    clips = DecodedClips(
+    clips = KeptVideos(
         list(paths.values()), plan.spec, encoder.video_size[-1], settings.memory_gb * 1e9
     )
     broken = dict(zip(paths, _problems(clips, settings.workers, processes), strict=True))
@@ -166,6 +168,9 @@ def finetune(options: FinetuneOptions, processes: Processes) -> dict[str, Any]:
             f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} million parameters learn"
         )
         say(f"{settings}, {options.changes}")
+        size = sum(p.numel() for p in model.head.parameters())
+        cost = step_cost(encoder.shape, math.prod(encoder.grid), learning, settings, size)
+        print(cost.line(settings.batch // (settings.accumulate * processes.world)), flush=True)
     drawn = batches_of(
         train, classes, plan.spec, TrainSettings(balance=settings.balance, batch=settings.batch)
     )
@@ -272,7 +277,7 @@ def _split(options: FinetuneOptions, plan: TrainingPlan) -> tuple[list[Example],
     return train, test
 
 
-def _problems(clips: DecodedClips, workers: int, processes: Processes) -> list[str]:
+def _problems(clips: KeptVideos, workers: int, processes: Processes) -> list[str]:
     """Why each video can't be read, or empty: each process reads its share once, into memory."""
     from concurrent.futures import ThreadPoolExecutor
 

@@ -57,7 +57,7 @@ class FinetuneSettings:
     lr: float = 1e-3  # of the head
     encoder_lr: float = 1e-4  # of the encoder's last block
     layer_decay: float = 0.75  # 1: all blocks learn at --encoder-lr
-    weight_decay: float = 0.05
+    weight_decay: float = 0.05  # of matrices, by AdamW
     warmup: float = 0.1  # share of the steps in which the learning rate rises
     smoothing: float = 0.1  # of labels: the share that is spread over all classes
     average: float = 0.99  # of weights: how much of the average stays at a step
@@ -66,7 +66,7 @@ class FinetuneSettings:
     keep: Literal["last", "best"] = "last"
     balance: float = 0.5  # 0: each clip is drawn as often; 1: each class is
     dropout: float | None = None  # in the head; None: the head's own
-    seed: int = 0
+    seed: int = 0  # of first weights, and of what is drawn
     device: str = "auto"  # auto, cpu, cuda or cuda:N
     precision: Literal["float32", "bfloat16"] | None = None
     """of matrix products; None: bfloat16 on a GPU, float32 on a CPU. Weights are float32"""

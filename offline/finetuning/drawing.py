@@ -44,7 +44,7 @@ class KeptClip:
     first: int  # the tick at which the video begins; those before repeat it
 
 
-class DecodedClips:
+class KeptVideos:
     """The videos of a training, decoded on demand by any thread.
 
     Bound: `limit` bytes; what comes after that is decoded each time that it is asked for.
@@ -112,7 +112,7 @@ def _stacked(images: Sequence[NDArray[np.uint8]], path: Path) -> Pictures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Part:
+class StepPart:
     """Some of a step's clips, computed at once."""
 
     pictures: Pictures  # (B, T, H, W, 3)
@@ -124,7 +124,7 @@ class Drawing:
 
     def __init__(
         self,
-        clips: DecodedClips,
+        clips: KeptVideos,
         numbers: Sequence[int],
         labels: Sequence[int],
         weights: Sequence[float],
@@ -142,7 +142,7 @@ class Drawing:
 
     def steps(
         self, first: int, last: int, rank: int = 0, world: int = 1
-    ) -> Iterator[Sequence[Part]]:
+    ) -> Iterator[Sequence[StepPart]]:
         """The parts of steps `first` to `last` that are this process's, made by threads, ahead.
 
         Raises:
@@ -154,7 +154,7 @@ class Drawing:
         wanted = ((step, part) for step in range(first, last + 1) for part in range(parts))
         with ThreadPoolExecutor(self._settings.workers, "clips") as threads:
             try:
-                ready: list[Part] = []
+                ready: list[StepPart] = []
                 for _ in range((last - first + 1) * parts):
                     while len(coming) <= _AHEAD and (next_one := next(wanted, None)) is not None:
                         step, part = next_one
@@ -163,7 +163,7 @@ class Drawing:
                         coming.append([threads.submit(self.draw, step, p) for p in places])
                     drawn = [clip.result() for clip in coming.popleft()]
                     ready.append(
-                        Part(
+                        StepPart(
                             pictures=np.stack([pictures for pictures, _ in drawn]),
                             target=np.stack([target for _, target in drawn]),
                         )

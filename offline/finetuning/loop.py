@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from offline.finetuning.config import FinetuneSettings
-from offline.finetuning.drawing import Drawing, Part
+from offline.finetuning.drawing import Drawing, StepPart
 from offline.finetuning.processes import Processes
 from offline.finetuning.tuned_model import TunedModel, copy_weights
 from offline.training.trainer import OnProgress, Resume, Score, schedule
@@ -128,7 +128,7 @@ def tune(
 def _learn(
     tuning: Tuning,
     module: nn.Module,
-    parts: list[Part] | Any,
+    parts: list[StepPart] | Any,
     settings: FinetuneSettings,
     processes: Processes,
 ) -> float:

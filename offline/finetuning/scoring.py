@@ -18,7 +18,7 @@ from models.heads import HeadEnsemble
 from offline.data.examples import Example, Vocabulary
 from offline.data.index import StoredRows
 from offline.finetuning.config import FinetuneSettings
-from offline.finetuning.drawing import DecodedClips
+from offline.finetuning.drawing import KeptVideos
 from offline.finetuning.tuned_model import TunedModel
 from offline.scoring.clip_predictions import ClipLogits, predict_clip
 from offline.training.trainer import Score
@@ -29,7 +29,7 @@ class EncodedRows:
     """The rows (T, D) of a clip by the encoder as it is when `np.asarray` asks for them."""
 
     model: TunedModel
-    clips: DecodedClips
+    clips: KeptVideos
     number: int
 
     def __array__(
@@ -47,7 +47,7 @@ class EncodedRows:
 class Scorer:
     """Reads clips by a model. `clips` has the videos of all examples, `places` says where."""
 
-    clips: DecodedClips
+    clips: KeptVideos
     places: dict[str, int]  # of a video id
     vocabulary: Vocabulary
     settings: FinetuneSettings

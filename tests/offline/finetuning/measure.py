@@ -2,7 +2,7 @@
 
     python -m tests.offline.finetuning.measure ../shared/data runs/tiny
 
-    clips of other glosses -> offline.finetune --unfreeze all -> the checkpoint, tiny-encoder
+    clips of other glosses -> tiny.py: where hands are -> the checkpoint
     clips of ten glosses -> folds of signers x seeds: a head on frozen rows | offline.finetune
 
 Signers that test a fold are in none of its training clips of the ten glosses; some of them sign
@@ -15,15 +15,12 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
-from transformers import VJEPA2Config, VJEPA2Model
 
 from offline import encode, finetune
 from offline.data.examples import scored
@@ -33,6 +30,7 @@ from offline.scoring.clip_predictions import clip_logits
 from offline.scoring.outcomes import ClipOutcome, Outcomes, outcomes_of, read_outcomes
 from offline.training.config import DataSettings, TrainSettings
 from offline.training.selection import learn, read_plan
+from tests.offline.finetuning.tiny import make_random, train_tiny
 
 TEN = ("apple", "book", "drink", "eat", "hello", "help", "no", "water", "what", "yes")
 FOLDS = 5
@@ -59,13 +57,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=40, help="of fine-tuning")
-    parser.add_argument("--pretraining", type=int, default=80, help="epochs from scratch")
+    parser.add_argument("--pretraining", type=int, default=40, help="epochs from scratch")
     parser.add_argument("--ways", nargs="*", default=list(TUNED), help="of fine-tuning")
     options = parser.parse_args(argv)
     data, out = options.data.resolve(), options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     tiny = make_tiny(data, out, options.pretraining)
-    index = encoded(data, out, "ten", tiny)
+    index = encoded(data, out, tiny)
 
     found: dict[str, list[ClipOutcome]] = {}
     for seed in range(options.seeds):
@@ -85,49 +83,36 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def make_tiny(data: Path, out: Path, epochs: int) -> Path:
-    """The checkpoint: random weights, trained on clips of all other glosses with two clips."""
-    random = out / "random"
-    if not random.exists():
-        torch.manual_seed(0)
-        config = VJEPA2Config(
-            crop_size=64,
-            frames_per_clip=16,
-            hidden_size=128,
-            num_attention_heads=4,
-            num_hidden_layers=4,
-            mlp_ratio=4.0,
-            pred_hidden_size=32,
-            pred_num_attention_heads=2,
-            pred_num_hidden_layers=1,
-            pred_num_mask_tokens=2,
-        )
-        VJEPA2Model(config).save_pretrained(random)
-    if not (out / "tiny.pt").exists():
-        how = ("--head", "gloss", "--dropout", "0.1", "--mixup", "0", "--batch", "32")
-        rates = ("--unfreeze", "all", "--layer-decay", "1", "--encoder-lr", "1e-3", "--lr", "1e-3")
-        index = encoded(data, out, "others", random)
-        args = ("--split", "none", "--epochs", str(epochs), "--resume", str(out / "tiny.state"))
-        run("--index", index, "--out", out / "tiny.pt", *_SMALL, *how, *rates, *args)
-    return out / "tiny-encoder"
+    """The checkpoint: random weights, trained on the clips of all other glosses."""
+    if not (out / "tiny").exists():
+        clips = [clip for clip in manifest(data) if clip["gloss"] not in TEN and clip["landmarks"]]
+        start = out / "random"
+        if not start.exists():
+            make_random(start)
+        pairs = [(data / clip["path"], data / clip["landmarks"]) for clip in clips]
+        train_tiny(start, pairs, out / "tiny", epochs)
+    return out / "tiny"
 
 
-def encoded(data: Path, out: Path, which: str, encoder: Path) -> Path:
-    """The index of the clips of the ten glosses, or of `others`; no word is written in them."""
+def manifest(data: Path) -> list[dict[str, str]]:
+    """The clips in which no word is written."""
     with (data / "manifest.csv").open(newline="", encoding="utf-8") as file:
-        clips = [clip for clip in csv.DictReader(file) if clip["caption_risk"] != "1"]
-    count = Counter(clip["gloss"] for clip in clips)
-    labels = out / f"{which}.csv"
+        return [clip for clip in csv.DictReader(file) if clip["caption_risk"] != "1"]
+
+
+def encoded(data: Path, out: Path, encoder: Path) -> Path:
+    """The index of the clips of the ten glosses."""
+    labels = out / "ten.csv"
     with labels.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "gloss", "group"])
-        for clip in clips:
-            ten, gloss = clip["gloss"] in TEN, clip["gloss"]
-            if ten if which == "ten" else not ten and count[gloss] > 1:
-                writer.writerow([clip["path"], gloss, clip["group"]])
-    where = ["--videos", str(data), "--labels", str(labels), "--out", str(out / which)]
+        for clip in manifest(data):
+            if clip["gloss"] in TEN:
+                writer.writerow([clip["path"], clip["gloss"], clip["group"]])
+    where = ["--videos", str(data), "--labels", str(labels), "--out", str(out / "ten")]
     how = ["--encoder", f"vjepa2:{encoder}", "--device", "cpu", "--batch", "4", "--workers", "1"]
     assert encode.main([*where, *how]) == 0
-    return out / which / "index.csv"
+    return out / "ten" / "index.csv"
 
 
 def run(*args: object) -> None:

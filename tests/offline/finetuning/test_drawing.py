@@ -11,7 +11,7 @@ import pytest
 from models.schema import EncoderSpec
 from offline.data.videos import VideoError
 from offline.finetuning.config import ChangeSettings, FinetuneSettings
-from offline.finetuning.drawing import DecodedClips, Drawing, KeptClip, cut_ticks, placing
+from offline.finetuning.drawing import KeptVideos, Drawing, KeptClip, cut_ticks, placing
 from tests.offline.clips import write_clip
 
 SPEC = EncoderSpec(kind="vjepa2", source="s", revision="r", dim=8, frames=4, fps=8.0, short_side=36)
@@ -30,14 +30,14 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def drawing(
     videos: list[Path], changes: ChangeSettings, limit: float = 1e9, **settings: object
 ) -> Drawing:
-    clips = DecodedClips(videos, SPEC, CROP, limit)
+    clips = KeptVideos(videos, SPEC, CROP, limit)
     known = replace(FinetuneSettings(batch=6, workers=2), **settings)  # type: ignore[arg-type]
     return Drawing(clips, range(3), [0, 1, 2], [1.0, 1.0, 1.0], 3, known, changes)
 
 
 def test_unchanged_clips_are_nearly_those_that_are_encoded(videos: list[Path]) -> None:
     """But for the resampling, and for ticks of twice the rate."""
-    clips = DecodedClips(videos, SPEC, CROP, 1e9)
+    clips = KeptVideos(videos, SPEC, CROP, 1e9)
     draws = drawing(videos, NOTHING)
     for number in range(3):
         changed = draws._changed(number, np.random.default_rng(0)).astype(float)
@@ -92,10 +92,10 @@ def test_a_training_goes_on_where_it_stopped(videos: list[Path]) -> None:
 
 
 def test_memory_is_bounded(videos: list[Path]) -> None:
-    room = DecodedClips(videos, SPEC, CROP, 1e9)
+    room = KeptVideos(videos, SPEC, CROP, 1e9)
     size = room.clip(0).pictures.nbytes
     assert room.clip(0) is room.clip(0)
-    clips = DecodedClips(videos, SPEC, CROP, size)
+    clips = KeptVideos(videos, SPEC, CROP, size)
     assert clips.clip(0) is clips.clip(0)
     assert clips.clip(1) is not clips.clip(1)  # decoded each time
     assert clips.window(0) is not clips.window(0)
@@ -126,7 +126,7 @@ def test_speed_and_time_shift_stay_in_the_video(there: int) -> None:
 
 def test_a_video_that_is_lost_stops_the_training(tmp_path: Path, videos: list[Path]) -> None:
     gone = write_clip(tmp_path / "gone.mp4", 10)
-    clips = DecodedClips([gone], SPEC, CROP, 0)
+    clips = KeptVideos([gone], SPEC, CROP, 0)
     clips.clip(0)
     gone.unlink()
     draws = Drawing(clips, [0], [0], [1.0], 1, FinetuneSettings(batch=2), NOTHING)

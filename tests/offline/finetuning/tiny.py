@@ -32,7 +32,8 @@ from offline.finetuning.drawing import KeptClip, changed_pictures, colouring, cu
 from offline.training.trainer import schedule
 
 _BODY = (0, 11, 12, 13, 14, 15, 16)  # of MediaPipe's pose: nose, shoulders, elbows, wrists
-_NUMBERS = 2 * (len(_BODY) + 2 + 2 * 20)  # points, wrists of the hands, the rest of each hand
+_HAND = (0, 4, 8, 12, 20)  # of its hands: wrist and fingertips
+_POINTS = len(_BODY) + 2 * len(_HAND)
 _CHANGES = ChangeSettings(mirror=0, mixup=0, turn=10, zoom=0.2, shift=0.1)
 
 
@@ -65,38 +66,44 @@ class WatchedClip:
 
 
 def train_tiny(
-    start: Path, clips: Sequence[tuple[Path, Path]], target: Path, epochs: int, batch: int = 32
+    start: Path, clips: Sequence[tuple[Path, Path]], target: Path, epochs: int, batch: int = 16, rate: float = 1e-3
 ) -> EncoderSpec:
     """Train the checkpoint `start` on videos and their landmarks; write it to `target`."""
     spec = vjepa2_spec(str(start))
     encoder = load_weights(spec, torch.float32).requires_grad_(True)
     with ThreadPoolExecutor(2) as threads:
         watched = list(threads.map(lambda pair: _watched(*pair, spec), clips))
-    model = nn.Sequential(PictureEncoder(encoder, pooled=True), nn.Linear(spec.dim, _NUMBERS))
+    times, down, across = encoder.grid
+    centres = torch.cartesian_prod(*((torch.arange(n) + 0.5) / n for n in (down, across)))
+    centres = centres.flip(1)[:, None]  # tokens of a time step, 1, 2 as x, y
+    model = nn.Sequential(PictureEncoder(encoder, pooled=False), nn.Linear(spec.dim, 3 * _POINTS))
     torch.manual_seed(0)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.05)
     draw = np.random.default_rng(0)
     steps, losses, began = math.ceil(len(watched) / batch) * epochs, [], time.monotonic()
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = 1e-3 * schedule(step, steps, 0.05)
+        optimizer.param_groups[0]["lr"] = rate * schedule(step, steps, 0.05)
         chosen = [watched[i] for i in draw.choice(len(watched), batch, replace=False)]
         drawn = [_drawn(clip, spec, encoder.video_size[-1], draw) for clip in chosen]
-        target_numbers = torch.from_numpy(np.stack([numbers for _, numbers in drawn]))
-        there = ~target_numbers.isnan()
+        points = torch.from_numpy(np.stack([numbers for _, numbers in drawn]))[:, :, None]
+        away = points - centres  # clips, times, tokens, points, 2
+        there = ~away.isnan().any(-1)
+        away = away.nan_to_num()
+        inside = (away.abs() < 0.5 / across).all(-1) & there
         found = model(torch.from_numpy(np.stack([pictures for pictures, _ in drawn])))
-        away = nn.functional.smooth_l1_loss(
-            found, target_numbers.nan_to_num(), reduction="none", beta=0.5
-        )
-        loss = (away * there).sum() / there.sum()
+        found = found.view(batch, times, down * across, _POINTS, 3)
+        offsets = nn.functional.smooth_l1_loss(found[..., :2], away / 0.3, reduction="none").sum(-1)
+        offset = (offsets * there).sum() / there.sum()
+        hit = nn.functional.binary_cross_entropy_with_logits(found[..., 2], inside.float())
+        loss = offset + 2 * hit
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        losses.append(float(loss.detach()))
+        losses.append((float(offset.detach()), float(hit.detach())))
         if step % 50 == 49:
-            mean = sum(losses[-50:]) / 50
-            seconds = time.monotonic() - began
-            print(f"{step + 1}/{steps} {mean:.3f} {seconds:.0f} s", file=sys.stderr, flush=True)
+            mean, seconds = np.mean(losses[-50:], 0).round(4), time.monotonic() - began
+            print(f"{step + 1}/{steps} {mean} {seconds:.0f} s", file=sys.stderr, flush=True)
     return save_encoder(encoder, spec, target)
 
 
@@ -107,7 +114,8 @@ def _watched(video: Path, landmarks: Path, spec: EncoderSpec) -> WatchedClip:
     ticks = np.array([place[id(frame)] for frame in frames])
     with np.load(landmarks) as content:
         t = content["t"].astype(np.float64)
-        parts = [content["pose"][:, _BODY, :2], content["left"][..., :2], content["right"][..., :2]]
+        parts = [content["pose"][:, _BODY, :2]]
+        parts += [content[side][:, _HAND, :2] for side in ("left", "right")]
     return WatchedClip(
         kept=KeptClip(
             pictures=np.stack([frame.image for frame in different]),
@@ -123,7 +131,7 @@ def _watched(video: Path, landmarks: Path, spec: EncoderSpec) -> WatchedClip:
 def _drawn(
     clip: WatchedClip, spec: EncoderSpec, crop: int, draw: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Pictures, changed at random, and (T/2, numbers) what is to be found in each time step."""
+    """Pictures, changed at random, and (T/2, P, 2) where points are in each time step, 0 to 1."""
     chosen = cut_ticks(clip.kept, spec, _CHANGES, draw)
     images = clip.kept.pictures[chosen]
     height, width = images.shape[1:3]
@@ -132,9 +140,5 @@ def _drawn(
     times = clip.times[chosen].reshape(-1, 2).mean(1)
     nearest = np.abs(clip.landmark_times - times[:, None]).argmin(1)
     points = clip.points[nearest] * np.array([width, height], np.float32)  # T/2, P, 2
-    points = (points @ matrix[:, :2].T + matrix[:, 2]) / crop - 0.5
-    body, left, right = np.split(points, [len(_BODY), len(_BODY) + 21], axis=1)
-    places = np.concatenate([body, left[:, :1], right[:, :1]], 1) / 0.2
-    shapes = np.concatenate([left[:, 1:] - left[:, :1], right[:, 1:] - right[:, :1]], 1) / 0.08
-    numbers = np.concatenate([places, shapes], 1).reshape(len(times), -1)
-    return pictures, numbers.clip(-5, 5).astype(np.float32)
+    points = (points @ matrix[:, :2].T + matrix[:, 2]) / crop
+    return pictures, points.astype(np.float32)
