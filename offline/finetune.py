@@ -29,7 +29,6 @@ from offline.training.config import DataSettings
 if TYPE_CHECKING:  # torch and scikit-learn come when the command line is right
     from models.heads import Head
     from offline.data.examples import Example, Vocabulary
-    from offline.finetuning.drawing import KeptVideos
     from offline.finetuning.processes import Processes
     from offline.training.selection import TrainingPlan
 
@@ -111,9 +110,9 @@ def finetune(options: FinetuneOptions, processes: Processes) -> dict[str, Any]:
     from models.vjepa2.checkpoint import load_weights
     from offline.data.examples import vocabulary
     from offline.finetuning.cost import step_cost
-    from offline.finetuning.drawing import KeptVideos, Drawing
+    from offline.finetuning.drawing import Drawing, KeptVideos, find_problems
     from offline.finetuning.loop import tune
-    from offline.finetuning.result import encoder_stem, write_result
+    from offline.finetuning.result import encoder_stem, show_result, write_result
     from offline.finetuning.scoring import Scorer
     from offline.finetuning.tuned_model import TunedModel
     from offline.training.batches import batches_of
@@ -142,8 +141,8 @@ def finetune(options: FinetuneOptions, processes: Processes) -> dict[str, Any]:
     clips = KeptVideos(
         list(paths.values()), plan.spec, encoder.video_size[-1], settings.memory_gb * 1e9
     )
-    broken = dict(zip(paths, _problems(clips, settings.workers, processes), strict=True))
-    broken = {video_id: why for video_id, why in broken.items() if why}
+    problems = find_problems(clips, len(train), settings.workers, processes)
+    broken = {video_id: why for video_id, why in zip(paths, problems, strict=True) if why}
     for why in broken.values() if first else ():
         say(f"skipped: {why}", file=sys.stderr)
     train, test = ([e for e in some if e.video_id not in broken] for some in (train, test))
@@ -193,6 +192,22 @@ def finetune(options: FinetuneOptions, processes: Processes) -> dict[str, Any]:
         print(f"held back: {share:.1%} right, loss {-likelihood:.3f}", flush=True)
         return share, likelihood
 
+    epoch_steps, began = -(-len(train) // settings.batch), time.monotonic()
+    lines, losses = Progress(options.tensorboard) if first else None, list[float]()
+
+    def progress(step: int, steps: int, loss: float) -> None:
+        assert lines is not None
+        lines(step, steps, loss)
+        losses.append(loss)
+        if step % epoch_steps == 0 or step == steps:
+            left = (steps - step) * (time.monotonic() - began) / len(losses) / 60
+            some = losses[-epoch_steps:]
+            print(
+                f"epoch {-(-step // epoch_steps)}: step {step} of {steps}, "
+                f"loss {sum(some) / len(some):.3f}, {left:.1f} min left",
+                flush=True,
+            )
+
     resume = None
     if options.resume is not None:
         resume = Resume(options.resume, _STATE_S), _digest(options, settings, plan, train)
@@ -201,17 +216,19 @@ def finetune(options: FinetuneOptions, processes: Processes) -> dict[str, Any]:
         drawing,
         settings,
         processes,
-        epoch_steps=-(-len(train) // settings.batch),
+        epoch_steps=epoch_steps,
         validate=validate if held else None,
         resume=resume,
-        progress=Progress(options.tensorboard) if first else None,
+        progress=progress if first else None,
     )
     if not first:
         return {}
     model.merge()
-    adjust_logits(model.head, drawn, len(plan.glosses))
+    adjust_logits(model.head.cpu(), drawn, len(plan.glosses))
+    model.to(processes.device)
     changes = options.changes
     result = write_result(options.out, tuning, plan, scorer, train, test, (settings, changes))
+    show_result(result)
     if options.resume is not None:
         options.resume.unlink(missing_ok=True)
     return {**result, "skipped": len(broken), "learning_parameters": learning}
@@ -275,27 +292,6 @@ def _split(options: FinetuneOptions, plan: TrainingPlan) -> tuple[list[Example],
         grouped = options.split != "official" or options.hold_out_groups is not None
         refuse_leaks(train, test, grouped=grouped, duplicates=options.duplicates != "allow")
     return train, test
-
-
-def _problems(clips: KeptVideos, workers: int, processes: Processes) -> list[str]:
-    """Why each video can't be read, or empty: each process reads its share once, into memory."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from offline.data.videos import VideoError
-
-    def problem(number: int) -> str:
-        try:
-            clips.clip(number)
-            clips.window(number)
-        except (VideoError, OSError) as exc:
-            return str(exc)
-        return ""
-
-    count, world = len(clips.paths), processes.world
-    with ThreadPoolExecutor(workers, "check") as threads:
-        own = list(threads.map(problem, range(processes.rank, count, world)))
-    shares = processes.gathered(own)
-    return [shares[number % world][number // world] for number in range(count)]
 
 
 def _head(options: FinetuneOptions, plan: TrainingPlan, classes: Vocabulary) -> Head:

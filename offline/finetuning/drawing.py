@@ -26,6 +26,7 @@ from models.vjepa2.preprocess import crop_pictures, resized_short_side
 from offline.data.videos import VideoError
 from offline.encoding.embed import middle_window
 from offline.finetuning.config import ChangeSettings, FinetuneSettings
+from offline.finetuning.processes import Processes
 
 _FINER = 2  # pictures kept for each that the encoder takes
 _LONGER = 1.5  # a kept clip is so many windows long
@@ -99,6 +100,26 @@ class KeptVideos:
                 return False
             self._room -= size
             return True
+
+
+def find_problems(clips: KeptVideos, train: int, workers: int, processes: Processes) -> list[str]:
+    """Why each video can't be read, or empty. Each process reads its share once, into memory.
+
+    The first `train` videos are to be trained on, of the others windows are read.
+    """
+
+    def problem(number: int) -> str:
+        try:
+            _ = clips.clip(number) if number < train else clips.window(number)
+        except (VideoError, OSError) as exc:
+            return str(exc)
+        return ""
+
+    count, world = len(clips.paths), processes.world
+    with ThreadPoolExecutor(workers, "check") as threads:
+        own = list(threads.map(problem, range(processes.rank, count, world)))
+    shares = processes.gathered(own)
+    return [shares[number % world][number // world] for number in range(count)]
 
 
 def _stacked(images: Sequence[NDArray[np.uint8]], path: Path) -> Pictures:

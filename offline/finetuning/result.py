@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from models.card import spec_as_card
+from models.command_line import say
 from models.few_shot import IDLE
 from models.files import replacing
 from models.vjepa2.saving import save_encoder
@@ -112,3 +113,15 @@ def write_result(
         "epoch": tuning.epoch or None,
         **{f"kept_out_{k}": v for k, v in kept_out.items() if k != "per_gloss"},
     }
+
+
+def show_result(result: dict[str, Any]) -> None:
+    """The result for people."""
+    rows = {"encoder": result["encoder"], "head": result["model"], "loss": result["loss"]}
+    for top in ("top1", "top3", "top5"):
+        if (share := result.get(f"kept_out_{top}")) is not None:
+            low, high = result[f"kept_out_{top}_interval95"]
+            clips = result["kept_out_clips"]
+            rows[f"kept out, {top}"] = f"{share:.1%} ({low:.0%} to {high:.0%}) of {clips} clips"
+    for name, value in rows.items():
+        say(f"{name:16} {value}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import VJEPA2Model
@@ -19,7 +20,7 @@ def trained(model: VideoTransformer) -> VideoTransformer:
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 0.05 * torch.randn_like(parameter)
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
     return model
 
 
@@ -32,7 +33,8 @@ def test_transformers_reads_what_was_trained_further(tmp_path: Path) -> None:
     again = load_weights(spec, torch.float32)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
-    theirs = VJEPA2Model.from_pretrained(tmp_path / "tuned").eval()
+    theirs: Any = VJEPA2Model.from_pretrained(tmp_path / "tuned")
+    theirs.eval()
     video = torch.randn(2, 4, 3, 32, 32)
     with torch.inference_mode():
         tokens = theirs(video, skip_predictor=True).last_hidden_state

@@ -39,15 +39,15 @@ FROZEN = {
         head="gloss", epochs=60, lr=(3e-4, 1e-3, 3e-3), weight_decay=(0.05,)
     ),
     "frozen, attentive": TrainSettings(
-        head="attentive", epochs=60, lr=(1e-4, 3e-4, 1e-3), weight_decay=(0.05,)
+        head="attentive", epochs=30, lr=(3e-4, 1e-3), weight_decay=(0.05,)
     ),
 }
 TUNED = {
+    "unfreeze all": ("--unfreeze", "all"),
     "unfreeze 2": ("--unfreeze", "2"),
-    "unfreeze all": ("--unfreeze", "all", "--layer-decay", "1"),
     "lora 8": ("--lora", "8"),
 }
-_TUNING = ("--head", "attentive", "--encoder-lr", "1e-3", "--batch", "32")
+_TUNING = ("--head", "attentive", "--encoder-lr", "1e-3", "--batch", "16")
 _SMALL = ("--device", "cpu", "--threads", "1", "--workers", "1", "--duplicates", "leave-out")
 
 
@@ -56,8 +56,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=40, help="of fine-tuning")
-    parser.add_argument("--pretraining", type=int, default=40, help="epochs from scratch")
+    parser.add_argument("--epochs", type=int, default=30, help="of fine-tuning")
+    parser.add_argument("--pretraining", type=int, default=30, help="epochs from scratch")
     parser.add_argument("--ways", nargs="*", default=list(TUNED), help="of fine-tuning")
     options = parser.parse_args(argv)
     data, out = options.data.resolve(), options.out.resolve()

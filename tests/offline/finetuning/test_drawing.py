@@ -11,7 +11,7 @@ import pytest
 from models.schema import EncoderSpec
 from offline.data.videos import VideoError
 from offline.finetuning.config import ChangeSettings, FinetuneSettings
-from offline.finetuning.drawing import KeptVideos, Drawing, KeptClip, cut_ticks, placing
+from offline.finetuning.drawing import Drawing, KeptClip, KeptVideos, cut_ticks, placing
 from tests.offline.clips import write_clip
 
 SPEC = EncoderSpec(kind="vjepa2", source="s", revision="r", dim=8, frames=4, fps=8.0, short_side=36)

@@ -2,8 +2,9 @@
 
     clips + MediaPipe landmarks of them -> [tiny] -> a checkpoint as transformers saves it
 
-Trained for minutes of one core on some hundred clips; a label a clip would teach it far less than
-hands in each time step do.
+Each token learns how far it is from nose, shoulders, elbows, wrists and fingertips, and which of
+them it holds, in minutes of one core on some hundred clips. A gloss a clip teaches it far less: 97
+glosses of 285 clips, in as many minutes, left it at chance on signers that it had not met.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from offline.training.trainer import schedule
 _BODY = (0, 11, 12, 13, 14, 15, 16)  # of MediaPipe's pose: nose, shoulders, elbows, wrists
 _HAND = (0, 4, 8, 12, 20)  # of its hands: wrist and fingertips
 _POINTS = len(_BODY) + 2 * len(_HAND)
+_BATCH, _RATE = 16, 1e-3
 _CHANGES = ChangeSettings(mirror=0, mixup=0, turn=10, zoom=0.2, shift=0.1)
 
 
@@ -66,24 +68,29 @@ class WatchedClip:
 
 
 def train_tiny(
-    start: Path, clips: Sequence[tuple[Path, Path]], target: Path, epochs: int, batch: int = 16, rate: float = 1e-3
+    start: Path,
+    clips: Sequence[tuple[Path, Path]],
+    target: Path,
+    epochs: int,
+    batch: int = 16,
+    rate: float = 1e-3,
 ) -> EncoderSpec:
     """Train the checkpoint `start` on videos and their landmarks; write it to `target`."""
     spec = vjepa2_spec(str(start))
     encoder = load_weights(spec, torch.float32).requires_grad_(True)
     with ThreadPoolExecutor(2) as threads:
-        watched = list(threads.map(lambda pair: _watched(*pair, spec), clips))
+        watched = list(threads.map(lambda pair: _watched(pair[0], pair[1], spec), clips))
     times, down, across = encoder.grid
     centres = torch.cartesian_prod(*((torch.arange(n) + 0.5) / n for n in (down, across)))
     centres = centres.flip(1)[:, None]  # tokens of a time step, 1, 2 as x, y
     model = nn.Sequential(PictureEncoder(encoder, pooled=False), nn.Linear(spec.dim, 3 * _POINTS))
     torch.manual_seed(0)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=_RATE, weight_decay=0.05)
     draw = np.random.default_rng(0)
-    steps, losses, began = math.ceil(len(watched) / batch) * epochs, [], time.monotonic()
+    steps, losses, began = math.ceil(len(watched) / _BATCH) * epochs, [], time.monotonic()
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = rate * schedule(step, steps, 0.05)
-        chosen = [watched[i] for i in draw.choice(len(watched), batch, replace=False)]
+        optimizer.param_groups[0]["lr"] = _RATE * schedule(step, steps, 0.05)
+        chosen = [watched[i] for i in draw.choice(len(watched), _BATCH, replace=False)]
         drawn = [_drawn(clip, spec, encoder.video_size[-1], draw) for clip in chosen]
         points = torch.from_numpy(np.stack([numbers for _, numbers in drawn]))[:, :, None]
         away = points - centres  # clips, times, tokens, points, 2
@@ -91,11 +98,11 @@ def train_tiny(
         away = away.nan_to_num()
         inside = (away.abs() < 0.5 / across).all(-1) & there
         found = model(torch.from_numpy(np.stack([pictures for pictures, _ in drawn])))
-        found = found.view(batch, times, down * across, _POINTS, 3)
+        found = found.view(_BATCH, times, down * across, _POINTS, 3)
         offsets = nn.functional.smooth_l1_loss(found[..., :2], away / 0.3, reduction="none").sum(-1)
         offset = (offsets * there).sum() / there.sum()
         hit = nn.functional.binary_cross_entropy_with_logits(found[..., 2], inside.float())
-        loss = offset + 2 * hit
+        loss: torch.Tensor = offset + 2 * hit
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
