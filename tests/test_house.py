@@ -28,6 +28,7 @@ ORDER = {
         "offline.scoring",
         "offline.training",
         "offline.evaluation",
+        "offline.finetuning",
         "offline.exporting.litert",
         "offline.exporting",
         "offline",

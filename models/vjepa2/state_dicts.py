@@ -1,6 +1,7 @@
 """Published weights -> the names and the order that `VideoTransformer` has.
 
     state dict of transformers (2.0) or of facebookresearch/vjepa2 (2.0, 2.1) -> [converted] -> ours
+    ours, trained further -> [published] -> theirs
 
 The numbers are the same. Queries, keys and values are one product here, and the two features that
 rotate together lie half a head apart, where the published weights have neighbours.
@@ -117,6 +118,26 @@ def converted(weights: Mapping[str, Tensor], shape: Shape) -> dict[str, Tensor]:
     return state_dict
 
 
+def published(
+    state_dict: Mapping[str, Tensor], shape: Shape, unused: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """`converted` the other way round: published weights, float32, from a state dict of ours.
+
+    unused: published weights of `shape.version`, for those that our encoder does not have.
+    """
+    layout = _layout(unused, shape)
+    weights = {name: unused[name].float().clone() for name in layout.unused}
+    for name, tensor in state_dict.items():
+        tensor = tensor.detach().float().cpu()
+        if ".qkv." in name:
+            tensor = _pairs_apart(tensor, shape, back=True)
+        names = layout.names(name)
+        size = _published_size(name, tensor, shape, len(names))
+        for part, numbers in zip(names, tensor.chunk(len(names)), strict=True):
+            weights[part] = numbers.reshape(size).clone()
+    return weights
+
+
 def _layout(weights: Mapping[str, Tensor], shape: Shape) -> _Layout:
     """The names that the published `weights` have: those of 2.0 stand under two sorts of names."""
     of_run = shape.version == "2.0" and any(name.startswith("blocks.") for name in weights)
@@ -132,8 +153,12 @@ def _published_size(name: str, ours: Tensor, shape: Shape, parts: int) -> tuple[
     return (len(ours) // parts, *ours.shape[1:])
 
 
-def _pairs_apart(qkv: Tensor, shape: Shape) -> Tensor:
-    """`qkv` (3 * width, ...) with the features of each head's queries and keys in our order."""
+def _pairs_apart(qkv: Tensor, shape: Shape, *, back: bool = False) -> Tensor:
+    """`qkv` (3 * width, ...) with the features of each head's queries and keys in our order.
+
+    back: from our order to the published one.
+    """
     q, k, v = qkv.reshape(3, shape.heads, -1, *qkv.shape[1:])  # each heads, d, ...
     order = pairs_apart(shape.width // shape.heads).to(qkv.device)
+    order = order.argsort() if back else order
     return torch.stack([q[:, order], k[:, order], v]).flatten(0, 2)
