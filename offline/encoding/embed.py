@@ -255,6 +255,15 @@ def window_frames(
     raise VideoError(f"{path}: its pictures and their times do not belong together")
 
 
+def middle_window(path: Path | VideoPart, spec: EncoderSpec) -> tuple[Frame, ...]:
+    """The frames of the window in the middle: the one that is encoded if nobody asks for more.
+
+    Raises:
+        VideoError: see `window_frames`.
+    """
+    return window_frames(path, spec, MIDDLE_WINDOW)[0]
+
+
 def _frames_at(
     path: Path | VideoPart,
     spec: EncoderSpec,
