@@ -4,6 +4,7 @@
 
 * `WLASL_v0.3.json`: a list of {"gloss", "instances": [{"video_id", "signer_id", "split"}]};
 * `nslt_*.json`: {"<id>": {"subset", "action": [class, first, last]}} beside `wlasl_class_list.txt`.
+  It names no signers: they are taken from a `WLASL_v0.3.json` beside it, if there is one.
 
 WLASL's scripts cut videos of YouTube to the sign, by `frame_start` and `frame_end` (from 1; -1: to
 the end). In `nslt_*.json` frames that begin at 1 count in the cut video, and say nothing more.
@@ -20,6 +21,7 @@ from typing import Any
 from offline.data.label_tables import LabelError, read_text
 
 _CLASSES = "wlasl_class_list.txt"
+_FULL = "WLASL_v0.3.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,8 @@ def _from_split(file: Path, value: dict[str, Any]) -> Iterator[Instance]:
         if not number.isdecimal() or not name.strip():
             raise LabelError(f"{classes}: line {line_number} is no number, tab and gloss: {line!r}")
         names[int(number)] = name.strip()
+    full = file.with_name(_FULL)
+    signers = {one.video_id: one.signer for one in read_instances(full)} if full.is_file() else {}
     for video_id, clip in value.items():
         action = clip["action"]
         if action[0] not in names:
@@ -85,7 +89,11 @@ def _from_split(file: Path, value: dict[str, Any]) -> Iterator[Instance]:
         first, last = action[1:3] if len(action) > 2 else (1, -1)
         frames = _frames(first, last) if first > 1 else None
         yield Instance(
-            video_id=video_id, gloss=names[action[0]], split=_text(clip["subset"]), frames=frames
+            video_id=video_id,
+            gloss=names[action[0]],
+            split=_text(clip["subset"]),
+            signer=signers.get(video_id, ""),
+            frames=frames,
         )
 
 

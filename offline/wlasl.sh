@@ -1,0 +1,20 @@
+#!/bin/sh
+# WLASL's official protocol on landmarks: learn from train, choose the epoch by val, score test.
+#
+#   offline/wlasl.sh SIZE [DATA] [WORK]      (SIZE: 100, 300, 1000 or 2000; ../shared/data, runs/wlasl)
+#
+# DATA/wlasl has nslt_SIZE.json, wlasl_class_list.txt, WLASL_v0.3.json (who signs) and landmarks/.
+# The report is WORK/SIZE.json and .html. Most of WLASL's clips were taken at 30 frames a second.
+set -eu
+cd "$(dirname "$0")/.."
+size=${1:?give 100, 300, 1000 or 2000}
+data=${2:-../shared/data}/wlasl
+work=${3:-runs/wlasl}
+python=${PYTHON:-.venv/bin/python}
+
+"$python" -m offline.encode --videos "$data/landmarks" --labels "$data/nslt_$size.json" \
+    --landmark-fps 30 --out "$work/rows"
+"$python" -m offline.train --index "$work/rows/index.csv" --split official --min-clips 1 \
+    --precision bfloat16 --out "$work/$size.pt"
+"$python" -m offline.evaluate --index "$work/rows/index.csv" --model "$work/$size.pt" \
+    --official "$data/nslt_$size.json" --report "$work/$size"
