@@ -27,6 +27,7 @@ from typing import Annotated
 from tqdm import tqdm
 from tyro.conf import arg
 
+from models.card import spec_as_card
 from models.command_line import read_command_line, say
 from models.faults import DeviceLost, OutOfMemory
 from models.files import replacing
@@ -192,7 +193,7 @@ def _encode(settings: EncodeSettings, factory: EncoderFactory, cluster: Cluster 
         "done": len(videos) - len(skipped),
         "skipped": len(skipped),
         "embeddings": len(entries),
-        "encoder": asdict(spec),
+        "encoder": spec_as_card(spec),
         "windows": asdict(plan),
         "variants": variants,
         "why_skipped": [
