@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from models.card import spec_as_card
 from models.schema import EncoderSpec
 from offline.data.index import Entry
 from offline.data.labels import LabelledVideo, LabelNotes
@@ -80,7 +81,7 @@ def encode_report(
         "done": sum(done),
         "skipped": len(why_skipped),
         "embeddings": len(entries),
-        "encoder": asdict(spec),
+        "encoder": spec_as_card(spec),
         "windows": asdict(plan),
         "variants": variants,
         "why_skipped": [

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.schema import Frame
+from models.schema import Frame, Resize
 from streaming.webrtc.jitter_buffer import EncodedFrame
 from streaming.webrtc.video_decoder import MediaClock, VideoDecoder, VideoDecoderSettings
 
@@ -80,6 +80,7 @@ class Receiver:
 async def decoding(
     *,
     short_side: int = 120,
+    resize: Resize = "fast",
     settings: VideoDecoderSettings | None = None,
     wants: Callable[[float], bool] = lambda media_s: True,
 ) -> AsyncIterator[tuple[VideoDecoder, Receiver]]:
@@ -89,6 +90,7 @@ async def decoding(
         wants=wants,
         on_loss=receiver.lost.set,
         short_side=short_side,
+        resize=resize,
         settings=settings or VideoDecoderSettings(max_age_s=PATIENT_S),
     )
     decoder.start()
@@ -116,6 +118,17 @@ async def test_pictures_keep_their_colours_and_shape(
     assert red.media_s == 0.0
     assert green.media_s == pytest.approx(1 / 30)
     assert green.rtp == 3000
+
+
+@pytest.mark.parametrize(("resize", "width"), [("fast", 136), ("exact", 135)])
+async def test_pictures_are_resized_by_the_bundles_rule(resize: Resize, width: int) -> None:
+    """The exact one rounds the long side down, as transformers' processor does."""
+    async with decoding(short_side=100, resize=resize) as (decoder, receiver):
+        for item in encoded([RED], (326, 240)):
+            decoder.put(item)
+        [red] = await receiver.wait_for(1)
+    assert red.image.shape == (100, width, 3)
+    assert np.abs(red.image.astype(int) - RED).max() < 12
 
 
 async def test_a_full_queue_is_emptied_and_a_key_frame_is_requested() -> None:
