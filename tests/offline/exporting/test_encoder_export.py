@@ -81,7 +81,7 @@ def test_what_a_graph_says_of_itself(quantised: Path, file: str) -> None:
     assert session.get_outputs()[0].shape[1:] == [2, 32]
     spec = open_bundle(quantised).encoder
     assert about["pictures"].startswith("uint8, RGB")
-    assert about["resize"].startswith("short side to 36 px")
+    assert "short side to 36 px" in about["resize"]
     assert (int(about["frames"]), float(about["fps"]), float(about["window_s"])) == (4, 8.0, 0.5)
     assert (about["encoder"], about["encoder_revision"]) == (spec.kind, spec.revision)
     assert about["encoder_source"] == "checkpoint"  # not where it lay on this machine
