@@ -150,9 +150,10 @@ def _by_transformers(
     pinned: dict[str, Any] = {} if folder is not None else {"revision": spec.revision}
     loader: Any = VJEPA2Model
     # No table of the predictor's weights, which are not used, and no bar in a log.
-    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logs: Any = logging
+    verbosity, bar = logs.get_verbosity(), logs.is_progress_bar_enabled()
+    logs.set_verbosity_error()
+    logs.disable_progress_bar()
     try:
         model, report = loader.from_pretrained(
             name,
@@ -164,9 +165,9 @@ def _by_transformers(
     except (OSError, RuntimeError, SafetensorError) as exc:
         raise OSError(f"{name}: can't load its weights: {_first_line(exc)}") from exc
     finally:
-        logging.set_verbosity(verbosity)
+        logs.set_verbosity(verbosity)
         if bar:
-            logging.enable_progress_bar()
+            logs.enable_progress_bar()
     missing = [key for key in report["missing_keys"] if key.startswith("encoder.")]
     if missing or report["mismatched_keys"]:
         count = len(missing)
