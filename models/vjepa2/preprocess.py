@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.resize import weighted, resize_weights, resized_shape
+from models.resize import resize_weights, resized_shape, weighted
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's pictures, by channel
 STD = (0.229, 0.224, 0.225)
