@@ -10,6 +10,7 @@ picture small, as transformers does (`models.resize`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 
 from models.resize import resized
 from models.schema import Resize
+
+Turn = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 
 class PictureScaler:
@@ -28,11 +31,13 @@ class PictureScaler:
         self._resize = resize
         self._reformatter = VideoReformatter()
 
-    def rgb(self, picture: Any, aspect: float = 1.0, turns: int = 0) -> NDArray[np.uint8]:
+    def rgb(
+        self, picture: Any, aspect: float = 1.0, upright: Turn | None = None
+    ) -> NDArray[np.uint8]:
         """(H, W, 3) RGB of a `VideoFrame` with a short side of at most `short_side` px.
 
-        `aspect` is a pixel's width divided by its height; the array's pixels are square. `turns`
-        is how many quarters of a circle the picture is turned, against the clock.
+        `aspect` is a pixel's width divided by its height; the array's pixels are square. `upright`
+        turns or mirrors it: before it is resized, since the rule goes across and then down.
         """
         width, height = picture.width * aspect, picture.height
         exact = self._resize == "exact"
@@ -46,8 +51,8 @@ class PictureScaler:
             threads=1,  # by default every scaler keeps one thread a core
         )
         image = np.asarray(small.to_ndarray(), dtype=np.uint8)
-        if turns:  # first: the rule goes across and then down
-            image = np.ascontiguousarray(np.rot90(image, turns))
+        if upright is not None:
+            image = np.ascontiguousarray(upright(image))
         if exact and min(image.shape[:2]) > self._short_side:
             image = resized(image, self._short_side)
         return image

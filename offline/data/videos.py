@@ -53,12 +53,15 @@ class Picture:
             size = f"{decoded.width}x{decoded.height}"
             raise VideoError(f"{self.file}: pictures of {size} are too large")
         try:
-            scaler, turns = self.scaler_for(short_side, resize), round(decoded.rotation / 90)
-            return np.ascontiguousarray(scaler.rgb(decoded, self.aspect, turns))
+            return self.scaler_for(short_side, resize).rgb(decoded, self.aspect, self._upright)
         except av.FFmpegError as exc:
             raise VideoError(
                 f"{self.file}: its pictures can't be converted ({_reason(exc)})"
             ) from exc
+
+    def _upright(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """As players show it."""
+        return np.rot90(image, round(self.decoded.rotation / 90))
 
 
 def read_video(
