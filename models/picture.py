@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from models.resize import resized
 from models.schema import Resize
 
+Turn = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+
 
 class PictureScaler:
     """Scales the pictures of one video. Called from one thread at a time."""
@@ -30,15 +32,12 @@ class PictureScaler:
         self._reformatter = VideoReformatter()
 
     def rgb(
-        self,
-        picture: Any,
-        aspect: float = 1.0,
-        turn: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
+        self, picture: Any, aspect: float = 1.0, upright: Turn | None = None
     ) -> NDArray[np.uint8]:
         """(H, W, 3) RGB of a `VideoFrame` with a short side of at most `short_side` px.
 
-        `aspect` is a pixel's width divided by its height; the array's pixels are square. `turn`
-        turns or mirrors the picture, before V-JEPA 2's rule, which goes across and then down.
+        `aspect` is a pixel's width divided by its height; the array's pixels are square. `upright`
+        turns or mirrors it: before it is resized, since the rule goes across and then down.
         """
         width, height = picture.width * aspect, picture.height
         exact = self._resize == "exact"
@@ -52,8 +51,8 @@ class PictureScaler:
             threads=1,  # by default every scaler keeps one thread a core
         )
         image = np.asarray(small.to_ndarray(), dtype=np.uint8)
-        if turn is not None:
-            image = np.ascontiguousarray(turn(image))
+        if upright is not None:
+            image = np.ascontiguousarray(upright(image))
         if exact and min(image.shape[:2]) > self._short_side:
             image = resized(image, self._short_side)
         return image

@@ -222,6 +222,12 @@ def _built(builder: FingerprintBuilder) -> Fingerprint | None:
     return None
 
 
+def middle_window(path: Path, spec: EncoderSpec) -> tuple[Frame, ...]:
+    """The frames of the window in the middle of a video; see `window_frames`."""
+    [frames] = window_frames(path, spec, MIDDLE_WINDOW)
+    return frames
+
+
 def window_frames(
     path: Path | VideoPart,
     spec: EncoderSpec,

@@ -29,7 +29,7 @@ from models.vjepa2.preprocess import crop_pictures
 from offline.data.examples import read_examples, scored
 from offline.data.index import read_index
 from offline.data.videos import VideoError
-from offline.encoding.embed import MIDDLE_WINDOW, window_frames
+from offline.encoding.embed import middle_window
 from offline.exporting.web_runtime import run_head
 from offline.scoring.clip_predictions import by_windows, middle_rows
 
@@ -108,7 +108,7 @@ def crop_clips(index: Path, spec: EncoderSpec, crop: int, count: int) -> list[ND
     problem = f"it lists only {len(videos)} videos"
     for video in videos:
         try:
-            [frames] = window_frames(video, spec, MIDDLE_WINDOW)
+            frames = middle_window(video, spec)
         except VideoError as exc:
             problem = str(exc)
             continue
