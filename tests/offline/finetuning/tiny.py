@@ -102,9 +102,9 @@ def train_tiny(
         offsets = nn.functional.smooth_l1_loss(found[..., :2], away / 0.3, reduction="none").sum(-1)
         offset = (offsets * there).sum() / there.sum()
         hit = nn.functional.binary_cross_entropy_with_logits(found[..., 2], inside.float())
-        loss: torch.Tensor = offset + 2 * hit
+        loss = offset + 2 * hit
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward([loss])
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         losses.append((float(offset.detach()), float(hit.detach())))
