@@ -222,7 +222,7 @@ def _built(builder: FingerprintBuilder) -> Fingerprint | None:
     return None
 
 
-def middle_window(path: Path, spec: EncoderSpec) -> tuple[Frame, ...]:
+def middle_window(path: Path | VideoPart, spec: EncoderSpec) -> tuple[Frame, ...]:
     """The frames of the window in the middle of a video; see `window_frames`."""
     [frames] = window_frames(path, spec, MIDDLE_WINDOW)
     return frames
@@ -259,15 +259,6 @@ def window_frames(
         if wanted <= frames.keys() and read <= {*there}:
             return [tuple(frames[tick] for tick in window) for window in shown]
     raise VideoError(f"{path}: its pictures and their times do not belong together")
-
-
-def middle_window(path: Path | VideoPart, spec: EncoderSpec) -> tuple[Frame, ...]:
-    """The frames of the window in the middle: the one that is encoded if nobody asks for more.
-
-    Raises:
-        VideoError: see `window_frames`.
-    """
-    return window_frames(path, spec, MIDDLE_WINDOW)[0]
 
 
 def _frames_at(
