@@ -65,7 +65,7 @@ def chance_warning(
         rates = " ".join(f"{rate:g}" for rate in own.lr)
         advice = (
             f"leave out {flags}: the head {settings.head} has its own (batch {own.batch}, lr "
-            f"{rates}, {own.epochs:g} epochs and {own.steps} steps at least); or give {more}"
+            f"{rates}, {own.epochs:g} epochs and {own.gloss_steps} steps a gloss); or give {more}"
         )
     else:
         advice = f"try {more}, and look whether the labels fit the videos"

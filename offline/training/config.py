@@ -47,6 +47,9 @@ class DataSettings:
         return self.threads or (1 if encoder == "landmarks" else 2)
 
 
+_ENOUGH = 4_000  # steps that a head for however many glosses learns, of however few clips
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """What a head is trained with where the options do not say."""
@@ -54,30 +57,35 @@ class Recipe:
     takes: str  # which rows
     batch: int
     epochs: float
-    steps: int  # at least so many, with more epochs where clips are few
+    gloss_steps: int  # at least so many a gloss, by more epochs where clips are few
     lr: tuple[float, ...]
     weight_decay: tuple[float, ...]
+
+    def least_steps(self, glosses: int) -> int:
+        """At least so many for so many glosses: more glosses are harder to tell apart."""
+        return min(self.gloss_steps * glosses, _ENOUGH)
 
 
 # docs/reports/training.md has what they were measured with.
 RECIPES = {
-    "landmarks": Recipe(takes="landmark rows", batch=64, epochs=40, steps=400,
+    "landmarks": Recipe(takes="landmark rows", batch=64, epochs=40, gloss_steps=40,
                         lr=(2e-3,), weight_decay=(0.05,)),
-    "attentive": Recipe(takes="vjepa2-tokens", batch=32, epochs=20, steps=400,
+    "attentive": Recipe(takes="vjepa2-tokens", batch=32, epochs=20, gloss_steps=40,
                         lr=(1e-4, 3e-4, 1e-3), weight_decay=(0.05,)),
-    "gloss": Recipe(takes="vjepa2, others", batch=32, epochs=60, steps=600,
+    "gloss": Recipe(takes="vjepa2, others", batch=32, epochs=60, gloss_steps=60,
                     lr=(1e-3,), weight_decay=(0.05,)),
 }  # fmt: skip
 
 
 def recipe_table() -> str:
     """The heads' defaults, for `--help`."""
-    row = "  {:<10} {:<15} {:<8} {:<9} {:<14} {:<18} {}"
+    row = "  {:<10} {:<15} {:<8} {:<9} {:<26} {:<18} {}"
     names = ("--batch", "--epochs", "--least-steps", "--lr", "--weight-decay")
     lines = [row.format("head", "for", *names)]
     for head, own in RECIPES.items():
         rates, decays = (" ".join(f"{x:g}" for x in xs) for xs in (own.lr, own.weight_decay))
-        numbers = (own.batch, f"{own.epochs:g}", own.steps, rates, decays)
+        least = f"{own.gloss_steps} a gloss, to {_ENOUGH}"
+        numbers = (own.batch, f"{own.epochs:g}", least, rates, decays)
         lines.append(row.format(head, own.takes, *numbers))
     return "\n".join(lines)
 
@@ -133,7 +141,7 @@ class TrainChoices:
         if self.least_steps is not None and self.least_steps < 1:
             raise ValueError("--least-steps must be 1 or more")
 
-    def resolved(self, encoder: str) -> TrainSettings:
+    def resolved(self, encoder: str, glosses: int) -> TrainSettings:
         """The settings for rows of this kind of encoder; what is None becomes the head's own."""
         usual: dict[str, HeadKind] = {"landmarks": "landmarks", "vjepa2-tokens": "attentive"}
         head = self.head or usual.get(encoder, "gloss")
@@ -142,7 +150,7 @@ class TrainChoices:
         for name in ("batch", "lr", "weight_decay"):
             given[name] = getattr(own, name) if given[name] is None else given[name]
         if self.least_steps is None:
-            given["least_steps"] = own.steps if self.epochs is None else 1
+            given["least_steps"] = own.least_steps(glosses) if self.epochs is None else 1
         return TrainSettings(**{**given, "head": head, "epochs": self.epochs or own.epochs})
 
 

@@ -54,8 +54,7 @@ def read_plan(data: DataSettings, choices: TrainChoices) -> TrainingPlan:
     """
     device = _device(choices.device)
     spec = read_spec(data.index)
-    settings = choices.resolved(spec.kind)
-    if settings.head == "landmarks" and spec.kind != "landmarks":
+    if choices.head == "landmarks" and spec.kind != "landmarks":
         raise ValueError(f"{data.index}: its rows are of {spec.kind}: not for --head landmarks")
     skipped = list[str]()
     examples = read_clips(data, skipped=skipped)
@@ -71,7 +70,7 @@ def read_plan(data: DataSettings, choices: TrainChoices) -> TrainingPlan:
         spec=spec,
         hop_s=data.hop_s,
         open_set=data.open_set,
-        settings=replace(settings, device=device),
+        settings=replace(choices.resolved(spec.kind, len(glosses)), device=device),
         threads=data.torch_threads(spec.kind),
         skipped=tuple(skipped),
     )

@@ -21,7 +21,7 @@ def clips(classes: int, weights: list[float] | None = None) -> TrainClips:
 def warning(loss: float, top1: float, count: int, **given: object) -> str | None:
     choices = TrainChoices(**given)  # type: ignore[arg-type]
     glosses = [str(n % 10) for n in range(count)]
-    settings = choices.resolved("landmarks")
+    settings = choices.resolved("landmarks", 10)
     return chance_warning([3.0] * 30 + [loss] * 20, clips(10), (top1, glosses), choices, settings)
 
 
