@@ -77,8 +77,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name, settings in _HEADS.items():
             found.setdefault(name, []).extend(frozen(index, settings, seed))
         for fold in range(FOLDS):
-            place = ("--index", str(index), "--fold", str(fold), "--seed", str(seed))
-            place = (*place, "--duplicates", "leave-out", "--threads", "1")
+            place = ["--index", str(index), "--fold", str(fold), "--seed", str(seed)]
+            place += ["--duplicates", "leave-out", "--threads", "1"]
             report = tuned(out, f"{fold}-{seed}", place, options.epochs)
             found.setdefault("fine-tuned", []).extend(numbered(report.clips, seed))
     glosses = tuple(sorted({clip.gloss for clip in found["fine-tuned"]}))
