@@ -1,9 +1,10 @@
-"""A tiny V-JEPA 2, trained from scratch on our clips: its frozen head beside fine-tuning.
+"""A tiny V-JEPA 2, trained from scratch here: heads on its frozen rows beside fine-tuning.
 
     python -m tests.offline.finetuning.measure ../shared/data runs/tiny
 
-    clips of other glosses -> tiny.py: where hands are -> the checkpoint
-    clips of ten glosses -> folds of signers x seeds: a head on frozen rows | offline.finetune
+    drawn.py: landmarks of WLASL signers -> drawn videos of ten glosses, and of forty others
+    tiny.py: the forty -> where nose, shoulders and hands are -> the checkpoint
+    the ten -> folds of signers x seeds: heads on frozen rows | offline.finetune
 
 Signers that test a fold are in none of its training clips of the ten glosses; some of them sign
 other glosses in the clips that the checkpoint was made of, which both sides share.
@@ -21,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
 
-from offline import encode, finetune
+from offline import encode, finetune, train
 from offline.data.examples import scored
 from offline.evaluation.comparison import compare_outcomes
 from offline.evaluation.crossval import fold_of_groups, split_fold
@@ -30,25 +32,21 @@ from offline.scoring.clip_predictions import clip_logits
 from offline.scoring.outcomes import ClipOutcome, Outcomes, outcomes_of, read_outcomes
 from offline.training.config import DataSettings, TrainSettings
 from offline.training.selection import learn, read_plan
+from tests.offline.finetuning.drawn import draw_sets
 from tests.offline.finetuning.tiny import make_random, train_tiny
 
-TEN = ("apple", "book", "drink", "eat", "hello", "help", "no", "water", "what", "yes")
 FOLDS = 5
-FROZEN = {
-    "frozen, gloss": TrainSettings(
-        head="gloss", epochs=60, lr=(3e-4, 1e-3, 3e-3), weight_decay=(0.05,)
-    ),
-    "frozen, attentive": TrainSettings(
-        head="attentive", epochs=30, lr=(3e-4, 1e-3), weight_decay=(0.05,)
-    ),
+_HEADS = {
+    "gloss, 3e-3": TrainSettings(head="gloss", epochs=60, lr=(3e-3,)),
+    "gloss, 1e-3": TrainSettings(head="gloss", epochs=60, lr=(1e-3,)),
+    "gloss, chosen of three": TrainSettings(head="gloss", epochs=60, lr=(3e-4, 1e-3, 3e-3)),
+    "attentive, 1e-3": TrainSettings(head="attentive", epochs=40, lr=(1e-3,)),
 }
-TUNED = {
-    "unfreeze all": ("--unfreeze", "all"),
-    "unfreeze 2": ("--unfreeze", "2"),
-    "lora 8": ("--lora", "8"),
-}
-_TUNING = ("--head", "attentive", "--encoder-lr", "1e-3", "--batch", "16")
-_SMALL = ("--device", "cpu", "--threads", "1", "--workers", "1", "--duplicates", "leave-out")
+_START = ("--head", "gloss", "--epochs", "60", "--lr", "3e-4", "1e-3", "3e-3")  # of offline.train
+_TUNING = (
+    *("--unfreeze", "all", "--encoder-lr", "1e-3", "--layer-decay", "0.9", "--lr", "2e-3"),
+    *("--batch", "16", "--mixup", "0", "--mirror", "0", "--device", "cpu", "--workers", "1"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -56,73 +54,50 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=30, help="of fine-tuning")
+    parser.add_argument("--epochs", type=int, default=40, help="of fine-tuning")
     parser.add_argument("--pretraining", type=int, default=30, help="epochs from scratch")
-    parser.add_argument("--ways", nargs="*", default=list(TUNED), help="of fine-tuning")
     options = parser.parse_args(argv)
     data, out = options.data.resolve(), options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    tiny = make_tiny(data, out, options.pretraining)
-    index = encoded(data, out, tiny)
+    torch.set_num_threads(1)
+    ten, forty = draw_sets(data, out, (10, 40))
+    tiny = out / "hands"
+    if not tiny.exists():
+        with forty.open(newline="", encoding="utf-8") as file:
+            clips = [out / clip["path"] for clip in csv.DictReader(file)]
+        pairs = [(clip, clip.with_suffix(".npz")) for clip in clips]
+        train_tiny(make_random(out / "random"), pairs, tiny, options.pretraining)
+    where = ["--videos", str(out), "--labels", str(ten), "--out", str(out / "ten")]
+    how = ["--encoder", f"vjepa2:{tiny}", "--device", "cpu", "--batch", "8", "--workers", "1"]
+    assert encode.main([*where, *how]) == 0
+    index = out / "ten" / "index.csv"
 
     found: dict[str, list[ClipOutcome]] = {}
     for seed in range(options.seeds):
-        for name, settings in FROZEN.items():
+        for name, settings in _HEADS.items():
             found.setdefault(name, []).extend(frozen(index, settings, seed))
-        for name in options.ways:
-            for fold in range(FOLDS):
-                model = out / f"{name.replace(' ', '-')}-{fold}-{seed}.pt"
-                more = ("--fold", str(fold), "--seed", str(seed), "--epochs", str(options.epochs))
-                report = tuned(index, model, *_TUNING, *TUNED[name], *more)
-                found.setdefault(name, []).extend(numbered(report.clips, seed))
-    outcomes = {name: Outcomes(glosses=TEN, clips=tuple(clips)) for name, clips in found.items()}
-    best = max(FROZEN, key=lambda name: float((outcomes[name].ranks == 0).mean()))
+        for fold in range(FOLDS):
+            place = ["--index", str(index), "--fold", str(fold), "--seed", str(seed)]
+            place += ["--duplicates", "leave-out", "--threads", "1"]
+            report = tuned(out, f"{fold}-{seed}", place, options.epochs)
+            found.setdefault("fine-tuned", []).extend(numbered(report.clips, seed))
+    glosses = tuple(sorted({clip.gloss for clip in found["fine-tuned"]}))
+    outcomes = {name: Outcomes(glosses=glosses, clips=tuple(c)) for name, c in found.items()}
+    best = max(_HEADS, key=lambda name: float((outcomes[name].ranks == 0).mean()))
     rows = [row(name, outcomes[best], one, best) for name, one in outcomes.items()]
     (out / "figures.json").write_text(json.dumps(rows, indent=1) + "\n")
     print(json.dumps(rows))
 
 
-def make_tiny(data: Path, out: Path, epochs: int) -> Path:
-    """The checkpoint: random weights, trained on the clips of all other glosses."""
-    if not (out / "tiny").exists():
-        clips = [clip for clip in manifest(data) if clip["gloss"] not in TEN and clip["landmarks"]]
-        start = out / "random"
-        if not start.exists():
-            make_random(start)
-        pairs = [(data / clip["path"], data / clip["landmarks"]) for clip in clips]
-        train_tiny(start, pairs, out / "tiny", epochs)
-    return out / "tiny"
-
-
-def manifest(data: Path) -> list[dict[str, str]]:
-    """The clips in which no word is written."""
-    with (data / "manifest.csv").open(newline="", encoding="utf-8") as file:
-        return [clip for clip in csv.DictReader(file) if clip["caption_risk"] != "1"]
-
-
-def encoded(data: Path, out: Path, encoder: Path) -> Path:
-    """The index of the clips of the ten glosses."""
-    labels = out / "ten.csv"
-    with labels.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "gloss", "group"])
-        for clip in manifest(data):
-            if clip["gloss"] in TEN:
-                writer.writerow([clip["path"], clip["gloss"], clip["group"]])
-    where = ["--videos", str(data), "--labels", str(labels), "--out", str(out / "ten")]
-    how = ["--encoder", f"vjepa2:{encoder}", "--device", "cpu", "--batch", "4", "--workers", "1"]
-    assert encode.main([*where, *how]) == 0
-    return out / "ten" / "index.csv"
-
-
-def run(*args: object) -> None:
-    assert finetune.main([str(arg) for arg in args]) == 0
-
-
-def tuned(index: Path, model: Path, *args: str) -> Outcomes:
-    report = model.with_name(f"{model.stem}_kept_out.json")
+def tuned(out: Path, which: str, place: Sequence[str], epochs: int) -> Outcomes:
+    """The clips of a fold by encoder and head, trained together from the fold's frozen head on."""
+    head, model = out / f"head-{which}.pt", out / f"all-{which}.pt"
+    report = out / f"all-{which}_kept_out.json"
+    if not head.exists():
+        assert train.main([*place, *_START, "--out", str(head)]) == 0
     if not report.exists():
-        run("--index", index, "--out", model, *_SMALL, *args)
+        more = ("--start", str(head), "--epochs", str(epochs), "--out", str(model))
+        assert finetune.main([*place, *_TUNING, *more]) == 0
     return read_outcomes(str(report))
 
 
