@@ -70,19 +70,28 @@ def test_stopped_among_processes(tmp_path: Path) -> None:
     assert 0 < len(read_index(out / INDEX)) < 30
 
 
-def test_stopped_before_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_before_anything(tmp_path: Path) -> None:
+    """In a process of its own: a signal would end the one in which tests run."""
     videos = make_videos(tmp_path / "videos", 3)
     assert main(arguments(videos, tmp_path / "out", 0)) == 0
     index = (tmp_path / "out" / INDEX).read_bytes()
-
-    def stop(*_: object) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr("offline.encode.find_backlog", stop)
-    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    assert main(arguments(videos, tmp_path / "out", 0)) == STOPPED
+    code = (
+        "import signal, sys\nfrom offline import encode\n"
+        "encode.find_backlog = lambda *_: signal.raise_signal(signal.SIGTERM)\n"
+        "handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)\n"
+        "status = encode.main(sys.argv[1:])\n"
+        "assert handlers == (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))\n"
+        "sys.exit(status)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, *arguments(videos, tmp_path / "out", 0)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == STOPPED, run.stderr
+    assert run.stderr.splitlines()[-1] == GOES_ON
     assert (tmp_path / "out" / INDEX).read_bytes() == index
-    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 
 @pytest.mark.parametrize("full", ["offline.data.index.replacing", "offline.encoding.tasks._append"])

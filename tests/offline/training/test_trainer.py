@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import tracemalloc
@@ -21,7 +20,7 @@ from offline.data.index import StoredRows
 from offline.training.batches import TrainClips, batches_of, pad
 from offline.training.config import TrainSettings
 from offline.training.selection import hold_back
-from offline.training.trainer import FittedHead, Interrupted, Resume, Validation, fit
+from offline.training.trainer import FittedHead, Resume, Validation, fit
 from tests.offline.indexes import GLOSSES, example, write_index
 
 _SETTINGS = TrainSettings(
@@ -126,23 +125,6 @@ def test_scoring_is_rarer_where_it_would_take_long() -> None:
     validation = Validation(score=lambda _: (0.5, -1.0), windows=7.2)
     fitted = fit(clips(), replace(_SETTINGS, epochs=7), validation=validation)
     assert [point.epoch for point in fitted.curve] == [3, 6, 7]
-
-
-def test_ctrl_c_between_steps_writes_the_state(tmp_path: Path) -> None:
-    torch.set_num_threads(1)
-    undisturbed = fit(clips(), _SETTINGS)
-
-    def at(step: int, *_: object) -> None:
-        if step == 4:
-            signal.raise_signal(signal.SIGINT)
-
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(Interrupted, match="after step 5 of 9"):
-        fit(clips(), _SETTINGS, resume=Resume(tmp_path / "state"), progress=at)
-    assert signal.getsignal(signal.SIGINT) is before
-    assert torch.load(tmp_path / "state", weights_only=True)["parts"][0]["step"] == 5
-    resumed = fit(clips(), _SETTINGS, resume=Resume(tmp_path / "state"))
-    assert resumed.losses == undisturbed.losses and _same(resumed, undisturbed)
 
 
 def test_heads_of_an_ensemble_keep_their_states_in_one_file(tmp_path: Path) -> None:
