@@ -15,7 +15,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +25,8 @@ from models.card import spec_from
 from models.command_line import say
 from models.few_shot import IDLE
 from models.schema import EncoderSpec
-from offline.data.index import ORIGINAL, IndexFileError, StoredRows, read_index
-from offline.data.labels import EXTRA
+from offline.data.index import ORIGINAL, Entry, IndexFileError, StoredRows, read_index
+from offline.data.spellings import EXTRA, gloss_key, one_spelling
 from offline.data.variants import with_variants
 
 UNKNOWN_SIGNER = "video:"  # how the group of a video begins whose signer is not known
@@ -77,7 +77,7 @@ def read_examples(
     """
     file = Path(index)
     try:
-        entries = with_variants(read_index(file))
+        entries = with_variants(_one_spelling(file, read_index(file)))
     except IndexFileError:
         raise
     except ValueError as exc:
@@ -126,6 +126,14 @@ def read_examples(
     if len(dims) > 1:
         raise ValueError(f"{file}: rows of different encoders: {sorted(dims)} numbers a step")
     return examples
+
+
+def _one_spelling(file: Path, entries: Sequence[Entry]) -> list[Entry]:
+    """The entries with one spelling for each gloss, and a line about each that has several."""
+    spelling, lines = one_spelling(entry.gloss for entry in entries)
+    for line in lines:
+        say(f"{file}: {line}", file=sys.stderr)
+    return [replace(entry, gloss=spelling[gloss_key(entry.gloss)]) for entry in entries]
 
 
 def read_spec(index: str | os.PathLike[str]) -> EncoderSpec:

@@ -116,6 +116,32 @@ def test_splits_are_known_by_the_names_of_others(text: str, split: str) -> None:
     assert split_named(text) == split
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_an_index_that_a_spreadsheet_saved(
+    tmp_path: Path, separator: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Glosses are one in every spelling, and eval beside a test validates, as in labels."""
+    lines = ["\ufeffVideo_ID,Gloss,path_to_npy_file,Split", "a,Caf\u00e9,0.npy,Train"]
+    lines += [
+        ",,,",
+        "b,cafe\u0301,0.npy,eval",
+        "",
+        "c,Caf\u00e9 \u200b,0.npy,TEST",
+        "d,tree,0.npy,",
+    ]
+    np.save(tmp_path / "0.npy", np.ones((2, 3), np.float32))
+    text = "\r\n".join(lines).replace(",", separator)
+    (tmp_path / "index.csv").write_text(text, encoding="utf-8")
+    found = read_examples(tmp_path / "index.csv")
+    assert [(e.gloss, e.split) for e in found] == [
+        ("Caf\u00e9", "train"), ("Caf\u00e9", "val"), ("Caf\u00e9", "test"), ("tree", "")]  # fmt: skip
+    assert "one gloss, Caf\u00e9: also written caf\u00e9" in capsys.readouterr().err
+    with (tmp_path / "index.csv").open("a", encoding="utf-8") as stream:
+        stream.write(f"\r\ne{separator}\u200b{separator}0.npy{separator}")
+    with pytest.raises(ValueError, match="line 8: has no gloss"):
+        read_examples(tmp_path / "index.csv")
+
+
 @pytest.mark.parametrize(
     ("windows", "says"),
     [("2", ""), ("", ""), ("4", "can't be those of 4 windows"), ("0", "0 windows"), ("-6", "-6"),
