@@ -30,6 +30,7 @@ from offline.data.spellings import EXTRA, gloss_key, one_spelling
 from offline.data.variants import with_variants
 
 UNKNOWN_SIGNER = "video:"  # how the group of a video begins whose signer is not known
+_REPORT = "encode_report.json"  # beside an index
 _NAMED = 3  # broken files that a line names
 _TOLD = re.compile(r"(/(frames|fps|aspect)=[^/]*)+$")  # of a video: its part, its landmarks' rate
 
@@ -125,6 +126,10 @@ def read_examples(
     dims = {example.stored.shape[1] for example in examples}
     if len(dims) > 1:
         raise ValueError(f"{file}: rows of different encoders: {sorted(dims)} numbers a step")
+    if (file.parent / _REPORT).is_file() and (dim := read_spec(file).dim) not in dims:
+        raise ValueError(
+            f"{file}: rows of {dims.pop()} numbers a step, but {_REPORT} beside it says {dim}"
+        )
     return examples
 
 
@@ -142,7 +147,7 @@ def read_spec(index: str | os.PathLike[str]) -> EncoderSpec:
     Raises:
         ValueError: the report is missing or does not name the encoder.
     """
-    file = Path(index).parent / "encode_report.json"
+    file = Path(index).parent / _REPORT
     try:
         return spec_from(json.loads(file.read_text(encoding="utf-8"))["encoder"])
     except (OSError, KeyError, TypeError, ValueError, RecursionError) as exc:

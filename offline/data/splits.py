@@ -34,8 +34,8 @@ def grouped_folds(
         raise ValueError(f"{len(glosses)} glosses, but {len(groups)} groups")
     if folds < 2 or len(set(groups)) < folds:
         raise ValueError(
-            f"{len(set(groups))} signer groups can't make {folds} folds: label more signers, or "
-            "train on all clips with --split none"
+            f"{len(set(groups))} signer groups can't make {folds} folds: take fewer folds, label "
+            "more signers, or train on all clips by --split none"
         )
     # scikit-learn refuses glosses that all have fewer clips than there are folds. If each clip is
     # repeated as often, the shares of glosses, and so the folds, stay as they are.

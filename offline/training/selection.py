@@ -58,11 +58,6 @@ def read_plan(data: DataSettings, choices: TrainChoices) -> TrainingPlan:
         raise ValueError(f"{data.index}: its rows are of {spec.kind}: not for --head landmarks")
     skipped = list[str]()
     examples = read_clips(data, skipped=skipped)
-    if (dim := examples[0].stored.shape[1] if examples else spec.dim) != spec.dim:
-        raise ValueError(
-            f"{data.index}: rows of {dim} numbers, but the encode_report.json beside it is of an "
-            f"encoder with {spec.dim}"
-        )
     glosses = _glosses(data, examples)
     if len(glosses) < 2 and not data.open_set:
         raise ValueError(

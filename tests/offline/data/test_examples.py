@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -116,6 +117,18 @@ def test_splits_are_known_by_the_names_of_others(text: str, split: str) -> None:
     assert split_named(text) == split
 
 
+def test_rows_as_wide_as_the_encoder_says(tmp_path: Path) -> None:
+    """Else training goes on, and nothing can use the head."""
+    write_index(tmp_path)
+    assert read_examples(tmp_path / "index.csv")
+    report = tmp_path / "encode_report.json"
+    told = json.loads(report.read_text())
+    told["encoder"]["dim"] += 1
+    report.write_text(json.dumps(told))
+    with pytest.raises(ValueError, match="numbers a step, but encode_report"):
+        read_examples(tmp_path / "index.csv")
+
+
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_an_index_that_a_spreadsheet_saved(
     tmp_path: Path, separator: str, capsys: pytest.CaptureFixture[str]
@@ -134,7 +147,7 @@ def test_an_index_that_a_spreadsheet_saved(
     (tmp_path / "index.csv").write_text(text, encoding="utf-8")
     found = read_examples(tmp_path / "index.csv")
     assert [(e.gloss, e.split) for e in found] == [
-        ("Caf\u00e9", "train"), ("Caf\u00e9", "val"), ("Caf\u00e9", "test"), ("tree", "")]  # fmt: skip
+        *[("Caf\u00e9", split) for split in ("train", "val", "test")], ("tree", "")]  # fmt: skip
     assert "one gloss, Caf\u00e9: also written caf\u00e9" in capsys.readouterr().err
     with (tmp_path / "index.csv").open("a", encoding="utf-8") as stream:
         stream.write(f"\r\ne{separator}\u200b{separator}0.npy{separator}")
