@@ -33,10 +33,7 @@ def grouped_folds(
     if len(glosses) != len(groups):
         raise ValueError(f"{len(glosses)} glosses, but {len(groups)} groups")
     if folds < 2 or len(set(groups)) < folds:
-        raise ValueError(
-            f"{len(set(groups))} signer groups can't make {folds} folds: take fewer folds, label "
-            "more signers, or train on all clips by --split none"
-        )
+        raise ValueError(f"{len(set(groups))} signer groups can't make {folds} folds")
     # scikit-learn refuses glosses that all have fewer clips than there are folds. If each clip is
     # repeated as often, the shares of glosses, and so the folds, stay as they are.
     times = -(-folds // max(Counter(glosses).values()))

@@ -73,7 +73,7 @@ def _from_full(value: Any) -> Iterator[Instance]:
 
 
 def _from_split(file: Path, value: dict[str, Any]) -> Iterator[Instance]:
-    classes, names = file.with_name(_CLASSES), {}
+    classes, names = file.with_name(_CLASSES), dict[int, str]()
     for line_number, line in enumerate(read_text(classes).split("\n"), 1):
         number, _, name = line.strip().replace("\t", " ", 1).partition(" ")
         if not number:
