@@ -90,6 +90,15 @@ def ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def until_interrupted(main: Callable[[], int], name: str) -> int:
+    """The exit status of a command: 130 after Ctrl-C, with a line instead of a traceback."""
+    try:
+        return main()
+    except KeyboardInterrupt as exc:
+        say(f"{name}: {str(exc) or 'interrupted'}", file=sys.stderr)
+        return 130
+
+
 def say(text: str, *, file: TextIO | None = None) -> None:
     """Print a line to `file` (None: stdout), now, as `printable` makes it."""
     print(printable(text), file=file, flush=True)

@@ -32,7 +32,7 @@ from typing import Annotated, NoReturn
 
 from tyro.conf import arg
 
-from models.command_line import read_command_line, say
+from models.command_line import read_command_line, say, until_interrupted
 from models.faults import DeviceLost, OutOfMemory, RecognitionError
 from models.files import replacing
 from models.schema import Resize
@@ -353,4 +353,4 @@ def _outcomes(
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(until_interrupted(main, "offline.encode"))

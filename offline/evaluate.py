@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from models.command_line import ended_by_sigterm, say, several
+from models.command_line import ended_by_sigterm, say, several, until_interrupted
 from models.files import refuse_place
 from offline.evaluation import MEANINGS, SignSettings
 from offline.run_file import read_run, write_run
@@ -243,4 +243,4 @@ def _cross_validate(options: EvaluateOptions) -> tuple[dict[str, Any], Outcomes]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(until_interrupted(main, "offline.evaluate"))

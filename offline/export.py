@@ -39,7 +39,7 @@ import tyro
 
 from models.bundle import BundleError, try_target
 from models.card import CARD, HEAD
-from models.command_line import read_command_line, say
+from models.command_line import read_command_line, say, until_interrupted
 from models.encoders import KINDS
 from models.vjepa2.source import locate
 
@@ -205,4 +205,4 @@ def _check(options: ExportOptions) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(until_interrupted(main, "offline.export"))

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from models.command_line import read_command_line, say
+from models.command_line import read_command_line, say, until_interrupted
 from offline.evaluation import EpisodeSettings
 from offline.training.config import DataSettings, TrainChoices
 
@@ -61,4 +61,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(until_interrupted(main, "offline.few_shot"))

@@ -28,7 +28,7 @@ from scipy.optimize import minimize
 
 from models.bundle import Bundle, open_bundle
 from models.classifier import Classifier, softmax
-from models.command_line import read_command_line, say
+from models.command_line import read_command_line, say, until_interrupted
 from models.few_shot import IDLE
 from models.fusion import fuse, log_probabilities
 from models.schema import Embedding
@@ -198,4 +198,4 @@ def learn_weights(probabilities: NDArray[np.float32], labels: NDArray[np.int64])
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(until_interrupted(main, "offline.fuse"))

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.command_line import read_command_line, say
+from models.command_line import read_command_line, say, until_interrupted
 from models.files import replacing
 from offline.evaluation.landmark_distance import (
     Alignment,
@@ -95,4 +95,4 @@ def _groups(table: Path, column: str) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(until_interrupted(main, "offline.landmark_distance"))

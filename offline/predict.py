@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from models.command_line import read_command_line, say
+from models.command_line import read_command_line, say, until_interrupted
 from models.decoder import DecoderSettings, clip_probabilities, top_candidates
 from models.fusion import open_recognizer
 from offline.data.videos import VideoError
@@ -109,4 +109,4 @@ def _say(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(until_interrupted(main, "offline.predict"))

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from models.command_line import read_command_line, say
 from models.files import replacing, sha256
@@ -111,6 +111,10 @@ def _arguments(path: str, settings: type, given: Sequence[str]) -> list[str]:
             _compare(path, value, content)
         elif name not in known or name == "config":
             raise ValueError(f"--config {path}: no option is called {key!r}")
+        elif isinstance(value, bool) and not known[name]:
+            raise ValueError(
+                f"--config {path}: YAML reads the value of {key!r} as {value}: put it into quotes"
+            )
         elif name not in said and value is not None and value is not False:
             values = value if isinstance(value, list) else [] if value is True else [value]
             if any(isinstance(one, dict | list) for one in values):
@@ -133,14 +137,14 @@ def _compare(path: str, made: object, options: Mapping[str, Any]) -> None:
             say(f"--config {path}: {file} is not what it was in that run", file=sys.stderr)
 
 
-def _names(settings: Any) -> set[str]:
-    """The names of all options of a dataclass and those in it."""
-    found: set[str] = set()
+def _names(settings: Any) -> dict[str, bool]:
+    """The names of all options of a dataclass and those in it; True for those that are flags."""
+    found: dict[str, bool] = {}
     for name, hint in get_type_hints(settings).items():
         if is_dataclass(hint):
             found |= _names(hint)
         elif not _hidden(settings, name):
-            found.add(name.replace("_", "-"))
+            found[name.replace("_", "-")] = bool in (hint, *get_args(hint))
     return found
 
 

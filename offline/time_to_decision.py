@@ -20,7 +20,7 @@ from pathlib import Path
 
 import tyro
 
-from models.command_line import read_command_line, say
+from models.command_line import read_command_line, say, until_interrupted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,4 +78,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(until_interrupted(main, "offline.time_to_decision"))

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from models.command_line import ended_by_sigterm, say
+from models.command_line import ended_by_sigterm, say, until_interrupted
 from models.few_shot import IDLE
 from models.files import refuse_place
 from offline.run_file import read_run, write_run
@@ -364,4 +364,4 @@ def _out_of_memory(exc: BaseException) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(until_interrupted(main, "offline.train"))

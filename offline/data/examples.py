@@ -15,7 +15,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +25,12 @@ from models.card import spec_from
 from models.command_line import say
 from models.few_shot import IDLE
 from models.schema import EncoderSpec
-from offline.data.index import ORIGINAL, IndexFileError, StoredRows, read_index
-from offline.data.labels import EXTRA
+from offline.data.index import ORIGINAL, Entry, IndexFileError, StoredRows, read_index
+from offline.data.spellings import EXTRA, gloss_key, one_spelling
 from offline.data.variants import with_variants
 
 UNKNOWN_SIGNER = "video:"  # how the group of a video begins whose signer is not known
+_REPORT = "encode_report.json"  # beside an index
 _NAMED = 3  # broken files that a line names
 _TOLD = re.compile(r"(/(frames|fps|aspect)=[^/]*)+$")  # of a video: its part, its landmarks' rate
 
@@ -77,7 +78,7 @@ def read_examples(
     """
     file = Path(index)
     try:
-        entries = with_variants(read_index(file))
+        entries = with_variants(_one_spelling(file, read_index(file)))
     except IndexFileError:
         raise
     except ValueError as exc:
@@ -125,7 +126,19 @@ def read_examples(
     dims = {example.stored.shape[1] for example in examples}
     if len(dims) > 1:
         raise ValueError(f"{file}: rows of different encoders: {sorted(dims)} numbers a step")
+    if (file.parent / _REPORT).is_file() and (dim := read_spec(file).dim) not in dims:
+        raise ValueError(
+            f"{file}: rows of {dims.pop()} numbers a step, but {_REPORT} beside it says {dim}"
+        )
     return examples
+
+
+def _one_spelling(file: Path, entries: Sequence[Entry]) -> list[Entry]:
+    """The entries with one spelling for each gloss, and a line about each that has several."""
+    spelling, lines = one_spelling(entry.gloss for entry in entries)
+    for line in lines:
+        say(f"{file}: {line}", file=sys.stderr)
+    return [replace(entry, gloss=spelling[gloss_key(entry.gloss)]) for entry in entries]
 
 
 def read_spec(index: str | os.PathLike[str]) -> EncoderSpec:
@@ -134,7 +147,7 @@ def read_spec(index: str | os.PathLike[str]) -> EncoderSpec:
     Raises:
         ValueError: the report is missing or does not name the encoder.
     """
-    file = Path(index).parent / "encode_report.json"
+    file = Path(index).parent / _REPORT
     try:
         return spec_from(json.loads(file.read_text(encoding="utf-8"))["encoder"])
     except (OSError, KeyError, TypeError, ValueError, RecursionError) as exc:

@@ -28,7 +28,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from models.files import read_array, replacing, sha256
-from offline.data.spellings import split_named
+from offline.data.label_tables import separator_of
+from offline.data.spellings import SplitReader, plain_gloss
 from offline.data.video_folders import path_of_name, readable_name
 
 INDEX = "index.csv"
@@ -82,7 +83,7 @@ _OURS = {*_NEEDED, "video", "variant", "encoder", "checksum"}  # of every versio
 
 
 def read_index(file: Path, *, complete: bool = False) -> list[Entry]:
-    """The entries of an `index.csv`, in its order.
+    """The entries of an `index.csv`, in its order; spreadsheets may have saved it.
 
     complete: it must have the columns that `write_index` writes, now or in earlier versions.
 
@@ -91,19 +92,24 @@ def read_index(file: Path, *, complete: bool = False) -> list[Entry]:
     """
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
-            table = csv.DictReader(stream)
-            columns = tuple(table.fieldnames or ())
+            separator = separator_of(stream.readline())
+            stream.seek(0)
+            table = csv.DictReader(stream, delimiter=separator)
+            columns = tuple(name.strip().lower() for name in table.fieldnames or ())
+            table.fieldnames = list(columns)
             if complete and not _OURS <= set(columns) <= set(_COLUMNS):
                 raise ValueError(f"its columns are not {','.join(_COLUMNS)}")
             missing = [column for column in _NEEDED if columns and column not in columns]
             if missing:
                 raise ValueError(f"has no column {', '.join(missing)}")
-            return [_entry(line, table.line_num) for line in table]
+            lines = [(table.line_num, line) for line in table if any(line.values())]
+            split = SplitReader([line.get("split") or "" for _, line in lines])
+            return [_entry(line, number, split) for number, line in lines]
     except (OSError, ValueError, csv.Error) as exc:
         raise IndexFileError(f"{file}: can't be read: {exc}") from exc
 
 
-def _entry(line: dict[str | Any, Any], number: int) -> Entry:
+def _entry(line: dict[str | Any, Any], number: int, split: SplitReader) -> Entry:
     """An empty column has its default; ids and paths may begin or end with a space."""
     if None in line:
         more = ",".join(line[None])
@@ -115,9 +121,9 @@ def _entry(line: dict[str | Any, Any], number: int) -> Entry:
     names = {column: line[column] for column in ("video_id", "path_to_npy_file")}
     try:
         entry = msgspec.convert({"gloss": "", **given, **names}, Entry, strict=False)
-        if not entry.gloss:
+        if not plain_gloss(entry.gloss):
             raise ValueError("has no gloss")
-        return replace(entry, split=split_named(entry.split))
+        return replace(entry, split=split(entry.split))
     except ValueError as exc:
         raise ValueError(f"line {number}: {exc}") from exc
 

@@ -55,10 +55,13 @@ def read_table(file: Path) -> tuple[tuple[str, ...], Iterator[tuple[int, dict[st
     start = text.tell()
     first = text.readline()
     skipped = 0
-    if first.lower().startswith("sep="):  # as Excel writes it
-        skipped, start = 1, text.tell()
+    while first and not first.strip():
+        skipped, start = skipped + 1, text.tell()
         first = text.readline()
-    separator = _separator(first)
+    if first.lower().startswith("sep="):  # as Excel writes it
+        skipped, start = skipped + 1, text.tell()
+        first = text.readline()
+    separator = separator_of(first)
     text.seek(start)
     reader = csv.reader(text, delimiter=separator, skipinitialspace=True, strict=True)
     try:
@@ -99,7 +102,7 @@ def _lines(
         yield number, dict(zip(columns, cells[: len(columns)], strict=True))
 
 
-def _separator(header: str) -> str:
+def separator_of(header: str) -> str:
     """The one by which the header has a column `gloss`."""
     for separator in _SEPARATORS:
         if any(cell.strip(" \"'\r\n").lower() == "gloss" for cell in header.split(separator)):

@@ -45,6 +45,7 @@ from offline.data.videos import VideoPart
 from offline.data.wlasl import read_instances
 
 _NAMED = 5  # glosses that a note names
+_COLUMNS = "path file video_id gloss split signer group caption_risk fps".split()  # of a CSV
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +107,13 @@ def read_labels(labels: str, videos: Path, notes: LabelNotes | None = None) -> l
         raise LabelError(f"{labels}: names video {video_id} twice")
     spelling, lines = one_spelling(video.gloss for video in found)
     notes.lines.extend(lines)
+    if "" in spelling:
+        nameless = next(v.video_id for v in found if not plain_gloss(v.gloss))
+        raise LabelError(f"{labels}: the gloss of video {nameless} has nothing that is shown")
     found = [replace(video, gloss=spelling[gloss_key(video.gloss)]) for video in found]
+    signer, lines = one_spelling((video.signer for video in found if video.signer), "signer")
+    notes.lines.extend(lines)
+    found = [replace(v, signer=signer[gloss_key(v.signer)] if v.signer else "") for v in found]
     if len(glosses := {video.gloss for video in found} - {IDLE}) == 1:
         notes.lines.append(
             f"all videos show one gloss, {glosses.pop()}: a recogniser needs two at least"
@@ -153,13 +160,22 @@ def of_glosses(
 
 def _from_folders(videos: Path, notes: LabelNotes) -> Iterator[LabelledVideo]:
     folders = list(_folders_in(videos, notes.passed_over))
-    splits = [split_of(folder.name) for folder in folders]
-    if folders and all(splits) and any(_folders_in(folder, []) for folder in folders):
+    parts = [f for f in folders if split_of(f.name) and _folders_in(f, [])]
+    others = [f for f in folders if parts and not split_of(f.name) and files_in(f, [])]
+    if parts and not others:
         notes.lines.append("the folders are splits, and those in them glosses")
-        for folder, split in zip(folders, splits, strict=True):
-            for inner in _folders_in(folder, notes.passed_over):
-                yield from _of_gloss(inner, f"{folder.name}/{inner.name}/", split or "", notes)
+        read = SplitReader([part.name for part in parts])
+        for part in parts:
+            for inner in _folders_in(part, notes.passed_over):
+                yield from _of_gloss(inner, f"{part.name}/{inner.name}/", read(part.name), notes)
+        for folder in folders:
+            if folder not in parts:
+                why = "lies beside the splits, with no folder of a gloss in it"
+                notes.passed_over.append(PassedOver(path=folder, why=why))
         return
+    if parts:
+        named, beside = (", ".join(f.name for f in some[:_NAMED]) for some in (parts, others))
+        notes.lines.append(f"{named}: taken as glosses, not as splits, as {beside} lies beside")
     for folder in folders:
         yield from _of_gloss(folder, f"{folder.name}/", "", notes)
 
@@ -207,13 +223,15 @@ def _from_csv(file: Path, videos: Path, notes: LabelNotes) -> list[LabelledVideo
         there = f"; it has {', '.join(filter(None, columns))}" if any(columns) else ""
         raise LabelError(f"{file}: has no column {', '.join(sorted(missing))}{there}")
     table: list[tuple[int, dict[str, str]]] = []
+    if unread := [c for c in columns if c and c not in _COLUMNS]:
+        notes.lines.append(f"{file}: columns that are not read: {', '.join(unread)}")
     known: dict[str, tuple[int, dict[str, str]]] = {}  # by path
     for number, line in lines:
-        if not line[column] or not line["gloss"]:
+        if not line[column] or not plain_gloss(line["gloss"]):
             raise LabelError(f"{file}: line {number} has no {column} or no gloss")
         if column != "video_id":
             line[column] = os.path.normpath(line[column])
-        before = known.setdefault(line[column], (number, line))
+        before = known.setdefault(os.path.realpath(videos / line[column]), (number, line))
         if before[0] == number:
             table.append((number, line))
         elif _meaning(before[1]) == _meaning(line):

@@ -21,6 +21,7 @@ _SPLITS = {
     **dict.fromkeys((EXTRA,), EXTRA),
     **dict.fromkeys(("", "-", "none", "null", "nan", "n/a"), ""),
 }
+_JOINERS = "\u200c\u200d"  # not shown, but letters and emoji differ by them
 _EVALUATION = ("eval", "evaluation")  # the test split; the validation split where there is a test
 
 
@@ -65,8 +66,10 @@ class SplitReader:
 
 
 def plain_gloss(text: str) -> str:
-    """A gloss without needless space, composed: é is one character."""
-    return unicodedata.normalize("NFC", " ".join(text.replace("\ufeff", "").split()))
+    """A gloss without needless space and what is not shown, composed: é is one character."""
+    words = " ".join(text.split())
+    shown = (c for c in words if c in _JOINERS or unicodedata.category(c) not in ("Cc", "Cf"))
+    return unicodedata.normalize("NFC", " ".join("".join(shown).split()))
 
 
 def gloss_key(gloss: str) -> str:
@@ -74,10 +77,10 @@ def gloss_key(gloss: str) -> str:
     return unicodedata.normalize("NFC", plain_gloss(gloss).casefold())
 
 
-def one_spelling(glosses: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+def one_spelling(glosses: Iterable[str], what: str = "gloss") -> tuple[dict[str, str], list[str]]:
     """The spelling to use for each gloss, by its key: the most frequent one, of equals the first.
 
-    `idle` stays so. And a line for people about each gloss that has others.
+    `idle` stays so. And a line for people about each gloss (or `what` these are) that has others.
     """
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for gloss in glosses:
@@ -86,5 +89,5 @@ def one_spelling(glosses: Iterable[str]) -> tuple[dict[str, str], list[str]]:
     lines = []
     for key, spelled in counts.items():
         if others := sorted(spelled.keys() - {chosen[key]}):
-            lines.append(f"one gloss, {chosen[key]}: also written {', '.join(others)}")
+            lines.append(f"one {what}, {chosen[key]}: also written {', '.join(others)}")
     return chosen, lines

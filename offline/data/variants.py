@@ -5,8 +5,8 @@
 Variants of a video that are taken for videos of their own stand on both sides of a split, and a
 head that has learnt nothing but the videos seems good. `offline.encode` names variants in a column.
 Indexes from elsewhere, and videos that somebody flipped or cropped before encoding, have it in the
-name: words at its end, such as `_bw`, `_aug1`, `-flip`, `_crop_2`. What other names mean nobody can
-know: `a.mp4` and `a (1).mp4` stay two videos.
+name: words at its end or start, or folders, such as `_bw`, `_aug1`, `-flip`, `_crop_2`, `bw/`. What
+other names mean nobody can know: `a.mp4` and `a (1).mp4` stay two videos.
 """
 
 from __future__ import annotations
@@ -28,12 +28,18 @@ _CHANGES = (
 _ENCODERS = "vjepa vjepa2 jepa emb embed embedding embeddings feat feats feature features".split()
 _FILES = (".npy", ".npz", ".pt", ".mp4", ".mov", ".mkv", ".webm", ".avi")
 _LONGEST = 300  # characters: a hostile name takes the square of its length
+_NUMBERED = (  # a word, and what it was done by: crop2, rot-15, rot180, speed_0.9
+    rf"(?:{'|'.join([*_CHANGES, *_ENCODERS])})(?:\d{{3}}|[_.\-]{{0,2}}\d{{1,2}}(?:\.\d+)?)?"
+)
 _TAIL = re.compile(
-    r"(?P<video>.*?[^\W_])"
-    rf"(?P<words>(?:[_.\-](?:{'|'.join([*_CHANGES, *_ENCODERS])})(?:[_.\-]?\d{{1,2}})?)+)",
+    rf"(?P<video>.*?[^\W_])(?P<words>(?:(?:[\s_.\-+(\[]+|(?<=\d)){_NUMBERED}[)\]]?)+)",
     re.IGNORECASE | re.DOTALL,
 )
-_WORD = re.compile(r"([a-z]+)[_.\-]?(\d*)")
+_HEAD = re.compile(
+    rf"(?P<words>(?:{_NUMBERED}[\s_.\-+]+)+)(?P<video>[^\W_].*)", re.IGNORECASE | re.DOTALL
+)
+_ALONE = re.compile(_NUMBERED, re.IGNORECASE)
+_WORD = re.compile(r"([a-z]+)[_.\-]*([\d.]*\d)?")
 
 
 def split_name(name: str, gloss: str = "") -> tuple[str, str]:
@@ -43,17 +49,31 @@ def split_name(name: str, gloss: str = "") -> tuple[str, str]:
 
     >>> split_name("apple_25000_bw_vjepa.npy")
     ('apple_25000', 'bw')
+    >>> split_name("flip/bw_25000")
+    ('25000', 'flip+bw')
     """
     path = PurePath(name)
     stem = name.removesuffix(path.suffix) if path.suffix.lower() in _FILES else name
-    found = _TAIL.fullmatch(stem) if len(stem) <= _LONGEST else None
-    if not found:
+    *folders, last = stem.split("/")
+    if len(stem) > _LONGEST or _ALONE.fullmatch(last):
         return name, ORIGINAL
-    words = _WORD.findall(found["words"].lower())
-    if any(word in gloss.lower() for word, _ in words):
+    of_gloss = set(re.findall(r"[a-z]+", gloss.lower()))
+
+    def told(words: str) -> list[tuple[str, str]]:
+        found = _WORD.findall(words.lower())
+        return [] if of_gloss & {word for word, _ in found} else found
+
+    words = [word for f in folders if _ALONE.fullmatch(f) for word in told(f)]
+    kept = [f for f in folders if not (_ALONE.fullmatch(f) and told(f))]
+    for pattern in (_HEAD, _TAIL):
+        found = pattern.fullmatch(last)
+        if found and (more := told(found["words"])):
+            last, words = found["video"], words + more
+    if not words:
         return name, ORIGINAL
     known = (*_ENCODERS, ORIGINAL, "orig")
-    return found["video"], "+".join(w + n for w, n in words if w not in known) or ORIGINAL
+    variant = "+".join(w + n for w, n in words if w not in known) or ORIGINAL
+    return "/".join([*kept, last]), variant
 
 
 def with_variants(entries: Sequence[Entry]) -> list[Entry]:

@@ -26,6 +26,7 @@ VIDEO_SUFFIXES = tuple(
 
 _JUNK = (
     *("__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "system volume information"),
+    *("recycler", "network trash folder", "temporary items", "thumbnails", "thumbs"),
     *("lost+found", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
 )
 _REPORT = "encode_report.json"  # lies in what `offline.encode` has written

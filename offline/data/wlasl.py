@@ -13,6 +13,7 @@ the end). In `nslt_*.json` frames that begin at 1 count in the cut video, and sa
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ def read_instances(file: Path) -> list[Instance]:
         LabelError: it can't be read, or is not in their format.
     """
     try:
-        value: Any = json.loads(read_text(file))
+        value: Any = json.loads(read_text(file), object_pairs_hook=_once)
     except (ValueError, RecursionError) as exc:
         raise (
             exc if isinstance(exc, LabelError) else LabelError(f"{file}: not JSON: {exc}")
@@ -52,7 +53,7 @@ def read_instances(file: Path) -> list[Instance]:
         return list(_from_split(file, value) if isinstance(value, dict) else _from_full(value))
     except LabelError:
         raise
-    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as exc:
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError, OverflowError) as exc:
         raise LabelError(f"{file}: not in the format of WLASL ({exc!r})") from exc
 
 
@@ -72,14 +73,15 @@ def _from_full(value: Any) -> Iterator[Instance]:
 
 
 def _from_split(file: Path, value: dict[str, Any]) -> Iterator[Instance]:
-    classes, names = file.with_name(_CLASSES), {}
+    classes, names = file.with_name(_CLASSES), dict[int, str]()
     for line_number, line in enumerate(read_text(classes).split("\n"), 1):
-        number, _, name = line.strip().partition("\t")
+        number, _, name = line.strip().replace("\t", " ", 1).partition(" ")
         if not number:
             continue
         if not number.isdecimal() or not name.strip():
             raise LabelError(f"{classes}: line {line_number} is no number, tab and gloss: {line!r}")
-        names[int(number)] = name.strip()
+        if names.setdefault(int(number), name.strip()) != name.strip():
+            raise LabelError(f"{classes}: line {line_number} has number {int(number)} again")
     full = file.with_name(_FULL)
     signers = {one.video_id: one.signer for one in read_instances(full)} if full.is_file() else {}
     for video_id, clip in value.items():
@@ -95,6 +97,15 @@ def _from_split(file: Path, value: dict[str, Any]) -> Iterator[Instance]:
             signer=signers.get(video_id, ""),
             frames=frames,
         )
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; ValueError where it has one key twice, of which JSON would keep the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+        raise ValueError(f"{twice!r} stands twice in one object")
+    return found
 
 
 def _name(value: Any) -> str:

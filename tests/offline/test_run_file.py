@@ -58,6 +58,7 @@ def test_what_was_written_is_read_as_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
+        ("index: a\nreport: no\n", "YAML reads the value of 'report' as False"),
         ("index: a\nepoch: 3\n", "no option is called 'epoch'"),
         ("index: a\nconfig: b.yaml\n", "no option is called 'config'"),
         ("index: a\nshares: [1, 2, 3, 4]\n", "no option is called 'shares'"),

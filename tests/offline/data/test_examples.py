@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -114,6 +115,44 @@ def test_files_of_landmarks_told_other_rates_are_of_one_encoder(tmp_path: Path) 
 )
 def test_splits_are_known_by_the_names_of_others(text: str, split: str) -> None:
     assert split_named(text) == split
+
+
+def test_rows_as_wide_as_the_encoder_says(tmp_path: Path) -> None:
+    """Else training goes on, and nothing can use the head."""
+    write_index(tmp_path)
+    assert read_examples(tmp_path / "index.csv")
+    report = tmp_path / "encode_report.json"
+    told = json.loads(report.read_text())
+    told["encoder"]["dim"] += 1
+    report.write_text(json.dumps(told))
+    with pytest.raises(ValueError, match="numbers a step, but encode_report"):
+        read_examples(tmp_path / "index.csv")
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_an_index_that_a_spreadsheet_saved(
+    tmp_path: Path, separator: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Glosses are one in every spelling, and eval beside a test validates, as in labels."""
+    lines = ["\ufeffVideo_ID,Gloss,path_to_npy_file,Split", "a,Caf\u00e9,0.npy,Train"]
+    lines += [
+        ",,,",
+        "b,cafe\u0301,0.npy,eval",
+        "",
+        "c,Caf\u00e9 \u200b,0.npy,TEST",
+        "d,tree,0.npy,",
+    ]
+    np.save(tmp_path / "0.npy", np.ones((2, 3), np.float32))
+    text = "\r\n".join(lines).replace(",", separator)
+    (tmp_path / "index.csv").write_text(text, encoding="utf-8")
+    found = read_examples(tmp_path / "index.csv")
+    assert [(e.gloss, e.split) for e in found] == [
+        *[("Caf\u00e9", split) for split in ("train", "val", "test")], ("tree", "")]  # fmt: skip
+    assert "one gloss, Caf\u00e9: also written caf\u00e9" in capsys.readouterr().err
+    with (tmp_path / "index.csv").open("a", encoding="utf-8") as stream:
+        stream.write(f"\r\ne{separator}\u200b{separator}0.npy{separator}")
+    with pytest.raises(ValueError, match="line 8: has no gloss"):
+        read_examples(tmp_path / "index.csv")
 
 
 @pytest.mark.parametrize(

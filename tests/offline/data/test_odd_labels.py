@@ -133,6 +133,45 @@ def test_one_gloss_in_several_spellings(tmp_path: Path) -> None:
     assert "one gloss, book: also written BOOK, Book" in notes.lines
 
 
+def test_what_is_not_shown_makes_no_gloss(tmp_path: Path) -> None:
+    text = "path,gloss\n1.mp4,go\u200bod\u00ad\n2.mp4,good\n3.mp4,\u200e bad\u0007\n"
+    found, _ = labels_of(tmp_path, text)
+    assert [gloss for _, gloss, _ in found] == ["good", "good", "bad"]
+    with pytest.raises(LabelError, match=r"labels\.csv: line 2 has no path or no gloss"):
+        labels_of(tmp_path, "path,gloss\n1.mp4,\u200b\n")
+    with pytest.raises(LabelError, match="the gloss of video 1 has nothing that is shown"):
+        read_labels(wlasl(tmp_path, {"video_id": "1"}, gloss="\u200b"), tmp_path)
+
+
+def test_one_signer_in_several_spellings(tmp_path: Path) -> None:
+    lines = [
+        f"{i}.mp4,book,{s}" for i, s in enumerate(["Jose\u0301", "JOS\u00c9", "Jos\u00e9", ""])
+    ]
+    (tmp_path / "a.csv").write_text("\n".join(["path,gloss,signer", *lines]), encoding="utf-8")
+    notes = LabelNotes()
+    found = read_labels(str(tmp_path / "a.csv"), tmp_path, notes)
+    assert [video.signer for video in found] == ["Jos\u00e9"] * 3 + [""]
+    assert "one signer, Jos\u00e9: also written JOS\u00c9" in notes.lines
+
+
+def test_one_file_by_several_paths(tmp_path: Path) -> None:
+    (tmp_path / "1.mp4").touch()
+    (tmp_path / "2.mp4").symlink_to("1.mp4")
+    for other in ("2.mp4", f"../{tmp_path.name}/1.mp4", tmp_path / "1.mp4"):
+        with pytest.raises(LabelError, match=r"in line 2 \(book\) and line 3 \(drink\)"):
+            labels_of(tmp_path, f"path,gloss\n1.mp4,book\n{other},drink\n")
+        found, _ = labels_of(tmp_path, f"path,gloss\n1.mp4,book\n{other},book\n")
+        assert found == [("1", "book", "")]
+
+
+def test_empty_lines_and_columns_that_nobody_reads(tmp_path: Path) -> None:
+    found, notes = labels_of(tmp_path, "\n \npath,gloss,signer_id,frame_start\n1.mp4,book,7,3\n")
+    assert found == [("1", "book", "")]
+    assert any("not read: signer_id, frame_start" in line for line in notes.lines)
+    with pytest.raises(LabelError, match="line 4 has 3 cells"):
+        labels_of(tmp_path, "\nsep=;\npath;gloss\n1.mp4;I; ME\n")
+
+
 def test_chosen_glosses_in_any_spelling(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_bytes("\ufeffTHANK YOU\r\n\r\ncafe\u0301\r\nMore\n".encode())
     lines = ["path,gloss", "1.mp4,thank  you", "2.mp4,Caf\u00e9", "3.mp4,no"]
@@ -179,6 +218,7 @@ def read_folders(folder: Path) -> tuple[list[str], dict[str, str]]:
 @pytest.mark.parametrize(
     "junk",
     [
+        *("thumbnails/x.mp4", "yes/Thumbs/x.mp4"),
         *("__MACOSX/x.mp4", ".thumbnails/x.mp4", "@eaDir/x.mp4", "$RECYCLE.BIN/x.mp4"),
         *("hello/._1.mp4", "hello/.DS_Store", "hello/Thumbs.db", "hello/desktop.ini"),
         *("hello/.hidden/x.mp4", "hello/@eaDir/x.mp4", ".git/hello/x.mp4", "hello/.1.mp4"),
@@ -254,6 +294,19 @@ def test_folders_that_are_splits(tmp_path: Path) -> None:
     ]
 
 
+def test_folders_beside_splits(tmp_path: Path) -> None:
+    folder_of(tmp_path, "Train/book/1.mp4", "TEST/book/2.mp4", "evaluation/book/3.mp4")
+    folder_of(tmp_path, "annotations/1.json", "train_old/1.txt")
+    notes = LabelNotes()
+    found = read_labels("folders", tmp_path, notes)
+    assert sorted((v.gloss, v.split) for v in found) == [
+        ("book", "test"), ("book", "train"), ("book", "val")]  # fmt: skip
+    assert {tmp_path / "annotations", tmp_path / "train_old"} <= {p.path for p in notes.passed_over}
+    folder_of(tmp_path, "drink/4.mp4")
+    read_labels("folders", tmp_path, notes)
+    assert any("taken as glosses, not as splits, as drink lies" in line for line in notes.lines)
+
+
 def test_links(tmp_path: Path) -> None:
     root = folder_of(tmp_path / "v", "yes/1.mp4", "no/1.mp4")
     (root / "yes" / "up").symlink_to(root)
@@ -294,11 +347,11 @@ def test_a_folder_of_idle_videos(tmp_path: Path) -> None:
     assert [v.video_id for v in negatives] == ["idle/1", "idle/a/1"]
 
 
-def wlasl(folder: Path, *instances: dict[str, Any]) -> str:
+def wlasl(folder: Path, *instances: dict[str, Any], gloss: str = "book") -> str:
     usual = {"signer_id": 1, "split": "train"}
     file = folder / "wlasl.json"
     file.write_text(
-        json.dumps([{"gloss": "book", "instances": [usual | each for each in instances]}])
+        json.dumps([{"gloss": gloss, "instances": [usual | each for each in instances]}])
     )
     return str(file)
 
@@ -351,7 +404,8 @@ def test_frames_of_a_split_that_count_in_cut_videos(tmp_path: Path) -> None:
     ("classes", "says"),
     [
         (b"0\tbook\nzero\tdrink\n", "wlasl_class_list.txt: line 2 is no number"),
-        (b"0\tbook\n\n1 drink\n", "wlasl_class_list.txt: line 3 is no number"),
+        (b"0\tbook\n\n1,drink\n", "wlasl_class_list.txt: line 3 is no number"),
+        (b"0\tbook\n0\tdrink\n", "wlasl_class_list.txt: line 2 has number 0 again"),
         (b"0\tbook\n1\t\n", "wlasl_class_list.txt: line 2 is no number"),
         (b"0\tbook\n", "wlasl_class_list.txt: has no class 1, which video 2 shows"),
         (b"\xff\xfe0\x00", "wlasl_class_list.txt: can't be read: it is UTF-16"),
@@ -361,6 +415,22 @@ def test_a_list_of_classes_that_is_broken(tmp_path: Path, classes: bytes, says: 
     (tmp_path / "wlasl_class_list.txt").write_bytes(classes)
     clips = {str(i + 1): {"subset": "train", "action": [i, 1, 9]} for i in range(2)}
     (tmp_path / "nslt.json").write_text(json.dumps(clips))
+    with pytest.raises(LabelError, match=says):
+        read_labels(str(tmp_path / "nslt.json"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"1": {"subset": "train", "action": [0, 2, 1e400]}}', "not in the format of WLASL"),
+        ('{"1": {"subset": "train", "action": [0]}, "1": {}}', "'1' stands twice"),
+    ],
+)
+def test_a_split_of_wlasl_that_is_broken(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "wlasl_class_list.txt").write_text("\ufeff0 thank you\r\n\r\n", encoding="utf-8")
+    (tmp_path / "nslt.json").write_text('{"1": {"subset": "Train", "action": [0, 1, 9]}}')
+    assert read_labels(str(tmp_path / "nslt.json"), tmp_path)[0].gloss == "thank you"
+    (tmp_path / "nslt.json").write_text(text)
     with pytest.raises(LabelError, match=says):
         read_labels(str(tmp_path / "nslt.json"), tmp_path)
 

@@ -28,6 +28,23 @@ _VARIANTS = ("original", "gaussian", "bw")
         ("tree/clip1_aug_12", "tree", "tree/clip1", "aug12"),
         ("a-Flip_crop2", "tree", "a", "flip+crop2"),
         ("go_fast_2", "fast", "go_fast_2", "original"),  # a word of the gloss
+        ("laugh_25000_aug1", "laugh", "laugh_25000", "aug1"),  # only letters of it
+        ("feather_25000_bw_feat.npy", "feather", "feather_25000", "bw"),
+        ("fast_25000_bw", "fast", "fast_25000", "bw"),
+        ("bw_apple_25000.npy", "apple", "apple_25000", "bw"),
+        ("hflip-crop2-25000", "apple", "25000", "hflip+crop2"),
+        ("gaussian/25000", "apple", "25000", "gaussian"),
+        ("apple/bw/25000", "apple", "apple/25000", "bw"),
+        ("fast/bw/1", "fast", "fast/1", "bw"),
+        ("25000bw", "apple", "25000", "bw"),
+        ("25000__gray", "apple", "25000", "gray"),
+        ("25000 (flipped)", "apple", "25000", "flipped"),
+        ("25000_speed0.9", "apple", "25000", "speed0.9"),
+        ("25000_noise_0.05_rot-15", "apple", "25000", "noise0.05+rot15"),
+        ("25000_rot180", "apple", "25000", "rot180"),
+        ("25000_zoom_180", "apple", "25000_zoom_180", "original"),  # the 180th one
+        ("colorado_2", "apple", "colorado_2", "original"),
+        ("slowly/1", "apple", "slowly/1", "original"),
         ("crop/crop_1", "tree", "crop/crop_1", "original"),
         ("clips/book-wlasl_70212_1cc69d", "book", "clips/book-wlasl_70212_1cc69d", "original"),
         ("a (1)", "tree", "a (1)", "original"),
