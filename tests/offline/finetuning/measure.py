@@ -26,8 +26,8 @@ import torch
 
 from offline import encode, finetune, train
 from offline.data.examples import scored
+from offline.data.splits import fold_of_groups, split_fold
 from offline.evaluation.comparison import compare_outcomes
-from offline.evaluation.crossval import fold_of_groups, split_fold
 from offline.scoring.clip_predictions import clip_logits
 from offline.scoring.outcomes import ClipOutcome, Outcomes, outcomes_of, read_outcomes
 from offline.training.config import DataSettings, TrainSettings

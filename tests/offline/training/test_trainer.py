@@ -20,8 +20,9 @@ from offline.data.examples import Vocabulary, read_examples
 from offline.data.index import StoredRows
 from offline.training.batches import TrainClips, batches_of, pad
 from offline.training.config import TrainSettings
+from offline.training.early_end import Interrupted
 from offline.training.selection import hold_back
-from offline.training.trainer import FittedHead, Interrupted, Resume, Validation, fit
+from offline.training.trainer import FittedHead, Resume, Validation, fit
 from tests.offline.indexes import GLOSSES, example, write_index
 
 _SETTINGS = TrainSettings(
