@@ -14,7 +14,6 @@ last line of stdout is one JSON object.
 from __future__ import annotations
 
 import json
-import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -98,16 +97,14 @@ def train_head(options: TrainOptions) -> dict[str, Any]:
     base = read_fields(options.card)
 
     import numpy as np
-    import torch
 
-    from models.card import spec_as_card
     from offline.evaluation.crossval import fit_temperature, scorable
     from offline.evaluation.figures import figure_table, figures_of
     from offline.scoring.clip_predictions import clip_logits
     from offline.scoring.outcomes import outcomes_of
     from offline.scoring.takes import background
     from offline.training.chance import chance_warning
-    from offline.training.checkpoint import save_checkpoint
+    from offline.training.checkpoint import new_card, save_checkpoint
     from offline.training.progress import Progress, draw_confusion, draw_curves, write_curve
     from offline.training.selection import read_plan
     from offline.training.sides import about_clips, split_clips
@@ -151,21 +148,7 @@ def train_head(options: TrainOptions) -> dict[str, Any]:
     warning = chance_warning(losses, trained.clips, unseen, options.training, plan.settings)
 
     about = about_clips(trained.train, trained.validation, clips, known, len(plan.skipped))
-    card = {
-        "name": out.stem,
-        "encoder": spec_as_card(spec),
-        "window_s": spec.window_s,
-        "hop_s": hop_s,
-        "calibration": calibration,
-        "licence": "not stated",
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        **base,
-        "data": {**base.get("data", {}), **about},
-        "metrics": metrics,
-        "glosses": list(glosses),
-        "classes": trained.vocabulary.classes,
-    }
+    card = new_card(out.stem, spec, hop_s, calibration, base, about, metrics, trained.vocabulary)
     takes = background(trained.head, clips.train, trained.vocabulary, spec, hop_s)
     save_checkpoint(out, [fitted.head for fitted in trained.fitted], card, takes)
     if options.resume:

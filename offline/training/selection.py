@@ -191,7 +191,7 @@ def to_choose_by(
     seed: int,
     *,
     needed: bool = False,
-) -> tuple[Sequence[Example], list[Example]]:
+) -> tuple[list[Example], list[Example]]:
     """The clips to train on, and at most `_SCORED` to choose by.
 
     The latter are of `validation`; without any, of signers that are held back of `train`.
@@ -202,7 +202,7 @@ def to_choose_by(
     held = [e for e in scored(validation) if e.gloss in glosses]
     if not held:
         train, held = hold_back(train, glosses, seed, needed=needed)
-    return train, random.Random(seed).sample(held, _SCORED) if len(held) > _SCORED else held
+    return list(train), random.Random(seed).sample(held, _SCORED) if len(held) > _SCORED else held
 
 
 def hold_back(

@@ -61,7 +61,7 @@ def test_from_videos_to_a_bundle_that_reads_them(
     before = json.loads((way / "embeddings" / "encode_report.json").read_text())["encoder"]
     assert card["encoder"]["revision"] != before["revision"]
     assert card["metrics"]["fine_tuned"]["from"]["revision"] == before["revision"]
-    assert (tmp_path / "tuned_loss.png").stat().st_size > 1000
+    assert (tmp_path / "tuned_curve.png").stat().st_size > 1000
 
     bundle = tmp_path / "bundle"
     moved = ["--model", str(out), "--out", str(bundle), "--with-encoder", "--name", "tuned"]
@@ -79,7 +79,7 @@ def test_killed_and_resumed_it_has_the_same_weights(
     way: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Bit for bit, dropout and the choice of the best epoch included."""
-    more = ["--unfreeze", "all", "--dropout", "0.2", "--keep", "best", "--epochs", "40"]
+    more = ["--unfreeze", "all", "--dropout", "0.2", "--validation", "signers", "--epochs", "40"]
     whole, cut, state = tmp_path / "whole.pt", tmp_path / "cut.pt", tmp_path / "state"
     args = options(way, cut, *more, "--resume", str(state))
     run = subprocess.Popen(command(args), cwd=ROOT, stdout=subprocess.PIPE, text=True)
