@@ -6,9 +6,10 @@
     index.csv -> its videos -> [finetuning] -> models/tuned.pt, .json and models/tuned-encoder/
 
 The index is one of `offline.encode`: it names videos, glosses and signers, and the encoder, which
-`--encoder` may replace. Videos are decoded again, and changed each time that they are drawn. The
-result is exported and served as any other: `offline.export --model models/tuned.pt --with-encoder`.
-The last line of stdout is one JSON object.
+`--encoder` may replace. Videos are decoded again, and changed each time that they are drawn; of
+several windows of one the middle one is learnt. Clips are kept out to test, and held back to choose
+the epoch by, as `offline.train` does it. The result is exported and served as any other:
+`offline.export --model models/tuned.pt --with-encoder`. The last line of stdout is one JSON object.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ def finetune(
     import torch
 
     from models.vjepa2.checkpoint import load_weights
-    from offline.data.examples import vocabulary
+    from offline.data.examples import scored, vocabulary
     from offline.finetuning.cost import step_cost
     from offline.finetuning.drawing import Drawing, KeptVideos, find_problems
     from offline.finetuning.loop import tune
@@ -190,7 +191,7 @@ def finetune(
         f"{len(broken)} skipped; {len(plan.glosses)} glosses; {learning / 1e6:.2f} of "
         f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} million parameters learn"
     )
-    say(f"{settings}, {options.changes}")
+    print(settings)
     size = sum(p.numel() for p in model.head.parameters())
     cost = step_cost(encoder.shape, math.prod(encoder.grid), learning, settings, size)
     print(cost.line(settings.batch // (settings.accumulate * processes.world)), flush=True)
@@ -248,6 +249,9 @@ def finetune(
     unseen: tuple[float, list[str]] = (0.0, [])
     if held:
         unseen = result["held_back_top1"], [e.gloss for e in held]
+    elif "kept_out_top1" in result:
+        tested = [e.gloss for e in scored(clips.test) if e.gloss in plan.glosses]
+        unseen = result["kept_out_top1"], tested
     warning = near_chance(tuning.losses, drawn, settings.smoothing, unseen)
     if warning:
         warning += f": try more --epochs (these were {settings.epochs:g}), another --lr or --start"

@@ -109,3 +109,15 @@ class FinetuneSettings:
         return (
             None if self.unfreeze == "all" else int("2" if self.unfreeze is None else self.unfreeze)
         )
+
+    def __str__(self) -> str:
+        part = (
+            f"rank {self.lora}"
+            if self.lora
+            else f"{'all' if self.blocks is None else self.blocks} blocks"
+        )
+        return (
+            f"{part}, head {self.head}, batch {self.batch}, {self.epochs:g} epochs, lr {self.lr:g}, "
+            f"of the encoder {self.encoder_lr:g} (layer decay {self.layer_decay:g}), weight decay "
+            f"{self.weight_decay:g}, seed {self.seed}, {self.precision} on {self.device}"
+        )
