@@ -111,13 +111,10 @@ class FinetuneSettings:
         )
 
     def __str__(self) -> str:
-        part = (
-            f"rank {self.lora}"
-            if self.lora
-            else f"{'all' if self.blocks is None else self.blocks} blocks"
-        )
+        blocks = "all" if self.blocks is None else str(self.blocks)
+        part = f"rank {self.lora}" if self.lora else f"{blocks} blocks"
         return (
-            f"{part}, head {self.head}, batch {self.batch}, {self.epochs:g} epochs, lr {self.lr:g}, "
-            f"of the encoder {self.encoder_lr:g} (layer decay {self.layer_decay:g}), weight decay "
-            f"{self.weight_decay:g}, seed {self.seed}, {self.precision} on {self.device}"
+            f"{part}, head {self.head}, batch {self.batch}, {self.epochs:g} epochs, lr {self.lr:g} "
+            f"and {self.encoder_lr:g} of the encoder (layer decay {self.layer_decay:g}), weight "
+            f"decay {self.weight_decay:g}, seed {self.seed}, {self.precision} on {self.device}"
         )

@@ -48,8 +48,11 @@ _START = ("--head", "gloss", "--epochs", "60", "--lr", "3e-4", "1e-3", "3e-3")  
 _TUNING = (
     *("--unfreeze", "all", "--encoder-lr", "1e-3", "--layer-decay", "0.9", "--lr", "2e-3"),
     *("--batch", "16", "--mixup", "0", "--mirror", "0", "--device", "cpu", "--workers", "1"),
-    *("--validation", "none"),
 )
+_WAYS = {  # of fine-tuning: how the epoch is chosen, and what the results are called
+    "fine-tuned": (("--validation", "none"), "all"),
+    "fine-tuned, best epoch": (("--validation", "signers"), "best"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -71,8 +74,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         pairs = [(clip, clip.with_suffix(".npz")) for clip in clips]
         train_tiny(make_random(out / "random"), pairs, tiny, options.pretraining)
     where = ["--videos", str(out), "--labels", str(ten), "--out", str(out / "ten")]
-    how = ["--encoder", f"vjepa2:{tiny}", "--device", "cpu", "--batch", "8", "--workers", "1"]
-    assert encode.main([*where, *how]) == 0
+    by = ["--encoder", f"vjepa2:{tiny}", "--device", "cpu", "--batch", "8", "--workers", "1"]
+    assert encode.main([*where, *by]) == 0
     index = out / "ten" / "index.csv"
 
     found: dict[str, list[ClipOutcome]] = {}
@@ -82,8 +85,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         for fold in range(FOLDS):
             place = ["--index", str(index), "--fold", str(fold), "--seed", str(seed)]
             place += ["--duplicates", "leave-out", "--threads", "1"]
-            report = tuned(out, f"{fold}-{seed}", place, options.epochs)
-            found.setdefault("fine-tuned", []).extend(numbered(report.clips, seed))
+            head = out / f"head-{fold}-{seed}.pt"
+            if not head.exists():
+                assert train.main([*place, *_START, "--out", str(head)]) == 0
+            place += ["--start", str(head), "--epochs", str(options.epochs), *_TUNING]
+            for name, (how, prefix) in _WAYS.items():
+                report = tuned(out / f"{prefix}-{fold}-{seed}.pt", [*place, *how])
+                found.setdefault(name, []).extend(numbered(report.clips, seed))
     glosses = tuple(sorted({clip.gloss for clip in found["fine-tuned"]}))
     outcomes = {name: Outcomes(glosses=glosses, clips=tuple(c)) for name, c in found.items()}
     best = max(_HEADS, key=lambda name: float((outcomes[name].ranks == 0).mean()))
@@ -92,15 +100,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(json.dumps(rows))
 
 
-def tuned(out: Path, which: str, place: Sequence[str], epochs: int) -> Outcomes:
+def tuned(model: Path, options: Sequence[str]) -> Outcomes:
     """The clips of a fold by encoder and head, trained together from the fold's frozen head on."""
-    head, model = out / f"head-{which}.pt", out / f"all-{which}.pt"
-    report = out / f"all-{which}_kept_out.json"
-    if not head.exists():
-        assert train.main([*place, *_START, "--out", str(head)]) == 0
+    report = model.with_name(f"{model.stem}_kept_out.json")
     if not report.exists():
-        more = ("--start", str(head), "--epochs", str(epochs), "--out", str(model))
-        assert finetune.main([*place, *_TUNING, *more]) == 0
+        assert finetune.main([*options, "--out", str(model)]) == 0
     return read_outcomes(str(report))
 
 
