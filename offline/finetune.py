@@ -6,13 +6,16 @@
     index.csv -> its videos -> [finetuning] -> models/tuned.pt, .json and models/tuned-encoder/
 
 The index is one of `offline.encode`: it names videos, glosses and signers, and the encoder, which
-`--encoder` may replace. Videos are decoded again, and changed each time that they are drawn. The
-result is exported and served as any other: `offline.export --model models/tuned.pt --with-encoder`.
-The last line of stdout is one JSON object.
+`--encoder` may replace. Videos are decoded again, and changed each time that they are drawn; of
+several windows of one the middle one is learnt. Clips are kept out to test, and held back to choose
+the epoch by, as `offline.train` does it. The result is exported and served as any other:
+`offline.export --model models/tuned.pt --with-encoder`. The last line of stdout is one JSON object.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import math
 import sys
@@ -20,95 +23,111 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from models.command_line import read_command_line, say
+from models.command_line import ended_by_sigterm, say, until_interrupted
+from models.files import refuse_place
 from offline.finetuning.config import ChangeSettings, FinetuneSettings
-from offline.training.config import DataSettings
+from offline.run_file import read_fields, read_run, write_run
+from offline.training.config import DataSettings, SplitSettings, TrainChoices, TrainSettings
+from offline.training.early_end import how_it_goes_on, out_of_memory
 
 if TYPE_CHECKING:  # torch and scikit-learn come when the command line is right
     from models.heads import Head
     from offline.data.examples import Example, Vocabulary
     from offline.finetuning.processes import Processes
     from offline.training.selection import TrainingPlan
+    from offline.training.sides import SplitClips
 
-_FOLDS = 5
 _STATE_S = 300.0  # the state is kept at each epoch's end, and so often in a long one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinetuneOptions:
-    """Which clips test, and what is written."""
+    """What it begins with, and what is written."""
 
     data: DataSettings
+    sides: SplitSettings = field(default_factory=SplitSettings)
     tuning: FinetuneSettings = field(default_factory=FinetuneSettings)
     changes: ChangeSettings = field(default_factory=ChangeSettings)
     encoder: str | None = None  # vjepa2:SOURCE or vjepa2-tokens:SOURCE; None: the index's
     start: Path | None = None  # head to begin with: the .pt of offline.train, of the same glosses
-    split: Literal["official", "grouped", "none"] = "grouped"
-    """official: the labels' own; grouped: keep one fold of signers out; none: train on all"""
-    fold: int = 0  # which of five folds --split grouped keeps out
-    hold_out_groups: str | None = None  # signers to keep out, separated by commas
-    duplicates: Literal["refuse", "leave-out", "allow"] = "refuse"
-    """of kept-out videos among those to train on, under another id"""
+    card: str | None = None  # JSON file with fields for the card: name, data, licence …
+    threshold: float | None = None  # probability from which the live half shows a gloss; None: 0.5
     out: Path = Path("models/finetuned.pt")  # the head to write; the encoder stands beside it
     resume: Path | None = None  # file for the state: an interrupted training goes on from it
     tensorboard: str | None = None  # folder for TensorBoard's events
+    config: str | None = None  # YAML of options, such as a _run.yaml; the command line goes first
 
     def __post_init__(self) -> None:
-        if not 0 <= self.fold < _FOLDS:
-            raise ValueError(f"--fold must be 0 to {_FOLDS - 1}")
         if self.out.suffix != ".pt":
             raise ValueError(f"--out {self.out}: must end in .pt")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Exit status 2 for wrong options, clips that do not allow it, or no memory."""
-    options = read_command_line(
+    """The command. Exit status 2 for wrong options, clips that do not allow it, or no memory; 130
+    after Ctrl-C or SIGTERM."""
+    options = read_run(
         FinetuneOptions, argv, prog="python -m offline.finetune", description=__doc__
     )
     began = time.monotonic()
-    try:
-        from offline.finetuning.processes import joined  # torch
-
-        with joined(options.tuning.device) as processes:
-            result = finetune(options, processes)
-            if processes.first:
-                print(json.dumps({**result, "seconds": round(time.monotonic() - began, 1)}))
-        return 0
-    except KeyboardInterrupt:
-        kept = f"the same command goes on from {options.resume}"
-        say(
-            f"finetune: stopped; {kept if options.resume else 'nothing is kept without --resume'}",
-            file=sys.stderr,
-        )
-        return 130
-    except (ValueError, OSError) as exc:
-        say(f"finetune: {exc}", file=sys.stderr)
-    except (MemoryError, RuntimeError) as exc:
-        if not _out_of_memory(exc):
-            raise
-        advice = (
-            f"--accumulate {2 * options.tuning.accumulate}, --checkpointing or a smaller --batch"
-        )
-        say(f"finetune: out of memory: give {advice}", file=sys.stderr)
-    return 2
+    with ended_by_sigterm():
+        try:
+            result = _by_processes(options)
+        except KeyboardInterrupt as exc:
+            say(f"finetune: {how_it_goes_on(options.resume, exc)}", file=sys.stderr)
+            return 130
+        except (ValueError, OSError) as exc:
+            say(f"finetune: {exc}", file=sys.stderr)
+            return 2
+        except (MemoryError, RuntimeError) as exc:
+            if not out_of_memory(exc):
+                raise
+            parts = 2 * options.tuning.accumulate
+            advice = f"--accumulate {parts}, --checkpointing or a smaller --batch"
+            say(f"finetune: out of memory: give {advice}", file=sys.stderr)
+            return 2
+    if result:
+        print(json.dumps({**result, "seconds": round(time.monotonic() - began, 1)}))
+    return 0
 
 
-def finetune(options: FinetuneOptions, processes: Processes) -> dict[str, Any]:
-    """Train as the options say; the first process writes encoder, head, card and plots.
+def _by_processes(options: FinetuneOptions) -> dict[str, Any]:
+    """`finetune` in this process, after the others have joined; only the first one prints."""
+    for place in (options.out, options.resume):
+        if place is not None:
+            refuse_place(place)
+    if options.tensorboard is not None:
+        refuse_place(f"{options.tensorboard}/x")
+    given = read_fields(options.card)
+
+    from offline.finetuning.processes import joined  # torch
+
+    with joined(options.tuning.device) as processes, contextlib.ExitStack() as quiet:
+        if not processes.first:
+            quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        return finetune(options, given, processes)
+
+
+def finetune(
+    options: FinetuneOptions, given: dict[str, Any], processes: Processes
+) -> dict[str, Any]:
+    """Train as the options say; the first process writes encoder, head, card and curves.
+
+    given: the fields of `--card`.
 
     Returns:
-        The last line's object.
+        The last line's object; an empty one in processes that are not the first.
 
     Raises:
         ValueError: the index or an option does not allow it, or the state is another training's.
         OSError: the checkpoint is not there, or the disk is full.
+        Interrupted: after Ctrl-C or SIGTERM; the state is in the file of `--resume`.
     """
     import torch
 
     from models.vjepa2.checkpoint import load_weights
-    from offline.data.examples import vocabulary
+    from offline.data.examples import scored, vocabulary
     from offline.finetuning.cost import step_cost
     from offline.finetuning.drawing import Drawing, KeptVideos, find_problems
     from offline.finetuning.loop import tune
@@ -116,14 +135,18 @@ def finetune(options: FinetuneOptions, processes: Processes) -> dict[str, Any]:
     from offline.finetuning.scoring import Scorer
     from offline.finetuning.tuned_model import TunedModel
     from offline.training.batches import batches_of
-    from offline.training.config import TrainSettings
+    from offline.training.chance import near_chance
     from offline.training.progress import Progress
-    from offline.training.selection import adjust_logits, hold_back
+    from offline.training.selection import adjust_logits, to_choose_by
+    from offline.training.sides import split_clips
     from offline.training.trainer import Resume, Score
 
     settings, first = options.tuning, processes.first
-    if settings.precision is None and processes.device.type == "cuda":
-        settings = replace(settings, precision="bfloat16")
+    if settings.precision is None:
+        on_gpu = processes.device.type == "cuda"
+        settings = replace(settings, precision="bfloat16" if on_gpu else "float32")
+    if options.sides.none and settings.validation == "auto":
+        settings = replace(settings, validation="none")
     if settings.batch % (settings.accumulate * processes.world):
         raise ValueError(
             f"--batch {settings.batch} is no multiple of --accumulate {settings.accumulate} times "
@@ -132,23 +155,26 @@ def finetune(options: FinetuneOptions, processes: Processes) -> dict[str, Any]:
     for place in (stem := encoder_stem(options.out), stem.with_name(f"{stem.name}.pt")):
         if place.exists():
             raise ValueError(f"{place}: is there already; give another --out")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     plan = _plan(options)
     torch.set_num_threads(plan.threads)
-    train, test = _split(options, plan)
+    clips = split_clips(plan, options.sides, settings.validation, options.data.fold_seed)
     encoder = load_weights(plan.spec, torch.float32)
-    paths = {e.video_id: e.path or Path() for e in (*train, *test)}
-    clips = KeptVideos(
-        list(paths.values()), plan.spec, encoder.video_size[-1], settings.memory_gb * 1e9
+    videos = {e.video_id: e.source or Path() for e in _all(clips)}
+    kept = KeptVideos(
+        list(videos.values()), plan.spec, encoder.video_size[-1], settings.memory_gb * 1e9
     )
-    problems = find_problems(clips, len(train), settings.workers, processes)
-    broken = {video_id: why for video_id, why in zip(paths, problems, strict=True) if why}
+    problems = find_problems(kept, len(clips.train), settings.workers, processes)
+    broken = {video_id: why for video_id, why in zip(videos, problems, strict=True) if why}
     for why in broken.values() if first else ():
         say(f"skipped: {why}", file=sys.stderr)
-    train, test = ([e for e in some if e.video_id not in broken] for some in (train, test))
+    clips = replace(clips, **{
+        name: [e for e in getattr(clips, name) if e.video_id not in broken]
+        for name in ("train", "validation", "test")
+    })  # fmt: skip
+    train: list[Example] = clips.train
     held: list[Example] = []
-    if settings.keep == "best":
-        train, held = hold_back(train, plan.glosses, settings.seed)
+    if train and settings.validation != "none":
+        train, held = to_choose_by(train, clips.validation, plan.glosses, settings.seed)
     classes = vocabulary(train, plan.glosses, plan.open_set)
     train = [e for e in train if classes.label(e.gloss) is not None]
     if not train:
@@ -160,22 +186,19 @@ def finetune(options: FinetuneOptions, processes: Processes) -> dict[str, Any]:
     model.unfreeze(settings)
     model.to(processes.device)
     learning = sum(p.numel() for p in model.learning().values())
-    if first:
-        print(
-            f"{len(train)} clips to train on, {len(held)} to choose by, {len(test)} kept out, "
-            f"{len(broken)} skipped; {len(plan.glosses)} glosses; {learning / 1e6:.2f} of "
-            f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} million parameters learn"
-        )
-        say(f"{settings}, {options.changes}")
-        size = sum(p.numel() for p in model.head.parameters())
-        cost = step_cost(encoder.shape, math.prod(encoder.grid), learning, settings, size)
-        print(cost.line(settings.batch // (settings.accumulate * processes.world)), flush=True)
-    drawn = batches_of(
-        train, classes, plan.spec, TrainSettings(balance=settings.balance, batch=settings.batch)
+    print(
+        f"{len(train)} clips to train on, {len(held)} to choose by, {len(clips.test)} kept out, "
+        f"{len(broken)} skipped; {len(plan.glosses)} glosses; {learning / 1e6:.2f} of "
+        f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} million parameters learn"
     )
-    places = {video_id: number for number, video_id in enumerate(paths)}
+    print(settings)
+    size = sum(p.numel() for p in model.head.parameters())
+    cost = step_cost(encoder.shape, math.prod(encoder.grid), learning, settings, size)
+    print(cost.line(settings.batch // (settings.accumulate * processes.world)), flush=True)
+    drawn = batches_of(train, classes, plan.spec, TrainSettings(balance=settings.balance))
+    places = {video_id: number for number, video_id in enumerate(videos)}
     drawing = Drawing(
-        clips,
+        kept,
         [places[e.video_id] for e in train],
         drawn.labels,
         drawn.weights,
@@ -184,54 +207,63 @@ def finetune(options: FinetuneOptions, processes: Processes) -> dict[str, Any]:
         options.changes,
     )
     scorer = Scorer(
-        clips=clips, places=places, vocabulary=classes, settings=settings, hop_s=plan.hop_s
+        clips=kept, places=places, vocabulary=classes, settings=settings, hop_s=plan.hop_s
     )
 
     def validate(model: TunedModel) -> Score:
-        share, likelihood = scorer.score(model, held)
-        print(f"held back: {share:.1%} right, loss {-likelihood:.3f}", flush=True)
-        return share, likelihood
-
-    epoch_steps, began = -(-len(train) // settings.batch), time.monotonic()
-    lines, losses = Progress(options.tensorboard) if first else None, list[float]()
-
-    def progress(step: int, steps: int, loss: float) -> None:
-        assert lines is not None
-        lines(step, steps, loss)
-        losses.append(loss)
-        if step % epoch_steps == 0 or step == steps:
-            left = (steps - step) * (time.monotonic() - began) / len(losses) / 60
-            some = losses[-epoch_steps:]
-            print(
-                f"epoch {-(-step // epoch_steps)}: step {step} of {steps}, "
-                f"loss {sum(some) / len(some):.3f}, {left:.1f} min left",
-                flush=True,
-            )
+        return scorer.score(model, held)
 
     resume = None
     if options.resume is not None:
-        resume = Resume(options.resume, _STATE_S), _digest(options, settings, plan, train)
+        digest = _digest(options, settings, plan, (train, held))
+        resume = Resume(options.resume, _STATE_S), digest
+    progress = Progress(options.tensorboard) if first else None
     tuning = tune(
         model,
         drawing,
         settings,
         processes,
-        epoch_steps=epoch_steps,
+        epoch_steps=-(-len(train) // settings.batch),
         validate=validate if held else None,
         resume=resume,
-        progress=progress if first else None,
+        progress=progress,
     )
-    if not first:
+    if progress is None:
         return {}
+    progress.close()
     model.merge()
     adjust_logits(model.head.cpu(), drawn, len(plan.glosses))
     model.to(processes.device)
-    changes = options.changes
-    result = write_result(options.out, tuning, plan, scorer, train, test, (settings, changes))
+    left = replace(clips, train=train, validation=held)
+    skipped = len(broken) + len(plan.skipped)
+    result = write_result(
+        options.out, tuning, plan, scorer, left, (settings, options.changes),
+        given=given, skipped=skipped, threshold=options.threshold,
+    )  # fmt: skip
+    run = replace(options, tuning=settings)
+    files = {"index": options.data.index, "glosses": options.data.glosses, "card": options.card}
+    write_run(options.out.with_name(f"{options.out.stem}_run.yaml"), run, files)
     show_result(result)
     if options.resume is not None:
         options.resume.unlink(missing_ok=True)
-    return {**result, "skipped": len(broken), "learning_parameters": learning}
+    unseen: tuple[float, list[str]] = (0.0, [])
+    if held:
+        unseen = result["held_back_top1"], [e.gloss for e in held]
+    elif "kept_out_top1" in result:
+        tested = [e.gloss for e in scored(clips.test) if e.gloss in plan.glosses]
+        unseen = result["kept_out_top1"], tested
+    warning = near_chance(tuning.losses, drawn, settings.smoothing, unseen)
+    if warning:
+        warning += f": try more --epochs (these were {settings.epochs:g}), another --lr or --start"
+        say(f"finetune: {warning}", file=sys.stderr)
+    return {
+        **result, "skipped": skipped, "warning": warning, "learning_parameters": learning
+    }  # fmt: skip
+
+
+def _all(clips: SplitClips) -> list[Example]:
+    """Every clip that is read, those to train on first."""
+    return [*clips.train, *clips.validation, *clips.test]
 
 
 def _plan(options: FinetuneOptions) -> TrainingPlan:
@@ -244,14 +276,15 @@ def _plan(options: FinetuneOptions) -> TrainingPlan:
     from models.encoders import encoder_spec
     from offline.data.index import ORIGINAL
     from offline.data.labels import holds_landmarks
-    from offline.training.config import TrainSettings
     from offline.training.selection import read_plan
 
-    plan = read_plan(options.data, TrainSettings(device="cpu"))
+    plan = read_plan(options.data, TrainChoices(device="cpu"))
     spec = plan.spec
     if options.encoder is not None:
-        frames, fps = (spec.frames, spec.fps) if spec.kind.startswith("vjepa2") else (None, None)
-        spec = encoder_spec(options.encoder, frames, fps)
+        if spec.kind.startswith("vjepa2"):
+            spec = encoder_spec(options.encoder, spec.frames, spec.fps, spec.resize)
+        else:
+            spec = encoder_spec(options.encoder, None, None)
     if not spec.kind.startswith("vjepa2"):
         raise ValueError(f"a {spec.kind} encoder can't be fine-tuned: give --encoder vjepa2:SOURCE")
     examples = [e for e in plan.examples if e.variant == ORIGINAL]
@@ -259,39 +292,6 @@ def _plan(options: FinetuneOptions) -> TrainingPlan:
         if example.path is None or holds_landmarks(example.path):
             raise ValueError(f"{options.data.index}: {example.video_id} has no video to decode")
     return replace(plan, examples=examples, spec=spec)
-
-
-def _split(options: FinetuneOptions, plan: TrainingPlan) -> tuple[list[Example], list[Example]]:
-    """The clips to train on and those kept out for testing, as `offline.train` splits them.
-
-    Raises:
-        ValueError: something is in both.
-    """
-    from offline.data.splits import refuse_leaks
-    from offline.evaluation.crossval import fold_of_groups
-    from offline.training.selection import named_groups
-
-    examples = plan.examples
-    if options.hold_out_groups:
-        groups = named_groups(options.hold_out_groups, examples, "--hold-out-groups")
-        kept_out = [e.group in groups for e in examples]
-    elif options.split == "none":
-        kept_out = [False] * len(examples)
-    elif options.split == "official":
-        examples = [e for e in examples if e.split in ("train", "extra", "val", "test")]
-        kept_out = [e.split in ("val", "test") for e in examples]
-    else:
-        folds = fold_of_groups(examples, plan.glosses, _FOLDS, options.data.fold_seed)
-        kept_out = [folds.get(e.group) == options.fold for e in examples]
-    train = [e for e, out in zip(examples, kept_out, strict=True) if not out]
-    test = [e for e, out in zip(examples, kept_out, strict=True) if out]
-    if test and options.duplicates == "leave-out":
-        recordings = {e.recording for e in test}
-        train = [e for e in train if not e.duplicate_of or e.duplicate_of not in recordings]
-    if test:
-        grouped = options.split != "official" or options.hold_out_groups is not None
-        refuse_leaks(train, test, grouped=grouped, duplicates=options.duplicates != "allow")
-    return train, test
 
 
 def _head(options: FinetuneOptions, plan: TrainingPlan, classes: Vocabulary) -> Head:
@@ -319,7 +319,10 @@ def _head(options: FinetuneOptions, plan: TrainingPlan, classes: Vocabulary) -> 
 
 
 def _digest(
-    options: FinetuneOptions, settings: FinetuneSettings, plan: TrainingPlan, train: list[Example]
+    options: FinetuneOptions,
+    settings: FinetuneSettings,
+    plan: TrainingPlan,
+    sides: Sequence[Sequence[Example]],
 ) -> str:
     """Of all that makes a training another one."""
     import hashlib
@@ -328,19 +331,10 @@ def _digest(
 
     settings = replace(settings, workers=1, memory_gb=0, device="")
     start = str(options.start and options.start.read_bytes())
-    clips = [(e.video_id, e.gloss, e.group) for e in train]
+    clips = [[(e.video_id, e.gloss, e.group, e.part) for e in side] for side in sides]
     parts = (asdict(settings), asdict(options.changes), plan.spec, start, clips, torch.__version__)
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _out_of_memory(exc: BaseException) -> bool:
-    """True for the errors of NumPy, of torch on a GPU, and on a CPU, known by its text."""
-    import torch
-
-    return isinstance(exc, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(
-        exc
-    )
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(until_interrupted(main, "offline.finetune"))

@@ -10,6 +10,7 @@ with which versions and data: it is read to warn of other data, and changes noth
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import platform
 import subprocess
@@ -65,6 +66,23 @@ def write_run(path: Path, settings: object, data: Mapping[str, str | None]) -> N
     text += "\n" + yaml.safe_dump({_MADE: made}, sort_keys=False, allow_unicode=True)
     with replacing(path) as stream:
         stream.write(f"# Repeat this run: --config {path.name}\n{text}".encode())
+
+
+def read_fields(path: str | None) -> dict[str, Any]:
+    """The object in the JSON file of `--card`; an empty one without a path.
+
+    Raises:
+        ValueError: it can't be read, or is no object; one line that names it.
+    """
+    if path is None:
+        return {}
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as exc:
+        raise ValueError(f"{path}: no JSON to read: {exc}") from exc
+    if not isinstance(value, dict) or not isinstance(value.get("data", {}), dict):
+        raise ValueError(f"{path}: no object with the fields of a card, of which data is one too")
+    return value
 
 
 def options_of(settings: object) -> dict[str, Any]:

@@ -14,43 +14,37 @@ last line of stdout is one JSON object.
 from __future__ import annotations
 
 import json
-import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from models.command_line import ended_by_sigterm, say, until_interrupted
-from models.few_shot import IDLE
 from models.files import refuse_place
-from offline.run_file import read_run, write_run
-from offline.training.config import DataSettings, TrainChoices, TrainSettings, recipe_table
+from offline.run_file import read_fields, read_run, write_run
+from offline.training.config import (
+    DataSettings,
+    SplitSettings,
+    TrainChoices,
+    TrainSettings,
+    recipe_table,
+)
+from offline.training.early_end import how_it_goes_on, out_of_memory
 
 if TYPE_CHECKING:  # torch and scikit-learn come when the command line is right
-    from offline.data.examples import Example
-    from offline.scoring.clip_predictions import ClipLogits
     from offline.training.selection import Trained, TrainingPlan
-
-_FOLDS = 5
-_NAMED = 5  # clips that a line names
+    from offline.training.sides import SplitClips
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainOptions:
-    """Which clips test, and what is written."""
+    """What is written."""
 
     data: DataSettings
+    sides: SplitSettings = field(default_factory=SplitSettings)
     training: TrainChoices = field(default_factory=TrainChoices)
-    split: Literal["official", "grouped", "none"] = "grouped"
-    """official: the labels' own, where val chooses the epoch and test tests; grouped: keep one fold
-    of signers out; none: train on all"""
-    fold: int = 0  # which of five folds --split grouped keeps out
-    hold_out_groups: str | None = None  # signers to keep out, separated by commas
-    leave_out: str | None = None  # signers neither to train nor to test on
-    duplicates: Literal["refuse", "leave-out", "allow"] = "refuse"
-    """of kept-out videos among those to train on, under another id"""
     card: str | None = None  # JSON file with fields for the card: name, data, licence …
     threshold: float | None = None  # probability from which the live half shows a gloss; None: 0.5
     out: str | None = None  # the .pt to write; None: models/gloss_classifier_<time>.pt
@@ -59,8 +53,6 @@ class TrainOptions:
     config: str | None = None  # YAML of options, such as a _run.yaml; the command line goes first
 
     def __post_init__(self) -> None:
-        if not 0 <= self.fold < _FOLDS:
-            raise ValueError(f"--fold must be 0 to {_FOLDS - 1}")
         if self.out is not None and Path(self.out).suffix != ".pt":
             raise ValueError(f"--out must end in .pt, not {self.out}: its card is the .json beside")
 
@@ -81,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             say(f"train: {exc}", file=sys.stderr)
             return 2
         except KeyboardInterrupt as exc:
-            say(f"train: {_how_it_goes_on(options.resume, exc)}", file=sys.stderr)
+            resume = Path(options.resume) if options.resume else None
+            say(f"train: {how_it_goes_on(resume, exc)}", file=sys.stderr)
             return 130
         except OSError as exc:
             say(f"train: can't write: {exc}", file=sys.stderr)
@@ -101,28 +94,26 @@ def train_head(options: TrainOptions) -> dict[str, Any]:
     for place in (out, options.resume, f"{options.tensorboard}/x" if options.tensorboard else None):
         if place is not None:
             refuse_place(place)
-    base = _read_json(options.card)
+    base = read_fields(options.card)
 
     import numpy as np
-    import torch
 
-    from models.card import spec_as_card
     from offline.evaluation.crossval import fit_temperature, scorable
     from offline.evaluation.figures import figure_table, figures_of
     from offline.scoring.clip_predictions import clip_logits
     from offline.scoring.outcomes import outcomes_of
     from offline.scoring.takes import background
     from offline.training.chance import chance_warning
-    from offline.training.checkpoint import save_checkpoint
+    from offline.training.checkpoint import new_card, save_checkpoint
     from offline.training.progress import Progress, draw_confusion, draw_curves, write_curve
     from offline.training.selection import read_plan
+    from offline.training.sides import about_clips, split_clips
 
     plan = read_plan(options.data, options.training)
-    on_all = options.split == "none" and not options.hold_out_groups
-    if on_all and plan.settings.validation == "auto" and not plan.settings.chooses:
+    if options.sides.none and plan.settings.validation == "auto" and not plan.settings.chooses:
         plan = replace(plan, settings=replace(plan.settings, validation="none"))
     glosses, spec, hop_s = plan.glosses, plan.spec, plan.hop_s
-    clips = _split(options, plan)
+    clips = split_clips(plan, options.sides, options.training.validation, options.data.fold_seed)
     print(
         f"{len(clips.train)} clips to train on, {len(clips.test)} kept out; {len(glosses)} "
         f"glosses; {plan.settings}",
@@ -156,21 +147,8 @@ def train_head(options: TrainOptions) -> dict[str, Any]:
             unseen = float((outcomes.ranks == 0).mean()), [clip.gloss for clip in outcomes.clips]
     warning = chance_warning(losses, trained.clips, unseen, options.training, plan.settings)
 
-    card = {
-        "name": out.stem,
-        "encoder": spec_as_card(spec),
-        "window_s": spec.window_s,
-        "hop_s": hop_s,
-        "calibration": calibration,
-        "licence": "not stated",
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        **base,
-        "data": {**base.get("data", {}), **_about(trained, clips, known, len(plan.skipped))},
-        "metrics": metrics,
-        "glosses": list(glosses),
-        "classes": trained.vocabulary.classes,
-    }
+    about = about_clips(trained.train, trained.validation, clips, known, len(plan.skipped))
+    card = new_card(out.stem, spec, hop_s, calibration, base, about, metrics, trained.vocabulary)
     takes = background(trained.head, clips.train, trained.vocabulary, spec, hop_s)
     save_checkpoint(out, [fitted.head for fitted in trained.fitted], card, takes)
     if options.resume:
@@ -225,7 +203,7 @@ def _learn(options: TrainOptions, plan: TrainingPlan, clips: SplitClips, progres
     try:
         return learn(plan, clips.train, resume, progress, clips.validation)
     except (MemoryError, RuntimeError) as exc:
-        if not _out_of_memory(exc):
+        if not out_of_memory(exc):
             raise
         settings = plan.settings
         candidates = len(settings.lr) * len(settings.weight_decay)
@@ -236,131 +214,10 @@ def _learn(options: TrainOptions, plan: TrainingPlan, clips: SplitClips, progres
         ) from exc
 
 
-def _how_it_goes_on(resume: str | None, exc: KeyboardInterrupt) -> str:
-    """A line that says what an interrupted training has left."""
-    when = str(exc) or "interrupted"
-    if resume is None:
-        return f"{when}; nothing is kept: with --resume FILE the same command could go on"
-    if not Path(resume).exists():
-        return f"{when} before the first step: the same command begins anew"
-    return f"{when}; the state is in {resume}: the same command goes on from there"
-
-
 def _as_choices(choices: TrainChoices, settings: TrainSettings) -> TrainChoices:
     """The options with what they left to the head filled in."""
     names = ("head", "batch", "epochs", "least_steps", "lr", "weight_decay", "validation")
     return replace(choices, **{name: getattr(settings, name) for name in names})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SplitClips:
-    """The clips of a training, by what they are for."""
-
-    train: list[Example]
-    validation: list[Example]  # to choose the epoch by; none: some of `train` are held back
-    test: list[Example]
-    left_out: list[Example]  # of `--leave-out`
-
-
-def _split(options: TrainOptions, plan: TrainingPlan) -> SplitClips:
-    """The clips by what they are for.
-
-    Raises:
-        ValueError: something is in both train and test.
-    """
-    from offline.data.splits import refuse_leaks
-    from offline.evaluation.crossval import fold_of_groups, split_fold
-    from offline.training.selection import named_groups
-
-    unused = named_groups(options.leave_out, plan.examples, "--leave-out")
-    left_out = [e for e in plan.examples if e.group in unused]
-    examples = [e for e in plan.examples if e.group not in unused]
-    validation: list[Example] = []
-    official = options.split == "official" and not options.hold_out_groups
-    if options.hold_out_groups:
-        groups = named_groups(options.hold_out_groups, plan.examples, "--hold-out-groups")
-        train = [e for e in examples if e.group not in groups]
-        test = [e for e in examples if e.group in groups]
-    elif options.split == "none":
-        train, test = list(examples), []
-    elif official:
-        train = [e for e in examples if e.split in ("train", "extra")]
-        test = [e for e in examples if e.split == "test"]
-        if options.training.validation == "auto":
-            validation = [e for e in examples if e.split == "val"]
-        _say_unused(examples)
-    else:
-        folds = fold_of_groups(plan.examples, plan.glosses, _FOLDS, options.data.fold_seed)
-        train, test = split_fold(plan.examples, folds, options.fold)
-        train = [e for e in train if e.group not in unused]
-        test = [e for e in test if e.group not in unused]
-    if options.duplicates == "leave-out":
-        recordings = {e.recording for e in (*test, *validation)}
-        kept = [e for e in train if not e.duplicate_of or e.duplicate_of not in recordings]
-        if len(kept) < len(train):
-            count = len(train) - len(kept)
-            print(f"{count} clips left out: they are duplicates of clips kept out or held back")
-        train = kept
-    duplicates = options.duplicates != "allow"
-    if test:
-        refuse_leaks([*train, *validation], test, grouped=not official, duplicates=duplicates)
-    if validation:
-        refuse_leaks(train, validation, grouped=False, duplicates=duplicates)
-    return SplitClips(train=train, validation=validation, test=test, left_out=left_out)
-
-
-def _say_unused(examples: Sequence[Example]) -> None:
-    """Say which clips the labels' own split leaves out, and which part it lacks."""
-    none = sorted({e.video_id for e in examples if not e.split})
-    if none:
-        named = ", ".join(none[:_NAMED]) + (", …" if len(none) > _NAMED else "")
-        say(f"{len(none)} videos are in no split, so they neither train nor test: {named}")
-    if not any(e.split == "test" for e in examples):
-        say("no clip is in the split test: the head is not tested")
-
-
-def _about(
-    trained: Trained, clips: SplitClips, tested: Sequence[ClipLogits], skipped: int
-) -> dict[str, Any]:
-    """The card's fields about the people and clips in the data."""
-    train = trained.train
-    learnt = {e.signer for e in (*train, *trained.validation)}
-    return {
-        "clips": len(train),
-        "clips_without_signing": sum(e.gloss == IDLE for e in train),
-        "signer_groups": len({e.group for e in train if e.gloss != IDLE}),
-        "held_back_clips": len(trained.validation),
-        "skipped": skipped,
-        "held_out_groups": sorted({e.signer for e in (*clips.test, *clips.left_out)} - learnt),
-        "held_out_clips": [
-            {
-                "video_id": clip.example.video_id,
-                "video": clip.example.video,
-                "gloss": clip.example.gloss,
-            }
-            for clip in sorted(tested, key=lambda c: (c.example.gloss, c.example.video_id))
-        ],
-    }
-
-
-def _read_json(path: str | None) -> dict[str, Any]:
-    """The object in a JSON file; an empty one without a path."""
-    if path is None:
-        return {}
-    try:
-        value: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as exc:
-        raise ValueError(f"{path}: no JSON to read: {exc}") from exc
-    return value
-
-
-def _out_of_memory(exc: BaseException) -> bool:
-    """True for the errors of NumPy, of torch on a GPU, and on a CPU, known by its text."""
-    import torch
-
-    return isinstance(exc, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(
-        exc
-    )
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from models.schema import EncoderSpec
 from offline.data.index import ORIGINAL, Entry, IndexFileError, StoredRows, read_index
 from offline.data.spellings import EXTRA, gloss_key, one_spelling
 from offline.data.variants import with_variants
+from offline.data.videos import VideoPart, part_of
 
 UNKNOWN_SIGNER = "video:"  # how the group of a video begins whose signer is not known
 _REPORT = "encode_report.json"  # beside an index
@@ -48,6 +49,7 @@ class Example:
     stored: NDArray[np.floating] | StoredRows  # (windows * T, D)
     windows: int = 1  # whose rows these are, one after the other
     path: Path | None = None  # of the video, as `offline.encode` read it
+    part: tuple[int, int | None] | None = None  # of its pictures; None: all; see `Entry.part`
     signer: str = ""  # as labelled; `offline.data.duplicates` joins signers to groups
     duplicate_of: str = ""  # the first of the video ids with the same recording; empty: only this
     title_card: bool = False  # a title card or another scene stands between its pictures
@@ -56,6 +58,11 @@ class Example:
     def recording(self) -> str:
         """The same for all duplicates of one recording."""
         return self.duplicate_of or self.video_id
+
+    @property
+    def source(self) -> Path | VideoPart | None:
+        """The video that the rows are of, or the part of it."""
+        return self.path and part_of(self.path, self.part)
 
     @property
     def rows(self) -> NDArray[np.float32]:
@@ -111,6 +118,7 @@ def read_examples(
             stored=stored,
             windows=entry.windows,
             path=entry.video_path(file.parent),
+            part=entry.part,
             signer=signer,
         )
         examples.append(example)

@@ -66,6 +66,12 @@ class Entry:
     checksum: str = ""  # SHA-256 of the .npy file
     video_checksum: str = ""  # SHA-256 of the video file: what the rows were made of
 
+    @property
+    def part(self) -> tuple[int, int | None] | None:
+        """The first and the last picture of the video that the rows are of; None: of all."""
+        found = _PART.search(self.encoder)
+        return (int(found[1]), int(found[2]) if found[2] else None) if found else None
+
     def video_path(self, folder: Path) -> Path | None:
         """Where the video is, for an index in `folder`; None where none is named."""
         if not self.video:
@@ -77,6 +83,12 @@ class Entry:
         return here if here.exists() else path
 
 
+def part_name(part: tuple[int, int | None]) -> str:
+    """How the column `encoder` states `Entry.part`."""
+    return f"/frames={part[0]}-{part[1] or ''}"
+
+
+_PART = re.compile(r"/frames=(\d{1,9})-(\d{0,9})(?:/(?:fps|aspect)=[^/]*)*$")
 _COLUMNS = tuple(f.name for f in fields(Entry))
 _NEEDED = ("video_id", "gloss", "path_to_npy_file")
 _OURS = {*_NEEDED, "video", "variant", "encoder", "checksum"}  # of every version of `write_index`

@@ -41,7 +41,7 @@ from offline.data.video_folders import (
 )
 from offline.data.video_lookup import files_in, path_under, paths_by_id
 from offline.data.video_lookup import holds_landmarks as holds_landmarks
-from offline.data.videos import VideoPart
+from offline.data.videos import VideoPart, part_of
 from offline.data.wlasl import read_instances
 
 _NAMED = 5  # glosses that a note names
@@ -68,9 +68,7 @@ class LabelledVideo:
     @property
     def source(self) -> Path | VideoPart:
         """What to read: the video, or the part of it that shows the sign."""
-        if self.frames is None:
-            return self.path
-        return VideoPart(path=self.path, first=self.frames[0], last=self.frames[1])
+        return part_of(self.path, self.frames)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
-from offline.data.examples import Example
+from models.few_shot import IDLE
+from offline.data.examples import Example, scored
 
 _LABEL_HINT = "mend split or signer in the labels"
 _DUPLICATE_HINT = "--duplicates leave-out: train without its duplicates"
@@ -46,6 +47,35 @@ def grouped_folds(
     for fold, (_, test) in enumerate(parts):
         fold_of[clips[test]] = fold
     return fold_of.tolist()
+
+
+def fold_of_groups(
+    examples: Sequence[Example], glosses: Sequence[str], folds: int, seed: int
+) -> dict[str, int]:
+    """The fold in which each signer group is tested. Groups without a clip to score are in none.
+
+    Idle clips are groups of their own, put into the folds in the order of their names.
+    """
+    test = [e for e in scored(examples) if e.gloss in glosses]
+    chosen = grouped_folds([e.gloss for e in test], [e.group for e in test], folds, seed)
+    fold_of = {e.group: fold for e, fold in zip(test, chosen, strict=True)}
+    idle = sorted({e.group for e in examples if e.gloss == IDLE} - fold_of.keys())
+    return fold_of | {group: i % folds for i, group in enumerate(idle)}
+
+
+def split_fold(
+    examples: Sequence[Example], fold_of: dict[str, int], fold: int, refuse_duplicates: bool = True
+) -> tuple[list[Example], list[Example]]:
+    """The clips that a fold trains on, and those it is tested on: all of its signer groups.
+
+    Raises:
+        ValueError: something is on both sides; for a recording under two ids only if
+            `refuse_duplicates`.
+    """
+    train = [e for e in examples if fold_of.get(e.group) != fold]
+    test = [e for e in examples if fold_of.get(e.group) == fold]
+    refuse_leaks(train, test, duplicates=refuse_duplicates)
+    return train, test
 
 
 def refuse_leaks(

@@ -69,6 +69,11 @@ class VideoPart(os.PathLike[str]):
         return self.first, self.last or math.inf
 
 
+def part_of(path: Path, part: tuple[int, int | None] | None) -> Path | VideoPart:
+    """What to read of a video: `part`, its first and last picture, or (None) all."""
+    return path if part is None else VideoPart(path=path, first=part[0], last=part[1])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Picture:
     """A decoded picture, which is converted only when `rgb` is called."""

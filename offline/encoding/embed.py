@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from models.schema import Clip, Encoder, EncoderSpec, Frame
 from models.window import FrameSampler
 from offline.data.fingerprints import Fingerprint, FingerprintBuilder
-from offline.data.index import ORIGINAL
+from offline.data.index import ORIGINAL, part_name
 from offline.data.labels import LabelledVideo, holds_landmarks
 from offline.data.videos import VideoError, VideoPart, container_times, read_pictures
 
@@ -126,7 +126,7 @@ def encoder_identity(
     if plan != MIDDLE_WINDOW:
         identity += f"/windows={plan}"
     if video is not None and video.frames:
-        identity += "/frames={}-{}".format(*(n or "" for n in video.frames))
+        identity += part_name(video.frames)
     if video is None or not holds_landmarks(video.path):
         return identity
     told = {"fps": video.fps, "aspect": video.aspect}

@@ -22,16 +22,15 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from torch import nn
 
-from models.few_shot import IDLE
 from offline.data.examples import Example, clip_counts, common_glosses, scored
 from offline.data.index import ORIGINAL
 from offline.data.labels import holds_landmarks
 from offline.data.splits import (
     ExamplePair,
-    grouped_folds,
-    refuse_leaks,
+    fold_of_groups,
     row_name,
     shared_recordings,
+    split_fold,
 )
 from offline.evaluation import SignSettings
 from offline.evaluation.figures import TOPS, details, figures_by_source, figures_of
@@ -49,35 +48,6 @@ from offline.training.progress import Progress
 from offline.training.selection import TrainingPlan, learn
 
 T = TypeVar("T")
-
-
-def fold_of_groups(
-    examples: Sequence[Example], glosses: Sequence[str], folds: int, seed: int
-) -> dict[str, int]:
-    """The fold in which each signer group is tested. Groups without a clip to score are in none.
-
-    Idle clips are groups of their own, put into the folds in the order of their names.
-    """
-    test = [e for e in scored(examples) if e.gloss in glosses]
-    chosen = grouped_folds([e.gloss for e in test], [e.group for e in test], folds, seed)
-    fold_of = {e.group: fold for e, fold in zip(test, chosen, strict=True)}
-    idle = sorted({e.group for e in examples if e.gloss == IDLE} - fold_of.keys())
-    return fold_of | {group: i % folds for i, group in enumerate(idle)}
-
-
-def split_fold(
-    examples: Sequence[Example], fold_of: dict[str, int], fold: int, refuse_duplicates: bool = True
-) -> tuple[list[Example], list[Example]]:
-    """The clips that a fold trains on, and those it is tested on: all of its signer groups.
-
-    Raises:
-        ValueError: something is on both sides; for a recording under two ids only if
-            `refuse_duplicates`.
-    """
-    train = [e for e in examples if fold_of.get(e.group) != fold]
-    test = [e for e in examples if fold_of.get(e.group) == fold]
-    refuse_leaks(train, test, duplicates=refuse_duplicates)
-    return train, test
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,8 +24,9 @@ from models.few_shot import IDLE, FewShotClassifier, trained_space
 from models.schema import Prediction
 from offline.data.examples import Example, scored
 from offline.data.labels import EXTRA
+from offline.data.splits import fold_of_groups, split_fold
 from offline.evaluation import EpisodeSettings
-from offline.evaluation.crossval import fold_of_groups, in_workers, split_fold
+from offline.evaluation.crossval import in_workers
 from offline.evaluation.figures import mean_of, per_minute
 from offline.scoring.clip_predictions import (
     WindowOutputs,

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from offline.training.config import HeldBack
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeSettings:
@@ -61,9 +63,10 @@ class FinetuneSettings:
     warmup: float = 0.1  # share of the steps in which the learning rate rises
     smoothing: float = 0.1  # of labels: the share that is spread over all classes
     average: float = 0.99  # of weights: how much of the average stays at a step
-    # last: the averaged weights at the end. best: those of the epoch that was best on held-back
-    # signers, a fifth of those to train on
-    keep: Literal["last", "best"] = "last"
+    validation: HeldBack = "auto"
+    """what is scored after each epoch, to keep the best one. auto: the labels' val clips with
+    --split official, nothing with --split none, else signers; signers: clips of some signers, who
+    are not trained on; none: nothing, the averaged weights at the end are kept"""
     balance: float = 0.5  # 0: each clip is drawn as often; 1: each class is
     dropout: float | None = None  # in the head; None: the head's own
     seed: int = 0  # of first weights, and of what is drawn
@@ -105,4 +108,13 @@ class FinetuneSettings:
         """How many last blocks learn; None: the whole encoder."""
         return (
             None if self.unfreeze == "all" else int("2" if self.unfreeze is None else self.unfreeze)
+        )
+
+    def __str__(self) -> str:
+        blocks = "all" if self.blocks is None else str(self.blocks)
+        part = f"rank {self.lora}" if self.lora else f"{blocks} blocks"
+        return (
+            f"{part}, head {self.head}, batch {self.batch}, {self.epochs:g} epochs, lr {self.lr:g} "
+            f"and {self.encoder_lr:g} of the encoder (layer decay {self.layer_decay:g}), weight "
+            f"decay {self.weight_decay:g}, seed {self.seed}, {self.precision} on {self.device}"
         )

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from models.schema import EncoderSpec
 from models.vjepa2.preprocess import crop_pictures, resized_short_side
-from offline.data.videos import VideoError
+from offline.data.videos import VideoError, VideoPart
 from offline.encoding.embed import middle_window
 from offline.finetuning.config import ChangeSettings, FinetuneSettings
 from offline.finetuning.processes import Processes
@@ -51,7 +51,10 @@ class KeptVideos:
     Bound: `limit` bytes; what comes after that is decoded each time that it is asked for.
     """
 
-    def __init__(self, paths: Sequence[Path], spec: EncoderSpec, crop: int, limit: float) -> None:
+    def __init__(
+        self, paths: Sequence[Path | VideoPart], spec: EncoderSpec, crop: int, limit: float
+    ) -> None:
+        """`limit`: bytes of pictures to keep."""
         self.paths, self.spec, self.crop = paths, spec, crop
         self._fine = replace(
             spec, fps=spec.fps * _FINER, frames=math.ceil(spec.frames * _FINER * _LONGER)
@@ -122,7 +125,7 @@ def find_problems(clips: KeptVideos, train: int, workers: int, processes: Proces
     return [shares[number % world][number // world] for number in range(count)]
 
 
-def _stacked(images: Sequence[NDArray[np.uint8]], path: Path) -> Pictures:
+def _stacked(images: Sequence[NDArray[np.uint8]], path: Path | VideoPart) -> Pictures:
     """Pictures of one size, without the sides that no cut reaches."""
     height, width = images[0].shape[:2]
     if any(image.shape != images[0].shape for image in images):

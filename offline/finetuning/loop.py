@@ -9,10 +9,9 @@ drawn, dropout included, depends on the number of the step alone.
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -23,7 +22,8 @@ from offline.finetuning.config import FinetuneSettings
 from offline.finetuning.drawing import Drawing, StepPart
 from offline.finetuning.processes import Processes
 from offline.finetuning.tuned_model import TunedModel, copy_weights
-from offline.training.trainer import OnProgress, Resume, Score, schedule
+from offline.training.early_end import Interrupted, Stop
+from offline.training.trainer import OnProgress, Resume, Score, ScoredStep, schedule
 
 _LONGEST_GRADIENT = 1.0
 
@@ -37,8 +37,9 @@ class Tuning:
     average: dict[str, Tensor]  # of the parameters that learn
     step: int = 0  # steps done
     losses: list[float] = field(default_factory=list)  # of each step
-    scores: list[Score] = field(default_factory=list)  # of each epoch, on held-back signers
-    epoch: int = 0  # of the best score, from 1
+    curve: list[ScoredStep] = field(default_factory=list)  # on clips held back; none: no clip was
+    epoch: float = 0  # after which the weights were kept
+    epochs: float = 0  # that were learnt
     best: dict[str, Tensor] | None = None  # the averaged weights with the best score
     seconds: float = 0.0  # spent in steps by this run
     done: int = 0  # steps of this run
@@ -56,19 +57,21 @@ class Tuning:
         return {
             "weights": {name: p.detach() for name, p in learning.items()},
             "optimizer": self.optimizer.state_dict(),
+            "curve": [asdict(point) for point in self.curve],
             **{name: getattr(self, name) for name in _PLAIN},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         copy_weights(state["weights"], self.model.learning())
         self.optimizer.load_state_dict(state["optimizer"])
+        self.curve = [ScoredStep(**point) for point in state["curve"]]
         for name in _PLAIN:
             setattr(self, name, state[name])
         device = next(self.model.parameters()).device
         self.average = {name: value.to(device) for name, value in self.average.items()}
 
 
-_PLAIN = ("average", "step", "losses", "scores", "epoch", "best")
+_PLAIN = ("average", "step", "losses", "epoch", "epochs", "best")
 
 
 def tune(
@@ -89,6 +92,7 @@ def tune(
 
     Raises:
         ValueError: the state is that of another training.
+        Interrupted: after Ctrl-C or SIGTERM, between two steps.
         torch.OutOfMemoryError, MemoryError: --batch is too large.
     """
     steps = max(1, round(settings.epochs * epoch_steps))
@@ -102,24 +106,32 @@ def tune(
     model.train()
     drawn = drawing.steps(tuning.step + 1, steps, processes.rank, processes.world)
     began = time.monotonic()
-    with contextlib.closing(drawn):  # type: ignore[type-var]
+    with Stop() as stop, contextlib.closing(drawn):  # type: ignore[type-var]
         for parts in drawn:
             step = tuning.step + 1
             # For dropout: the same after a cut as without one, and another in each process.
             torch.manual_seed((settings.seed * 1_000_003 + step) * 1024 + processes.rank)
             for group in tuning.optimizer.param_groups:
                 group["lr"] = group["peak"] * schedule(step - 1, steps, settings.warmup)
-            loss = _learn(tuning, module, parts, settings, processes)
+            own = _learn(tuning, module, parts, settings, processes)
+            # All stop after the same step, whichever of them got the signal.
+            shares = processes.gathered((own, stop.wanted))
+            stopping = any(wanted for _, wanted in shares) and step < steps
             tuning.step, tuning.done = step, tuning.done + 1
-            tuning.losses.append(loss)
+            tuning.losses.append(sum(share for share, _ in shares))
+            tuning.epochs = step / epoch_steps
             tuning.seconds = time.monotonic() - began
-            ends = step % epoch_steps == 0 or step == steps
+            ends, score = step % epoch_steps == 0 or step == steps, None
             if ends and validate is not None:
-                _score(tuning, validate, math.ceil(step / epoch_steps), processes)
-            if resume is not None and processes.first and (ends or resume[0].due()):
+                score = _score(tuning, validate, processes)
+            if resume is not None and processes.first and (ends or stopping or resume[0].due()):
                 resume[0].write({"of": resume[1], **tuning.state()})
             if progress is not None:
-                progress(step, steps, loss)
+                progress(step, steps, tuning.losses[-1], score)
+            if stopping:
+                raise Interrupted(f"interrupted after step {step} of {steps}")
+    if tuning.best is None:
+        tuning.epoch = tuning.epochs
     copy_weights(tuning.average if tuning.best is None else tuning.best, model.learning())
     model.eval()
     return tuning
@@ -132,7 +144,7 @@ def _learn(
     settings: FinetuneSettings,
     processes: Processes,
 ) -> float:
-    """Take a step on the clips of all processes; the mean loss of them."""
+    """Take a step on the clips of all processes; this one's share of the mean loss of them."""
     device, total = processes.device, torch.zeros((), device=processes.device)
     half = settings.precision == "bfloat16"
     tuning.optimizer.zero_grad(set_to_none=True)
@@ -153,22 +165,23 @@ def _learn(
     with torch.no_grad():
         for name, parameter in learning.items():
             tuning.average[name].lerp_(parameter, 1 - keep)
-    return sum(processes.gathered(float(total)))
+    return float(total)
 
 
-def _score(
-    tuning: Tuning, validate: Callable[[TunedModel], Score], epoch: int, processes: Processes
-) -> None:
+def _score(tuning: Tuning, validate: Callable[[TunedModel], Score], processes: Processes) -> Score:
     """Score the averaged weights; keep a copy of them if they are the best so far."""
-    score: Score | None = None
+    found: Score | None = None
     if processes.first:
         with tuning.model.having(tuning.average):
             tuning.model.eval()
-            score = validate(tuning.model)
+            found = validate(tuning.model)
             tuning.model.train()
-    score = processes.gathered(score)[0]
+    score = processes.gathered(found)[0]
     assert score is not None
-    if not tuning.scores or score > max(tuning.scores):
-        tuning.epoch = epoch
+    if all(score > (point.top1, -point.loss) for point in tuning.curve):
+        tuning.epoch = tuning.epochs
         tuning.best = {name: value.clone() for name, value in tuning.average.items()}
-    tuning.scores.append(score)
+    tuning.curve.append(
+        ScoredStep(step=tuning.step, epoch=tuning.epochs, top1=score[0], loss=-score[1])
+    )
+    return score

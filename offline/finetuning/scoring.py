@@ -91,5 +91,6 @@ class Scorer:
         found = []
         for e in examples:
             rows = EncodedRows(model=model, clips=self.clips, number=self.places[e.video_id])
-            found.append(replace(e, stored=cast(StoredRows, rows)))  # an array when it is asked
+            stored = cast(StoredRows, rows)  # an array when it is asked
+            found.append(replace(e, stored=stored, windows=1))
         return found

@@ -31,20 +31,19 @@ def least_loss(classes: int, smoothing: float) -> float:
     return -sum(n * p * math.log(p) for n, p in ((1, right), (classes - 1, wrong)) if p > 0)
 
 
-def chance_warning(
+def near_chance(
     losses: Sequence[float],
     clips: TrainClips,
+    smoothing: float,
     scored: tuple[float, Sequence[str]],
-    choices: TrainChoices,
-    settings: TrainSettings,
 ) -> str | None:
-    """What is wrong and what to try, in one line, if a head is hardly better than guessing.
+    """What is wrong, in half a line, if a head is hardly better than guessing.
 
     scored: the share right of clips that the head did not learn, and their glosses; may be none.
     """
     guess, loss = guessing_loss(clips), float(np.mean(losses[-20:]))
     found = []
-    if loss > guess - _LITTLE * (guess - least_loss(clips.classes, settings.smoothing)):
+    if loss > guess - _LITTLE * (guess - least_loss(clips.classes, smoothing)):
         found.append(f"its loss is {loss:.2f} at the end, where guessing has {guess:.2f}")
     top1, glosses = scored
     if len(glosses) >= _FEW:
@@ -55,6 +54,20 @@ def chance_warning(
                 f"where always the same gloss has {100 * chance:.0f} %"
             )
     if not found:
+        return None
+    return f"this head has learnt next to nothing: {'; '.join(found)}"
+
+
+def chance_warning(
+    losses: Sequence[float],
+    clips: TrainClips,
+    scored: tuple[float, Sequence[str]],
+    choices: TrainChoices,
+    settings: TrainSettings,
+) -> str | None:
+    """`near_chance`, and what to try."""
+    wrong = near_chance(losses, clips, settings.smoothing, scored)
+    if wrong is None:
         return None
     names = ("batch", "epochs", "least_steps", "lr", "weight_decay")
     own = RECIPES[settings.head]
@@ -69,4 +82,4 @@ def chance_warning(
         )
     else:
         advice = f"try {more}, and look whether the labels fit the videos"
-    return f"this head has learnt next to nothing: {'; '.join(found)}: {advice}"
+    return f"{wrong}: {advice}"

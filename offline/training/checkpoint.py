@@ -12,8 +12,10 @@ from __future__ import annotations
 import copy
 import json
 import os
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,8 +24,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from models.card import spec_as_card
 from models.files import replacing
 from models.heads import Head, HeadEnsemble, last_layer, make_head
+from models.schema import EncoderSpec
+from offline.data.examples import Vocabulary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -33,6 +38,34 @@ class Checkpoint:
     head: HeadEnsemble  # all heads as one, in evaluation mode
     card: dict[str, Any]
     background: NDArray[np.float32]  # (M, E), see `offline.scoring.takes`
+
+
+def new_card(
+    name: str,
+    spec: EncoderSpec,
+    hop_s: float,
+    calibration: Mapping[str, float],
+    given: Mapping[str, Any],
+    clips: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    vocabulary: Vocabulary,
+) -> dict[str, Any]:
+    """The card of a head. `given` are the fields of `--card`; `clips` is added to its `data`."""
+    return {
+        "name": name,
+        "encoder": spec_as_card(spec),
+        "window_s": spec.window_s,
+        "hop_s": hop_s,
+        "calibration": dict(calibration),
+        "licence": "not stated",
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **given,
+        "data": {**given.get("data", {}), **clips},
+        "metrics": dict(metrics),
+        "glosses": list(vocabulary.glosses),
+        "classes": vocabulary.classes,
+    }
 
 
 def save_checkpoint(

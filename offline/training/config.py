@@ -19,6 +19,7 @@ import tyro
 from models.command_line import several
 
 HeadKind = Literal["gloss", "attentive", "landmarks"]
+HeldBack = Literal["auto", "signers", "none"]
 Floats = Annotated[tuple[float, ...], several("FLOAT", float, "{:g}".format)]
 
 
@@ -45,6 +46,37 @@ class DataSettings:
     def torch_threads(self, encoder: str) -> int:
         """For rows of this kind of encoder."""
         return self.threads or (1 if encoder == "landmarks" else 2)
+
+
+FOLDS = 5  # of signers, of which --split grouped keeps one out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitSettings:
+    """Which clips test."""
+
+    split: Literal["official", "grouped", "none"] = "grouped"
+    """official: the labels' own, where val chooses the epoch and test tests; grouped: keep one fold
+    of signers out; none: train on all"""
+    fold: int = 0  # which of five folds --split grouped keeps out
+    hold_out_groups: str | None = None  # signers to keep out, separated by commas
+    leave_out: str | None = None  # signers neither to train nor to test on
+    duplicates: Literal["refuse", "leave-out", "allow"] = "refuse"
+    """of kept-out videos among those to train on, under another id"""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fold < FOLDS:
+            raise ValueError(f"--fold must be 0 to {FOLDS - 1}")
+
+    @property
+    def official(self) -> bool:
+        """True where the labels say which clips test."""
+        return self.split == "official" and not self.hold_out_groups
+
+    @property
+    def none(self) -> bool:
+        """True where no clip tests."""
+        return self.split == "none" and not self.hold_out_groups
 
 
 _ENOUGH = 4_000  # steps that a head for however many glosses learns, of however few clips
@@ -106,7 +138,7 @@ class TrainChoices:
     1 with --epochs"""
     lr: Floats | None = None  # several: a head for each; None: the head's own
     weight_decay: Floats | None = None  # several: as --lr; None: the head's own
-    validation: Literal["auto", "signers", "none"] = "auto"
+    validation: HeldBack = "auto"
     """what is scored while training, to keep the best epoch. auto: the labels' val clips with
     --split official, nothing with --split none, else signers; signers: clips of some signers, who
     are not trained on; none: nothing, the last epoch is kept"""

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -20,11 +20,24 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from models.files import replacing
-from offline.training.trainer import FittedHead, Score
+from offline.training.trainer import Score, ScoredStep
 
 _LARGEST = 30.0  # inches: room for the names of 100 glosses; beyond that the axes have numbers
 _SHOWN = 40  # glosses: with more, counts would not be readable in the squares
 _LOG_S = 30.0  # between lines where there is no terminal
+
+
+class LearntCurve(Protocol):
+    """How a training went: of a head (`FittedHead`), or of an encoder and its head."""
+
+    @property
+    def losses(self) -> list[float]: ...  # of each step
+    @property
+    def curve(self) -> list[ScoredStep]: ...  # on clips held back
+    @property
+    def epoch(self) -> float: ...  # after which the weights were kept
+    @property
+    def epochs(self) -> float: ...  # that were learnt
 
 
 class Progress:
@@ -35,6 +48,7 @@ class Progress:
         """Raises ValueError: TensorBoard is not installed, or its folder can't be written."""
         self._board: Any = None
         self._score = ""
+        self._first: tuple[int, float] | None = None  # a step, and when it was done
         self._terminal = sys.stderr.isatty()
         self._shown_s = time.monotonic() if not self._terminal else 0.0
         if tensorboard is not None:
@@ -55,12 +69,20 @@ class Progress:
             if score is not None:
                 self._board.add_scalar("accuracy/held_back", score[0], step)
                 self._board.add_scalar("loss/held_back", -score[1], step)
+        self._first = self._first or (step, time.monotonic())
         now, often = time.monotonic(), 0.5 if self._terminal else _LOG_S
         if now - self._shown_s > often or step == steps:
             self._shown_s = now
             start, end = ("\r", "" if step < steps else "\n") if self._terminal else ("", "\n")
-            line = f"{start}step {step}/{steps}  loss {loss:.3f}{self._score} "
-            print(line, end=end, file=sys.stderr, flush=True)
+            line = f"{start}step {step}/{steps}  loss {loss:.3f}{self._score}"
+            print(f"{line}{self._left(step, steps, now)} ", end=end, file=sys.stderr, flush=True)
+
+    def _left(self, step: int, steps: int, now: float) -> str:
+        """The minutes that are left, from one on."""
+        assert self._first is not None
+        first, since = self._first
+        minutes = (steps - step) * (now - since) / max(1, step - first) / 60
+        return f"  {minutes:.0f} min left" if minutes >= 1 else ""
 
     def close(self) -> None:
         """Write what TensorBoard has not on disk yet."""
@@ -68,7 +90,7 @@ class Progress:
             self._board.close()
 
 
-def write_curve(fitted: Sequence[FittedHead], path: Path) -> None:
+def write_curve(fitted: Sequence[LearntCurve], path: Path) -> None:
     """A line a step and head: loss in training, and share right and loss of clips held back."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
@@ -84,20 +106,7 @@ def write_curve(fitted: Sequence[FittedHead], path: Path) -> None:
         stream.write(text.getvalue().encode())
 
 
-def draw_loss(losses: Sequence[float], path: Path) -> None:
-    """The loss of each step, smoothed over 20, of a training that tells no more."""
-    width = min(20, len(losses))
-    smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
-    figure = Figure(figsize=(7, 4))
-    axes = figure.subplots()
-    axes.plot(np.arange(len(smooth)) + width, smooth, label=f"{smooth[-1]:.2f} at the end")
-    axes.set(xlabel="step", ylabel="loss", xlim=(0, None), ylim=(0, None))
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=100, bbox_inches="tight")
-
-
-def draw_curves(fitted: Sequence[FittedHead], classes: int, path: Path) -> None:
+def draw_curves(fitted: Sequence[LearntCurve], classes: int, path: Path) -> None:
     """The loss of each step, smoothed over 20; loss and share right of clips held back."""
     scored = any(found.curve for found in fitted)
     figure = Figure(figsize=(7, 7 if scored else 4))

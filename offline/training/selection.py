@@ -132,10 +132,12 @@ def learn(
     torch.set_num_threads(plan.threads)
     glosses, settings = plan.glosses, plan.settings
     classes = vocabulary(train, glosses, plan.open_set)
-    held = _drawn([e for e in scored(validation) if e.gloss in glosses], settings.seed)
-    if not held and settings.validation != "none":
-        train, held = hold_back(train, glosses, settings.seed, needed=settings.chooses)
-        held = _drawn(held, settings.seed)
+    if settings.validation == "none":
+        held = list[Example]()
+    else:
+        train, held = to_choose_by(
+            train, validation, glosses, settings.seed, needed=settings.chooses
+        )
     clips = batches_of(train, classes, plan.spec, settings)
     fitted = []
     for i in range(settings.heads):
@@ -182,9 +184,25 @@ def _validation(held: Sequence[Example], plan: TrainingPlan, classes: Vocabulary
     return Validation(score=score, clips=len(held), windows=windows / _LEARNING)
 
 
-def _drawn(held: list[Example], seed: int) -> list[Example]:
-    """At most `_SCORED` of the clips."""
-    return random.Random(seed).sample(held, _SCORED) if len(held) > _SCORED else held
+def to_choose_by(
+    train: Sequence[Example],
+    validation: Sequence[Example],
+    glosses: Sequence[str],
+    seed: int,
+    *,
+    needed: bool = False,
+) -> tuple[list[Example], list[Example]]:
+    """The clips to train on, and at most `_SCORED` to choose by.
+
+    The latter are of `validation`; without any, of signers that are held back of `train`.
+
+    Raises:
+        ValueError: as `hold_back`.
+    """
+    held = [e for e in scored(validation) if e.gloss in glosses]
+    if not held:
+        train, held = hold_back(train, glosses, seed, needed=needed)
+    return list(train), random.Random(seed).sample(held, _SCORED) if len(held) > _SCORED else held
 
 
 def hold_back(

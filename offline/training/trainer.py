@@ -11,8 +11,6 @@ import copy
 import hashlib
 import math
 import pickle
-import signal
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -27,15 +25,12 @@ from models.files import replacing
 from models.heads import Head, make_head
 from offline.training.batches import Batch, Batches, TrainClips
 from offline.training.config import TrainSettings
+from offline.training.early_end import Interrupted, Stop
 
 Score = tuple[float, float]  # share of clips right, minus their mean loss; larger is better
 OnProgress = Callable[..., None]  # step, steps, loss, and the score if there is a new one
 _MODULES = ("head", "average", "optimizer")  # of a candidate, in its saved state
 _STEPS = 2**13  # rows that go through a head at once: 4 clips of 2,048 tokens, 0.7 GB each
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM came between two steps; the state is written if there is a file for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,31 +185,6 @@ def _epochs_between(validation: Validation | None, windows: int) -> int:
     Counted in windows, not measured, so that the same seed gives the same head on any machine.
     """
     return max(1, math.ceil(validation.windows / (0.1 * windows))) if validation else 1
-
-
-class Stop:
-    """While it is entered, Ctrl-C and SIGTERM set `wanted` and end nothing; the second one does.
-
-    In a thread other than the main one, which gets no signals, it does nothing.
-    """
-
-    def __init__(self) -> None:
-        self.wanted = False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Stop:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._want)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _want(self, number: int, _: object) -> None:
-        self.wanted = True
-        signal.signal(number, signal.default_int_handler)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -41,18 +40,10 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
     return {**encoder, **load_checkpoint(out).head.state_dict()}
 
 
-def command(args: list[str]) -> list[str]:
-    return [sys.executable, "-m", "offline.finetune", *args]
-
-
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("how", [["--unfreeze", "1"], ["--lora", "2", "--head", "gloss"]])
-def test_from_videos_to_a_bundle_that_reads_them(
-    way: Path, tmp_path: Path, how: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "tuned.pt"
-    more = ["--epochs", "15", "--encoder-lr", "1e-3", "--colour", "0.1", *how]
-    assert finetune.main(options(way, out, *more)) == 0
+def check_learnt(way: Path, out: Path, capsys: pytest.CaptureFixture[str], how: list[str]) -> None:
+    """The result of a training to its last epoch is right about unseen clips."""
+    more = ["--epochs", "15", "--encoder-lr", "1e-3", "--colour", "0.1", "--validation", "none"]
+    assert finetune.main(options(way, out, *more, *how)) == 0
     result = last_line(capsys)
     assert (result["clips"], result["kept_out_clips"], result["skipped"]) == (8, 2, 0)
     assert result["loss"] < 0.6  # ln 2 is chance
@@ -61,9 +52,20 @@ def test_from_videos_to_a_bundle_that_reads_them(
     before = json.loads((way / "embeddings" / "encode_report.json").read_text())["encoder"]
     assert card["encoder"]["revision"] != before["revision"]
     assert card["metrics"]["fine_tuned"]["from"]["revision"] == before["revision"]
-    assert (tmp_path / "tuned_loss.png").stat().st_size > 1000
+    for name in ("curve", "confusion"):
+        assert out.with_name(f"{out.stem}_{name}.png").stat().st_size > 1000
 
-    bundle = tmp_path / "bundle"
+
+def test_last_blocks_learn(way: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check_learnt(way, tmp_path / "tuned.pt", capsys, ["--unfreeze", "1"])
+
+
+@pytest.mark.timeout(300)
+def test_low_rank_updates_from_videos_to_a_bundle_that_reads_them(
+    way: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, bundle = tmp_path / "tuned.pt", tmp_path / "bundle"
+    check_learnt(way, out, capsys, ["--lora", "2", "--head", "gloss"])
     moved = ["--model", str(out), "--out", str(bundle), "--with-encoder", "--name", "tuned"]
     assert export.main(moved) == 0
     Recognizer.open(bundle, "cpu").close()
@@ -74,24 +76,37 @@ def test_from_videos_to_a_bundle_that_reads_them(
     assert [one["top"][0]["gloss"] for one in said] == ["tree", "floor"]
 
 
+def ended(way: Path, out: Path, step: int, number: int, *more: str) -> tuple[int, str]:
+    """Status and stderr of a process that gets signal `number` before a step, from 0."""
+    code = (
+        "import os, signal, sys\nfrom offline import finetune\n"
+        "from offline.finetuning import loop\n"
+        "learn = loop._learn\n"
+        "def at(tuning, *rest):\n"
+        f"    if tuning.step == {step}:\n        os.kill(os.getpid(), {number:d})\n"
+        "    return learn(tuning, *rest)\n"
+        "loop._learn = at\nsys.exit(finetune.main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, *options(way, out, *more)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    return done.returncode, done.stderr
+
+
 @pytest.mark.timeout(300)
 def test_killed_and_resumed_it_has_the_same_weights(
     way: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Bit for bit, dropout and the choice of the best epoch included."""
-    more = ["--unfreeze", "all", "--dropout", "0.2", "--keep", "best", "--epochs", "40"]
+    more = ["--unfreeze", "all", "--dropout", "0.2", "--validation", "signers", "--epochs", "8"]
     whole, cut, state = tmp_path / "whole.pt", tmp_path / "cut.pt", tmp_path / "state"
-    args = options(way, cut, *more, "--resume", str(state))
-    run = subprocess.Popen(command(args), cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    while not state.exists() and run.poll() is None:
-        time.sleep(0.001)
-    run.kill()
-    output = run.communicate()[0]
-    assert run.returncode == -signal.SIGKILL, output
+    resume = ("--resume", str(state))
+    status, told = ended(way, cut, 7, signal.SIGKILL, *more, *resume)
+    assert status == -signal.SIGKILL, told
     done = torch.load(state, weights_only=True)["parts"][0]["step"]
-    assert 0 < done < 40 * 2 and not cut.exists()
+    assert done == 6 and not cut.exists()  # the last epoch's end: its clips are two steps
 
     # Other options of the training refuse the state; more threads that decode do not.
+    args = options(way, cut, *more, *resume)
     assert finetune.main([*args, "--lr", "1e-3"]) == 2
     assert "is the state of another training" in capsys.readouterr().err
     assert finetune.main([*args, "--workers", "3", "--memory-gb", "0"]) == 0
@@ -104,12 +119,23 @@ def test_killed_and_resumed_it_has_the_same_weights(
     assert all(torch.equal(tensor, got[name]) for name, tensor in want.items())
 
 
+def test_interrupted_it_keeps_the_step_and_says_how_it_goes_on(way: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    more = ["--epochs", "9", "--validation", "none", "--resume", str(state)]
+    status, said = ended(way, tmp_path / "tuned.pt", 4, signal.SIGTERM, *more)
+    assert status == 130, said
+    goes_on = f"the state is in {state}: the same command goes on from there"
+    assert said.splitlines()[-1].endswith(f"interrupted after step 5 of 18; {goes_on}")
+    assert torch.load(state, weights_only=True)["parts"][0]["step"] == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
 @pytest.mark.timeout(300)
 def test_two_processes_learn_what_one_does(
     way: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By torch's launcher, of the same batch, in parts: but for rounding."""
-    more = ["--unfreeze", "all", "--dropout", "0", "--epochs", "3", "--seed", "3"]
+    more = ["--unfreeze", "all", "--dropout", "0", "--epochs", "2", "--seed", "3"]
     one, two = tmp_path / "one.pt", tmp_path / "two.pt"
     args = options(way, two, *more, "--accumulate", "2")
     launcher = ["--standalone", "--nproc-per-node", "2", "-m", "offline.finetune", *args]
@@ -216,23 +242,57 @@ def test_a_result_is_not_written_over(
     assert "tuned-encoder: is there already; give another --out" in capsys.readouterr().err
 
 
-def test_ctrl_c_says_how_it_goes_on(
+@pytest.mark.parametrize("option", ["--out", "--resume", "--tensorboard"])
+def test_a_place_that_cannot_be_written_is_told_before_training(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = {"--out": "tuned.pt", option: "/dev/null/tuned.pt"}
+    args = [word for pair in places.items() for word in pair]
+    assert finetune.main(["--index", "/nowhere/index.csv", *args]) == 2
+    assert "/dev/null/tuned.pt" in capsys.readouterr().err
+
+
+def test_the_labels_own_split_a_card_and_a_run_file_that_repeats_it(
     way: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    state = tmp_path / "state"
+    """Val chooses the epoch, test alone is kept out, who is in no split does neither. Of several
+    windows the middle one is learnt."""
+    folder = Path(shutil.copytree(way / "embeddings", tmp_path / "index"))
+    splits = {"0": "", "5": "val", "6": "val", "7": "val"}
+    entries = read_index(folder / "index.csv")
+    lines = [replace(e, split=splits.get(Path(e.video).stem, e.split)) for e in entries]
+    write_index(folder / "index.csv", [replace(e, windows=2) for e in lines])
+    (tmp_path / "card.json").write_text('{"licence": "C-UDA", "data": {"from": "WLASL"}}')
+    args = ["--index", str(folder / "index.csv"), *SMALL, "--batch", "4", "--epochs", "3"]
+    args += ["--card", str(tmp_path / "card.json"), "--out"]
+    first, again = tmp_path / "first.pt", tmp_path / "again.pt"
+    assert finetune.main([*args, str(first), "--threshold", "0.3"]) == 0
+    told = capsys.readouterr().out
+    assert "1 videos are in no split, so they neither train nor test" in told
+    result = json.loads(told.splitlines()[-1])
+    counts = ("clips", "held_back_clips", "kept_out_clips", "epochs")
+    assert [result[name] for name in counts] == [4, 3, 2, 3]
+    card = load_checkpoint(first).card
+    assert card["licence"] == "C-UDA" and card["calibration"]["threshold"] == 0.3
+    assert card["data"]["from"] == "WLASL" and card["data"]["held_back_clips"] == 3
+    tested = {Path(clip["video"]).stem for clip in card["data"]["held_out_clips"]}
+    assert tested == {"8", "9"}
+    with (tmp_path / "first_curve.csv").open(newline="") as stream:
+        curve = list(csv.DictReader(stream))
+    assert [line["epoch"] for line in curve if line["held_back_top1"]] == [
+        "1.000", "2.000", "3.000"]  # fmt: skip
+    config = ["--config", str(tmp_path / "first_run.yaml"), "--out", str(again)]
+    write_index(folder / "index.csv", lines)
+    assert finetune.main(config) == 0
+    assert "index.csv is not what it was in that run" in capsys.readouterr().err
+    a, b = (load_checkpoint(path).background for path in (first, again))
+    assert (a == b).all()
+    want, got = weights(first), weights(again)
+    assert all(torch.equal(tensor, got[name]) for name, tensor in want.items())
 
-    def stop() -> None:
-        while not state.exists():
-            time.sleep(0.001)
-        signal.raise_signal(signal.SIGINT)
-
-    thread = threading.Thread(target=stop, daemon=True)
-    thread.start()
-    more = ["--epochs", "200", "--resume", str(state)]
-    assert finetune.main(options(way, tmp_path / "tuned.pt", *more)) == 130
-    thread.join()
-    assert f"stopped; the same command goes on from {state}" in capsys.readouterr().err
-    assert state.exists()
+    (tmp_path / "card.json").write_text("[1]")
+    assert finetune.main([*args, str(tmp_path / "other.pt")]) == 2
+    assert "card.json: no object with the fields of a card" in capsys.readouterr().err
 
 
 def test_out_of_memory_has_advice(

@@ -12,7 +12,8 @@ import models.command_line
 
 OFFLINE = Path(__file__).parents[2] / "offline"
 COMMANDS = (
-    "encode train evaluate export predict fuse hub few_shot landmark_distance time_to_decision"
+    "encode train finetune evaluate export predict fuse hub few_shot landmark_distance "
+    "time_to_decision"
 ).split()
 
 

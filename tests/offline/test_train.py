@@ -258,6 +258,7 @@ def test_typing_errors_are_told_before_torch_is_loaded() -> None:
         ("train", "['--index', 'x', '--epoch', '3']"),
         ("train", "['--index', 'x', '--config', 'none.yaml']"),
         ("train", "['--index', 'x', '--out', '/dev/null/a.pt']"),
+        ("finetune", "['--index', 'x', '--out', '/dev/null/a.pt']"),
         ("evaluate", "['--index', 'x', '--cross-validat', '3']"),
     ):
         code = (

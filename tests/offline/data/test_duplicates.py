@@ -38,8 +38,8 @@ from offline.data.fingerprints import (
 )
 from offline.data.index import read_index
 from offline.data.index import write_index as write_entries
+from offline.data.splits import fold_of_groups, split_fold
 from offline.data.videos import read_video
-from offline.evaluation.crossval import fold_of_groups, split_fold
 from offline.training.selection import named_groups
 from tests.offline.indexes import example, write_index
 

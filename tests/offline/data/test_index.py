@@ -12,6 +12,7 @@ from offline.data.index import (
     IndexFileError,
     StoredRows,
     npy_name,
+    part_name,
     read_index,
     rows_problem,
     write_index,
@@ -111,3 +112,23 @@ def test_names_of_files_are_plain_and_differ() -> None:
     names = [npy_name(video_id, "bw") for video_id in ids]
     assert len(set(names)) == len(ids)
     assert all(n.startswith("embeddings/") and ".." not in n and len(n) < 120 for n in names)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "part"),
+    [
+        ("vjepa2:/m@1/16@8fps/292px", None),
+        ("vjepa2:/m@1/16@8fps/292px/exact/windows=3/frames=12-40", (12, 40)),
+        ("landmarks:m@1/15fps/320px/frames=12-/fps=25/aspect=1.5", (12, None)),
+        ("vjepa2:/frames=1-2/m@1/16@8fps/292px", None),
+        ("vjepa2:/m@1/16@8fps/292px/frames=x-40", None),
+        (f"vjepa2:/m@1/16@8fps/292px/frames={'9' * 5000}-", None),
+    ],
+)
+def test_the_part_of_a_video_is_read_from_what_made_its_rows(
+    encoder: str, part: tuple[int, int | None] | None
+) -> None:
+    entry = Entry(video_id="a", gloss="tree", path_to_npy_file="a.npy", encoder=encoder)
+    assert entry.part == part
+    if part is not None:
+        assert part_name(part) in encoder

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from offline.data.examples import Example
-from offline.evaluation.crossval import split_fold, vocabularies, vocabulary_curve
+from offline.data.splits import split_fold
+from offline.evaluation.crossval import vocabularies, vocabulary_curve
 from offline.training.selection import TrainingPlan
 from tests.offline.made_up import plan
 

@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from models.schema import EncoderSpec
+from models.vjepa2.preprocess import crop_pictures
+from offline.data.examples import read_examples
+from offline.data.index import Entry, write_index
+from offline.data.labels import LabelledVideo
 from offline.data.videos import VideoError
+from offline.encoding.embed import DecodedWindows, EncodeTask, decode_windows, encoder_identity
 from offline.finetuning.config import ChangeSettings, FinetuneSettings
 from offline.finetuning.drawing import Drawing, KeptClip, KeptVideos, cut_ticks, placing
 from tests.offline.clips import write_clip
@@ -122,6 +127,26 @@ def test_speed_and_time_shift_stay_in_the_video(there: int) -> None:
     assert len(seen) > (5 if there > 3 else 1)
     for ticks in seen:
         assert list(ticks) == sorted(ticks) and 0 <= ticks[0] and ticks[-1] < there
+
+
+def test_the_part_of_a_video_that_was_encoded_is_learnt(tmp_path: Path) -> None:
+    """As the column `encoder` of the index states it; WLASL's sources hold many signs."""
+    path = write_clip(tmp_path / "source.mp4", 60)
+    video = LabelledVideo(video_id="a", path=path, gloss="tree", frames=(41, 46))
+    decoded = decode_windows(EncodeTask(video=video, variants=("original",)), SPEC)
+    assert isinstance(decoded, DecodedWindows)
+    np.save(tmp_path / "a.npy", np.zeros((2, SPEC.dim), np.float32))
+    entry = Entry(video_id="a", gloss="tree", path_to_npy_file="a.npy", video="source.mp4",
+                  encoder=encoder_identity(SPEC, video))  # fmt: skip
+    write_index(tmp_path / "index.csv", [entry])
+    [example] = read_examples(tmp_path / "index.csv")
+    assert example.source is not None
+    clips = KeptVideos([example.source, path], SPEC, CROP, 1e9)
+    encoded = crop_pictures([frame.image for frame in decoded.clips[0].frames], CROP)
+    assert (clips.window(0) == encoded).all()
+    assert not (clips.window(1) == encoded).all()
+    shades = clips.clip(0).pictures[:, -1, -1, 0]  # of pictures 41 to 46: 40, 50 … 90
+    assert shades.min() > 30 and shades.max() < 100
 
 
 def test_a_video_that_is_lost_stops_the_training(tmp_path: Path, videos: list[Path]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from models.heads import make_head
-from offline.training.progress import Progress, draw_curves, draw_loss, write_curve
+from offline.training.progress import Progress, draw_curves, write_curve
 from offline.training.trainer import FittedHead, ScoredStep
 
 
@@ -45,5 +45,3 @@ def test_curves_have_a_line_a_step_and_a_picture(tmp_path: Path) -> None:
     for name, heads in (("with", [fitted(scored)]), ("without", [fitted([]), fitted([])])):
         draw_curves(heads, 2, tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.png").stat().st_size > 1000
-    draw_loss([0.5, 0.4], tmp_path / "loss.png")
-    assert (tmp_path / "loss.png").stat().st_size > 1000
