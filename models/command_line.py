@@ -75,19 +75,21 @@ def several(
 
 
 @contextlib.contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """In the block SIGTERM raises KeyboardInterrupt, as Ctrl-C does.
+def stopped_by_signals() -> Iterator[None]:
+    """In the block Ctrl-C and SIGTERM raise KeyboardInterrupt, whoever took the signals before.
 
     In a thread other than the main one, which gets no signals, nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stops = signal.SIGINT, signal.SIGTERM
+    before = {each: signal.signal(each, signal.default_int_handler) for each in stops}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def until_interrupted(main: Callable[[], int], name: str) -> int:

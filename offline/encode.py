@@ -19,20 +19,23 @@ import errno
 import json
 import os
 import re
-import signal
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 from tyro.conf import arg
 
-from models.command_line import read_command_line, say, until_interrupted
+from models.command_line import (
+    read_command_line,
+    say,
+    stopped_by_signals,
+    until_interrupted,
+)
 from models.faults import DeviceLost, OutOfMemory, RecognitionError
 from models.files import replacing
 from models.schema import Resize
@@ -150,13 +153,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = settings.out
     try:
         with ExitStack() as stack:
-            stack.enter_context(_stopped_by_signals())
+            stack.enter_context(stopped_by_signals())
             _prepare(out)
             stack.enter_context(locked(out))
             notes = LabelNotes()
             videos = _labelled_videos(settings, notes)
             cluster = stack.enter_context(Cluster(settings.ray)) if settings.ray else None
-            stack.enter_context(_stopped_by_signals())  # Ray takes the signals for itself
+            stack.enter_context(stopped_by_signals())  # Ray takes the signals for itself
             factory = EncoderFactory.of(
                 settings.encoder,
                 settings.frames,
@@ -190,24 +193,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         problem = " ".join(str(exc).split()) or type(exc).__name__
     say(f"offline.encode: {problem}", file=sys.stderr)
     return 2
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """SIGTERM stops as Ctrl-C does: by a KeyboardInterrupt."""
-
-    def stop(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Python leaves signals to the main thread alone
-        return
-    before = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 def _prepare(out: Path) -> None:

@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from models.command_line import ended_by_sigterm, say, several, until_interrupted
+from models.command_line import say, several, stopped_by_signals, until_interrupted
 from models.files import refuse_place
 from offline.evaluation import MEANINGS, SignSettings
 from offline.run_file import read_run, write_run
@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=f"{__doc__}\nwhat heads are trained with by default:\n\n{recipe_table()}\n\n"
         f"figures (docs/reference/evaluation.md says more):\n\n{_FIGURES}",
     )
-    with ended_by_sigterm():
+    with stopped_by_signals():
         try:
             last = _evaluate(options)
         except ValueError as exc:

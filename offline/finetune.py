@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from models.command_line import ended_by_sigterm, say, until_interrupted
+from models.command_line import say, stopped_by_signals, until_interrupted
 from models.files import refuse_place
 from offline.finetuning.config import ChangeSettings, FinetuneSettings
 from offline.run_file import read_fields, read_run, write_run
@@ -34,8 +34,11 @@ from offline.training.early_end import how_it_goes_on, out_of_memory
 
 if TYPE_CHECKING:  # torch and scikit-learn come when the command line is right
     from models.heads import Head
+    from models.vjepa2.model import VideoTransformer
     from offline.data.examples import Example, Vocabulary
+    from offline.finetuning.drawing import KeptVideos
     from offline.finetuning.processes import Processes
+    from offline.training.batches import TrainClips
     from offline.training.selection import TrainingPlan
     from offline.training.sides import SplitClips
 
@@ -71,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         FinetuneOptions, argv, prog="python -m offline.finetune", description=__doc__
     )
     began = time.monotonic()
-    with ended_by_sigterm():
+    with stopped_by_signals():
         try:
             result = _by_processes(options)
         except KeyboardInterrupt as exc:
@@ -127,50 +130,25 @@ def finetune(
     import torch
 
     from models.vjepa2.checkpoint import load_weights
-    from offline.data.examples import scored, vocabulary
+    from offline.data.examples import vocabulary
     from offline.finetuning.cost import step_cost
-    from offline.finetuning.drawing import Drawing, KeptVideos, find_problems
+    from offline.finetuning.drawing import Drawing
     from offline.finetuning.loop import tune
-    from offline.finetuning.result import encoder_stem, show_result, write_result
+    from offline.finetuning.result import show_result, write_result
     from offline.finetuning.scoring import Scorer
     from offline.finetuning.tuned_model import TunedModel
     from offline.training.batches import batches_of
-    from offline.training.chance import near_chance
     from offline.training.progress import Progress
     from offline.training.selection import adjust_logits, to_choose_by
     from offline.training.sides import split_clips
     from offline.training.trainer import Resume, Score
 
-    settings, first = options.tuning, processes.first
-    if settings.precision is None:
-        on_gpu = processes.device.type == "cuda"
-        settings = replace(settings, precision="bfloat16" if on_gpu else "float32")
-    if options.sides.none and settings.validation == "auto":
-        settings = replace(settings, validation="none")
-    if settings.batch % (settings.accumulate * processes.world):
-        raise ValueError(
-            f"--batch {settings.batch} is no multiple of --accumulate {settings.accumulate} times "
-            f"{processes.world} processes"
-        )
-    for place in (stem := encoder_stem(options.out), stem.with_name(f"{stem.name}.pt")):
-        if place.exists():
-            raise ValueError(f"{place}: is there already; give another --out")
+    settings, first = _settings(options, processes), processes.first
     plan = _plan(options)
     torch.set_num_threads(plan.threads)
     clips = split_clips(plan, options.sides, settings.validation, options.data.fold_seed)
     encoder = load_weights(plan.spec, torch.float32)
-    videos = {e.video_id: e.source or Path() for e in _all(clips)}
-    kept = KeptVideos(
-        list(videos.values()), plan.spec, encoder.video_size[-1], settings.memory_gb * 1e9
-    )
-    problems = find_problems(kept, len(clips.train), settings.workers, processes)
-    broken = {video_id: why for video_id, why in zip(videos, problems, strict=True) if why}
-    for why in broken.values() if first else ():
-        say(f"skipped: {why}", file=sys.stderr)
-    clips = replace(clips, **{
-        name: [e for e in getattr(clips, name) if e.video_id not in broken]
-        for name in ("train", "validation", "test")
-    })  # fmt: skip
+    clips, kept, places, broken = _readable(clips, plan, encoder, settings, processes)
     train: list[Example] = clips.train
     held: list[Example] = []
     if train and settings.validation != "none":
@@ -196,7 +174,6 @@ def finetune(
     cost = step_cost(encoder.shape, math.prod(encoder.grid), learning, settings, size)
     print(cost.line(settings.batch // (settings.accumulate * processes.world)), flush=True)
     drawn = batches_of(train, classes, plan.spec, TrainSettings(balance=settings.balance))
-    places = {video_id: number for number, video_id in enumerate(videos)}
     drawing = Drawing(
         kept,
         [places[e.video_id] for e in train],
@@ -246,24 +223,92 @@ def finetune(
     show_result(result)
     if options.resume is not None:
         options.resume.unlink(missing_ok=True)
-    unseen: tuple[float, list[str]] = (0.0, [])
-    if held:
-        unseen = result["held_back_top1"], [e.gloss for e in held]
-    elif "kept_out_top1" in result:
-        tested = [e.gloss for e in scored(clips.test) if e.gloss in plan.glosses]
-        unseen = result["kept_out_top1"], tested
-    warning = near_chance(tuning.losses, drawn, settings.smoothing, unseen)
+    warning = _warning(result, tuning.losses, drawn, settings, (clips, held), plan)
     if warning:
-        warning += f": try more --epochs (these were {settings.epochs:g}), another --lr or --start"
         say(f"finetune: {warning}", file=sys.stderr)
     return {
         **result, "skipped": skipped, "warning": warning, "learning_parameters": learning
     }  # fmt: skip
 
 
-def _all(clips: SplitClips) -> list[Example]:
-    """Every clip that is read, those to train on first."""
-    return [*clips.train, *clips.validation, *clips.test]
+def _settings(options: FinetuneOptions, processes: Processes) -> FinetuneSettings:
+    """The settings with what hangs on the device and the split; nothing has been read yet.
+
+    Raises:
+        ValueError: the batch can't be shared, or the encoder would replace another.
+    """
+    from offline.finetuning.result import encoder_stem
+
+    settings = options.tuning
+    if settings.precision is None:
+        on_gpu = processes.device.type == "cuda"
+        settings = replace(settings, precision="bfloat16" if on_gpu else "float32")
+    if options.sides.none and settings.validation == "auto":
+        settings = replace(settings, validation="none")
+    if settings.batch % (settings.accumulate * processes.world):
+        raise ValueError(
+            f"--batch {settings.batch} is no multiple of --accumulate {settings.accumulate} times "
+            f"{processes.world} processes"
+        )
+    for place in (stem := encoder_stem(options.out), stem.with_name(f"{stem.name}.pt")):
+        if place.exists():
+            raise ValueError(f"{place}: is there already; give another --out")
+    return settings
+
+
+def _readable(
+    clips: SplitClips,
+    plan: TrainingPlan,
+    encoder: VideoTransformer,
+    settings: FinetuneSettings,
+    processes: Processes,
+) -> tuple[SplitClips, KeptVideos, dict[str, int], dict[str, str]]:
+    """The clips whose videos can be read; their videos, the place of each among them by its id; and
+    why the others can't, by id, which is printed."""
+    from offline.finetuning.drawing import KeptVideos, find_problems
+
+    read = [*clips.train, *clips.validation, *clips.test]  # those to train on first
+    videos = {e.video_id: e.source or Path() for e in read}
+    crop, memory = encoder.video_size[-1], settings.memory_gb * 1e9
+    kept = KeptVideos(list(videos.values()), plan.spec, crop, memory)
+    problems = find_problems(kept, len(clips.train), settings.workers, processes)
+    broken = {video_id: why for video_id, why in zip(videos, problems, strict=True) if why}
+    for why in broken.values() if processes.first else ():
+        say(f"skipped: {why}", file=sys.stderr)
+    sound = {
+        name: [e for e in getattr(clips, name) if e.video_id not in broken]
+        for name in ("train", "validation", "test")
+    }
+    places = {video_id: number for number, video_id in enumerate(videos)}
+    return replace(clips, **sound), kept, places, broken
+
+
+def _warning(
+    result: dict[str, Any],
+    losses: Sequence[float],
+    drawn: TrainClips,
+    settings: FinetuneSettings,
+    sides: tuple[SplitClips, Sequence[Example]],
+    plan: TrainingPlan,
+) -> str | None:
+    """What is wrong and what to try where the result is hardly better than guessing.
+
+    sides: the clips by what they are for, and those that chose the epoch.
+    """
+    from offline.data.examples import scored
+    from offline.training.chance import near_chance
+
+    clips, held = sides
+    unseen: tuple[float, list[str]] = (0.0, [])
+    if held:
+        unseen = result["held_back_top1"], [e.gloss for e in held]
+    elif "kept_out_top1" in result:
+        tested = [e.gloss for e in scored(clips.test) if e.gloss in plan.glosses]
+        unseen = result["kept_out_top1"], tested
+    found = near_chance(losses, drawn, settings.smoothing, unseen)
+    if found is None:
+        return None
+    return f"{found}: try more --epochs (these were {settings.epochs:g}), another --lr or --start"
 
 
 def _plan(options: FinetuneOptions) -> TrainingPlan:

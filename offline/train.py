@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.command_line import ended_by_sigterm, say, until_interrupted
+from models.command_line import say, stopped_by_signals, until_interrupted
 from models.files import refuse_place
 from offline.run_file import read_fields, read_run, write_run
 from offline.training.config import (
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m offline.train",
         description=f"{__doc__}\nwhat heads are trained with by default:\n\n{recipe_table()}",
     )
-    with ended_by_sigterm():
+    with stopped_by_signals():
         try:
             result = train_head(options)
         except ValueError as exc:
