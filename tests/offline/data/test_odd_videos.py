@@ -217,7 +217,6 @@ def test_a_song_with_a_cover_is_no_clip(
         ("mjpeg", "yuvj420p", "image2pipe"),
         ("bmp", "bgr24", "image2pipe"),
         ("apng", "rgb24", "apng"),
-        ("libsvtav1", "yuv420p", "avif"),
     ],
 )
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
