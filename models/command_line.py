@@ -22,6 +22,7 @@ import tyro
 
 T = TypeVar("T")
 
+STOPPED = 130  # exit status after Ctrl-C or SIGTERM, as shells have it
 _WIDE = 250  # columns, where nobody's terminal wraps the text: a message stays one line in a log
 
 
@@ -93,12 +94,12 @@ def stopped_by_signals() -> Iterator[None]:
 
 
 def until_interrupted(main: Callable[[], int], name: str) -> int:
-    """The exit status of a command: 130 after Ctrl-C, with a line instead of a traceback."""
+    """The exit status of a command: `STOPPED` after Ctrl-C, with a line instead of a traceback."""
     try:
         return main()
     except KeyboardInterrupt as exc:
         say(f"{name}: {str(exc) or 'interrupted'}", file=sys.stderr)
-        return 130
+        return STOPPED
 
 
 def say(text: str, *, file: TextIO | None = None) -> None:

@@ -31,6 +31,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from models.command_line import (
+    STOPPED,
     read_command_line,
     say,
     stopped_by_signals,
@@ -48,6 +49,7 @@ from offline.data.labels import (
     read_labels,
     read_negatives,
 )
+from offline.data.video_folders import REPORT
 from offline.encoding import run
 from offline.encoding.cluster import Cluster
 from offline.encoding.embed import (
@@ -72,8 +74,6 @@ from offline.encoding.tasks import (
     write_results,
 )
 
-REPORT = "encode_report.json"
-STOPPED = 130  # exit status after Ctrl-C, as shells have it
 _NOTES = 20  # that are printed; all are in the report
 
 

@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from models.command_line import say, several, stopped_by_signals, until_interrupted
+from models.command_line import STOPPED, say, several, stopped_by_signals, until_interrupted
 from models.files import refuse_place
 from offline.evaluation import MEANINGS, SignSettings
 from offline.run_file import read_run, write_run
@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 2
         except KeyboardInterrupt:
             say("evaluate: interrupted; nothing is kept", file=sys.stderr)
-            return 130
+            return STOPPED
     print(json.dumps(last))
     return 0
 

@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from models.command_line import say, stopped_by_signals, until_interrupted
+from models.command_line import STOPPED, say, stopped_by_signals, until_interrupted
 from models.files import refuse_place
 from offline.finetuning.config import ChangeSettings, FinetuneSettings
 from offline.run_file import read_fields, read_run, write_run
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             result = _by_processes(options)
         except KeyboardInterrupt as exc:
             say(f"finetune: {how_it_goes_on(options.resume, exc)}", file=sys.stderr)
-            return 130
+            return STOPPED
         except (ValueError, OSError) as exc:
             say(f"finetune: {exc}", file=sys.stderr)
             return 2

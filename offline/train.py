@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.command_line import say, stopped_by_signals, until_interrupted
+from models.command_line import STOPPED, say, stopped_by_signals, until_interrupted
 from models.files import refuse_place
 from offline.run_file import read_fields, read_run, write_run
 from offline.training.config import (
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt as exc:
             resume = Path(options.resume) if options.resume else None
             say(f"train: {how_it_goes_on(resume, exc)}", file=sys.stderr)
-            return 130
+            return STOPPED
         except OSError as exc:
             say(f"train: can't write: {exc}", file=sys.stderr)
             return 2

@@ -28,10 +28,10 @@ from models.schema import EncoderSpec
 from offline.data.index import ORIGINAL, Entry, IndexFileError, StoredRows, read_index
 from offline.data.spellings import EXTRA, gloss_key, one_spelling
 from offline.data.variants import with_variants
+from offline.data.video_folders import REPORT
 from offline.data.videos import VideoPart, part_of
 
 UNKNOWN_SIGNER = "video:"  # how the group of a video begins whose signer is not known
-_REPORT = "encode_report.json"  # beside an index
 _NAMED = 3  # broken files that a line names
 _TOLD = re.compile(r"(/(frames|fps|aspect)=[^/]*)+$")  # of a video: its part, its landmarks' rate
 
@@ -134,9 +134,9 @@ def read_examples(
     dims = {example.stored.shape[1] for example in examples}
     if len(dims) > 1:
         raise ValueError(f"{file}: rows of different encoders: {sorted(dims)} numbers a step")
-    if (file.parent / _REPORT).is_file() and (dim := read_spec(file).dim) not in dims:
+    if (file.parent / REPORT).is_file() and (dim := read_spec(file).dim) not in dims:
         raise ValueError(
-            f"{file}: rows of {dims.pop()} numbers a step, but {_REPORT} beside it says {dim}"
+            f"{file}: rows of {dims.pop()} numbers a step, but {REPORT} beside it says {dim}"
         )
     return examples
 
@@ -155,7 +155,7 @@ def read_spec(index: str | os.PathLike[str]) -> EncoderSpec:
     Raises:
         ValueError: the report is missing or does not name the encoder.
     """
-    file = Path(index).parent / _REPORT
+    file = Path(index).parent / REPORT
     try:
         return spec_from(json.loads(file.read_text(encoding="utf-8"))["encoder"])
     except (OSError, KeyError, TypeError, ValueError, RecursionError) as exc:

@@ -29,7 +29,7 @@ _JUNK = (
     *("recycler", "network trash folder", "temporary items", "thumbnails", "thumbs"),
     *("lost+found", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
 )
-_REPORT = "encode_report.json"  # lies in what `offline.encode` has written
+REPORT = "encode_report.json"  # beside the index, in what `offline.encode` has written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +91,7 @@ def entries_of(folder: Path, passed_over: list[PassedOver]) -> Iterator[tuple[Pa
         path = folder / name
         if name.startswith(".") or name.lower() in _JUNK:
             passed_over.append(PassedOver(path=path, why="hidden, or made by the system"))
-        elif is_folder and (path / _REPORT).is_file():
+        elif is_folder and (path / REPORT).is_file():
             passed_over.append(PassedOver(path=path, why="written by offline.encode"))
         else:
             yield path, is_folder

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from models.command_line import STOPPED
 from models.faults import OutOfMemory
 from offline.data.index import INDEX, read_index
-from offline.encode import STOPPED, main
+from offline.encode import main
 from offline.encoding.progress import EncodingProgress
 from offline.encoding.run import StandInEncoder
 from offline.encoding.tasks import JOURNAL
