@@ -53,17 +53,21 @@ def snapshot(name: str, revision: str, patterns: Sequence[str]) -> Snapshot:
     """
     hub = library(name)
 
+    def fetched(*, here: bool) -> Snapshot:
+        """here: only out of the cache."""
+        folder = hub.snapshot_download(
+            name,
+            revision=revision or None,
+            allow_patterns=list(patterns),
+            local_files_only=here,
+        )
+        return Snapshot(folder=Path(folder), commit=Path(folder).name)
+
     def cached() -> Snapshot | None:
         try:
-            folder = hub.snapshot_download(
-                name,
-                revision=revision or None,
-                allow_patterns=list(patterns),
-                local_files_only=True,
-            )
+            return fetched(here=True)
         except Exception:  # not there, or not all of it
             return None
-        return Snapshot(folder=Path(folder), commit=Path(folder).name)
 
     if is_commit(revision) and (there := cached()):
         return there
@@ -74,12 +78,9 @@ def snapshot(name: str, revision: str, patterns: Sequence[str]) -> Snapshot:
             return there
         raise
     try:
-        folder = hub.snapshot_download(
-            name, revision=revision or None, allow_patterns=list(patterns)
-        )
+        return fetched(here=False)
     except Exception as exc:  # the errors of its HTTP client share no public base
         raise OSError(f"{name}: can't be fetched from the hub: {first_line(exc)}") from exc
-    return Snapshot(folder=Path(folder), commit=Path(folder).name)
 
 
 def commit_of(name: str, revision: str) -> str:

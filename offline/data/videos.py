@@ -156,7 +156,7 @@ def read_pictures(path: str | os.PathLike[str]) -> Iterator[Picture]:
         aspect = aspect if 0.25 <= aspect <= 4 else 1.0
         clock = PictureClock(float(stream.average_rate or stream.guessed_rate or _DEFAULT_FPS))
         scaler_for = cache(PictureScaler)
-        first, last = _pictures_of(path, stream.index)
+        first, last = _pictures_of(path, lambda: _count(name, stream.index, None))
         for number, decoded in enumerate(_decoded(name, container, stream), 1):
             if number > last:
                 return
@@ -239,7 +239,7 @@ def container_times(path: str | os.PathLike[str]) -> list[float]:
     """
     with _opened(os.fspath(path)) as (container, stream):
         packets = _packets(container, stream)
-        first, last = _pictures_of(path, stream.index)
+    first, last = _pictures_of(path, lambda: len(packets))
     if any(shown is None for _, shown in packets):
         return []
     order = [decoded for decoded, _ in packets if decoded is not None]
@@ -269,11 +269,12 @@ def _packets(
     return times
 
 
-def _pictures_of(path: str | os.PathLike[str], stream: int) -> tuple[int, float]:
-    """The numbers of the first and the last picture to take of a video, or of a part of it."""
-    if not isinstance(path, VideoPart):
-        return 1, math.inf
-    return path.of_pictures(_count(os.fspath(path), stream, None))
+def _pictures_of(path: str | os.PathLike[str], count: Callable[[], int]) -> tuple[int, float]:
+    """The numbers of the first and the last picture to take of a video, or of a part of it.
+
+    count: how many there are in the file; only asked for a part.
+    """
+    return path.of_pictures(count()) if isinstance(path, VideoPart) else (1, math.inf)
 
 
 @contextlib.contextmanager

@@ -272,7 +272,7 @@ def _frames_at(
     Of the latter those up to the first after `wanted`: no more is read, but for the fingerprint.
     """
     sampler, frames, read = FrameSampler(spec.fps), dict[int, Frame](), set[int]()
-    pictures = read_pictures(path)
+    pictures, newest = read_pictures(path), max(wanted)
     for picture in pictures:
         now = sampler.tick(_checked(path, picture.media_s))
         read.add(now)
@@ -281,7 +281,7 @@ def _frames_at(
         if now in wanted and now not in frames:
             image = picture.rgb(spec.short_side, spec.resize)
             frames[now] = Frame(image=image, media_s=picture.media_s)
-        if now > max(wanted):
+        if now > newest:
             break
     if fingerprint is not None:
         all(map(fingerprint.add, pictures))  # until it needs no more

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from offline.evaluation.report import write_text
@@ -31,21 +31,25 @@ def write_tables(name: str, outcomes: Outcomes) -> None:
         rows.append([*about, *first, *[""] * (len(columns) - len(first))])
     _write(f"{name}_predictions.csv", header, rows)
 
-    pairs = Counter((clip.gloss, clip.predicted) for clip in outcomes.clips)
-    shown = [g for g in outcomes.glosses if any(g in pair for pair in pairs)]
+    predicted: dict[str, Counter[str]] = defaultdict(Counter)  # by true gloss
+    all_ranks: dict[str, list[int]] = defaultdict(list)
+    for clip in outcomes.clips:
+        predicted[clip.gloss][clip.predicted] += 1
+        all_ranks[clip.gloss].append(clip.rank)
+    there = set(predicted).union(*predicted.values())
+    shown = [gloss for gloss in outcomes.glosses if gloss in there]
     _write(
         f"{name}_confusion.csv",
         ["gloss", *shown],  # a row a true gloss, a column a predicted one
-        [[gloss, *(pairs[gloss, other] for other in shown)] for gloss in shown],
+        [[gloss, *(predicted[gloss][other] for other in shown)] for gloss in shown],
     )
 
     table = []
     for gloss in outcomes.glosses:
-        ranks = [clip.rank for clip in outcomes.clips if clip.gloss == gloss]
-        if not ranks:
+        if not (ranks := all_ranks[gloss]):
             continue
-        wrong = Counter({b: n for (a, b), n in pairs.items() if a == gloss and b != gloss})
-        most, times = wrong.most_common(1)[0] if wrong else ("", 0)
+        wrong = [pair for pair in predicted[gloss].most_common() if pair[0] != gloss]
+        most, times = wrong[0] if wrong else ("", 0)
         shares = [f"{sum(rank <= top for rank in ranks) / len(ranks):.4f}" for top in (1, _FIRST)]
         table.append([gloss, len(ranks), *shares, most, times])
     header = ["gloss", "clips", "top1", "top5", "most_confused_with", "times"]
