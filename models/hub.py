@@ -94,9 +94,8 @@ def commit_of(name: str, revision: str) -> str:
     hub = library(name)
     try:
         api = hub.HfApi()
-        info = _in_time(
-            lambda: api.model_info(name, revision=revision or None, timeout=_PATIENCE_S)
-        )
+        # The client's limit ends no more than the thread that was given up.
+        info = _in_time(lambda: api.model_info(name, revision=revision or None, timeout=60.0))
     except hub.errors.RevisionNotFoundError as exc:
         raise FileNotFoundError(f"{name}: has no revision {revision!r} on the hub") from exc
     except (hub.errors.RepositoryNotFoundError, hub.errors.HFValidationError) as exc:
@@ -130,8 +129,8 @@ def library(name: str) -> Any:
 def _in_time(call: Callable[[], T]) -> T:
     """The result of `call`.
 
-    Where a firewall swallows packets, the client would try one address after the other, for longer
-    than its own limit: so it waits in a thread that nobody waits for.
+    Where a firewall swallows packets, the client tries one address after the other, each for its
+    own limit: so it waits in a thread that nobody waits for.
 
     Raises:
         TimeoutError: it took too long.
