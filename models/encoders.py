@@ -17,6 +17,7 @@ from models.vjepa2.graph_engine import WAYS, GraphVariant
 from models.vjepa2.source import locate
 
 KINDS = ("landmarks", "vjepa2", "vjepa2-tokens")
+_PATCH = 16  # px, of all published V-JEPA 2
 _MOST_THREADS = 4  # of the landmark encoder: event loop and decoders need the interpreter, too
 
 
@@ -111,3 +112,13 @@ def encoder_spec(
         )
     frames, fps = frames or spec.frames, fps or spec.fps
     return dataclasses.replace(spec, frames=frames, fps=fps, resize=resize)
+
+
+def window_steps(spec: EncoderSpec) -> int:
+    """How many rows of features a window has."""
+    if spec.kind == "landmarks":
+        return spec.frames
+    times = max(1, spec.frames // 2)
+    # The crop is to the short side as 224 to 256, in whole patches.
+    side = round(spec.short_side * 224 / 256 / _PATCH)
+    return times * side**2 if spec.kind == "vjepa2-tokens" else times

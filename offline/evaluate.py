@@ -152,9 +152,10 @@ def _evaluate(options: EvaluateOptions) -> dict[str, Any]:
     else:
         if options.model:
             report, outcomes = _score_head(options)
+        elif options.fold_heads:
+            report, outcomes = _score_folds(options)
         else:
-            found = _score_folds(options) if options.fold_heads else _cross_validate(options)
-            report, outcomes = found
+            report, outcomes = _cross_validate(options)
         page = evaluation_page
         last = {key: value for key, value in report["scores"].items() if key != "per_gloss"}
         last |= {k: report[k] for k in ("calibration", "decoder", "sentences") if k in report}

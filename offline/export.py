@@ -33,7 +33,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -136,44 +136,29 @@ def _export(options: ExportOptions) -> int:
     from offline.exporting import bundle_export  # torch
     from offline.exporting.encoder_export import EncoderParts
 
-    parts, name, out = None, options.name, options.out
+    parts, out = None, options.out
     if options.with_encoder is not None:
         parts = EncoderParts(
             parts=options.with_encoder, int8=options.int8, index=options.index, clips=options.clips
         )
     elif options.int8 or options.index:
         raise ValueError("--int8 and --index go with --with-encoder")
+    window: dict[str, Any] = {"frames": options.frames, "fps": options.fps}
+    named: dict[str, Any] = {"name": options.name, "encoder_parts": parts}
     if options.encoder is not None:
         bundle = bundle_export.export_untrained(
-            options.encoder,
-            out,
-            options.hop_s,
-            frames=options.frames,
-            fps=options.fps,
-            name=name,
-            encoder_parts=parts,
+            options.encoder, out, options.hop_s, **window, **named
         )
         print(json.dumps({"bundle": str(bundle.path), "name": bundle.name, "glosses": 0}))
         return 0
     if options.classifier is not None:
         bundle, difference = bundle_export.export_classifier(
-            options.classifier,
-            out,
-            options.hop_s,
-            frames=options.frames,
-            fps=options.fps,
-            name=name,
-            encoder_parts=parts,
+            options.classifier, out, options.hop_s, **window, **named
         )
     else:
         assert options.model is not None
         bundle, difference = bundle_export.export_trained(
-            options.model,
-            out,
-            name=name,
-            report=options.report,
-            encoder_parts=parts,
-            edge=options.edge,
+            options.model, out, report=options.report, edge=options.edge, **named
         )
     print(f"ONNX against torch: outputs differ by at most {difference:.1e}")
     summary = {

@@ -243,8 +243,7 @@ def _settings(options: FinetuneOptions, processes: Processes) -> FinetuneSetting
     if settings.precision is None:
         on_gpu = processes.device.type == "cuda"
         settings = replace(settings, precision="bfloat16" if on_gpu else "float32")
-    if options.sides.none and settings.validation == "auto":
-        settings = replace(settings, validation="none")
+    settings = replace(settings, validation=options.sides.held_back(settings.validation))
     if settings.batch % (settings.accumulate * processes.world):
         raise ValueError(
             f"--batch {settings.batch} is no multiple of --accumulate {settings.accumulate} times "

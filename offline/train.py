@@ -110,8 +110,9 @@ def train_head(options: TrainOptions) -> dict[str, Any]:
     from offline.training.sides import about_clips, split_clips
 
     plan = read_plan(options.data, options.training)
-    if options.sides.none and plan.settings.validation == "auto" and not plan.settings.chooses:
-        plan = replace(plan, settings=replace(plan.settings, validation="none"))
+    if not plan.settings.chooses:
+        held_back = options.sides.held_back(plan.settings.validation)
+        plan = replace(plan, settings=replace(plan.settings, validation=held_back))
     glosses, spec, hop_s = plan.glosses, plan.spec, plan.hop_s
     clips = split_clips(plan, options.sides, options.training.validation, options.data.fold_seed)
     print(

@@ -157,7 +157,7 @@ def of_glosses(
 
 
 def _from_folders(videos: Path, notes: LabelNotes) -> Iterator[LabelledVideo]:
-    folders = list(_folders_in(videos, notes.passed_over))
+    folders = _folders_in(videos, notes.passed_over)
     parts = [f for f in folders if split_of(f.name) and _folders_in(f, [])]
     others = [f for f in folders if parts and not split_of(f.name) and files_in(f, [])]
     if parts and not others:

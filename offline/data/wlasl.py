@@ -43,12 +43,11 @@ def read_instances(file: Path) -> list[Instance]:
     Raises:
         LabelError: it can't be read, or is not in their format.
     """
+    text = read_text(file)
     try:
-        value: Any = json.loads(read_text(file), object_pairs_hook=_once)
+        value: Any = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as exc:
-        raise (
-            exc if isinstance(exc, LabelError) else LabelError(f"{file}: not JSON: {exc}")
-        ) from exc
+        raise LabelError(f"{file}: not JSON: {exc}") from exc
     try:
         return list(_from_split(file, value) if isinstance(value, dict) else _from_full(value))
     except LabelError:

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from models.encoders import window_steps
 from models.files import SCRATCH, replacing
 from models.schema import EncoderSpec
 from offline.data.content import FileStamp, content_checksum
@@ -212,12 +213,8 @@ def check_disk(out: Path, tasks: Sequence[EncodeTask], spec: EncoderSpec) -> Non
 
 def bytes_needed(tasks: Sequence[EncodeTask], spec: EncoderSpec) -> float:
     """About how much disk the embeddings of `tasks` will take."""
-    rows, size = spec.frames / 2, 4
-    if row_per_frame(spec):
-        rows = spec.fps * _USUAL_CLIP_S
-    elif spec.kind == "vjepa2-tokens":
-        rows *= (spec.short_side * 224 // 256 // 16 + 1) ** 2
-        size = 2
+    rows = spec.fps * _USUAL_CLIP_S if row_per_frame(spec) else window_steps(spec)
+    size = 2 if spec.kind == "vjepa2-tokens" else 4
     return sum(task.clips for task in tasks) * rows * spec.dim * size
 
 

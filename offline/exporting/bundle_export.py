@@ -26,7 +26,7 @@ from models.bundle import Bundle, write_bundle
 from models.card import BACKGROUND, CARD, FUSED, HEAD, NO_HEAD, spec_as_card, spec_from
 from models.classifier import Classifier
 from models.command_line import say
-from models.encoders import encoder_spec, graph_variants
+from models.encoders import encoder_spec, graph_variants, window_steps
 from models.onnx_file import with_metadata
 from models.recognizer import Recognizer
 from models.schema import EncoderSpec
@@ -34,7 +34,7 @@ from models.vjepa2.source import locate
 from offline.exporting import web_runtime
 from offline.exporting.encoder_export import EncoderParts, export_encoder
 from offline.exporting.head_export import export_edge, onnx_difference, to_onnx
-from offline.exporting.onnx_metadata import head_metadata, window_steps
+from offline.exporting.onnx_metadata import head_metadata
 from offline.exporting.parity import LITERT
 from offline.exporting.video_classifier import has_head, read_video_classifier
 from offline.training.checkpoint import load_checkpoint

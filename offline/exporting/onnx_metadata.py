@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from models.encoders import window_steps
 from models.schema import EncoderSpec
 
 
@@ -62,17 +63,6 @@ _STEPS = {
     "vjepa2": "means of the patches of two frames",
     "vjepa2-tokens": "patches of two frames, by time, row, column",
 }
-_PATCH = 16  # px, of all published V-JEPA 2
-
-
-def window_steps(spec: EncoderSpec) -> int:
-    """How many rows of features a window has."""
-    if spec.kind == "landmarks":
-        return spec.frames
-    times = max(1, spec.frames // 2)
-    # The crop is to the short side as 224 to 256, in whole patches.
-    side = round(spec.short_side * 224 / 256 / _PATCH)
-    return times * side**2 if spec.kind == "vjepa2-tokens" else times
 
 
 def _window(spec: EncoderSpec) -> dict[str, str]:

@@ -76,9 +76,7 @@ def read_video_classifier(found: Source) -> TrainedHead:
     tensors = read_tensors(
         found.path, lambda name: name if name.startswith(_PARTS) else None, torch.float32
     )
-    layers = len(
-        {n.split(".")[2] for n in tensors if n.startswith("pooler.self_attention_layers.")}
-    )
+    layers = len({name.split(".")[2] for name in tensors if name.startswith(_LAYERS)})
     try:
         if layers != config.num_pooler_layers:
             raise ValueError(

@@ -21,7 +21,7 @@ from offline.finetuning.config import FinetuneSettings
 from offline.finetuning.drawing import KeptVideos
 from offline.finetuning.tuned_model import TunedModel
 from offline.scoring.clip_predictions import ClipLogits, predict_clip
-from offline.training.trainer import Score
+from offline.training.trainer import Score, score_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -77,14 +77,16 @@ class Scorer:
 
     def score(self, model: TunedModel, examples: Sequence[Example]) -> Score:
         """The share of right glosses, and the mean logarithm of the right one's probability."""
-        right, loss, spec = 0, 0.0, self.clips.spec
-        for clip in self.logits(model, examples):
-            glosses = self.vocabulary.glosses
-            p = predict_clip(clip.logits, len(glosses), spec, self.hop_s, 1.0)
-            label = glosses.index(clip.example.gloss)
-            right += int(p.argmax()) == label
-            loss -= float(np.log(p[label] + 1e-9))
-        return right / len(examples), -loss / len(examples)
+        glosses, spec = self.vocabulary.glosses, self.clips.spec
+        return score_of(
+            [
+                (
+                    predict_clip(clip.logits, len(glosses), spec, self.hop_s, 1.0),
+                    glosses.index(clip.example.gloss),
+                )
+                for clip in self.logits(model, examples)
+            ]
+        )
 
     def with_rows(self, model: TunedModel, examples: Sequence[Example]) -> list[Example]:
         """The examples with rows that are encoded anew each time that they are read."""

@@ -78,6 +78,10 @@ class SplitSettings:
         """True where no clip tests."""
         return self.split == "none" and not self.hold_out_groups
 
+    def held_back(self, validation: HeldBack) -> HeldBack:
+        """`--validation` for this split: where no clip tests, auto holds none back either."""
+        return "none" if self.none and validation == "auto" else validation
+
 
 _ENOUGH = 4_000  # steps that a head for however many glosses learns, of however few clips
 

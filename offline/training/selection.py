@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from models.heads import Head, HeadEnsemble, last_layer
@@ -24,7 +25,15 @@ from offline.data.splits import grouped_folds
 from offline.scoring.clip_predictions import by_windows, predict_clip, window_outputs
 from offline.training.batches import TrainClips, batches_of
 from offline.training.config import DataSettings, TrainChoices, TrainSettings
-from offline.training.trainer import FittedHead, OnProgress, Resume, Score, Validation, fit
+from offline.training.trainer import (
+    FittedHead,
+    OnProgress,
+    Resume,
+    Score,
+    Validation,
+    fit,
+    score_of,
+)
 
 _MANY = 1000  # clips, of which a tenth is enough to choose by
 _LEAST = 5  # clips to choose the best epoch by
@@ -167,16 +176,14 @@ def _validation(held: Sequence[Example], plan: TrainingPlan, classes: Vocabulary
     """Scores of a head on the clips `held`, by windows further apart than they are served."""
     hop_s = max(plan.hop_s, plan.spec.window_s / 4)
 
+    def read(head: nn.Module, example: Example) -> tuple[NDArray[np.float32], int]:
+        rows, windows, label = example.rows, example.windows, classes.label(example.gloss)
+        assert label is not None  # held back are clips of the glosses
+        logits = window_outputs(head, rows, plan.spec, hop_s, windows).logits
+        return predict_clip(logits, classes.classes, plan.spec, hop_s, 1.0), label
+
     def score(head: nn.Module) -> Score:
-        right, loss = 0, 0.0
-        for example in held:
-            rows, windows = example.rows, example.windows
-            logits = window_outputs(head, rows, plan.spec, hop_s, windows).logits
-            p = predict_clip(logits, classes.classes, plan.spec, hop_s, 1.0)
-            label = classes.label(example.gloss)
-            right += int(p.argmax()) == label
-            loss -= float(np.log(p[label] + 1e-9))
-        return right / len(held), -loss / len(held)
+        return score_of([read(head, example) for example in held])
 
     windows = float(sum(e.windows for e in held))
     if by_windows(plan.spec):  # a landmark head reads each window twice, once mirrored

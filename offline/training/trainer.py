@@ -12,13 +12,15 @@ import hashlib
 import math
 import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.files import replacing
@@ -31,6 +33,13 @@ Score = tuple[float, float]  # share of clips right, minus their mean loss; larg
 OnProgress = Callable[..., None]  # step, steps, loss, and the score if there is a new one
 _MODULES = ("head", "average", "optimizer")  # of a candidate, in its saved state
 _STEPS = 2**13  # rows that go through a head at once: 4 clips of 2,048 tokens, 0.7 GB each
+
+
+def score_of(clips: Sequence[tuple[NDArray[np.float32], int]]) -> Score:
+    """The score of clips, each with its probabilities (K,) and its class."""
+    right = sum(int(p.argmax()) == label for p, label in clips)
+    likelihood = sum(float(np.log(p[label] + 1e-9)) for p, label in clips)
+    return right / len(clips), likelihood / len(clips)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from transformers import VJEPA2Config, VJEPA2Model
 
 from models.schema import EncoderSpec
 from models.vjepa2.checkpoint import load_weights, vjepa2_spec
@@ -31,6 +30,7 @@ from offline.encoding.embed import middle_window
 from offline.finetuning.config import ChangeSettings
 from offline.finetuning.drawing import KeptClip, changed_pictures, colouring, cut_ticks, placing
 from offline.training.trainer import schedule
+from tests.models.tiny_vjepa2 import make_checkpoint
 
 _BODY = (0, 11, 12, 13, 14, 15, 16)  # of MediaPipe's pose: nose, shoulders, elbows, wrists
 _HAND = (0, 4, 8, 12, 20)  # of its hands: wrist and fingertips
@@ -41,20 +41,16 @@ _CHANGES = ChangeSettings(mirror=0, mixup=0, turn=10, zoom=0.2, shift=0.1)
 
 def make_random(folder: Path) -> Path:
     """Random weights: 4 blocks, 96 wide, 48 px, 16 pictures."""
-    torch.manual_seed(0)
-    config = VJEPA2Config(
-        crop_size=48,
+    return make_checkpoint(
+        folder,
+        crop=48,
         frames_per_clip=16,
         hidden_size=96,
         num_attention_heads=4,
         num_hidden_layers=4,
-        mlp_ratio=4.0,
         pred_hidden_size=32,
-        pred_num_attention_heads=2,
-        pred_num_hidden_layers=1,
+        initializer_range=0.02,
     )
-    VJEPA2Model(config).save_pretrained(folder)
-    return folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
