@@ -1,6 +1,6 @@
 """How well signs are recognised that were taught by a few takes, on people never seen in training.
 
-    python -m offline.few_shot --index embeddings/index.csv --head landmarks --open-set --takes 5
+    python -m offline.few_shot --index embeddings/index.csv --open-set --takes 1 5 --ways 5 20
 
     index.csv -> sets of glosses x folds of signers -> heads trained without either -> episodes
 
@@ -34,8 +34,11 @@ class FewShotOptions:
 
     def __post_init__(self) -> None:
         taught = self.episodes
-        if min(taught.takes, taught.ways, taught.sets, self.jobs) < 1 or taught.folds < 2:
-            raise ValueError("--takes, --ways, --sets and --jobs must be 1 or more, --folds 2")
+        counts = *taught.takes, *taught.ways, taught.sets, taught.crossings or 1, self.jobs
+        if not (taught.takes and taught.ways) or min(counts) < 1 or taught.folds < 2:
+            raise ValueError(
+                "--takes, --ways, --sets, --crossings and --jobs must be 1 or more, --folds 2"
+            )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,16 +5,22 @@ Here is what the command lines need without torch. `MEANINGS` explains the figur
 """
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from models.command_line import several
+
+Counts = Annotated[tuple[int, ...], several("INT", int, str)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpisodeSettings:
     """Episodes."""
 
-    takes: int = 5  # of each new sign
-    ways: int = 5  # new signs taught at once
+    takes: Counts = (5,)  # of each new sign; several numbers: each is measured
+    ways: Counts = (5,)  # new signs taught at once; likewise
     sets: int = 3  # of glosses held back in turn
     folds: int = 5  # of signers
+    crossings: int | None = None  # heads trained, of one for each set and fold; None: all
     head_temperature: float = 1.0  # the model's own
     threshold: float = 0.5  # of the sign decoder
 

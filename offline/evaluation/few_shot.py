@@ -2,8 +2,8 @@
 
     plan -> sets of glosses x folds of signers -> heads trained without -> episodes -> figures
 
-In an episode five new glosses are taught by takes, and a clip of one of them is read. The head was
-trained on no clip of the five and on none of the person who signs; the takes are of other people.
+In an episode some new glosses are taught by takes, and a clip of one of them is read. The head was
+trained on no clip of these and on none of the person who signs; the takes are of other people.
 Clips are read as they are served: by the session's `FewShotClassifier`, window by window. The only
 random choice is that of glosses and takes; `seed` fixes it.
 """
@@ -14,6 +14,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -60,14 +61,14 @@ def cross(plan: TrainingPlan, settings: EpisodeSettings, seed: int, jobs: int) -
         ValueError: there are too few glosses or signers.
     """
     sets, folds = settings.sets, settings.folds
-    new = list(teachable(plan.examples, settings.takes))
+    new = list(teachable(plan.examples, max(settings.takes)))
     random.Random(seed).shuffle(new)
     fold_of = fold_of_groups(plan.examples, tuple(sorted({*plan.glosses, *new})), folds, seed)
     work = [
         (plan, tuple(sorted(new[i::sets])), *split_fold(plan.examples, fold_of, fold))
         for i in range(sets)
         for fold in range(folds)
-    ]
+    ][: settings.crossings]
     crossings = []
     for done in in_workers(_cross, work, jobs):
         crossings.append(done)
@@ -106,13 +107,33 @@ def score(
     crossings: Sequence[Crossing], plan: TrainingPlan, settings: EpisodeSettings, seed: int
 ) -> dict[str, Any]:
     """The accuracy of new glosses, among those taught and among all glosses, and what teaching them
-    costs: known glosses and idle clips before and after."""
+    costs: known glosses and idle clips before and after; for each number of takes and of signs."""
+    return {
+        "heads": len(crossings),
+        "new_glosses": sum(len(new) for new in {c.new for c in crossings}),
+        "known_glosses": sorted({len(c.known) for c in crossings}),
+        "taught": [
+            {"ways": ways, "takes": takes, **_score(crossings, plan, settings, ways, takes, seed)}
+            for ways, takes in product(settings.ways, settings.takes)
+        ],
+    }
+
+
+def _score(
+    crossings: Sequence[Crossing],
+    plan: TrainingPlan,
+    settings: EpisodeSettings,
+    ways: int,
+    takes: int,
+    seed: int,
+) -> dict[str, Any]:
+    """The figures of episodes in which so many signs are taught, by so many takes each."""
     among_taught, among_all, before, after = (list[float]() for _ in range(4))
     idle_s, idle_signs = {"before": 0.0, "after": 0.0}, Counter[str]()
     decoder = DecoderSettings(threshold=settings.threshold)
     draw = random.Random(seed)
     for crossing in crossings:
-        for example, windows, read in _episodes(crossing, plan, settings, draw):
+        for example, windows, read in _episodes(crossing, plan, settings, ways, takes, draw):
             if example.gloss == IDLE:
                 seconds = example.windows * plan.spec.window_s
                 if by_windows(plan.spec):
@@ -129,9 +150,6 @@ def score(
                 among_all.append(_accuracy(example, read))
                 among_taught.append(_accuracy(example, read, only_taught=True))
     return {
-        "ways": settings.ways,
-        "takes": settings.takes,
-        "new_glosses": sum(len(new) for new in {c.new for c in crossings}),
         "across_signers": _figures(among_taught),
         "across_signers_among_all": _figures(among_all),
         "known_before": _figures(before),
@@ -142,10 +160,16 @@ def score(
 
 
 def _episodes(
-    crossing: Crossing, plan: TrainingPlan, settings: EpisodeSettings, draw: random.Random
+    crossing: Crossing,
+    plan: TrainingPlan,
+    settings: EpisodeSettings,
+    ways: int,
+    wanted: int,
+    draw: random.Random,
 ) -> Iterator[tuple[Example, list[Prediction], list[_Read]]]:
     """The fold's clips of new and known glosses that may be scored, and its idle clips: each with
-    the head's prediction for each window, and as classifiers read it that were taught before."""
+    the head's prediction for each window, and as classifiers read it that were taught `ways` signs
+    by `wanted` takes before."""
     glosses = {*crossing.new, *crossing.known}
     fair = {e for e in scored(plan.examples) if e.gloss in glosses}
     teaching = [e for e in scored(plan.examples) if e.gloss in crossing.new]
@@ -160,16 +184,16 @@ def _episodes(
                 takes[clip.gloss].append(clip.video_id)
         fixed = []
         if example.gloss in crossing.new:
-            takes = {g: ids for g, ids in takes.items() if len(ids) >= settings.takes}
-            if example.gloss not in takes or len(takes) < settings.ways:
+            takes = {g: ids for g, ids in takes.items() if len(ids) >= wanted}
+            if example.gloss not in takes or len(takes) < ways:
                 return
             fixed = [example.gloss]
         others = sorted(takes.keys() - fixed)
-        count = min(settings.ways - len(fixed), len(others))
+        count = min(ways - len(fixed), len(others))
         for _ in range(_EPISODES):
             classifier = FewShotClassifier(crossing.known, space)
             for gloss in [*fixed, *draw.sample(others, count)]:
-                ids = draw.sample(takes[gloss], min(settings.takes, len(takes[gloss])))
+                ids = draw.sample(takes[gloss], min(wanted, len(takes[gloss])))
                 classifier.teach(gloss, np.stack([crossing.takes[id] for id in ids]))
             yield classifier
 

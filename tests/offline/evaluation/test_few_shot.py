@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -16,7 +18,7 @@ from tests.offline.made_up import plan
 NEW = ("ask", "bed", "cat")
 KNOWN = ("yes",)
 AXES = {gloss: axis for axis, gloss in enumerate((*NEW, *KNOWN, "idle"))}
-SETTINGS = EpisodeSettings(ways=3, takes=2)
+SETTINGS = EpisodeSettings(ways=(3,), takes=(2,))
 
 
 def _examples() -> list[Example]:
@@ -62,9 +64,19 @@ def _crossing(examples: list[Example], shown_as: dict[str, str]) -> Crossing:
     )
 
 
+def _figures(
+    examples: list[Example], shown_as: dict[str, str], settings: EpisodeSettings = SETTINGS
+) -> list[dict[str, Any]]:
+    taught = plan(examples, KNOWN, layout.DIM)
+    rows: list[dict[str, Any]] = score([_crossing(examples, shown_as)], taught, settings, 0)[
+        "taught"
+    ]
+    return rows
+
+
 def test_signs_that_look_like_their_takes_are_right_and_cost_nothing() -> None:
     examples = _examples()
-    figures = score([_crossing(examples, {})], plan(examples, KNOWN, layout.DIM), SETTINGS, 0)
+    (figures,) = _figures(examples, {})
     for name in ("across_signers", "across_signers_among_all"):
         assert (figures[name]["clips"], figures[name]["right"]) == (18, 1.0), name
     assert figures["known_before"]["right"] == figures["known_after"]["right"] == 1.0
@@ -74,11 +86,18 @@ def test_signs_that_look_like_their_takes_are_right_and_cost_nothing() -> None:
 def test_signs_that_look_like_others_are_wrong_and_the_cost_shows() -> None:
     examples = _examples()
     confused = {"ask": "bed", "yes": "cat", "idle": "ask"}
-    figures = score([_crossing(examples, confused)], plan(examples, KNOWN, layout.DIM), SETTINGS, 0)
+    (figures,) = _figures(examples, confused)
     assert figures["across_signers"]["right"] == pytest.approx(2 / 3, abs=1e-4)
     assert figures["known_after"]["right"] == 0.0
     assert figures["false_signs_per_min_before"] == 0.0
     assert figures["false_signs_per_min_after"] > 0
+
+
+def test_each_number_of_takes_and_of_signs_is_measured() -> None:
+    settings = EpisodeSettings(ways=(2, 3), takes=(1, 2))
+    rows = _figures(_examples(), {}, settings)
+    assert [(row["ways"], row["takes"]) for row in rows] == [(2, 1), (2, 2), (3, 1), (3, 2)]
+    assert all(row["across_signers"]["right"] == 1.0 for row in rows)
 
 
 def test_glosses_without_a_clip_to_read_beside_the_takes_are_not_taught() -> None:
