@@ -39,8 +39,8 @@ class DecoderSettings:
     release: float = 0.5  # times `threshold`: below it, the sign has ended
     whole: float = 0.9  # times `threshold`: a movement at least this likely as a whole is a sign
     smooth_s: float = 0.2  # time constant of the smoothing
-    hold_s: float = 0.3  # how long a gloss must lead before it opens or takes over
-    revise_s: float = 1.2  # a sign this young may still be renamed instead of followed
+    hold_s: float = 0.2  # how long a gloss must lead before it opens or takes over
+    revise_s: float = 0.5  # a sign this young may still be renamed instead of followed
     alternatives: int = 4  # other candidates listed with a sign
 
     def __post_init__(self) -> None:

@@ -95,7 +95,7 @@ def test_a_longer_hop_changes_when_signs_come_and_not_which(hop_s: float) -> Non
 
 
 def test_an_early_guess_is_revised_under_the_same_id() -> None:
-    signs = play([(1, None), (0.6, "book"), (1.2, "drink"), (1, None)])
+    signs = play([(1, None), (0.4, "book"), (1.2, "drink"), (1, None)])
     assert finals(signs) == ["drink"]
     assert signs[0].gloss == "book"
     assert {sign.id for sign in signs} == {1}
