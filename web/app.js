@@ -228,6 +228,7 @@ function onState({ state, error, waitS }) {
   problem.show(error, waitS);
   if (state === "live") {
     moment.wait("Sign to the camera");
+    moment.begin();
     return;
   }
   moment.wait(state === "waiting" ? "No connection yet" : "Connecting");

@@ -5,7 +5,7 @@ import { percent, RESTING, write } from "./elements.js";
 const HOLD_MS = 1_200; // a sign that is over stays so long though the hands go on: time to read it
 const FRESH_MS = 3_000; // then it is the last sign, without candidates, in a soft colour, with its age
 const GONE_MS = 15_000; // then the transcript alone has it
-const SILENT_MS = 2_000; // a prediction older than this says nothing of now
+const SILENT_MS = 3_000; // a prediction older than this says nothing of now
 const TICK_MS = 500;
 
 const seconds = (ms) => `${Math.round(ms / 1000)} s`;
@@ -26,8 +26,9 @@ export class Moment {
   #text = "";
   #sign = null;
   #overMs = 0; // when the sign was over; Infinity while it is made
-  #newest = null; // the newest prediction, null while there is no connection
-  #newestMs = 0;
+  #live = false;
+  #newest = null; // the newest prediction, null before the first one of a connection
+  #newestMs = 0; // when it came, or the connection began
   #timer = 0;
 
   /** `panel`, `title` and `note` are elements; `current` and `candidates` those of current.js. */
@@ -42,6 +43,13 @@ export class Moment {
   /** `text` says what to do or wait for while there is no sign to show. */
   wait(text) {
     this.#text = text;
+    this.#draw();
+  }
+
+  /** A connection stands: predictions are to come. */
+  begin() {
+    this.#live = true;
+    this.#newestMs = performance.now();
     this.#draw();
   }
 
@@ -60,6 +68,7 @@ export class Moment {
 
   /** The connection or the camera is gone: nothing is being made any more. */
   end() {
+    this.#live = false;
     this.#newest = null;
     this.#candidates.forget();
     this.#overMs = Math.min(this.#overMs, performance.now());
@@ -108,10 +117,10 @@ export class Moment {
         this.#candidates.show([]);
         break;
     }
-    const silentMs = this.#newest ? nowMs - this.#newestMs : 0;
+    const silentMs = this.#live ? nowMs - this.#newestMs : 0;
     const known = state === "rest" && this.#newest ? `No known sign · ${percent(this.#newest.idle)}` : "";
     write(this.#note, silentMs >= SILENT_MS ? `No result for ${seconds(silentMs)}` : known);
     clearTimeout(this.#timer);
-    if (this.#newest || state !== "rest") this.#timer = setTimeout(() => this.#draw(), TICK_MS);
+    if (this.#live || state !== "rest") this.#timer = setTimeout(() => this.#draw(), TICK_MS);
   }
 }
