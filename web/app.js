@@ -162,7 +162,7 @@ function showSigns() {
 /** Shows the panel of a tab, from elsewhere on the page. */
 function turnTo(tab) {
   tabs.choose(tab);
-  at("tabs").scrollIntoView({ block: "nearest" });
+  for (const part of ["tabs", "stage"]) at(part).scrollIntoView({ block: "nearest" }); // who signs sees both
 }
 
 /** Pass the state of camera and connection to all parts that show it. */

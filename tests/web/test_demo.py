@@ -180,7 +180,7 @@ async def test_files_and_network_cameras(data_dir: Path, tmp_path: Path) -> None
         await expect(page.get_by_text("Choose a video.")).to_be_visible()
         await expect(sign).to_have_count(0)
         await upload.set_input_files(broken)
-        alert = page.get_by_role("alert")
+        alert = page.get_by_test_id("stAlertContainer")
         await expect(alert).to_contain_text("broken.mp4: not a video file", timeout=LATER_MS)
 
         await page.get_by_text("Network camera", exact=True).click()
