@@ -4,9 +4,9 @@
 
 Somebody who has never seen the page opens it, reads what it says, presses a sign that it offers and
 makes it; then looks another one up by a word of their own. The camera plays a clip of a signer whom
-the model (`tests/bundles/heldout`) never met. Prints a JSON line: for each size of window the seconds
-to the first right sign, and what the cold load took. The pictures show the clip's signer: keep them
-to yourself.
+the model (`tests/bundles/heldout`) never met. Prints a JSON line: for each size of window the
+seconds to the first right sign, and what the cold load took. The pictures show the clip's signer:
+keep them to yourself.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ WAIT_MS = 60_000
 
 # Milliseconds to the last of the page's own requests, and bytes as sent and as unpacked.
 LOAD = """() => {
-    const all = [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")];
+    const all = ["navigation", "resource"].flatMap((type) => performance.getEntriesByType(type));
     const sum = (name) => all.reduce((total, one) => total + one[name], 0);
     return {
         load_ms: Math.round(Math.max(...all.map((one) => one.responseEnd))),

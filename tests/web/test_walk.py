@@ -16,6 +16,8 @@ from playwright.async_api import Page, expect
 
 from tests import clips
 from tests.browser import browser_page, camera_flags, clip_pictures, server_process, write_camera
+from tests.web.first_visit import SIZES as WINDOWS
+from tests.web.first_visit import camera_of_a_newcomer, first_visit
 from tests.web.page import LIVE_MS, is_live, sign
 
 GLOSSES = ("name", "time")  # the surest of those that the clips chosen here show
@@ -121,3 +123,15 @@ async def test_a_visit_on_a_laptop_and_on_a_phone(data_dir: Path, tmp_path: Path
         url = server.url
         for name in SIZES:
             all.create_task(visitor(name))
+
+
+@pytest.mark.timeout(240)
+async def test_a_newcomer_gets_a_first_right_sign_within_a_minute(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    camera = await asyncio.to_thread(camera_of_a_newcomer, data_dir, tmp_path)
+    async with (
+        server_process("--model", str(clips.HELD_OUT)) as server,
+        browser_page(tmp_path, camera_flags(camera), size=WINDOWS["sideways"]) as page,
+    ):
+        assert (await first_visit(page, server.url)).seconds < 60
