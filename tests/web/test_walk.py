@@ -61,7 +61,7 @@ async def visit(page: Page, url: str) -> None:
     for gloss in GLOSSES:
         await expect(page.locator(sign(gloss)).first).to_be_visible(timeout=READ_MS)
     await expect(page.locator("#current")).not_to_have_attribute("data-gloss", "")
-    await expect(page.locator("#candidates li")).to_have_count(5)
+    await expect(page.locator("#candidates li")).to_have_count(5, timeout=READ_MS)
     weights = await page.locator("#heat i").evaluate_all(
         "all => all.map(i => Number(i.style.getPropertyValue('--weight')))"
     )
@@ -83,7 +83,7 @@ async def visit(page: Page, url: str) -> None:
     await in_view(page, "#settings")
     await page.get_by_label("Guesses shown").select_option("3")
     await page.get_by_role("button", name="Done").click()
-    await expect(page.locator("#candidates li")).to_have_count(3)
+    await expect(page.locator("#candidates li")).to_have_count(3, timeout=READ_MS)
 
     # Practise
     await page.get_by_label("Find a sign").fill(GLOSSES[0])
