@@ -156,7 +156,9 @@ class CallerRules:
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         sent = given.strip().encode("utf-8", "surrogateescape")
         if scheme.lower() != "bearer" or not hmac.compare_digest(sent, self._token.encode()):
-            raise Problem(401, "Send 'Authorization: Bearer TOKEN'.", WWW_Authenticate="Bearer")
+            # RFC 6750: whoever sent a token learns that it is the wrong one
+            challenge = 'Bearer error="invalid_token"' if sent else "Bearer"
+            raise Problem(401, "Send 'Authorization: Bearer TOKEN'.", WWW_Authenticate=challenge)
 
 
 def is_loopback(host: str) -> bool:

@@ -136,20 +136,29 @@ def _default_route(version: int) -> Address | None:
         return ipaddress.ip_address(probe.getsockname()[0])
 
 
-def invitation(url: str, settings: ServerSettings) -> str | None:
-    """The text for people with a phone; None where a phone can't use the page.
+_UNKNOWN_CERTIFICATE = (
+    "The phone will warn that it does not know the certificate, which this computer has just made:"
+    "\npress Advanced, then Proceed (on an iPhone: Show Details, then visit this website).\n"
+)
+_NO_HTTPS = (
+    "It shows the page there, but no camera: away from this computer, browsers open cameras only "
+    "over\nHTTPS. Start with --tls-self-signed, or put a server with HTTPS in front of this one.\n"
+)
 
-    `url` is the server's own. A phone needs HTTPS for its camera, and an address that it can reach.
+
+def invitation(url: str, settings: ServerSettings) -> str | None:
+    """The text for people with a phone; None where only this machine can open the page.
+
+    `url` is the server's own. It says what stands between the phone and its camera: no HTTPS, or a
+    certificate that nobody knows.
     """
-    address = network_url(url, settings) if settings.tls_self_signed else None
+    address = network_url(url, settings)
     if address is None:
         return None
-    return (
-        f"\nFor a phone in the same network: {address}\n\n{qr_code(address)}\n"
-        "The phone will warn that it does not know the certificate, which this computer has just "
-        "made:\npress Advanced, then Proceed (on an iPhone: Show Details, then visit this website)."
-        "\n"
-    )
+    hurdle = _UNKNOWN_CERTIFICATE if settings.tls_self_signed else ""
+    if not (settings.tls_self_signed or settings.tls_cert):
+        hurdle = _NO_HTTPS
+    return f"\nFor a phone in the same network: {address}\n\n{qr_code(address)}\n{hurdle}"
 
 
 def network_url(url: str, settings: ServerSettings) -> str | None:
@@ -170,9 +179,25 @@ def network_url(url: str, settings: ServerSettings) -> str | None:
         if not reachable:
             return None
         host = str(reachable[0])
+    if settings.tls_cert:
+        host = _certified(Path(settings.tls_cert), host)
     place = f"[{host}]:{parts.port}" if ":" in host else f"{host}:{parts.port}"
     fragment = f"#token={quote(settings.token, safe='')}" if settings.token else ""
     return f"{parts.scheme}://{place}/{fragment}"
+
+
+def _certified(certificate: Path, host: str) -> str:
+    """`host` if the certificate is for it, else the first name that it is for, so that browsers
+    accept it."""
+    server = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
+    try:
+        names = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return host
+    if host in map(str, names.get_values_for_type(x509.IPAddress)):
+        return host
+    known = (name for name in names.get_values_for_type(x509.DNSName) if not name.startswith("*"))
+    return next(known, host)
 
 
 _BORDER = 4  # modules of white around the code, as the standard requires

@@ -6,6 +6,7 @@ request -> [server] -> admission, a session -> response
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import logging
 import secrets
@@ -247,7 +248,9 @@ class Server:
             "threshold": self.settings.session.threshold or bundle.threshold,
             "signs": self._signs.limits(),
         }
-        return web.json_response(model)
+        response = web.json_response(model)
+        response.enable_compression()  # a card has tens of kilobytes
+        return response
 
     async def _ice(self, request: web.Request) -> web.Response:
         self._callers.authorise(request)
@@ -276,12 +279,19 @@ class Server:
         file = self._page_files.get(request.match_info.get("name", "index.html"))
         if file is None:
             raise Problem(404, "The page has no such file.")
-        headers = {"Cache-Control": "no-cache", "ETag": f'"{file.tag}"'}
+        # a weak tag, which stands for the packed content, too
+        headers = {
+            "Cache-Control": "no-cache",
+            "ETag": f'W/"{file.tag}"',
+            "Vary": "Accept-Encoding, Origin",
+        }
         if any(known.value == file.tag for known in request.if_none_match or ()):
             return web.Response(status=304, headers=headers)
-        return web.Response(
-            body=file.content, content_type=file.type, charset="utf-8", headers=headers
-        )
+        packed = "gzip" in request.headers.get("Accept-Encoding", "")
+        if packed:
+            headers["Content-Encoding"] = "gzip"
+        body = file.packed if packed else file.content
+        return web.Response(body=body, content_type=file.type, charset="utf-8", headers=headers)
 
     # Shared by several routes
 
@@ -335,6 +345,7 @@ class _PageFile:
     name: str
     type: str
     content: bytes
+    packed: bytes  # the same by gzip: a third of it
     tag: str  # changes with the content
 
 
@@ -344,7 +355,8 @@ def _page_files(folder: Path) -> Iterator[_PageFile]:
         if path.suffix in _PAGE_TYPES:
             content = path.read_bytes()
             tag = hashlib.sha256(content).hexdigest()[:16]
-            yield _PageFile(path.name, _PAGE_TYPES[path.suffix], content, tag)
+            packed = gzip.compress(content)
+            yield _PageFile(path.name, _PAGE_TYPES[path.suffix], content, packed, tag)
 
 
 def _link(ice_server: dict[str, Any]) -> str:

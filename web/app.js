@@ -6,6 +6,7 @@ import { Candidates, CurrentSign } from "./current.js";
 import { GlossList } from "./gloss_list.js";
 import { KnownSigns } from "./known_signs.js";
 import { fetchModel, fetchThemes, showFacts } from "./model.js";
+import { Moment } from "./moment.js";
 import { HintLine, Problem } from "./notices.js";
 import { Overlay } from "./overlay.js";
 import { PracticePanel } from "./practice.js";
@@ -55,27 +56,39 @@ const at = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
 const token = new URLSearchParams(location.hash.slice(1)).get("token");
 
-const current = new CurrentSign({ box: at("current"), word: at("current-word"), sure: at("current-sure") });
-const candidates = new Candidates({ list: at("candidates"), idle: at("idle") });
+const candidates = new Candidates(at("candidates"));
+const moment = new Moment({
+  panel: at("now"),
+  title: at("now-title"),
+  note: at("idle"),
+  current: new CurrentSign({ box: at("current"), word: at("current-word"), sure: at("current-sure") }),
+  candidates,
+});
 const transcript = new Transcript({
   list: at("transcript"),
   empty: at("transcript-empty"),
   fault: at("copy-fault"),
+  lately: at("lately"),
   copy: at("copy"),
   save: at("save"),
   clear: at("clear"),
   announcer: at("announcer"),
   cleared: () => {
     session?.send({ type: "clear" });
-    current.rest(session ? "Sign to the camera" : "Start the camera and sign");
+    moment.forget();
     at("toggle").focus();
   },
 });
 const glossList = new GlossList({
   root: at("vocabulary"),
+  starters: at("starters"),
   ask: (gloss) => {
     turnTo("tab-practice");
     practice.ask(gloss);
+  },
+  practise: (list) => {
+    turnTo("tab-practice");
+    practice.practise(list);
   },
   teach: (name) => {
     turnTo("tab-teach");
@@ -149,7 +162,7 @@ function showSigns() {
 /** Shows the panel of a tab, from elsewhere on the page. */
 function turnTo(tab) {
   tabs.choose(tab);
-  at("tabs").scrollIntoView({ block: "nearest" });
+  for (const part of ["tabs", "stage"]) at(part).scrollIntoView({ block: "nearest" }); // who signs sees both
 }
 
 /** Pass the state of camera and connection to all parts that show it. */
@@ -162,7 +175,7 @@ async function start() {
   problem.show(null);
   at("toggle").textContent = "Stop";
   showState("camera");
-  current.rest("Allow the camera if the browser asks");
+  moment.wait("Allow the camera if the browser asks");
   try {
     await loadModel();
     const opened = await openCamera(model.camera, settings.values.camera, fail);
@@ -191,11 +204,11 @@ function stop() {
   preview.show(null);
   strip.end();
   transcript.settle();
-  candidates.clear();
+  moment.end();
   clearHints();
   at("toggle").textContent = "Start camera";
   showState("off");
-  if (current.empty) current.rest("Start the camera and sign");
+  moment.wait("Start the camera and sign");
 }
 
 function fail(error) {
@@ -214,12 +227,13 @@ function onState({ state, error, waitS }) {
   showState(state);
   problem.show(error, waitS);
   if (state === "live") {
-    if (current.empty) current.rest("Sign to the camera");
+    moment.wait("Sign to the camera");
+    moment.begin();
     return;
   }
-  if (current.empty) current.rest(state === "waiting" ? "No connection yet" : "Connecting");
+  moment.wait(state === "waiting" ? "No connection yet" : "Connecting");
   transcript.settle();
-  candidates.clear();
+  moment.end();
   clearHints();
 }
 
@@ -237,13 +251,13 @@ function onMessage(message) {
       teach.hello(message);
       break;
     case "prediction":
-      candidates.show(message);
+      moment.prediction(message);
       practice.prediction(message);
       vitals.prediction(message);
       strip.show(message, vitals.age(message));
       break;
     case "sign":
-      current.show(message);
+      moment.sign(message);
       transcript.show(message);
       glossList.mark(message.gloss);
       practice.sign(message);
@@ -322,6 +336,6 @@ window.addEventListener("pagehide", () => {
 for (const name of ["candidates", "theme", "left"]) apply(name);
 preview.hide(query.get("preview") === "off");
 vitals.state("off");
-current.rest("Start the camera and sign");
+moment.wait("Start the camera and sign");
 if (query.get("autostart") === "1") start();
 else loadModel().catch((error) => problem.show(error));

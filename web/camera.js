@@ -11,7 +11,7 @@ export class CameraError extends Error {
 const MESSAGES = {
   insecure:
     "Browsers give the camera to secure pages only. Open this page with https://, " +
-    "or as http://localhost on the computer that runs the server.",
+    "or as http://localhost on the computer that runs the server. Started with --tls-self-signed, it has https://.",
   unsupported: "This browser cannot send live video. Use a current Firefox, Chrome, Edge or Safari.",
   denied:
     "The browser was not allowed to use the camera. Allow it for this page " +

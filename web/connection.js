@@ -26,13 +26,29 @@ const STAGES = {
   silent: "The server was found and takes the video, but sends nothing back. Try again.",
 };
 
+// Why a server ended a session that it had greeted.
+const ENDS = new Map(Object.entries({
+  "no video": "The camera is on, but sends no picture. Is it covered or switched off? Another program may be using it.",
+  flood: "This browser sent far more data than video needs, so the server ended the connection.",
+}));
+
 const unreachable = () =>
   new ConnectionError("unreachable", "The server cannot be reached. Check that it runs and that you are online.");
 
+function noToken(wrong) {
+  const why = wrong ? "The token in this page's address is not this server's." : "This server asks for a token.";
+  const text = `${why} Open the page with the whole address that the server printed; it ends in #token=…`;
+  return new ConnectionError("token", text, { retry: false });
+}
+
 /** fetch with the server's token; a network failure becomes a ConnectionError. */
 export async function request(path, token, options = {}) {
-  const headers = { ...options.headers };
-  if (token) headers.Authorization = `Bearer ${token}`;
+  const headers = new Headers(options.headers);
+  try {
+    if (token) headers.set("Authorization", `Bearer ${token}`);
+  } catch {
+    throw noToken(true); // it has characters that no token has
+  }
   try {
     return await fetch(path, { signal: AbortSignal.timeout(CONNECT_MS), ...options, headers });
   } catch {
@@ -46,10 +62,7 @@ export async function refusal(response) {
   const detail = await response.json().then((body) => body.detail || body.title, () => "");
   const wait = Number.parseFloat(response.headers.get("Retry-After") ?? "");
   const afterS = Number.isFinite(wait) ? Math.max(1, wait) : null;
-  if (status === 401 || status === 403) {
-    const text = "This server asks for a token. Open the page with the whole address that the server printed; it ends in #token=…";
-    return new ConnectionError("token", text, { retry: false });
-  }
+  if (status === 401) return noToken(response.headers.get("WWW-Authenticate")?.includes("invalid_token"));
   if (status === 429 || status === 503) {
     return new ConnectionError("full", detail || "The server is full.", { afterS });
   }
@@ -73,6 +86,7 @@ export class Connection extends EventTarget {
   #timers = new Set();
   #receivedMs = 0;
   #closed = false;
+  #end = null; // why the server is about to end it, if it said so
   #lose;
 
   constructor({ stream, iceServers, frameRate, token }) {
@@ -172,6 +186,7 @@ export class Connection extends EventTarget {
     });
     this.#channel.addEventListener("close", () => {
       this.#location = null; // the session is over there: nothing to DELETE
+      if (this.#end) this.#lose(this.#end);
       end("The server ended the connection.");
     });
     this.#channel.addEventListener("message", ({ data }) => {
@@ -184,7 +199,9 @@ export class Connection extends EventTarget {
         reject(new ConnectionError("protocol", text, { retry: false }));
       } else {
         if (message.type === "hello") resolve(message);
-        this.dispatchEvent(new CustomEvent("message", { detail: message }));
+        const why = message.type === "error" && ENDS.get(message.code);
+        if (why) this.#end = new ConnectionError(message.code, why);
+        else this.dispatchEvent(new CustomEvent("message", { detail: message }));
       }
     });
   }

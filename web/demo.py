@@ -18,7 +18,7 @@ import streamlit as st
 
 from models.bundle import Bundle
 from models.command_line import read_command_line
-from models.decoder import DecoderSettings, clip_probabilities, top_candidates
+from models.decoder import DecoderSettings, Movement, top_candidates
 from models.fusion import open_recognizer
 from models.schema import Prediction
 from offline.scoring.video_predictions import signs_of
@@ -109,6 +109,8 @@ def _page() -> None:
                 playing = sources.own_camera(engine, live, pictures)
             else:
                 playing = sources.network_camera(live)
+                if playing and pictures:
+                    st.fragment(_draw_picture, run_every=_DRAW_S)(live)
             with right:
                 every = _DRAW_S if playing else None
                 draw = st.fragment(_draw_live, run_every=every)
@@ -146,6 +148,12 @@ def _draw_signs(signs: KnownSigns) -> None:
             st.markdown(names)
 
 
+def _draw_picture(live: Live) -> None:
+    """The newest picture of a stream."""
+    if picture := drawing.live_picture(live.display.state().picture):
+        st.html(picture)  # it takes no empty text
+
+
 def _draw_live(live: Live, window_s: float, pictures: bool) -> None:
     """The state of a stream, now."""
     state = live.display.state()
@@ -156,9 +164,11 @@ def _draw_live(live: Live, window_s: float, pictures: bool) -> None:
     if newest and prediction and newest["final"]:
         if prediction["window"]["end_s"] > newest["end_s"] + _FRESH_S:
             newest = None
-    st.html(drawing.current_sign(newest, "No sign yet." if prediction else "No pictures yet."))
-    if prediction:
-        st.html(drawing.candidate_bars(prediction["top"], prediction["idle"]))
+    if prediction is None:
+        st.html(drawing.no_sign("No pictures yet."))
+    else:
+        top, idle = prediction["top"], prediction["idle"]
+        st.html(drawing.moment(newest, top, idle, "Not sure yet"))
         ends = f"{window_s:.1f} s ago", "now"
         shown = state.pictures if pictures else ()
         st.html(drawing.attention_strip(prediction["attention"], ends, shown))
@@ -175,15 +185,17 @@ def _draw_live(live: Live, window_s: float, pictures: bool) -> None:
 def _draw_file(bundle: Bundle, predictions: list[Prediction], threshold: float) -> None:
     """The result for a whole file, by the code of `offline.predict`."""
     if not predictions:
-        st.html(drawing.current_sign(None, "Choose a video."))
+        st.html(drawing.no_sign("Choose a video."))
         return
     signs = signs_of(bundle.glosses, predictions, DecoderSettings(threshold=threshold))
     messages = [sign.message() for sign in signs]
     surest = max(messages, key=lambda sign: sign["p"], default=None)
-    st.html(drawing.current_sign(surest, "No sign was sure enough."))
-    top = top_candidates(bundle.glosses, clip_probabilities(predictions), 5)
-    idle = min(prediction.idle for prediction in predictions)
-    st.html(drawing.candidate_bars([one.message() for one in top], idle))
+    whole = Movement(len(bundle.glosses))
+    for prediction in predictions:
+        whole.add(prediction)
+    top = top_candidates(bundle.glosses, whole.probabilities * whole.signing, 5)
+    shown = [one.message() for one in top]
+    st.html(drawing.moment(surest, shown, 1 - whole.signing, "No sign was sure enough."))
     weights = drawing.file_attention(predictions, _MOMENTS)
     ends = drawing.clock(0), drawing.clock(predictions[-1].end_s)
     st.html(drawing.attention_strip(weights, ends))

@@ -24,11 +24,29 @@ _STRIP = 8  # pictures of a window
 _RESTING = 0.7  # idle probability from which no known sign is being made
 
 
-def current_sign(newest: Message | None, otherwise: str) -> str:
-    """The current sign, large; `otherwise` is shown where there is none."""
-    if newest is None:
-        sure = escape(otherwise)
-        return f'<p class="lg-sign" role="status"><span class="lg-sure">{sure}</span></p>'
+def moment(
+    sign: Message | None, top: Sequence[Mapping[str, Any]], idle: float, otherwise: str
+) -> str:
+    """A sign and what else it could be. Without one, the glosses that a video shows most likely.
+
+    Args:
+        top: glosses with their probabilities, which sum to 1 with `idle`, that of no known sign.
+        otherwise: what is said where there is no sign, but perhaps one of `top`.
+    """
+    if sign is not None:
+        return current_sign(sign) + candidate_bars([sign, *sign["alternatives"]])
+    if idle >= _RESTING:  # nothing to guess from
+        return no_sign(f"No known sign · {_percent(idle)}") + candidate_bars([])
+    return no_sign(otherwise) + candidate_bars(top)
+
+
+def no_sign(text: str) -> str:
+    """What is said in the place of the current sign."""
+    return f'<p class="lg-sign" role="status"><span class="lg-sure">{escape(text)}</span></p>'
+
+
+def current_sign(newest: Message) -> str:
+    """The current sign, large."""
     gloss = escape(newest["gloss"])
     sure = f"{_percent(newest['p'])} · {_in_words(newest['p'])}"
     return (
@@ -37,9 +55,8 @@ def current_sign(newest: Message | None, otherwise: str) -> str:
     )
 
 
-def candidate_bars(top: Sequence[Mapping[str, Any]], idle: float) -> str:
-    """Glosses and their probabilities as bars, most likely first."""
-    resting = idle >= _RESTING
+def candidate_bars(top: Sequence[Mapping[str, Any]]) -> str:
+    """Glosses and their probabilities as bars, most likely first; blank without any."""
     rows = "".join(
         f'<li data-gloss="{escape(one["gloss"])}" data-p="{one["p"]:.3f}">'
         f"<span>{escape(one['gloss'])}</span>"
@@ -47,11 +64,15 @@ def candidate_bars(top: Sequence[Mapping[str, Any]], idle: float) -> str:
         f'<span class="lg-p">{_percent(one["p"])}</span></li>'
         for one in top
     )
-    note = f"No known sign · {_percent(idle)}" if resting else ""
-    return (
-        f'<p class="lg-head"><b>Most likely signs</b> <span>{note}</span></p>'
-        f'<ol class="lg-bars" data-resting="{str(resting).lower()}">{rows}</ol>'
-    )
+    head = "<b>Most likely signs</b>" if top else ""
+    resting = str(not top).lower()
+    return f'<p class="lg-head">{head}</p><ol class="lg-bars" data-resting="{resting}">{rows}</ol>'
+
+
+def live_picture(picture: NDArray[np.uint8] | None) -> str:
+    """A camera's newest picture (H, W, 3) RGB; nothing without one."""
+    source = "" if picture is None else _jpeg(picture)
+    return f'<img class="lg-picture" alt="The camera\'s picture" src="{source}">' if source else ""
 
 
 def attention_strip(
@@ -183,12 +204,17 @@ def _strip(pictures: Sequence[NDArray[np.uint8]]) -> str:
     at = np.linspace(0, len(pictures) - 1, min(_STRIP, len(pictures))).round().astype(int)
     shape = pictures[-1].shape
     chosen = [pictures[i] for i in at if pictures[i].shape == shape]
-    row = np.ascontiguousarray(np.hstack(chosen)[:, :, ::-1])
-    done, jpeg = cv2.imencode(".jpg", row, [cv2.IMWRITE_JPEG_QUALITY, 70])
-    if not done:
+    source = _jpeg(np.hstack(chosen))
+    if not source:
         return ""
-    data = base64.b64encode(jpeg.tobytes()).decode()
-    return f'<img class="lg-strip" alt="Pictures of that time" src="data:image/jpeg;base64,{data}">'
+    return f'<img class="lg-strip" alt="Pictures of that time" src="{source}">'
+
+
+def _jpeg(picture: NDArray[np.uint8]) -> str:
+    """A picture (H, W, 3) RGB as a data URL; empty where it can't be written."""
+    pixels = np.ascontiguousarray(picture[:, :, ::-1])
+    done, jpeg = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 70])
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode()}" if done else ""
 
 
 def _training_data(data: Mapping[str, Any]) -> str:

@@ -8,6 +8,11 @@ export function element(tag, name = "", text = "") {
   return made;
 }
 
+/** Shows `text` in `place`; the same text is not written again, which a screen reader might read out. */
+export function write(place, text) {
+  if (place.textContent !== text) place.textContent = text;
+}
+
 /** The idle probability from which on nobody signs a sign that the model knows. */
 export const RESTING = 0.7;
 

@@ -1,19 +1,30 @@
 // The list of the signs that can be recognised: searched, in themes, the surest first.
 
 import { element } from "./elements.js";
-import { inTries } from "./known_signs.js";
+import { inTries, SUREST, themeList, WEAKEST } from "./known_signs.js";
+
+const STARTERS = 5;
 
 export class GlossList {
   #root;
+  #starters;
   #ask;
+  #practise;
   #signs = null;
   #sought = "";
   #opened = new Set(); // themes that were open before the search
 
-  /** `ask(gloss)` and `teach(name)` are called for a sign to practise, or to teach. */
-  constructor({ root, ask, teach }) {
+  /**
+   * `ask(gloss)`, `practise(list)` and `teach(name)` are called for a sign or a list of signs to
+   * practise, or a sign to teach; `starters` are shown to who has not signed yet.
+   */
+  constructor({ root, starters, ask, practise, teach }) {
     this.#root = root;
+    this.#starters = starters;
     this.#ask = ask;
+    this.#practise = practise;
+    this.#at("surest-practise").addEventListener("click", () => practise(SUREST));
+    this.#at("weak-practise").addEventListener("click", () => practise(WEAKEST));
     this.#at("search").addEventListener("input", () => this.#filter());
     this.#at("search-teach").addEventListener("click", () => teach(this.#sought));
   }
@@ -28,6 +39,9 @@ export class GlossList {
       ? `${weak.length} of ${glosses.length} are weak: read right in fewer than two of three tries by people it had ` +
         `not met. They show how often, as in “${weak[0]} ${signs.score(weak[0])}”.`
       : "";
+    this.#at("weak-practise").hidden = weak.length === 0;
+    this.#starters.hidden = !first || surest.length === 0;
+    this.#starters.querySelector("ul").replaceChildren(...surest.slice(0, STARTERS).map((gloss) => this.#item(gloss)));
     this.#at("first").hidden = !first || surest.length === 0;
     this.#at("surest").replaceChildren(...surest.map((gloss) => this.#item(gloss)));
     if (!this.#sought) this.#opened = this.#open;
@@ -64,7 +78,11 @@ export class GlossList {
     some.setAttribute("aria-hidden", "true");
     const summary = element("summary");
     summary.append(element("span", "name", name), some, element("span", "count", glosses.length));
-    theme.append(summary, list);
+    const practise = element("button", "plain", "Practise these");
+    practise.type = "button";
+    practise.setAttribute("aria-label", `Practise these: ${name}`);
+    practise.addEventListener("click", () => this.#practise(themeList(name)));
+    theme.append(summary, list, practise);
     return theme;
   }
 
@@ -92,6 +110,7 @@ export class GlossList {
       theme.hidden = size === 0;
       theme.open = sought ? true : this.#opened.has(theme.dataset.theme);
       theme.querySelector(".count").textContent = size;
+      theme.lastElementChild.hidden = sought !== ""; // it stands for the whole theme
     }
     const none = `It does not know “${sought}”. You can teach it.`;
     this.#at("search-count").textContent = !sought ? "" : found.size ? `${found.size} found` : none;

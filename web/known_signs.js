@@ -9,6 +9,13 @@ const TAUGHT = "Taught";
 const OTHER = "Other signs";
 const WEAK = [2, 3]; // a sign that is read right less often is weak
 const Z = 1.96; // of a 95 % interval
+const PART = 3; // letters: fewer name no theme, no part of a word, and are no word without its ending
+const ENDINGS = [["s", ""], ["es", ""], ["ies", "y"], ["ied", "y"], ["ed", ""], ["ing", ""]];
+
+// Names of the lists to practise by.
+export const SUREST = "list: surest";
+export const WEAKEST = "list: weak";
+export const themeList = (name) => `theme: ${name}`;
 
 /** Without accents, case and spaces at the ends. */
 const fold = (text) => text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase().trim().replace(/\s+/g, " ");
@@ -28,18 +35,20 @@ const isWeak = ([right, clips]) => WEAK[1] * right < WEAK[0] * clips;
 export class KnownSigns {
   #scores = new Map(); // gloss -> [right, clips] of people it had not met
   #names = new Map(); // gloss -> the words by which it is found
+  #synonyms;
 
   /**
    * `card` is the model's with its glosses; its `metrics.cross_validation.per_gloss` may be missing.
    * `themes` and `synonyms` are those of themes.json; `taught` are the glosses that were taught.
    */
   constructor(card, { themes, synonyms }, taught) {
+    this.#synonyms = synonyms;
     const scores = card.metrics?.cross_validation?.per_gloss ?? {};
     for (const gloss of card.glosses) if (isScore(scores[gloss])) this.#scores.set(gloss, scores[gloss]);
     this.glosses = inOrder(new Set([...card.glosses, ...taught]));
     for (const gloss of this.glosses) {
       const name = fold(gloss);
-      this.#names.set(gloss, [name, ...synonyms.filter((same) => same.includes(name)).flat()]);
+      this.#names.set(gloss, [name, ...this.#same(name)]);
     }
     this.groups = this.few ? [{ name: "", glosses: this.glosses }] : this.#themed(themes, new Set(card.glosses));
   }
@@ -69,12 +78,30 @@ export class KnownSigns {
     return this.#scores.get(gloss)?.join(" of ") ?? "";
   }
 
-  /** The glosses that `text` stands for: words that begin with it, or else that contain it. */
+  /** The glosses that `text`, or else the word that it is a form of, stands for. */
   find(text) {
     const sought = fold(text);
-    const begins = (name) => ` ${name}`.includes(` ${sought}`);
+    const words = [sought];
+    for (const [end, instead] of ENDINGS) {
+      if (sought.endsWith(end) && sought.length >= end.length + PART) words.push(sought.slice(0, -end.length) + instead);
+    }
+    return new Set(words.map((word) => this.#named(word)).find((found) => found.length) ?? []);
+  }
+
+  /** Glosses with a name that begins with `word`, or else of a theme that does, or else that contain it. */
+  #named(word) {
+    const begins = (name) => ` ${name}`.includes(` ${word}`);
     const found = this.glosses.filter((gloss) => this.#names.get(gloss).some(begins));
-    return new Set(found.length ? found : this.glosses.filter((gloss) => this.#names.get(gloss)[0].includes(sought)));
+    if (found.length || word.length < PART) return found;
+    const ofTheme = ({ name }) => [word, ...this.#same(word)].some((one) => ` ${fold(name)}`.includes(` ${one}`));
+    const themed = new Set(this.groups.filter(ofTheme).flatMap(({ glosses }) => glosses));
+    if (themed.size) return this.glosses.filter((gloss) => themed.has(gloss));
+    return this.glosses.filter((gloss) => this.#names.get(gloss)[0].includes(word));
+  }
+
+  /** The words that stand for the same as `word`. */
+  #same(word) {
+    return this.#synonyms.filter((words) => words.includes(word)).flat();
   }
 
   #themed(themes, known) {

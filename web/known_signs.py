@@ -20,6 +20,8 @@ _FIRST = 10  # to try first
 _FEWEST = 3  # of a theme: fewer stand with the other signs
 _WEAK = 2, 3  # a sign that is read right less often is weak
 _Z = 1.96  # of a 95 % interval
+_PART = 3  # letters: fewer name no theme, no part of a word, and are no word without its ending
+_ENDINGS = (("s", ""), ("es", ""), ("ies", "y"), ("ied", "y"), ("ed", ""), ("ing", ""))
 
 
 class KnownSigns:
@@ -72,19 +74,46 @@ class KnownSigns:
         return {**groups, "Other signs": other} if other else groups
 
     def find(self, text: str) -> list[str]:
-        """The glosses that `text` stands for: words that begin with it, or else contain it."""
+        """The glosses that `text`, or else the word that it is a form of, stands for."""
         sought = _fold(text)
-        found = [
-            gloss
-            for gloss in self.glosses
-            if any(f" {sought}" in f" {name}" for name in self._names(gloss))
+        words = [
+            sought.removesuffix(end) + instead
+            for end, instead in _ENDINGS
+            if sought.endswith(end) and len(sought) >= len(end) + _PART
         ]
-        return found or [gloss for gloss in self.glosses if sought in _fold(gloss)]
+        return next((found for word in (sought, *words) if (found := self._named(word))), [])
+
+    def _named(self, word: str) -> list[str]:
+        """Glosses with a name that begins with `word`, or else of a theme that does, or else that
+        contain it."""
+
+        found = [gloss for gloss in self.glosses if _begins(self._names(gloss), [word])]
+        if found or len(word) < _PART:
+            return found
+        words = [word, *self._same(word)]
+        themed = {
+            gloss
+            for name, glosses in self.groups.items()
+            if _begins([_fold(name)], words)
+            for gloss in glosses
+        }
+        return [gloss for gloss in self.glosses if gloss in themed] or [
+            gloss for gloss in self.glosses if word in _fold(gloss)
+        ]
 
     def _names(self, gloss: str) -> list[str]:
         """The words by which it is found."""
         name = _fold(gloss)
-        return [name, *(word for same in self._synonyms if name in same for word in same)]
+        return [name, *self._same(name)]
+
+    def _same(self, word: str) -> list[str]:
+        """The words that stand for the same as `word`."""
+        return [other for same in self._synonyms if word in same for other in same]
+
+
+def _begins(names: Sequence[str], words: Sequence[str]) -> bool:
+    """Whether a word of a name begins with one of `words`."""
+    return any(f" {word}" in f" {name}" for name in names for word in words)
 
 
 def _fold(text: str) -> str:

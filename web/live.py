@@ -49,6 +49,7 @@ class StreamState:
     prediction: Message | None  # the newest; None while there is none
     captured_s: float  # monotonic: when the newest picture of its window was due
     arrival_s: float  # monotonic: when the last picture came
+    picture: NDArray[np.uint8] | None  # (H, W, 3) RGB, the newest; None while there is none
     pictures: tuple[NDArray[np.uint8], ...]  # (h, w, 3) small, of its window, oldest first
     notice: str  # an error or a hint; empty: none
 
@@ -63,7 +64,7 @@ class StreamState:
 class Display:
     """What a stream has to show. Safe from any thread.
 
-    Bounds: `HISTORY` signs, and a small picture for each frame of two windows of `frames`.
+    Bounds: `HISTORY` signs, one picture, and a small one for each frame of two windows of `frames`.
     """
 
     def __init__(self, frames: int) -> None:
@@ -71,6 +72,7 @@ class Display:
         self._signs: dict[int, Message] = {}
         self._cleared_id = 0  # signs up to this one are not shown
         self._pictures: deque[tuple[float, NDArray[np.uint8]]] = deque(maxlen=2 * frames)
+        self._picture: NDArray[np.uint8] | None = None
         self._prediction: Message | None = None
         self._captured_s = -math.inf
         self._arrival_s = -math.inf
@@ -87,6 +89,7 @@ class Display:
                 prediction=self._prediction,
                 captured_s=self._captured_s,
                 arrival_s=self._arrival_s,
+                picture=self._picture,
                 pictures=tuple(
                     picture
                     for media_s, picture in self._pictures
@@ -104,6 +107,7 @@ class Display:
             self._arrival_s = arrival_s
             self._offset_s = min(self._offset_s, arrival_s - media_s)
             if small is not None:
+                self._picture = image
                 self._pictures.append((media_s, small))
 
     def receive(self, message: Message) -> None:
@@ -132,6 +136,7 @@ class Display:
         with self._lock:
             self._prediction = None
             self._offset_s = math.inf
+            self._picture = None
             self._pictures.clear()
 
     def clear_signs(self) -> None:

@@ -1,5 +1,7 @@
 // Notices beside the picture: the error that keeps the page from working, the hint that helps the signer.
 
+import { write } from "./elements.js";
+
 const FLASH_MS = 5_000;
 
 /** What stops the page, in words that say what to do, and when it tries again. */
@@ -22,9 +24,7 @@ export class Problem {
   show(error, waitS = null) {
     this.#box.hidden = !error;
     this.#box.dataset.code = error?.code ?? "";
-    const text = error?.message ?? "";
-    // Only when it changes: else a screen reader would read it out at each second of the countdown.
-    if (this.#text.textContent !== text) this.#text.textContent = text;
+    write(this.#text, error?.message ?? ""); // not again at each second of the countdown
     this.#countdown.textContent = waitS ? `Trying again in ${waitS} s.` : "";
     this.#retry.hidden = !waitS;
   }

@@ -1,14 +1,13 @@
 // Practice: the page asks for a sign and shows whether it was recognised, hands-free.
 
 import { element, percent } from "./elements.js";
-import { inTries } from "./known_signs.js";
+import { inTries, SUREST, themeList, WEAKEST } from "./known_signs.js";
 
 const TRY_MS = 8_000;
 const PAUSE_MS = 2_500; // to read the result from where one signs
 const TRIES = 2; // of one prompt, then it goes on
 const CLOSE = 5; // a guess up to this place is worth showing
 const ALL = "";
-const SUREST = "the surest";
 const TALLY_KEY = "livegloss.tally.1";
 const MAX_GLOSSES = 500;
 const LAST = 10; // attempts remembered one by one
@@ -54,7 +53,7 @@ export class PracticePanel {
   show(signs) {
     const choice = this.#at("choice");
     const before = this.#signs ? choice.value : this.untried ? SUREST : ALL;
-    const { glosses, groups, few, surest } = signs;
+    const { glosses, groups, few, surest, weak } = signs;
     this.#signs = signs;
     this.#pools = new Map();
     const pool = (value, text, all) => {
@@ -63,10 +62,11 @@ export class PracticePanel {
     };
     choice.replaceChildren(pool(ALL, "All signs", glosses));
     if (surest.length) choice.append(pool(SUREST, "The surest signs", surest));
+    if (weak.length) choice.append(pool(WEAKEST, "The weak signs", weak));
     for (const { name, glosses: some } of groups) {
       const options = some.map((gloss) => pool(gloss, gloss, [gloss]));
       if (few) choice.append(...options);
-      else choice.append(themed(name, pool(`theme: ${name}`, `${name}: any of ${some.length}`, some), options));
+      else choice.append(themed(name, pool(themeList(name), `${name}: any of ${some.length}`, some), options));
     }
     choice.value = this.#pools.has(before) ? before : ALL;
     this.#at("begin").disabled = glosses.length === 0;
@@ -118,6 +118,12 @@ export class PracticePanel {
     }
     this.#showPrompt("waiting", "Waiting for the camera and the server");
     this.#start();
+  }
+
+  /** Asks for the signs of a list: see known_signs.js. */
+  practise(list) {
+    this.#at("choice").value = list;
+    this.ask();
   }
 
   #at(name) {

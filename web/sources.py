@@ -94,25 +94,30 @@ def stop_network_camera() -> None:
 
 
 def video_file(engine: DemoEngine) -> list[Prediction]:
-    """The predictions for the visitor's file; empty while there is none."""
-    upload = st.file_uploader(
-        f"A video of one sign or a few, of at most {_MAX_S:.0f} seconds",
-        type=_TYPES,
-        max_upload_size=_MAX_MB,
-        help="It is on this server's disk only while it is read.",
-    )
-    if upload is None:
-        st.session_state.pop(_FILE, None)
-        return []
-    id, predictions = st.session_state.get(_FILE, ("", []))
-    if id != upload.file_id:
-        st.session_state.pop(_FILE, None)
+    """The predictions for the visitor's file; empty while there is none.
+
+    Once a file is read, the uploader makes way for its name: a browser refuses some files without
+    telling us, and the result of the one before would stay beside the refusal.
+    """
+    if _FILE not in st.session_state:
+        upload = st.file_uploader(
+            f"A video of one sign or a few, of at most {_MAX_S:.0f} seconds",
+            type=_TYPES,
+            max_upload_size=_MAX_MB,
+            help="It is on this server's disk only while it is read.",
+        )
+        if upload is None:
+            return []
         try:
             predictions = _read(engine, upload.name, upload.getvalue())
         except VideoError as error:
             st.error(plain(error))
             return []
-        st.session_state[_FILE] = (upload.file_id, predictions)
+        st.session_state[_FILE] = (upload.name, predictions)
+        st.rerun()
+    name, predictions = st.session_state[_FILE]
+    st.markdown(plain(name))
+    st.button("Read another video", on_click=lambda: st.session_state.pop(_FILE, None))
     return list(predictions)
 
 

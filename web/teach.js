@@ -1,5 +1,6 @@
 // The Teach panel: a sign is named, recorded, kept, and tried.
 
+import { write } from "./elements.js";
 import { Stills } from "./preview.js";
 import { FEWEST, Recording } from "./recording.js";
 import { Shelf } from "./shelf.js";
@@ -95,8 +96,7 @@ export class TeachPanel {
   }
 
   #showFault(text) {
-    // Only when it changes: a screen reader would read it out again.
-    if (this.#at("fault").textContent !== text) this.#at("fault").textContent = text;
+    write(this.#at("fault"), text);
   }
 
   #invite(gloss) {

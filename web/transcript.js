@@ -4,6 +4,7 @@ import { download } from "./download.js";
 import { element, percent } from "./elements.js";
 
 const LONGEST = 500; // rows kept; the oldest leave
+const LATELY = 6; // signs in the line that stands beside the other panels
 const WORTH_NAMING = 0.03; // an alternative less likely than this is none
 
 export class Transcript {
@@ -11,16 +12,21 @@ export class Transcript {
   #empty;
   #announcer;
   #fault;
+  #lately;
   #actions;
   #rows = new Map(); // "session/id" -> row
   #session = "";
 
-  /** `cleared()` is called when the person has emptied it; the rest are elements. */
-  constructor({ list, empty, fault, copy, save, clear, announcer, cleared }) {
+  /**
+   * `cleared()` is called when the person has emptied it; the rest are elements. `lately` shows the
+   * newest signs where the transcript itself is out of sight.
+   */
+  constructor({ list, empty, fault, lately, copy, save, clear, announcer, cleared }) {
     this.#list = list;
     this.#empty = empty;
     this.#announcer = announcer;
     this.#fault = fault;
+    this.#lately = lately;
     this.#actions = [copy, save, clear];
     copy.addEventListener("click", () => this.#copy());
     save.addEventListener("change", () => {
@@ -63,6 +69,7 @@ export class Transcript {
     row.querySelector(".others").textContent = others.length
       ? `or ${others.map(({ gloss }) => gloss).join(", ")}`
       : "";
+    this.#showLately();
     if (sign.final) this.#announcer.textContent = `${sign.gloss}, ${percent(sign.p)}`;
   }
 
@@ -104,8 +111,13 @@ export class Transcript {
   #clear() {
     this.#rows.clear();
     this.#list.replaceChildren();
-    this.#fault.textContent = this.#announcer.textContent = "";
+    this.#fault.textContent = this.#announcer.textContent = this.#lately.textContent = "";
     this.#fill(false);
+  }
+
+  #showLately() {
+    const newest = [...this.#list.children].slice(0, LATELY);
+    this.#lately.textContent = newest.map(({ dataset }) => dataset.gloss).join(" · ");
   }
 
   #fill(full) {

@@ -71,9 +71,26 @@ def test_there_is_no_invitation_to_a_loopback_address(host: str) -> None:
     assert invitation(f"https://{at}:80", settings(host)) is None
 
 
-def test_there_is_no_invitation_without_https() -> None:
-    assert invitation("http://10.0.0.7:80", settings("10.0.0.7", secure=False)) is None
-    assert invitation("https://10.0.0.7:80", settings("10.0.0.7")) is not None
+def test_the_invitation_says_what_keeps_the_camera_shut() -> None:
+    plain = invitation("http://10.0.0.7:80", settings("10.0.0.7", secure=False)) or ""
+    assert read_code(plain) == "http://10.0.0.7:80/"
+    assert "HTTPS. Start with --tls-self-signed" in plain
+    secure = invitation("https://10.0.0.7:80", settings("10.0.0.7")) or ""
+    assert "certificate" in secure and "--tls-self-signed" not in secure
+
+
+@pytest.mark.parametrize(
+    ("names", "host"),
+    [(["*.b.org", "signs.b.org"], "signs.b.org"), (["b.org", "10.0.0.7"], "10.0.0.7")],
+)
+def test_the_invitation_is_to_a_name_that_the_certificate_has(
+    tmp_path: Path, names: list[str], host: str
+) -> None:
+    cert = tmp_path / "cert.pem"
+    trustme.CA().issue_cert(*names).cert_chain_pems[0].write_to_path(str(cert))
+    own = ServerSettings(host="10.0.0.7", tls_cert=str(cert), tls_key="unread")
+    text = invitation("https://10.0.0.7:443", own) or ""
+    assert read_code(text) == f"https://{host}:443/" and "HTTPS" not in text
 
 
 @pytest.mark.parametrize(("host", "version"), [("0.0.0.0", 4), ("::", 6)])

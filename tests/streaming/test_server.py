@@ -441,11 +441,13 @@ async def test_a_peer_that_vanishes_is_noticed(server: Server, http: aiohttp.Cli
 async def test_a_token_is_required(http: aiohttp.ClientSession) -> None:
     locked = replace(SETTINGS, server=replace(SETTINGS.server, token="s3cret"))
     async with serve(locked, StandIn()) as server:
-        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "s3cret"}):
+        wrong = {"Authorization": "Bearer wrong"}
+        for headers in ({}, wrong, {"Authorization": "s3cret"}):
+            challenge = 'Bearer error="invalid_token"' if headers == wrong else "Bearer"
             sent = {**SDP, **headers}
             async with http.post(f"{server.url}/whip", data="v=0", headers=sent) as response:
                 assert response.status == 401
-                assert response.headers["WWW-Authenticate"] == "Bearer"
+                assert response.headers["WWW-Authenticate"] == challenge
             async with http.get(f"{server.url}/api/ice", headers=headers) as response:
                 assert response.status == 401
         right = {"Authorization": "Bearer s3cret"}

@@ -68,7 +68,7 @@ async def too_wide(page: Page) -> list[str]:
     """What reaches beyond the right edge of the window."""
     wide: list[str] = await page.evaluate(
         "[...document.querySelectorAll('body *')]"
-        ".filter((e) => e.getBoundingClientRect().right > innerWidth + 1)"
+        ".filter((e) => e.checkVisibility() && e.getBoundingClientRect().right > innerWidth + 1)"
         ".map((e) => e.outerHTML.slice(0, 80))"
     )
     return wide

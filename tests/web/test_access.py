@@ -1,4 +1,4 @@
-"""What axe-core finds on the page in a real Chromium: three sizes, light and dark, each state."""
+"""What axe-core finds on the page in a real Chromium: four sizes, light and dark, each state."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ from playwright.async_api import Page, expect
 from tests.browser import CAMERA_DENIED, camera_flags
 from tests.web.page import barriers, is_live, served, too_wide
 
-SIZES = {"desktop": (1280, 860), "phone": (390, 844), "small": (320, 640)}
+BOTH = ("light", "dark")
+SIZES = {  # and the themes looked at
+    "desktop": (1280, 860, BOTH),
+    "phone": (390, 844, BOTH),
+    "small": (320, 640, BOTH[:1]),
+    "sideways": (844, 390, BOTH[:1]),
+}
 
 
 async def looked_at(page: Page, state: str) -> None:
-    """No serious or critical issue and nothing to scroll sideways, in any size or theme."""
-    for name, (width, height) in SIZES.items():
+    """No serious or critical issue and nothing to scroll sideways, in any size."""
+    for name, (width, height, themes) in SIZES.items():
         await page.set_viewport_size({"width": width, "height": height})
-        for theme in ("light", "dark"):
+        for theme in themes:
             await page.emulate_media(color_scheme=theme)
             assert not await barriers(page), (state, name, theme)
         assert not await too_wide(page), (state, name)

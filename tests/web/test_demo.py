@@ -44,6 +44,12 @@ WATCH = f"""() => {{
     window.ages = [];
     setInterval(() => ages.push(Date.now() / 1000 - {NEWEST}), 50);
 }}"""
+# The level of a picture's first pixel.
+GREY = """(picture) => {
+    const paper = document.createElement("canvas").getContext("2d");
+    paper.drawImage(picture, 0, 0);
+    return paper.getImageData(0, 0, 1, 1).data[1];
+}"""
 ROWS = "rows => rows.map(row => row.dataset.gloss)"
 
 
@@ -137,6 +143,8 @@ async def test_files_and_network_cameras(data_dir: Path, tmp_path: Path) -> None
     [clip] = [one for one in chosen if one.gloss == GLOSS]
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video at all" * 60)
+    note = tmp_path / "note.txt"
+    note.write_text("no video either")
     async with demo(tmp_path) as url, visit(tmp_path, NO_CAMERA, url) as page:
         await expect(page.get_by_text("Press START")).to_be_visible(timeout=LATER_MS)
         assert not await barriers(page), "in our parts or in Streamlit's"
@@ -157,12 +165,22 @@ async def test_files_and_network_cameras(data_dir: Path, tmp_path: Path) -> None
         likeliest = page.locator(".lg-bars li").first
         await expect(likeliest).to_have_attribute("data-gloss", GLOSS)
         assert not await barriers(page), "in our parts or in Streamlit's"
+        shown = await page.locator(".lg-sure").text_content()
+        assert shown and shown.startswith(await likeliest.locator(".lg-p").text_content() or "-")
         slider = page.get_by_role("slider")
         await slider.focus()
         await slider.press("End")  # 95 %: surer than the model ever is of it
         await expect(sign).to_have_count(0)
-        await page.locator('input[type="file"]').set_input_files(broken)
-        alert = page.get_by_role("alert")
+        await slider.press("Home")
+        await expect(sign).to_have_count(1)
+        # What the browser refuses, the server never hears of.
+        await page.get_by_role("button", name="Read another video").click()
+        upload = page.locator('input[type="file"]')
+        await upload.set_input_files(note)
+        await expect(page.get_by_text("Choose a video.")).to_be_visible()
+        await expect(sign).to_have_count(0)
+        await upload.set_input_files(broken)
+        alert = page.get_by_test_id("stAlertContainer")
         await expect(alert).to_contain_text("broken.mp4: not a video file", timeout=LATER_MS)
 
         await page.get_by_text("Network camera", exact=True).click()
@@ -174,6 +192,11 @@ async def test_files_and_network_cameras(data_dir: Path, tmp_path: Path) -> None
             await address.fill(f"http://{host}/video")
             await page.get_by_role("button", name="Read this camera").click()
             await expect(page.locator(".lg-delay")).to_be_visible(timeout=LATER_MS)
+            picture = page.get_by_alt_text("The camera's picture")
+            grey = await picture.evaluate(GREY)
+            assert abs(grey - 128) < 3, "the live picture is the camera's"
+            await page.get_by_text("Show pictures").click()
+            await expect(picture).to_have_count(0)
             await page.get_by_role("button", name="Stop reading").click()
             await expect(page.locator(".lg-delay")).to_have_count(0)
 

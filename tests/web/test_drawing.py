@@ -31,8 +31,8 @@ def test_text_of_a_bundle_is_escaped() -> None:
     evil = sign(gloss=EVIL, alternatives=[{"gloss": EVIL, "p": 0.5}])
     top = [{"gloss": EVIL, "p": 0.5}]
     for html in (
-        drawing.current_sign(evil, ""),
-        drawing.candidate_bars(top, 0.1),
+        drawing.moment(evil, top, 0.1, ""),
+        drawing.moment(None, top, 0.1, ""),
         drawing.history([evil]),
         drawing.plain(EVIL),
     ):
@@ -40,11 +40,21 @@ def test_text_of_a_bundle_is_escaped() -> None:
 
 
 def test_a_sign_reads_well() -> None:
-    html = drawing.current_sign(sign(), "")
+    html = drawing.current_sign(sign())
     assert "water" in html and "91 % · quite sure" in html
     assert "drink 6 %" in drawing.history([sign()]) and "eat" not in drawing.history([sign()])
     assert "1:07.4" in drawing.history([sign()])
     assert "water …" in drawing.history([sign(final=False)])
+
+
+def test_word_and_bars_are_of_one_moment() -> None:
+    top = [{"gloss": "yes", "p": 0.2}, {"gloss": "no", "p": 0.08}]
+    made = drawing.moment(sign(), top, 0.72, "Not sure yet")
+    assert made.count("91 %") == 2 and "drink" in made and "yes" not in made
+    moving = drawing.moment(None, top, 0.69, "Not sure yet")
+    assert "Not sure yet" in moving and "yes" in moving
+    resting = drawing.moment(None, top, 0.7, "Not sure yet")
+    assert "No known sign · 70 %" in resting and "yes" not in resting
 
 
 @pytest.mark.parametrize(
@@ -52,7 +62,7 @@ def test_a_sign_reads_well() -> None:
     [(0.001, "< 1 %", "only a guess"), (0.5, "50 %", "fairly sure"), (0.8, "80 %", "quite sure")],
 )
 def test_certainty_in_numbers_and_words(p: float, percent: str, words: str) -> None:
-    assert f"{percent} · {words}" in drawing.current_sign(sign(p=p), "")
+    assert f"{percent} · {words}" in drawing.current_sign(sign(p=p))
 
 
 def test_the_strip_is_strongest_where_it_counted_most_and_shows_its_pictures() -> None:

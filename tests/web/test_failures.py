@@ -30,6 +30,11 @@ BY_SYSTEM = """
 navigator.mediaDevices.getUserMedia = () =>
     Promise.reject(new DOMException("Permission denied by system", "NotAllowedError"));
 """
+# A camera behind its cover's switch: it is there, and gives no picture.
+NO_PICTURE = """
+navigator.mediaDevices.getUserMedia = async () =>
+    document.createElement("canvas").captureStream(0);
+"""
 NO_WEBRTC = "delete window.RTCPeerConnection;"
 # As with a firewall that lets no video through: neither side learns where the other one is.
 NO_WAY = r"""
@@ -140,6 +145,19 @@ async def test_video_that_does_not_get_through_is_told_and_tried_again(
         assert server.sessions.counts.admitted == 1
         async with page.expect_request("**/whip"):
             await page.get_by_role("button", name="Try now").click()
+
+
+async def test_a_camera_that_sends_no_picture_is_told(tmp_path: Path, levels_camera: Path) -> None:
+    settings = replace(SETTINGS, session=replace(SETTINGS.session, connect_s=3.0))
+    async with (
+        serve(settings, StandIn()) as server,
+        opened(tmp_path, camera_flags(levels_camera), "about:blank") as page,
+    ):
+        await page.add_init_script(NO_PICTURE)
+        await page.goto(f"{server.url}/?autostart=1")
+        await told(page, "no video", "Is it covered or switched off?")
+        await expect(page.locator("#countdown")).to_contain_text("Trying again in")
+        assert server.sessions.counts.ended == {"no video": 1}
 
 
 async def test_too_many_from_one_address_are_told_to_close_one(

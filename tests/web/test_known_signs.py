@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -37,7 +38,8 @@ ASK = """async ([card, table, words]) => {
              surest: all.surest, found: words.map((word) => [...all.find(word)]),
              scores: all.glosses.map((gloss) => all.score(gloss)) };
 }"""
-WORDS = ["", " MOM", "mömmy", "hi", "thanks", "NAIVE", "t", "gza", "<b>"]
+WORDS = ["", " MOM", "mömmy", "hi", "thanks", "NAIVE", "t", "gza", "gz", "<b>"]
+WORDS += ["Families", "drinking", "watered", "historie", "foods", "greetings", "other", "yes"]
 
 
 @asynccontextmanager
@@ -74,6 +76,9 @@ def test_the_surest_and_the_weak() -> None:
     assert known.surest[:4] == ["hello", "water", "yes", "please"]
     assert len(known.surest) == 10 and "no" in known.surest, "as sure as one can be of 3 of 3"
     assert known.weak == ["go", "my"] and known.score("my") == "2 of 7"
+    assert known.find("family") == known.groups["People and family"], "a theme is found, too"
+    assert known.find("watered") == ["water"] and known.find("mothers") == ["mother"]
+    assert known.find("zag") == ["zigzag"] and known.find("za") == []
     assert known.score("zigzag") == "" and not known.is_weak("zigzag"), "it was not measured"
 
 
@@ -140,6 +145,8 @@ async def test_practice_begins_with_the_surest_and_tells_of_the_weak(
     card = {**CARD, "metrics": {"cross_validation": {"per_gloss": scores}}}
     async with known(tmp_path, levels_camera, card) as page:
         choice, word = page.locator("#practice-choice"), page.locator("#practice-word")
+        await expect(page.locator("#starters li")).to_have_count(5)
+        await expect(page.locator("#starters")).to_be_visible()
         await page.get_by_role("tab", name="Practise").click()
         await expect(choice.locator("option:checked")).to_have_text("The surest signs")
         surest = await page.locator("#surest li").evaluate_all(
@@ -147,13 +154,18 @@ async def test_practice_begins_with_the_surest_and_tells_of_the_weak(
         )
         await page.get_by_role("button", name="Begin").click()
         assert await word.text_content() in surest
-        await choice.select_option("theme: People and family")
-        await page.get_by_role("button", name="Next sign").click()
+        await page.locator('[data-theme="People and family"] summary').click()
+        await page.get_by_role("button", name="Practise these: People and family").click()
+        await expect(choice.locator("option:checked")).to_contain_text("People and family: any of")
         family = await page.locator('[data-theme="People and family"] li').evaluate_all(
             "all => all.map(i => i.dataset.gloss)"
         )
         assert await word.text_content() in family
 
+        await page.get_by_role("button", name="Practise the weak signs").click()
+        await expect(word).to_have_text(re.compile("^(bright|go|my)$"))
+        await page.locator("#first").get_by_role("button", name="Practise these").click()
+        assert await word.text_content() in surest
         await page.get_by_label("Find a sign").fill("bright")
         await page.locator("#glosses").get_by_role("button", name="bright").click()
         await expect(page.locator("#practice-help")).to_have_text(
@@ -163,6 +175,7 @@ async def test_practice_begins_with_the_surest_and_tells_of_the_weak(
         await page.reload()
         await expect(page.locator("#glosses li").first).to_be_attached()
         await expect(page.locator("#first")).to_be_hidden()
+        await expect(page.locator("#starters")).to_be_hidden()
         await expect(choice.locator("option:checked")).to_have_text("All signs")
 
 

@@ -171,15 +171,16 @@ async def test_without_a_camera_it_says_what_to_do(
 
 
 async def test_an_insecure_page_says_how_to_open_it(tmp_path: Path, levels_camera: Path) -> None:
+    phone = "--host-resolver-rules=MAP phone.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+    settings = replace(SETTINGS, server=replace(SETTINGS.server, allow_host=("phone.test",)))
     async with (
-        serve(SETTINGS, StandIn()) as server,
-        browser_page(tmp_path, camera_flags(levels_camera)) as page,
+        serve(settings, StandIn()) as server,
+        browser_page(tmp_path, [*camera_flags(levels_camera), phone]) as page,
     ):
-        await page.add_init_script(
-            "Object.defineProperty(window, 'isSecureContext', {value: false})"
-        )
-        await page.goto(f"{server.url}/?autostart=1")
+        await page.goto(f"http://phone.test:{urlsplit(server.url).port}/?autostart=1")
+        await expect(page.locator("#problem")).to_have_attribute("data-code", "insecure")
         await expect(page.get_by_role("alert")).to_contain_text("https://")
+        assert not await page.evaluate("isSecureContext")
 
 
 async def test_a_full_server_is_tried_again(tmp_path: Path, levels_camera: Path) -> None:
@@ -239,6 +240,11 @@ async def test_a_token_comes_with_the_address(tmp_path: Path, levels_camera: Pat
             tmp_path, camera_flags(levels_camera), f"{server.url}/?autostart=1", faults=["401"]
         ) as page,
     ):
-        await expect(page.get_by_role("alert")).to_contain_text("#token=", timeout=LIVE_MS)
+        alert = page.get_by_role("alert")
+        await expect(alert).to_contain_text("asks for a token", timeout=LIVE_MS)
+        for wrong in ("open-sesam", "%E6%9B%B8"):
+            await page.goto(f"{server.url}/?autostart=1&wrong={len(wrong)}#token={wrong}")
+            await expect(alert).to_contain_text("is not this server's", timeout=LIVE_MS)
+            await expect(alert).to_contain_text("#token=")
         await page.goto(f"{server.url}/?autostart=1&again=1#token=open-sesame")
         await is_live(page)

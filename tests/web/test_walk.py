@@ -16,6 +16,8 @@ from playwright.async_api import Page, expect
 
 from tests import clips
 from tests.browser import browser_page, camera_flags, clip_pictures, server_process, write_camera
+from tests.web.first_visit import SIZES as WINDOWS
+from tests.web.first_visit import camera_of_a_newcomer, first_visit
 from tests.web.page import LIVE_MS, is_live, sign
 
 GLOSSES = ("name", "time")  # the surest of those that the clips chosen here show
@@ -59,7 +61,7 @@ async def visit(page: Page, url: str) -> None:
     for gloss in GLOSSES:
         await expect(page.locator(sign(gloss)).first).to_be_visible(timeout=READ_MS)
     await expect(page.locator("#current")).not_to_have_attribute("data-gloss", "")
-    await expect(page.locator("#candidates li")).to_have_count(5)
+    await expect(page.locator("#candidates li")).to_have_count(5, timeout=READ_MS)
     weights = await page.locator("#heat i").evaluate_all(
         "all => all.map(i => Number(i.style.getPropertyValue('--weight')))"
     )
@@ -81,7 +83,7 @@ async def visit(page: Page, url: str) -> None:
     await in_view(page, "#settings")
     await page.get_by_label("Guesses shown").select_option("3")
     await page.get_by_role("button", name="Done").click()
-    await expect(page.locator("#candidates li")).to_have_count(3)
+    await expect(page.locator("#candidates li")).to_have_count(3, timeout=READ_MS)
 
     # Practise
     await page.get_by_label("Find a sign").fill(GLOSSES[0])
@@ -121,3 +123,15 @@ async def test_a_visit_on_a_laptop_and_on_a_phone(data_dir: Path, tmp_path: Path
         url = server.url
         for name in SIZES:
             all.create_task(visitor(name))
+
+
+@pytest.mark.timeout(240)
+async def test_a_newcomer_gets_a_first_right_sign_within_a_minute(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    camera = await asyncio.to_thread(camera_of_a_newcomer, data_dir, tmp_path)
+    async with (
+        server_process("--model", str(clips.HELD_OUT)) as server,
+        browser_page(tmp_path, camera_flags(camera), size=WINDOWS["sideways"]) as page,
+    ):
+        assert (await first_visit(page, server.url)).seconds < 60
