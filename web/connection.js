@@ -26,17 +26,35 @@ const STAGES = {
   silent: "The server was found and takes the video, but sends nothing back. Try again.",
 };
 
-const unreachable = () =>
-  new ConnectionError("unreachable", "The server cannot be reached. Check that it runs and that you are online.");
+// The server: these modules lie one folder below its root. It is not the page's where another site
+// imports them (livegloss.js).
+const ROOT = new URL("..", import.meta.url);
+let answered = false; // this server has let this page read a response
+
+/** The whole address of a path of the server; what is whole already stays. */
+export const address = (path) => new URL(path, ROOT);
+
+/** The ConnectionError of a request without a response. */
+async function unanswered() {
+  const foreign = ROOT.origin !== location.origin && !answered;
+  // Of a server that does not name this page's origin no response can be read, but it does respond.
+  if (foreign && (await fetch(address("healthz"), { mode: "no-cors" }).then(() => true, () => false))) {
+    const text = `The server ${ROOT.origin} does not let pages of ${location.origin} use it. Its operator can: --allow-origin ${location.origin}`;
+    return new ConnectionError("origin", text, { retry: false });
+  }
+  return new ConnectionError("unreachable", "The server cannot be reached. Check that it runs and that you are online.");
+}
 
 /** fetch with the server's token; a network failure becomes a ConnectionError. */
 export async function request(path, token, options = {}) {
   const headers = { ...options.headers };
   if (token) headers.Authorization = `Bearer ${token}`;
   try {
-    return await fetch(path, { signal: AbortSignal.timeout(CONNECT_MS), ...options, headers });
+    const response = await fetch(address(path), { signal: AbortSignal.timeout(CONNECT_MS), ...options, headers });
+    answered = true;
+    return response;
   } catch {
-    throw unreachable();
+    throw await unanswered();
   }
 }
 

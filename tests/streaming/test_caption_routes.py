@@ -180,8 +180,8 @@ async def test_strangers_learn_nothing_and_can_do_nothing(
         public = page.removeprefix("captions/")
         for secret in (public, token, addresses["key"]):
             for method, suffix in (("DELETE", ""), ("PUT", "/captions"), ("GET", "/events")):
-                url = f"{server.url}/whip/{secret}{suffix}"
-                async with http.request(method, url, data=b"") as response:
+                whip = f"{server.url}/whip/{secret}{suffix}"
+                async with http.request(method, whip, data=b"") as response:
                     assert response.status == 404, "what a reader has is no session's id"
         for method in ("POST", "PUT", "PATCH", "DELETE"):
             async with http.request(method, f"{server.url}/{addresses['events']}") as response:
@@ -203,8 +203,7 @@ async def test_odd_requests_for_captions_are_refused(
         async with http.put(url, data=b"{}", headers={"Content-Type": "text/plain"}) as response:
             assert response.status == 415
         for key in ("unknown", "é" * 9, "x" * 9000):
-            body = json.dumps({"key": key})
-            async with http.put(url, data=body, headers=JSON) as response:
+            async with http.put(url, json={"key": key}) as response:
                 assert response.status in (200, 201), (
                     "an old key is no error: there is a new address"
                 )
