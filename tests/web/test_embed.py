@@ -9,18 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
 from playwright.async_api import Page, expect
 from yarl import URL
 
 from streaming.app import serve
 from streaming.bench.standin import StandIn
 from streaming.server import Server
-from tests.browser import ROOT, camera_flags, free_port
+from tests.browser import camera_flags, free_port
+from tests.web.embedding import embedding_site
 from tests.web.page import LIVE_MS, SETTINGS, barriers, opened, too_wide
 
-EXAMPLE = ROOT / "docs" / "guides" / "embed" / "index.html"
-SERVER = "http://127.0.0.1:8080"  # in the guide's page
 SIZES = ((1280, 800), (390, 844), (844, 390))
 START = """async (options) => {
   const { Livegloss } = await import(options.module);
@@ -40,26 +38,6 @@ FAULTY = """() => new Promise((resolve) => {
 
 
 @asynccontextmanager
-async def site(port: int, livegloss: str) -> AsyncIterator[str]:
-    """Somebody's site at `port`, which has the guide's page with the address of a server."""
-
-    async def page(request: web.Request) -> web.Response:
-        text = EXAMPLE.read_text(encoding="utf-8")
-        assert SERVER in text
-        return web.Response(text=text.replace(SERVER, livegloss), content_type="text/html")
-
-    app = web.Application()
-    app.router.add_get("/", page)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        await runner.cleanup()
-
-
-@asynccontextmanager
 async def embedding(
     folder: Path, camera: Path, *, faults: list[str] | None = None, **settings: Any
 ) -> AsyncIterator[tuple[Server, Page]]:
@@ -69,7 +47,7 @@ async def embedding(
     named = replace(SETTINGS, server=replace(SETTINGS.server, **settings))
     async with (
         serve(named, StandIn()) as server,
-        site(port, server.url) as url,
+        embedding_site(port, server.url) as url,
         opened(
             folder, camera_flags(camera), url, faults=["favicon", "404", *(faults or ())]
         ) as page,
