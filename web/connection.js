@@ -34,11 +34,16 @@ let answered = false; // this server has let this page read a response
 /** The whole address of a path of the server; what is whole already stays. */
 export const address = (path) => new URL(path, ROOT);
 
-/** The ConnectionError of a request without a response. */
-async function unanswered() {
-  const foreign = ROOT.origin !== location.origin && !answered;
-  // Of a server that does not name this page's origin no response can be read, but it does respond.
-  if (foreign && (await fetch(address("healthz"), { mode: "no-cors" }).then(() => true, () => false))) {
+/** Whether the server responds, although this page may not read what: it does not name its origin. */
+async function refusesOrigin() {
+  if (ROOT.origin === location.origin || answered) return false;
+  const options = { mode: "no-cors", signal: AbortSignal.timeout(CONNECT_MS) };
+  return fetch(address("healthz"), options).then(() => true, () => false);
+}
+
+/** The ConnectionError of a request that failed with `error`, without a response. */
+async function unanswered(error) {
+  if (error.name === "TypeError" && (await refusesOrigin())) {
     const text = `The server ${ROOT.origin} does not let pages of ${location.origin} use it. Its operator can: --allow-origin ${location.origin}`;
     return new ConnectionError("origin", text, { retry: false });
   }
@@ -53,8 +58,8 @@ export async function request(path, token, options = {}) {
     const response = await fetch(address(path), { signal: AbortSignal.timeout(CONNECT_MS), ...options, headers });
     answered = true;
     return response;
-  } catch {
-    throw await unanswered();
+  } catch (error) {
+    throw await unanswered(error);
   }
 }
 

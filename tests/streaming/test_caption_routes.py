@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import re
 import socket
@@ -12,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
+import av
 import numpy as np
 import pytest
 from yarl import URL
@@ -137,6 +139,9 @@ async def test_readers_see_signs_while_they_last_and_over_a_reconnect(
         assert await reader.next() is None
         async with asyncio.timeout(10):
             text += await vtt.content.read()  # to its end
+        with av.open(io.BytesIO(text), "r", format="webvtt") as file:
+            cues = [packet.size for packet in file.demux() if packet.size]
+        assert len(cues) == text.count(b" --> ") >= 2, "FFmpeg reads each cue"
         for kind in ("page", "events", "vtt"):
             async with http.get(f"{server.url}/{addresses[kind]}") as response:
                 assert response.status == 404
