@@ -15,6 +15,7 @@ from yarl import URL
 from streaming.app import serve
 from streaming.bench.standin import StandIn
 from streaming.server import Server
+from streaming.settings import LoadSettings
 from tests.browser import camera_flags, free_port
 from tests.web.embedding import embedding_site
 from tests.web.page import LIVE_MS, SETTINGS, barriers, opened, too_wide
@@ -44,7 +45,11 @@ async def embedding(
     """A server that allows the site, unless `settings` say otherwise, and the site's page."""
     port = free_port()
     settings = {"allow_origin": (f"http://127.0.0.1:{port}",), **settings}
-    named = replace(SETTINGS, server=replace(SETTINGS.server, **settings))
+    named = replace(
+        SETTINGS,
+        server=replace(SETTINGS.server, **settings),
+        load=LoadSettings(decode_share=1000.0, loop_lag_s=1000.0),  # let everybody in
+    )
     async with (
         serve(named, StandIn()) as server,
         embedding_site(port, server.url) as url,
@@ -108,8 +113,8 @@ async def test_a_second_start_begins_nothing_and_two_instances_stand_side_by_sid
         assert len(server.sessions) == 1
         assert await page.evaluate(START, given) == "dark bright"
         assert len(server.sessions) == 2
-        await page.evaluate("all[0].stop()")
         ends = [session.ended for session in server.sessions]
+        await page.evaluate("all[0].stop()")
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         assert await page.evaluate("all.map((one) => one.state)") == ["off", "live"]
         await page.evaluate("new Promise((resolve) => all[1].on('prediction', resolve))")
