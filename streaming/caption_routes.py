@@ -32,6 +32,10 @@ _MAX_PAUSED = 64  # of them; the one that has waited longest ends first
 _BEAT_S = 15.0  # a stream without news: it is tried whether its reader is still there
 _RETRY_MS = 2_000  # when a browser whose stream broke off comes again
 _RETRY_AFTER_S = "15"
+_CSP = {  # as of every page, but that OBS may add its user's styles, which it does by an element
+    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+}
 
 
 class _Request(msgspec.Struct, forbid_unknown_fields=True):
@@ -126,9 +130,12 @@ class CaptionRoutes:
     async def _page(self, request: web.Request) -> web.Response:
         try:
             self._captions_of(request)
+            status = 200
         except Problem as problem:
-            return self._page_of(request, "captions.html", problem.status)  # which says so itself
-        return self._page_of(request, "captions.html", 200)
+            status = problem.status  # the page says so itself
+        response = self._page_of(request, "captions.html", status)
+        response.headers.update(_CSP)
+        return response
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         def event(message: ServerMessage) -> str:

@@ -82,6 +82,9 @@ async def test_others_read_along_through_reconnects_until_the_end(
             == "rgba(0, 0, 0, 0)"
         )
         await looked_at(reader, SIZES)
+        await reader.add_style_tag(content=".word { color: gold }")  # as OBS adds its user's
+        colour = "getComputedStyle(document.querySelector('.word[data-final=true]')).color"
+        assert await reader.evaluate(colour) == "rgb(255, 215, 0)"
         await reader.keyboard.press("c")
         assert await reader.evaluate(behind) == "rgb(0, 0, 0)"
         await looked_at(reader)
