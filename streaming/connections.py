@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import cast
 
+from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web import RequestPayloadError
 
@@ -27,6 +28,7 @@ _log = logging.getLogger(__name__)
 
 _SHUTDOWN_S = 2.0  # TLS: to say goodbye
 _NO_LINGERING = struct.pack("ii", 1, 0)  # on, for no time
+_STREAM_BUFFER = 32 * 1024  # bytes that the system keeps for a client of a stream
 _ACCEPT_PAUSE_S = 1.0  # after an error, such as no file descriptor left
 
 
@@ -157,6 +159,14 @@ class _Connection(asyncio.Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+def limit_send_buffer(request: web.BaseRequest) -> None:
+    """Let the system keep little for the client of a stream: one that does not read is noticed
+    when this buffer is full."""
+    if request.transport is not None:
+        connection = request.transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _STREAM_BUFFER)
 
 
 def quiet_aiohttp() -> None:

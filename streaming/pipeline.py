@@ -26,6 +26,7 @@ from models.schema import Clip, Frame, Prediction, Sign
 from models.window import WindowCutter
 from streaming.batcher import Batcher, Replaced
 from streaming.capacity import Pace
+from streaming.captions import MAX_READERS, CaptionFeed
 from streaming.hints import Hints
 from streaming.messages import (
     ErrorMessage,
@@ -150,6 +151,8 @@ class Pipeline:
         self.predicted = 0  # predictions
         self.windows_replaced = 0
         self.signs = 0
+        self.captions: CaptionFeed | None = None  # for others; None: nobody asked for them
+        self._closed = False
         self._stream = stream
         self._ring = ring
         self._batcher = batcher
@@ -238,6 +241,12 @@ class Pipeline:
         self._few_shot.forget(gloss)
         self._send_signs(self._decoder.set_glosses(self._few_shot.glosses))
 
+    def show_captions(self, feed: CaptionFeed) -> None:
+        """Show the signs to others, too, from the next one on."""
+        self.captions = feed
+        if self._closed:
+            feed.end()
+
     def clear(self) -> None:
         """Close the sign under way and start over."""
         self._send_signs(self._decoder.flush())
@@ -249,6 +258,9 @@ class Pipeline:
         until Python looks for cycles. Sessions that followed each other held 7 MB each for half a
         minute.
         """
+        self._closed = True
+        if self.captions is not None:
+            self.captions.end()
         self._ring.close()
         self._cutter.clear()
         self._results.clear()
@@ -260,6 +272,7 @@ class Pipeline:
             "ring_frames": (len(self._ring), self._ring.capacity),
             "window_frames": (len(self._cutter), self._window_frames),
             "unsent_predictions": (len(self._results), _UNSENT),
+            "caption_readers": (len(self.captions.captions) if self.captions else 0, MAX_READERS),
         }
 
     def _receive(self, clip: Clip, cut_s: float, future: asyncio.Future[Prediction]) -> None:
@@ -293,6 +306,8 @@ class Pipeline:
         for sign in signs:
             self.signs += sign.final
             self._subscribers.send(functools.partial(to_sign_message, sign), slot=f"sign {sign.id}")
+            if self.captions is not None:
+                self.captions.show(sign, self.frames_s - self._newest_s)
 
     def _message(
         self, seq: int, result: _Result, prediction: Prediction, glosses: tuple[str, ...]

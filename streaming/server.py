@@ -10,7 +10,6 @@ import gzip
 import hashlib
 import logging
 import secrets
-import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,8 @@ import web as page
 from streaming.admission import Admission
 from streaming.batcher import Batcher
 from streaming.callers import CallerRules
-from streaming.connections import Connections
+from streaming.caption_routes import CaptionRoutes
+from streaming.connections import Connections, limit_send_buffer
 from streaming.load import LoadMeter
 from streaming.metrics import ServerMetrics
 from streaming.problems import Problem, problems
@@ -46,7 +46,6 @@ _PAGE_TYPES = {
 }
 _SDP = "application/sdp"
 _FRAGMENT = "application/trickle-ice-sdpfrag"
-_STREAM_BUFFER = 32 * 1024  # bytes that the system keeps for a client of an event stream
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; media-src 'self' blob:; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
@@ -54,6 +53,11 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+
+
+# A page of any origin may load the modules, which hold no secret: `livegloss.js` then says in words
+# that the server does not let that origin use it.
+_FOR_ALL_PAGES = {"Access-Control-Allow-Origin": "*"}
 
 
 class Server:
@@ -99,21 +103,31 @@ class Server:
             body_of=self._body,
             session_of=self._session,
         )
+        self._captions = CaptionRoutes(
+            most_readers=settings.server.connections // 2,
+            authorise=self._callers.authorise,
+            body_of=self._body,
+            session_of=self._session,
+            page_of=self._page_file,
+        )
 
     def app(self) -> web.Application:
         app = web.Application(
             client_max_size=self.settings.server.body_bytes, middlewares=[problems, self._enter]
         )
         app.on_response_prepare.append(self._secure)
+        app.on_shutdown.append(self._captions.close)
         app.add_routes(
             [
                 web.get("/", self._page),
                 web.get("/static/{name}", self._page),
+                web.get("/livegloss.js", self._module),
                 web.post("/whip", self._offer),
                 web.patch("/whip/{id}", self._trickle),
                 web.delete("/whip/{id}", self._delete),
                 web.get("/whip/{id}/events", self._events, allow_head=False),
                 *self._signs.routes(),
+                *self._captions.routes(),
                 web.get("/api/model", self._model),
                 web.get("/api/ice", self._ice),
                 web.get("/healthz", self._healthz),
@@ -218,10 +232,7 @@ class Server:
             "X-Accel-Buffering": "no",  # nginx would keep the messages back
         }
         response = web.StreamResponse(headers=headers)
-        if request.transport is not None:
-            # A client that does not read is noticed when this buffer is full.
-            connection = request.transport.get_extra_info("socket")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _STREAM_BUFFER)
+        limit_send_buffer(request)
         try:
             with session.event_stream() as outbox:
                 await response.prepare(request)
@@ -276,7 +287,18 @@ class Server:
         return web.Response(body=self._numbers.render(), headers=headers)
 
     async def _page(self, request: web.Request) -> web.Response:
-        file = self._page_files.get(request.match_info.get("name", "index.html"))
+        return self._page_file(request, request.match_info.get("name", "index.html"))
+
+    async def _module(self, request: web.Request) -> web.Response:
+        """What other sites import; the modules that it needs lie beside it in the page's folder."""
+        return web.Response(
+            text='export * from "./static/livegloss.js";\n',
+            content_type=_PAGE_TYPES[".js"],
+            headers={"Cache-Control": "no-cache", **_FOR_ALL_PAGES},
+        )
+
+    def _page_file(self, request: web.Request, name: str, status: int = 200) -> web.Response:
+        file = self._page_files.get(name)
         if file is None:
             raise Problem(404, "The page has no such file.")
         # a weak tag, which stands for the packed content, too
@@ -285,13 +307,21 @@ class Server:
             "ETag": f'W/"{file.tag}"',
             "Vary": "Accept-Encoding, Origin",
         }
-        if any(known.value == file.tag for known in request.if_none_match or ()):
+        if file.type == _PAGE_TYPES[".js"]:
+            headers |= _FOR_ALL_PAGES
+        known = request.if_none_match or ()
+        if status == 200 and any(one.value == file.tag for one in known):
             return web.Response(status=304, headers=headers)
         packed = "gzip" in request.headers.get("Accept-Encoding", "")
         if packed:
             headers["Content-Encoding"] = "gzip"
-        body = file.packed if packed else file.content
-        return web.Response(body=body, content_type=file.type, charset="utf-8", headers=headers)
+        return web.Response(
+            status=status,
+            body=file.packed if packed else file.content,
+            content_type=file.type,
+            charset="utf-8",
+            headers=headers,
+        )
 
     # Shared by several routes
 

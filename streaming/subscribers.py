@@ -17,7 +17,7 @@ from streaming.messages import ServerMessage, encode
 
 RESULTS = "results"  # the data channel that every page opens: reliable, in order
 PREDICTIONS = "predictions"  # a second one it may open, unreliable: then predictions go there
-MAX_STREAMS = 4  # event streams at most; the data channels are not counted
+MAX_STREAMS = 4  # event streams of a session at most; the data channels are not counted
 
 Build = Callable[[], ServerMessage]  # called when the message leaves, so that its times are true
 
@@ -32,8 +32,9 @@ class Subscribers:
     Messages of the same `slot` replace each other while they wait.
     """
 
-    def __init__(self, greeting: Build | None, *, outbox: int) -> None:
+    def __init__(self, greeting: Build | None, *, outbox: int, streams: int = MAX_STREAMS) -> None:
         self._greeting = greeting
+        self._streams = streams  # event streams at most
         self._capacity = outbox  # messages
         self._outboxes: dict[str, Outbox] = {}  # by the subscriber's name
         self._numbers = itertools.count(1)
@@ -67,10 +68,10 @@ class Subscribers:
         """Join as an event stream for as long as the block lasts.
 
         Raises:
-            TooManySubscribers: there are `MAX_STREAMS` already.
+            TooManySubscribers: there are as many as there may be.
         """
-        if len(self._outboxes.keys() - {RESULTS, PREDICTIONS}) >= MAX_STREAMS:
-            raise TooManySubscribers(f"{MAX_STREAMS} event streams are open already")
+        if len(self._outboxes.keys() - {RESULTS, PREDICTIONS}) >= self._streams:
+            raise TooManySubscribers(f"{self._streams} event streams are open already")
         name = f"events {next(self._numbers)}"
         try:
             yield self.join(name)

@@ -1,6 +1,7 @@
 // Connects the page's parts: the camera's stream -> session -> messages -> the parts that show them.
 
 import { CameraError, closeCamera, openCamera } from "./camera.js";
+import { CaptionsShare } from "./captions_share.js";
 import { ConnectionError } from "./connection.js";
 import { Candidates, CurrentSign } from "./current.js";
 import { GlossList } from "./gloss_list.js";
@@ -131,6 +132,14 @@ const teach = new TeachPanel({
   announce,
   start: begin,
 });
+const share = new CaptionsShare({
+  root: at("share"),
+  request: async (suffix, options) => {
+    if (!session) throw new ConnectionError("closed", "There is no session.");
+    return session.request(suffix, options);
+  },
+  announce,
+});
 at("panel-teach").addEventListener("taught", ({ detail }) => {
   taught = detail;
   if (model) showSigns();
@@ -242,6 +251,7 @@ function onMessage(message) {
   switch (message.type) {
     case "hello":
       transcript.begin(message.session);
+      share.hello();
       if (settings.values.threshold !== null) sendThreshold();
       if (model.name !== message.model.name) {
         model = null; // the server came back with another model

@@ -35,6 +35,30 @@ const ENDS = new Map(Object.entries({
 const unreachable = () =>
   new ConnectionError("unreachable", "The server cannot be reached. Check that it runs and that you are online.");
 
+// The server: these modules lie one folder below its root. It is not the page's where another site
+// imports them (livegloss.js).
+const ROOT = new URL("..", import.meta.url);
+let answered = false; // this server has let this page read a response
+
+/** The whole address of a path of the server; what is whole already stays. */
+export const address = (path) => new URL(path, ROOT);
+
+/** Whether the server responds, although this page may not read what: it does not name its origin. */
+async function refusesOrigin() {
+  if (ROOT.origin === location.origin || answered) return false;
+  const options = { mode: "no-cors", signal: AbortSignal.timeout(CONNECT_MS) };
+  return fetch(address("healthz"), options).then(() => true, () => false);
+}
+
+/** The ConnectionError of a request that failed with `error`, without a response. */
+async function unanswered(error) {
+  if (error.name === "TypeError" && (await refusesOrigin())) {
+    const text = `The server ${ROOT.origin} does not let pages of ${location.origin} use it. Its operator can: --allow-origin ${location.origin}`;
+    return new ConnectionError("origin", text, { retry: false });
+  }
+  return unreachable();
+}
+
 function noToken(wrong) {
   const why = wrong ? "The token in this page's address is not this server's." : "This server asks for a token.";
   const text = `${why} Open the page with the whole address that the server printed; it ends in #token=…`;
@@ -50,9 +74,11 @@ export async function request(path, token, options = {}) {
     throw noToken(true); // it has characters that no token has
   }
   try {
-    return await fetch(path, { signal: AbortSignal.timeout(CONNECT_MS), ...options, headers });
-  } catch {
-    throw unreachable();
+    const response = await fetch(address(path), { signal: AbortSignal.timeout(CONNECT_MS), ...options, headers });
+    answered = true;
+    return response;
+  } catch (error) {
+    throw await unanswered(error);
   }
 }
 

@@ -1,18 +1,23 @@
-"""The page in Firefox ESR."""
+"""The page, captions for others and another site that embeds it, in Firefox ESR."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import subprocess
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from streaming.app import serve
+from streaming.bench.standin import StandIn
 from streaming.https import own_addresses
 from streaming.server import Server
-from tests.browser import server_process
+from tests.browser import free_port, server_process
+from tests.clients.conftest import SETTINGS
 from tests.clients.install import FOLDER, missing, program
+from tests.web.embedding import embedding_site
 
 pytestmark = pytest.mark.skipif(
     missing("node", "firefox-esr", "puppeteer-core") is not None,
@@ -20,20 +25,26 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+HIDES_NOTHING = {"media.peerconnection.ice.obfuscate_host_addresses": False}
+
+
+async def visit(script: str, url: str, preferences: dict[str, Any], *more: str) -> Any:
+    """What a visit of Firefox to `url` printed."""
+    command = ["node", str(FOLDER / script), str(program("firefox-esr")), url]
+    command += [json.dumps(preferences), *more]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    return json.loads(done.stdout)
+
+
 async def signs_on_page(url: str, **preferences: Any) -> list[str]:
     """Glosses of the final signs on the page at `url`, newest first."""
-    command = ["node", str(FOLDER / "firefox.mjs"), str(program("firefox-esr")), url]
-    done = await asyncio.to_thread(
-        subprocess.run, [*command, json.dumps(preferences)], capture_output=True, check=False
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    signs: list[str] = json.loads(done.stdout)
+    signs: list[str] = await visit("firefox.mjs", url, preferences)
     return signs
 
 
 async def test_the_page_reads_signs(server: Server) -> None:
-    hides = {"media.peerconnection.ice.obfuscate_host_addresses": False}
-    signs = await signs_on_page(server.url, **hides)
+    signs = await signs_on_page(server.url, **HIDES_NOTHING)
     assert set(signs) == {"bright", "dark"}
     assert server.sessions.counts.ended == {"deleted": 1}
 
@@ -46,3 +57,17 @@ async def test_a_browser_that_hides_its_addresses_connects() -> None:
     async with server_process(module="tests.web.standin", loopback=False) as server:
         signs = await signs_on_page(server.url)
         assert set(signs) == {"bright", "dark"}
+
+
+async def test_others_read_captions_and_another_site_embeds_it() -> None:
+    port = free_port()
+    allowing = replace(SETTINGS.server, allow_origin=(f"http://127.0.0.1:{port}",))
+    async with (
+        serve(replace(SETTINGS, server=allowing), StandIn()) as server,
+        embedding_site(port, server.url) as site,
+    ):
+        seen = await visit("firefox_others.mjs", server.url, HIDES_NOTHING, site)
+    assert {"bright", "dark"} <= set(seen["captions"])
+    assert seen["state"] == "The signer has stopped."
+    assert set(seen["embedded"]) == {"bright", "dark"}
+    assert server.sessions.counts.ended == {"deleted": 2}

@@ -84,6 +84,11 @@ async def test_the_page_works_and_ends_its_session(
         await is_live(page)
         for gloss in ("bright", "dark"):
             await expect(page.locator(sign(gloss)).first).to_be_visible(timeout=LIVE_MS)
+        await page.get_by_role("button", name="Captions for others").click()
+        await expect(page.locator("#share-page")).to_have_value(re.compile(f"^{address}captions/"))
+        reader = await page.context.new_page()
+        await reader.goto(await page.locator("#share-page").input_value())
+        await expect(reader.locator("#words .word").first).to_be_visible(timeout=LIVE_MS)
         session = await session_of(server)
         await page.get_by_role("button", name="Stop", exact=True).click()
         async with asyncio.timeout(10):

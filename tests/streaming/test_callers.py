@@ -235,6 +235,15 @@ async def test_pages_of_named_origins_may_call(http: aiohttp.ClientSession) -> N
 async def test_without_named_origins_no_page_elsewhere_may(
     server: Server, http: aiohttp.ClientSession
 ) -> None:
+    """But load the modules, which can then say so."""
     ask = {"Origin": server.url, "Access-Control-Request-Method": "POST"}
     async with http.options(f"{server.url}/whip", headers=ask) as response:
         assert not [name for name in response.headers if name.startswith("Access-Control")]
+    for path, allowed in (
+        *(("/livegloss.js", "*"), ("/static/livegloss.js", "*"), ("/static/session.js", "*")),
+        *(("/", None), ("/static/themes.json", None), ("/healthz", None)),
+    ):
+        async with http.get(f"{server.url}{path}", headers={"Origin": server.url}) as response:
+            assert response.status == 200
+            assert response.headers.get("Access-Control-Allow-Origin") == allowed
+            assert allowed is None or response.content_type == "text/javascript"

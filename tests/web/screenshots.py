@@ -2,9 +2,9 @@
 
     python -m tests.web.screenshots
 
-Writes docs/page.png, page-phone.png, page-practice.png, page-teach.png and demo.png. The clips may
-not be published, so the page is asked to hide the camera's picture (`?preview=off`), and the drawn
-signer stands in its place; the demo shows none at all (`?pictures=off`).
+Writes docs/page.png, page-phone.png, page-practice.png, page-teach.png, captions.png and demo.png.
+The clips may not be published, so the page is asked to hide the camera's picture (`?preview=off`),
+and the drawn signer stands in its place; the demo shows none at all (`?pictures=off`).
 """
 
 from __future__ import annotations
@@ -74,6 +74,26 @@ async def take_panels(url: str, camera: Path, out: Path) -> None:
     print(out / "page-practice.png", out / "page-teach.png")
 
 
+async def take_captions(url: str, camera: Path, out: Path, signs: int) -> None:
+    """The captions for others over a plain picture, once `signs` signs are final."""
+    with tempfile.TemporaryDirectory() as folder:
+        flags = camera_flags(camera)
+        async with browser_page(Path(folder), flags, size=(1280, 360), scale=1.5) as page:
+            await page.goto(f"{url}/?autostart=1&preview=off")
+            await expect(page.locator("#status")).to_have_attribute(
+                "data-state", "live", timeout=60_000
+            )
+            await page.get_by_role("button", name="Captions for others").click()
+            await expect(page.locator("#share-page")).not_to_have_value("")
+            reader = await page.context.new_page()
+            await reader.goto(f"{await page.locator('#share-page').input_value()}&hold=0")
+            await reader.add_style_tag(content="html { background: #6d8a80 }")
+            word = reader.locator('#words .word[data-final="true"]').nth(signs - 1)
+            await expect(word).to_be_attached(timeout=120_000)
+            await reader.screenshot(path=out / "captions.png")
+    print(out / "captions.png")
+
+
 async def take_demo(model: str, camera: Path, out: Path, signs: int) -> None:
     """The demo, once `signs` signs stand in its list and the first one is made again."""
     with tempfile.TemporaryDirectory() as folder:
@@ -100,6 +120,7 @@ async def run(model: str, clips: Sequence[Path], out: Path) -> None:
         async with server_process("--model", model) as server:
             await take(server.url, camera, out, len(clips))
             await take_panels(server.url, camera, out)
+            await take_captions(server.url, camera, out, len(clips))
         await take_demo(model, camera, out, len(clips))
 
 
