@@ -23,6 +23,7 @@ from streaming.admission import Admission
 from streaming.batcher import Batcher
 from streaming.callers import CallerRules
 from streaming.connections import Connections
+from streaming.drafts import DraftRoutes
 from streaming.load import LoadMeter
 from streaming.metrics import ServerMetrics
 from streaming.problems import Problem, problems
@@ -82,6 +83,12 @@ class Server:
         self._rules = CandidateRules(
             private=not settings.session.public, loopback=settings.session.loopback_ice
         )
+        self._drafts = DraftRoutes(
+            settings.draft,
+            authorise=self._callers.authorise,
+            body_of=self._body,
+            session_of=self._session,
+        )
         self._numbers = ServerMetrics(
             max_sessions=settings.server.max_sessions,
             sessions=sessions,
@@ -90,6 +97,7 @@ class Server:
             runners=runners,
             connections=connections,
             connections_limit=settings.server.connections,
+            drafts=self._drafts,
         )
         self._signs = SignRoutes(
             self.bundle.space,
@@ -113,6 +121,7 @@ class Server:
                 web.delete("/whip/{id}", self._delete),
                 web.get("/whip/{id}/events", self._events, allow_head=False),
                 *self._signs.routes(),
+                *self._drafts.routes(),
                 web.get("/api/model", self._model),
                 web.get("/api/ice", self._ice),
                 web.get("/healthz", self._healthz),
@@ -246,6 +255,7 @@ class Server:
             # until a session changes its own
             "threshold": self.settings.session.threshold or bundle.threshold,
             "signs": self._signs.limits(),
+            "draft": self._drafts.offer(),
         }
         return web.json_response(model)
 
