@@ -126,7 +126,7 @@ class LanguageModel:
             raise ModelError("type", text)
 
     async def _texts(self, response: aiohttp.ClientResponse) -> AsyncGenerator[str, None]:
-        reader, left = ChunkReader(), _MAX_BYTES
+        reader, left, written = ChunkReader(), _MAX_BYTES, False
         async for data in response.content.iter_any():
             left -= len(data)
             if left < 0:
@@ -138,12 +138,19 @@ class LanguageModel:
                 text = f"The language model's server broke off: {error}."
                 raise ModelError("broken", text) from error
             if text:
+                written = True
                 yield text
             if reader.finish == "length":
                 text = "The draft stops here: the model had reached the longest text it may write."
                 raise ModelError("length", text)
             if reader.finish is not None:
                 return
+        if not written:
+            text = (
+                "The language model's server sent no chat completion. This server's operator "
+                "should check --draft-url."
+            )
+            raise ModelError("broken", text)
         text = "The language model's server ended in the middle; the draft may lack its end."
         raise ModelError("cut", text)
 

@@ -67,6 +67,7 @@ const transcript = new Transcript({
   announcer: at("announcer"),
   cleared: () => {
     session?.send({ type: "clear" });
+    draft?.clear();
     current.rest(session ? "Sign to the camera" : "Start the camera and sign");
     at("toggle").focus();
   },
@@ -128,6 +129,7 @@ let themes = null;
 let taught = []; // glosses
 let stream = null;
 let session = null;
+let draft = null; // the panel of draft sentences, where the server offers them
 let run = 0; // counts presses of Start, so that work of an earlier one can see that it is over
 
 async function loadModel() {
@@ -135,6 +137,16 @@ async function loadModel() {
   showFacts(at("facts"), model);
   showSigns();
   teach.model(model);
+  await showDrafts().catch((error) => console.warn(error.message));
+}
+
+async function showDrafts() {
+  if (model.draft && !draft) {
+    const { DraftPanel } = await import("./draft.js");
+    const request = (suffix, options) => session?.request(suffix, options);
+    draft ??= new DraftPanel({ root: at("draft"), announce, request });
+  }
+  draft?.show(model.draft);
 }
 
 function showSigns() {
@@ -228,6 +240,7 @@ function onMessage(message) {
   switch (message.type) {
     case "hello":
       transcript.begin(message.session);
+      draft?.begin(message.session);
       if (settings.values.threshold !== null) sendThreshold();
       if (model.name !== message.model.name) {
         model = null; // the server came back with another model
@@ -245,6 +258,7 @@ function onMessage(message) {
     case "sign":
       current.show(message);
       transcript.show(message);
+      draft?.sign(message);
       glossList.mark(message.gloss);
       practice.sign(message);
       teach.sign(message);
