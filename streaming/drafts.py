@@ -12,7 +12,7 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -44,7 +44,8 @@ class DraftRoutes:
     """`authorise`, `body_of` and `session_of` are the server's: they raise `Problem`.
 
     Bounds: one draft of a session under way, `at_once` of all; a session begins `burst` at once and
-    then one in `pause_s`.
+    then one in `pause_s`. Overflow rule: the session's newest draft ends the one before it, since
+    that of a page that has left may still seem to be under way; others are refused.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class DraftRoutes:
         self._authorise = authorise
         self._body_of = body_of
         self._session_of = session_of
-        self._drafting: set[Session] = set()
+        self._drafting: dict[Session, asyncio.Future[None]] = {}  # done: a newer one is there
         self._allowances: WeakKeyDictionary[Session, TokenBucket] = WeakKeyDictionary()
 
     def __len__(self) -> int:
@@ -107,59 +108,68 @@ class DraftRoutes:
             "X-Accel-Buffering": "no",
         }
         response = web.StreamResponse(headers=headers)
-        with self._turn(session):
+        with self._turn(session) as replaced:
             try:
                 await response.prepare(request)
-                await self._stream(session, self._model, signs, response)
+                work = _write(self._model, signs, response)
+                end = await _finished(work, response, session.ended, replaced)
+                self.ended[end.code] += 1
+                await response.write(_event(end))
             except* ConnectionResetError:
                 self.ended["left"] += 1
         return response
 
     @contextmanager
-    def _turn(self, session: Session) -> Iterator[None]:
-        """Raises `Problem`, 429 or 503, when it is not this session's turn."""
+    def _turn(self, session: Session) -> Iterator[asyncio.Future[None]]:
+        """The session's turn; the future is done when a newer draft takes its place.
+
+        Raises:
+            Problem: 429 or 503, with Retry-After.
+        """
         settings = self._settings
-        if session in self._drafting:
-            raise Problem(429, "A draft of this session is under way.", Retry_After="2")
-        if len(self._drafting) >= settings.at_once:
+        older = self._drafting.get(session)
+        if older is None and len(self._drafting) >= settings.at_once:
             why = "The language model is busy with other drafts; try again soon."
             raise Problem(503, why, Retry_After="5")
         now_s = time.monotonic()
-        bucket = self._allowances.setdefault(
-            session, TokenBucket(1 / settings.pause_s, settings.burst, now_s)
-        )
-        if not bucket.spend(1, now_s):
+        fresh = TokenBucket(1 / settings.pause_s, settings.burst, now_s)
+        if not self._allowances.setdefault(session, fresh).spend(1, now_s):
             wait_s = str(math.ceil(settings.pause_s))
             raise Problem(429, "Too many drafts; wait a moment.", Retry_After=wait_s)
-        self._drafting.add(session)
+        if older is not None and not older.done():
+            older.set_result(None)
+        replaced = self._drafting[session] = asyncio.get_running_loop().create_future()
         try:
-            yield
+            yield replaced
         finally:
-            self._drafting.remove(session)
+            if self._drafting[session] is replaced:
+                del self._drafting[session]
 
-    async def _stream(
-        self,
-        session: Session,
-        model: LanguageModel,
-        signs: tuple[GuessedSign, ...],
-        response: web.StreamResponse,
-    ) -> None:
-        """Write the draft until it ends, the session ends, or the page leaves."""
-        async with asyncio.TaskGroup() as tasks:
-            name = f"draft {session.id[:6]}"
-            writing = tasks.create_task(_write(model, signs, response), name=name)
-            either: set[asyncio.Future[Any]] = {writing, session.ended}
-            while not (writing.done() or session.ended.done()):
-                await asyncio.wait(either, timeout=_BEAT_S, return_when=asyncio.FIRST_COMPLETED)
-                if not writing.done():
-                    await response.write(b": the model is at work\n\n")
-            writing.cancel()
-        if writing.cancelled():
-            end = DraftEnd("session", "The session has ended, and the draft with it.")
-        else:
-            end = writing.result()
-        self.ended[end.code] += 1
-        await response.write(_event(end))
+
+async def _finished(
+    work: Coroutine[Any, Any, DraftEnd],
+    response: web.StreamResponse,
+    gone: asyncio.Future[None],
+    replaced: asyncio.Future[None],
+) -> DraftEnd:
+    """How the draft ended: by itself, with its session, or by a newer one.
+
+    Raises:
+        ExceptionGroup: of ConnectionResetError, when the page has left.
+    """
+    async with asyncio.TaskGroup() as tasks:
+        writing = tasks.create_task(work, name="draft")
+        first: set[asyncio.Future[Any]] = {writing, gone, replaced}
+        while not any(one.done() for one in first):
+            await asyncio.wait(first, timeout=_BEAT_S, return_when=asyncio.FIRST_COMPLETED)
+            if not writing.done():
+                await response.write(b": the model is at work\n\n")
+        writing.cancel()
+    if not writing.cancelled():
+        return writing.result()
+    if replaced.done():
+        return DraftEnd("replaced", "A newer draft has taken the place of this one.")
+    return DraftEnd("session", "The session has ended, and the draft with it.")
 
 
 async def _write(

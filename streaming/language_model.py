@@ -111,7 +111,10 @@ class LanguageModel:
             # Who refuses a key may repeat it, in part, too.
             said = b"" if status in (401, 403) else await response.content.read(_MAX_READ)
             self._tell(str(status), said.decode("utf-8", "replace"))
-            why = _REFUSALS.get(status, f"could not do it ({status})")
+            why = f"failed ({status}). Try again later"
+            if status < 500:
+                why = f"did not take the request ({status}). This server's log has the reason"
+            why = _REFUSALS.get(status, why)
             raise ModelError("refused", f"The language model's server {why}.")
         coding = response.headers.get("Content-Encoding", "identity")
         if response.content_type != "text/event-stream" or coding != "identity":

@@ -120,7 +120,11 @@ async def answered_slowly(request: web.Request) -> web.StreamResponse:
 
 BAD: dict[str, tuple[Answer, str, str]] = {
     "html": (streaming(b"<!doctype html><h1>hi</h1>", type="text/html"), "type", "text/html"),
-    "html as events": (streaming(b"<!doctype html>\n<h1>hi</h1>\n"), "broken", "no chat completion"),
+    "html as events": (
+        streaming(b"<!doctype html>\n<h1>hi</h1>\n"),
+        "broken",
+        "no chat completion",
+    ),
     "json": (streaming(b'{"choices": []}', type="application/json"), "type", "application/json"),
     "no type": (status(200, "hello"), "type", "text/plain"),
     "compressed": (
@@ -132,6 +136,7 @@ BAD: dict[str, tuple[Answer, str, str]] = {
     "401": (status(401, f"Incorrect API key: {KEY[:12]}"), "refused", "key (401)"),
     "404": (status(404, '{"error": "no model tiny"}'), "refused", "--draft-model"),
     "429": (status(429, "slow down"), "refused", "busy (429)"),
+    "400": (status(400, '{"error": "no template"}'), "refused", "did not take the request (400)"),
     "500": (status(500, f"\x1b[2J{KEY}" + "x" * 1_000_000), "refused", "(500)"),
     "empty": (streaming(b"data: [DONE]\n\n"), "empty", "wrote nothing"),
     "nothing": (streaming(), "broken", "no chat completion"),
@@ -190,10 +195,11 @@ async def test_who_may_spend_the_models_time(
     ):
         async with asking(http, first) as under_way, asking(http, second):
             assert (await under_way.content.readline()).startswith(b"data: ")
-            for caller, expected in ((first, 429), (third, 503)):
-                async with asking(http, caller) as response:
-                    assert (await problem(response))["status"] == expected
-                    assert int(response.headers["Retry-After"]) > 0
+            async with asking(http, third) as response:
+                assert (await problem(response))["status"] == 503
+                assert int(response.headers["Retry-After"]) > 0
+            async with asking(http, first):  # its newest takes the place of the one before
+                assert b'"replaced"' in await under_way.content.read()
         # Both have left: their requests to the model end, and there is room again.
         await asyncio.wait_for(model.left.wait(), 10)
         model.answer = saying("I | 1")

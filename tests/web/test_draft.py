@@ -98,7 +98,7 @@ async def test_a_draft_is_tied_to_its_signs(tmp_path: Path, levels_camera: Path)
 
             model.answer = status(503, "loading")
             await panel.get_by_role("button", name="Draft again").click()
-            await expect(panel.get_by_role("alert")).to_contain_text("could not do it (503)")
+            await expect(panel.get_by_role("alert")).to_contain_text("server failed (503)")
             await page.locator("#toggle").click()
             await ask.click()
             await expect(panel.get_by_role("alert")).to_contain_text("Start the camera first")
