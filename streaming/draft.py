@@ -15,7 +15,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -200,6 +200,14 @@ class DraftReader:
     _read: int = 0
     _written: int = 0
     _thinking: bool = False
+    _named: dict[str, Tie] = field(default_factory=dict)  # a gloss in small letters -> its guess
+
+    def __post_init__(self) -> None:
+        for number, sign in enumerate(self.signs, 1):
+            for guess in (sign, *sign.alternatives):
+                tie = Tie(number, guess.gloss, guess.p)
+                name = guess.gloss.casefold()
+                self._named[name] = max(self._named.get(name, tie), tie, key=lambda one: one.p)
 
     def read(self, text: str) -> list[Words]:
         """The words of the lines that are complete now."""
@@ -275,7 +283,7 @@ class DraftReader:
         """Text in a form that was not asked for: words that are a gloss themselves are tied."""
         loose: list[str] = []
         for word in text.split():
-            tie = self._named(word.strip(_PUNCTUATION).casefold())
+            tie = self._named.get(word.strip(_PUNCTUATION).casefold())
             if tie is None:
                 loose.append(word)
                 continue
@@ -285,16 +293,6 @@ class DraftReader:
             yield _tied(word, (tie,))
         if loose:
             yield Words(" ".join(loose), "untied")
-
-    def _named(self, word: str) -> Tie | None:
-        """The likeliest guess that is this very word."""
-        ties = [
-            Tie(number, guess.gloss, guess.p)
-            for number, sign in enumerate(self.signs, 1)
-            for guess in (sign, *sign.alternatives)
-            if guess.gloss.casefold() == word
-        ]
-        return max(ties, key=lambda tie: tie.p, default=None)
 
 
 def _tied(text: str, ties: tuple[Tie, ...]) -> Words:

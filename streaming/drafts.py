@@ -99,7 +99,8 @@ class DraftRoutes:
         if request.content_type != "application/json":
             raise Problem(415, "Send the signs as application/json.")
         try:
-            signs = parse_signs(await self._body_of(request), session.pipeline.glosses)
+            known = frozenset(session.pipeline.glosses)
+            signs = parse_signs(await self._body_of(request), known)
         except DraftRefused as error:
             raise Problem(error.status, str(error)) from error
         headers = {
@@ -142,7 +143,7 @@ class DraftRoutes:
         try:
             yield replaced
         finally:
-            if self._drafting[session] is replaced:
+            if self._drafting.get(session) is replaced:
                 del self._drafting[session]
 
 
@@ -159,17 +160,23 @@ async def _finished(
     """
     async with asyncio.TaskGroup() as tasks:
         writing = tasks.create_task(work, name="draft")
+        beating = tasks.create_task(_beat(response), name="draft's beat")
         first: set[asyncio.Future[Any]] = {writing, gone, replaced}
-        while not any(one.done() for one in first):
-            await asyncio.wait(first, timeout=_BEAT_S, return_when=asyncio.FIRST_COMPLETED)
-            if not writing.done():
-                await response.write(b": the model is at work\n\n")
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
         writing.cancel()
+        beating.cancel()
     if not writing.cancelled():
         return writing.result()
     if replaced.done():
         return DraftEnd("replaced", "A newer draft has taken the place of this one.")
     return DraftEnd("session", "The session has ended, and the draft with it.")
+
+
+async def _beat(response: web.StreamResponse) -> None:
+    """Show the page, and proxies on the way, that the draft is under way."""
+    while True:
+        await asyncio.sleep(_BEAT_S)
+        await response.write(b": the model is at work\n\n")
 
 
 async def _write(

@@ -146,7 +146,8 @@ class Server:
                 raise
             headers = {"Allow": ", ".join(sorted({*error.allowed_methods, "OPTIONS"}))}
             if "POST" in error.allowed_methods:
-                headers["Accept-Post"] = _SDP
+                is_draft = request.path.endswith("/draft")
+                headers["Accept-Post"] = "application/json" if is_draft else _SDP
             if "PATCH" in error.allowed_methods:
                 headers["Accept-Patch"] = _FRAGMENT
             return web.Response(headers=headers)

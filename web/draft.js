@@ -114,7 +114,10 @@ export class DraftPanel {
 
     parts.ask.addEventListener("click", () => (this.#stop ? this.#stop.abort() : this.#draft()));
     parts.edit.addEventListener("click", () => this.#editing(true));
-    parts.undo.addEventListener("click", () => this.#editing(false));
+    parts.undo.addEventListener("click", () => {
+      this.#editing(false);
+      parts.edit.focus();
+    });
     parts.copy.addEventListener("click", () => this.#copy());
     for (const type of ["pointerover", "focusin", "click"]) {
       parts.words.addEventListener(type, ({ target }) => this.#light(target.closest(".word")));
@@ -179,7 +182,6 @@ export class DraftPanel {
     edited.hidden = undo.hidden = !on;
     edit.hidden = ask.hidden = on;
     if (on) edited.focus();
-    else if (document.activeElement === undo || document.activeElement === document.body) edit.focus();
   }
 
   get #text() {

@@ -80,6 +80,7 @@ async def test_a_draft_is_tied_to_its_signs(tmp_path: Path, levels_camera: Path)
             copied = "async () => navigator.clipboard.readText()"
             assert await page.evaluate(copied) == "Mine.\n(A draft from guesses, not a translation)"
             await panel.get_by_role("button", name="Back to the model's words").click()
+            await expect(panel.get_by_role("button", name="Edit")).to_be_focused()
             await panel.get_by_role("button", name="Copy").click()
             await expect(page.locator("#announcer")).to_have_text("Draft copied")
             assert (await page.evaluate(copied)).startswith("It is bright, then it gets <i>dark")
