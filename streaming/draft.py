@@ -23,7 +23,7 @@ from msgspec import Meta
 
 MAX_SIGNS_DRAFTED = 24  # of a request; the newest ones tell of the sentence that was just signed
 MAX_ALTERNATIVES = 4  # of a sign
-MAX_DRAFT = 2000  # characters of a draft
+MAX_DRAFT = 1000  # characters of a draft
 _MAX_READ = 20_000  # characters of a model's text, what it thinks aloud before the draft included
 _MAX_LINE = 400  # characters; a longer line is cut at a space
 _MAX_NAME = 60  # characters of a gloss that the model is told

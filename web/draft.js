@@ -42,7 +42,7 @@ export class DraftPanel {
     if (!offer) return;
     this.#most = offer.signs;
     const where = offer.host ? `at ${offer.host}` : "on this server's own machine";
-    this.#parts.where.textContent = `The glosses below go to the language model ${offer.model} ${where}; no picture does.`;
+    this.#parts.where.textContent = `At the press of the button, glosses and their probabilities go to the language model ${offer.model} ${where}. No picture does.`;
   }
 
   /** Ids of signs count from the start in each session. */

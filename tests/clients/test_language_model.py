@@ -1,6 +1,6 @@
 """Drafts by `transformers serve`, a real server of language models, with a tiny random checkpoint.
 
-It writes letters at random: this shows the protocol, and nothing of how good drafts are.
+It writes words at random: this shows the protocol, and nothing of how good drafts are.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from streaming.app import serve
@@ -37,14 +37,13 @@ _START_S = 60.0  # torch and transformers are imported
 
 
 def write_checkpoint(folder: Path) -> Path:
-    """A language model of 4,000 random weights, whose tokens are single characters."""
-    characters = [chr(code) for code in range(33, 127)] + ["\u0120", "\u010a"]  # space, new line
-    vocabulary = {token: n for n, token in enumerate(["<s>", "</s>", *characters])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    """A language model of 4,000 random weights that knows 60 words of 16 letters."""
+    words = ["".join(chr(97 + (7 * n + 11 * place) % 26) for place in range(16)) for n in range(60)]
+    vocabulary = {word: n for n, word in enumerate(["<s>", "</s>", "<unk>", *dict.fromkeys(words)])}
+    tokenizer = Tokenizer(models.WordLevel(vocab=vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     make: Any = PreTrainedTokenizerFast
-    ends = {"bos_token": "<s>", "eos_token": "</s>"}
+    ends = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     fast = make(tokenizer_object=tokenizer, chat_template=_TEMPLATE, **ends)
     fast.save_pretrained(folder)
     config = LlamaConfig(

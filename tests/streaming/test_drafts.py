@@ -167,7 +167,7 @@ async def test_bad_answers_end_the_draft_and_nothing_else(
             words, ended, message = await draft(http, caller)
             assert (ended, told in message) == (code, True), (name, ended, message)
             assert message.endswith(".") and len(message) < 250 and KEY[:8] not in message
-            assert len(words) < 2100, name
+            assert len(words) <= 1000, name
             if name in ("cut", "cut quietly"):
                 assert words == "I see"
         model.answer = saying("I see <b>light</b> | 1")

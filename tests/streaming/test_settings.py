@@ -130,7 +130,8 @@ OPTIONS = """host port model device hop-s longest-hop-s top-k threshold max-sess
 def test_the_options_are_those_of_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         read_settings(["--help"])
-    shown = re.findall(r"^\W*--([a-z][a-z0-9-]+)", capsys.readouterr().out, re.MULTILINE)
+    # Groups of options may stand side by side.
+    shown = re.findall(r"(?:^|│)\W*--([a-z][a-z0-9-]+)", capsys.readouterr().out, re.MULTILINE)
     assert set(shown) == set(OPTIONS.split())
 
 
