@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from streaming.admission import Admission
 from streaming.batcher import Batcher
 from streaming.connections import Connections
+from streaming.drafts import DraftRoutes
 from streaming.load import LoadMeter
 from streaming.runner import Runner
 
@@ -35,6 +36,7 @@ class ServerMetrics(Collector):
     runners: Sequence[Runner]
     connections: Connections
     connections_limit: int
+    drafts: DraftRoutes
 
     def render(self) -> bytes:
         """The page's body, of type `CONTENT_TYPE_LATEST`."""
@@ -51,6 +53,7 @@ class ServerMetrics(Collector):
         yield from self._batcher()
         yield from self._sessions()
         yield from self._buffers()
+        yield _counters("livegloss_drafts", "Drafts by how they ended", "end", self.drafts.ended)
         yield _gauge("livegloss_threads", "Threads alive", threading.active_count())
 
     def _admission(self) -> Iterator[Metric]:
@@ -113,6 +116,7 @@ class ServerMetrics(Collector):
             "connections": (len(self.connections), self.connections_limit),
             "waiting_offers": (self.sessions.coming, self.max_sessions),
             "waiting_windows": (len(self.batcher), self.max_sessions),
+            "drafts": (len(self.drafts), self.drafts.at_once),
         }
         for session in self.sessions:
             for name, (level, limit) in session.buffers().items():

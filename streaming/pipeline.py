@@ -177,6 +177,11 @@ class Pipeline:
         """Before the ring and in it."""
         return self._dropped_before() + self._ring.dropped
 
+    @property
+    def glosses(self) -> tuple[str, ...]:
+        """All that it may report: the bundle's glosses, and the taught ones."""
+        return self._few_shot.glosses
+
     async def windows(self) -> None:
         """Cut a window each time one is due, and ask for its prediction."""
         loop = asyncio.get_running_loop()

@@ -26,7 +26,7 @@ _TITLES = {
     428: "The request must name what it changes",
     429: "Too many requests or sessions",
     500: "The server failed",
-    503: "No free place for another session now",
+    503: "No free place for this now",
     507: "The server's disk is full",
 }
 

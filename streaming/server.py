@@ -24,6 +24,7 @@ from streaming.batcher import Batcher
 from streaming.callers import CallerRules
 from streaming.caption_routes import CaptionRoutes
 from streaming.connections import Connections, limit_send_buffer
+from streaming.drafts import DraftRoutes
 from streaming.load import LoadMeter
 from streaming.metrics import ServerMetrics
 from streaming.problems import Problem, problems
@@ -87,6 +88,12 @@ class Server:
         self._rules = CandidateRules(
             private=not settings.session.public, loopback=settings.session.loopback_ice
         )
+        self._drafts = DraftRoutes(
+            settings.draft,
+            authorise=self._callers.authorise,
+            body_of=self._body,
+            session_of=self._session,
+        )
         self._numbers = ServerMetrics(
             max_sessions=settings.server.max_sessions,
             sessions=sessions,
@@ -95,6 +102,7 @@ class Server:
             runners=runners,
             connections=connections,
             connections_limit=settings.server.connections,
+            drafts=self._drafts,
         )
         self._signs = SignRoutes(
             self.bundle.space,
@@ -128,6 +136,7 @@ class Server:
                 web.get("/whip/{id}/events", self._events, allow_head=False),
                 *self._signs.routes(),
                 *self._captions.routes(),
+                *self._drafts.routes(),
                 web.get("/api/model", self._model),
                 web.get("/api/ice", self._ice),
                 web.get("/healthz", self._healthz),
@@ -152,7 +161,8 @@ class Server:
                 raise
             headers = {"Allow": ", ".join(sorted({*error.allowed_methods, "OPTIONS"}))}
             if "POST" in error.allowed_methods:
-                headers["Accept-Post"] = _SDP
+                is_draft = request.path.endswith("/draft")
+                headers["Accept-Post"] = "application/json" if is_draft else _SDP
             if "PATCH" in error.allowed_methods:
                 headers["Accept-Patch"] = _FRAGMENT
             return web.Response(headers=headers)
@@ -258,6 +268,7 @@ class Server:
             # until a session changes its own
             "threshold": self.settings.session.threshold or bundle.threshold,
             "signs": self._signs.limits(),
+            "draft": self._drafts.offer(),
         }
         response = web.json_response(model)
         response.enable_compression()  # a card has tens of kilobytes

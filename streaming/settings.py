@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from tyro.conf import Suppress, arg
 
@@ -214,6 +215,64 @@ class LoadSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DraftSettings:
+    """A language model that drafts sentences of transcripts. Without --draft-url there is none."""
+
+    # an OpenAI-compatible server, such as http://127.0.0.1:8000/v1: it gets the glosses of
+    # transcripts, and nothing else
+    url: Annotated[str | None, arg(name="draft-url", metavar="URL")] = None
+    # the model to ask there; it stands on the page
+    model: Annotated[str | None, arg(name="draft-model", metavar="NAME")] = None
+    # take the server's API key from this file; or set the environment variable
+    # LIVEGLOSS_DRAFT_KEY. No key: none is sent
+    key_file: Annotated[str | None, arg(name="draft-key-file", metavar="FILE")] = None
+    key: Suppress[str | None] = field(default=None, repr=False)
+    # a draft that takes longer ends there
+    timeout_s: Annotated[float, arg(name="draft-timeout-s", metavar="S")] = 60.0
+    # drafts under way at a time, of all sessions; a session has one
+    at_once: Annotated[int, arg(name="drafts", metavar="N")] = 2
+    pause_s: Suppress[float] = 10.0  # a session may ask for one draft in so many seconds
+    burst: Suppress[int] = 4  # after a while without drafts for so many at once
+
+    def __post_init__(self) -> None:
+        _positive(self, "timeout_s", "at_once", "pause_s", "burst")
+        if self.url is None:
+            if self.model is not None or self.key_file is not None:
+                raise ValueError("--draft-model and --draft-key-file go with --draft-url")
+            return
+        try:
+            url = urlsplit(self.url)
+            named = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        except ValueError:
+            named = False
+        if not named or not self.url.isascii() or not self.url.isprintable() or " " in self.url:
+            raise ValueError(
+                f"--draft-url is an address such as http://127.0.0.1:8000/v1, not '{self.url}'"
+            )
+        if url.username is not None or url.query or url.fragment:
+            raise ValueError(
+                "--draft-url takes no user, '?' or '#': a key comes by --draft-key-file or "
+                "LIVEGLOSS_DRAFT_KEY"
+            )
+        if not self.model or not self.model.isprintable() or len(self.model) > 200:
+            raise ValueError("--draft-url needs --draft-model, the name of a model there")
+        _check_secret("draft-key", self.key, self.key_file)
+
+    @property
+    def endpoint(self) -> str:
+        """Where drafts are asked for: `/v1` is added to an address without a path."""
+        url = (self.url or "").rstrip("/")
+        if url.endswith("/chat/completions"):
+            return url
+        return f"{url}{'' if urlsplit(url).path else '/v1'}/chat/completions"
+
+    @property
+    def host(self) -> str:
+        """The host that gets the glosses."""
+        return urlsplit(self.url or "").hostname or ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All of it."""
 
@@ -221,6 +280,7 @@ class Settings:
     session: SessionSettings = field(default_factory=SessionSettings)
     recognizer: RecognizerSettings = field(default_factory=RecognizerSettings)
     load: LoadSettings = field(default_factory=LoadSettings)
+    draft: DraftSettings = field(default_factory=DraftSettings)
 
     def with_secrets(self, environ: Mapping[str, str]) -> Settings:
         """The same settings, with the secrets that files and the environment give.
@@ -228,15 +288,19 @@ class Settings:
         Raises:
             ValueError: a secret can't be read or used, is given twice, or --signs has no token.
         """
-        server, session = self.server, self.session
+        server, session, draft = self.server, self.session, self.draft
         token = _secret("token", server.token, server.token_file, environ)
         turn_secret = _secret("turn-secret", session.turn_secret, session.turn_secret_file, environ)
+        if draft.url is not None:
+            key = _secret("draft-key", draft.key, draft.key_file, environ)
+            draft = replace(draft, key=key, key_file=None)
         if server.signs is not None and token is None:
             raise ValueError("--signs keeps what people teach: it needs a --token")
         return replace(
             self,
             server=replace(server, token=token, token_file=None),
             session=replace(session, turn_secret=turn_secret, turn_secret_file=None),
+            draft=draft,
         )
 
 

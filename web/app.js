@@ -77,6 +77,7 @@ const transcript = new Transcript({
   cleared: () => {
     session?.send({ type: "clear" });
     moment.forget();
+    draft?.clear();
     at("toggle").focus();
   },
 });
@@ -150,6 +151,7 @@ let themes = null;
 let taught = []; // glosses
 let stream = null;
 let session = null;
+let draft = null; // the panel of draft sentences, where the server offers them
 let run = 0; // counts presses of Start, so that work of an earlier one can see that it is over
 
 async function loadModel() {
@@ -157,6 +159,16 @@ async function loadModel() {
   showFacts(at("facts"), model);
   showSigns();
   teach.model(model);
+  await showDrafts().catch((error) => console.warn(error.message));
+}
+
+async function showDrafts() {
+  if (model.draft && !draft) {
+    const { DraftPanel } = await import("./draft.js");
+    const request = (suffix, options) => session?.request(suffix, options);
+    draft ??= new DraftPanel({ root: at("draft"), announce, request });
+  }
+  draft?.show(model.draft);
 }
 
 function showSigns() {
@@ -252,6 +264,7 @@ function onMessage(message) {
     case "hello":
       transcript.begin(message.session);
       share.hello();
+      draft?.begin(message.session);
       if (settings.values.threshold !== null) sendThreshold();
       if (model.name !== message.model.name) {
         model = null; // the server came back with another model
@@ -269,6 +282,7 @@ function onMessage(message) {
     case "sign":
       moment.sign(message);
       transcript.show(message);
+      draft?.sign(message);
       glossList.mark(message.gloss);
       practice.sign(message);
       teach.sign(message);

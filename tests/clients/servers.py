@@ -1,4 +1,4 @@
-"""nginx and coturn as the deployment guide configures them, run by a test."""
+"""Servers of others, run by a test: nginx and coturn as the deployment guide configures them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def guide_file(name: str, changes: Mapping[str, str]) -> str:
 
 
 @asynccontextmanager
-async def running(*command: str, port: int) -> AsyncIterator[None]:
+async def running(*command: str, port: int, within_s: float = _PATIENT_S) -> AsyncIterator[None]:
     """A server for as long as the block lasts; entered once it accepts connections at `port`.
 
     Fails with what it printed when it ends before that.
@@ -34,7 +34,7 @@ async def running(*command: str, port: int) -> AsyncIterator[None]:
     )
     output = asyncio.create_task(process.communicate())
     try:
-        async with asyncio.timeout(_PATIENT_S):
+        async with asyncio.timeout(within_s):
             while not await _accepts(port):
                 if output.done():
                     raise AssertionError(output.result()[0].decode(errors="replace"))

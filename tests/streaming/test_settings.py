@@ -10,7 +10,13 @@ import pytest
 
 from models.command_line import read_command_line
 from streaming.__main__ import read_settings
-from streaming.settings import RecognizerSettings, ServerSettings, SessionSettings, Settings
+from streaming.settings import (
+    DraftSettings,
+    RecognizerSettings,
+    ServerSettings,
+    SessionSettings,
+    Settings,
+)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +61,20 @@ from streaming.settings import RecognizerSettings, ServerSettings, SessionSettin
         (ServerSettings, {"trusted_proxy": ("10.0.0.0/99",)}),
         (ServerSettings, {"connections": 0}),
         (ServerSettings, {"request_s": float("nan")}),
+        (DraftSettings, {"url": "127.0.0.1:8000", "model": "m"}),
+        (DraftSettings, {"url": "ftp://127.0.0.1", "model": "m"}),
+        (DraftSettings, {"url": "http://127.0.0.1:99999", "model": "m"}),
+        (DraftSettings, {"url": "http://[::1", "model": "m"}),
+        (DraftSettings, {"url": "http://me:secret@127.0.0.1", "model": "m"}),
+        (DraftSettings, {"url": "http://127.0.0.1/v1?key=secret", "model": "m"}),
+        (DraftSettings, {"url": "http://127.0.0.1/a b", "model": "m"}),
+        (DraftSettings, {"url": "http://127.0.0.1"}),
+        (DraftSettings, {"model": "m"}),
+        (DraftSettings, {"key_file": "key.txt"}),
+        (DraftSettings, {"url": "http://127.0.0.1", "model": "m\n"}),
+        (DraftSettings, {"url": "http://127.0.0.1", "model": "m", "key": "two\nlines"}),
+        (DraftSettings, {"url": "http://127.0.0.1", "model": "m", "timeout_s": 0.0}),
+        (DraftSettings, {"url": "http://127.0.0.1", "model": "m", "at_once": 0}),
     ],
 )
 def test_bad_values_are_refused(kind: Any, bad: dict[str, Any]) -> None:
@@ -103,10 +123,14 @@ def test_options_become_settings() -> None:
 OPTIONS = """host port model device hop-s longest-hop-s top-k threshold max-sessions
     max-sessions-per-address token token-file signs allow-host allow-origin trusted-proxy
     tls-cert tls-key tls-self-signed public ice-server turn-secret turn-secret-file
-    udp-ports announce-ip loopback-ice log-format"""
+    udp-ports announce-ip loopback-ice log-format
+    draft-url draft-model draft-key-file draft-timeout-s drafts"""
 
 
-def test_the_options_are_those_of_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_options_are_those_of_the_contract(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")  # no two groups of options side by side
     with pytest.raises(SystemExit):
         read_settings(["--help"])
     shown = re.findall(r"^\W*--([a-z][a-z0-9-]+)", capsys.readouterr().out, re.MULTILINE)
@@ -147,3 +171,33 @@ def test_a_secret_is_given_once(options: tuple[str, str]) -> None:
 def test_an_empty_variable_is_no_missing_token() -> None:
     with pytest.raises(ValueError, match="LIVEGLOSS_TOKEN: --token is empty"):
         secrets(LIVEGLOSS_TOKEN="")
+
+
+def test_the_key_of_the_language_model_is_no_option(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("sesame\n")
+    options = ["--draft-url", "http://127.0.0.1:8000", "--draft-model", "m"]
+    for more, environ in (
+        (["--draft-key-file", str(file)], {}),
+        ([], {"LIVEGLOSS_DRAFT_KEY": "sesame"}),
+    ):
+        settings = read_command_line(Settings, [*options, *more], prog="test")
+        settings = settings.with_secrets(environ)
+        assert settings.draft.key == "sesame" and "sesame" not in repr(settings)
+    with pytest.raises(SystemExit):
+        read_settings([*options, "--draft-key", "sesame"])
+    assert read_settings([]).draft.key is None
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoint"),
+    [
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000/v1/chat/completions"),
+        ("http://[::1]:8000/", "http://[::1]:8000/v1/chat/completions"),
+        ("https://models.example/v1", "https://models.example/v1/chat/completions"),
+        ("https://models.example/api/v1/", "https://models.example/api/v1/chat/completions"),
+        ("http://127.0.0.1/v1/chat/completions", "http://127.0.0.1/v1/chat/completions"),
+    ],
+)
+def test_an_address_of_a_language_model_may_be_short(url: str, endpoint: str) -> None:
+    assert DraftSettings(url=url, model="m").endpoint == endpoint
