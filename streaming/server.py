@@ -10,6 +10,7 @@ import hashlib
 import logging
 import secrets
 import socket
+import unicodedata
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,7 @@ class Server:
                 web.get("/whip/{id}/events", self._events, allow_head=False),
                 *self._signs.routes(),
                 web.get("/api/model", self._model),
+                web.get("/api/figures/{gloss}", self._figure),
                 web.get("/api/ice", self._ice),
                 web.get("/healthz", self._healthz),
                 web.get("/readyz", self._readyz),
@@ -246,8 +248,27 @@ class Server:
             # until a session changes its own
             "threshold": self.settings.session.threshold or bundle.threshold,
             "signs": self._signs.limits(),
+            "figures": list(bundle.figures),
         }
         return web.json_response(model)
+
+    async def _figure(self, request: web.Request) -> web.Response:
+        """How a gloss is signed: the bytes of `models.drawn_figure`."""
+        self._callers.authorise(request)
+        gloss = unicodedata.normalize("NFC", request.match_info["gloss"])
+        content = self.bundle.figures.get(gloss)
+        if content is None:
+            raise Problem(404, "There is no drawn figure of this gloss.")
+        tag = hashlib.sha256(content).hexdigest()[:16]
+        # Kept for an hour, then asked for again: a new bundle may be served at this address.
+        headers = {"Cache-Control": "private, max-age=3600", "ETag": f'"{tag}"'}
+        if any(known.value == tag for known in request.if_none_match or ()):
+            return web.Response(status=304, headers=headers)
+        response = web.Response(
+            body=content, content_type="application/octet-stream", headers=headers
+        )
+        response.enable_compression()
+        return response
 
     async def _ice(self, request: web.Request) -> web.Response:
         self._callers.authorise(request)
