@@ -3,6 +3,7 @@
 import { CameraError, closeCamera, openCamera } from "./camera.js";
 import { ConnectionError } from "./connection.js";
 import { Candidates, CurrentSign } from "./current.js";
+import { Figures } from "./figures.js";
 import { GlossList } from "./gloss_list.js";
 import { KnownSigns } from "./known_signs.js";
 import { fetchModel, fetchThemes, showFacts } from "./model.js";
@@ -71,6 +72,9 @@ const transcript = new Transcript({
     at("toggle").focus();
   },
 });
+const settings = new Settings(at("settings"));
+const preview = new Preview({ stage: at("stage"), video: at("preview"), button: at("preview-toggle") });
+const figures = new Figures({ token, settings, aspect: () => preview.aspect });
 const glossList = new GlossList({
   root: at("vocabulary"),
   ask: (gloss) => {
@@ -81,6 +85,7 @@ const glossList = new GlossList({
     turnTo("tab-teach");
     teach.name(name);
   },
+  figures,
 });
 const vitals = new Vitals({
   status: at("status"),
@@ -93,7 +98,6 @@ const vitals = new Vitals({
   stages: at("stages"),
   left: at("left-out"),
 });
-const preview = new Preview({ stage: at("stage"), video: at("preview"), button: at("preview-toggle") });
 const problem = new Problem({
   box: at("problem"),
   text: at("problem-text"),
@@ -102,13 +106,12 @@ const problem = new Problem({
   retryNow: () => session?.retryNow(),
 });
 const strip = new Strip({ preview, film: at("film"), heat: at("heat") });
-const settings = new Settings(at("settings"));
 const tabs = new Tabs(at("tabs"));
 const overlay = new Overlay({ box: at("overlay"), video: at("preview") });
 const hint = new HintLine(at("hint"));
 const announce = (text) => (at("announcer").textContent = text);
 const begin = () => (session ? undefined : start());
-const practice = new PracticePanel({ root: at("panel-practice"), announce, start: begin });
+const practice = new PracticePanel({ root: at("panel-practice"), announce, start: begin, figures });
 const teach = new TeachPanel({
   root: at("panel-teach"),
   send: (message) => session?.send(message),
@@ -117,9 +120,11 @@ const teach = new TeachPanel({
   preview,
   announce,
   start: begin,
+  figures,
 });
 at("panel-teach").addEventListener("taught", ({ detail }) => {
-  taught = detail;
+  taught = detail.map(({ gloss }) => gloss);
+  figures.taught(detail);
   if (model) showSigns();
 });
 
@@ -133,6 +138,7 @@ let run = 0; // counts presses of Start, so that work of an earlier one can see 
 async function loadModel() {
   if (!model) [model, themes] = await Promise.all([fetchModel(token), fetchThemes()]);
   showFacts(at("facts"), model);
+  figures.model(model);
   showSigns();
   teach.model(model);
 }
@@ -227,6 +233,7 @@ function onMessage(message) {
   overlay.message(message);
   switch (message.type) {
     case "hello":
+      figures.begin();
       transcript.begin(message.session);
       if (settings.values.threshold !== null) sendThreshold();
       if (model.name !== message.model.name) {
@@ -237,6 +244,7 @@ function onMessage(message) {
       teach.hello(message);
       break;
     case "prediction":
+      figures.prediction(message);
       candidates.show(message);
       practice.prediction(message);
       vitals.prediction(message);

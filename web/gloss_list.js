@@ -6,14 +6,16 @@ import { inTries } from "./known_signs.js";
 export class GlossList {
   #root;
   #ask;
+  #figures;
   #signs = null;
   #sought = "";
   #opened = new Set(); // themes that were open before the search
 
-  /** `ask(gloss)` and `teach(name)` are called for a sign to practise, or to teach. */
-  constructor({ root, ask, teach }) {
+  /** `ask(gloss)` and `teach(name)` are called for a sign to practise, or to teach; see figures.js. */
+  constructor({ root, ask, teach, figures }) {
     this.#root = root;
     this.#ask = ask;
+    this.#figures = figures;
     this.#at("search").addEventListener("input", () => this.#filter());
     this.#at("search-teach").addEventListener("click", () => teach(this.#sought));
   }
@@ -78,7 +80,18 @@ export class GlossList {
     button.title = score ? `Practise ${gloss}. It was ${inTries(score)}.` : `Practise ${gloss}`;
     if (this.#signs.isWeak(gloss)) button.append(" ", element("span", "weak", score));
     item.append(button);
+    if (this.#figures.has(gloss)) item.append(this.#how(gloss));
     return item;
+  }
+
+  /** Plays a drawn figure of the sign. */
+  #how(gloss) {
+    const button = element("button", "plain how-sign");
+    button.type = "button";
+    button.title = `See how ${gloss} is signed`;
+    button.setAttribute("aria-label", button.title);
+    button.addEventListener("click", () => this.#figures.open(gloss, () => this.#ask(gloss)));
+    return button;
   }
 
   #filter() {
