@@ -25,7 +25,6 @@ export class FigureDialog {
     this.#fault.setAttribute("role", "alert");
     this.#practise.type = "button";
     const close = element("button", "primary", "Close");
-    close.autofocus = true;
     const form = element("form");
     form.method = "dialog";
     const doing = element("div", "choices");
@@ -74,6 +73,7 @@ export class FigureDialog {
     };
     if (list.length > 1) this.#takes.append(...list.map(({ label }, place) => take(label, () => play(place))));
     play(0);
+    this.#view.focus(); // keys steer it at once; on a button Space would press that
   }
 }
 

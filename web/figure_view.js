@@ -6,7 +6,7 @@ import { ASPECT, draw } from "./figure.js";
 const SLOW = 0.4;
 const PAUSE_S = 0.7; // before it begins again
 const STILLS = 4; // poses shown to who asked for reduced motion
-const KEYS = "Space plays and pauses, the arrow keys go picture by picture, Home goes to the start, S is slow motion, L changes the leading hand.";
+const KEYS = "Space plays and pauses, the arrow keys go picture by picture, Home goes to the start, S is slow motion, L is left-handed.";
 
 /**
  * `root` holds it all. `hand`: `{left, turn()}`. Playing goes round and round, but not for who asked
@@ -18,10 +18,11 @@ export class FigureView {
   #row = element("div", "drawn-row");
   #stills = element("ol", "drawn-stills");
   #play = button("Pause", () => this.toggle());
-  #slow = button("Slow motion", () => this.#setSlow(!this.#rate));
-  #left = button("Left hand leads", () => this.turn());
+  #slow = button("Slow", () => this.#setSlow(!this.#rate));
+  #left = button("Left-handed", () => this.turn());
   #rate = 0; // 1: slow
-  #shown = []; // {figure, canvas, mirrors}
+  #shown = []; // {figure, canvas, own}
+  #poses = []; // {canvas, timeS} of the first one
   #timeS = 0;
   #lastMs = 0;
   #frame = 0;
@@ -36,7 +37,7 @@ export class FigureView {
     this.#row.setAttribute("aria-label", `Drawn figure. ${KEYS}`);
     this.#stills.setAttribute("aria-label", "The sign in four poses");
     const doing = element("div", "drawn-controls");
-    doing.append(this.#play, button("From the start", () => this.replay()), this.#slow, this.#left);
+    doing.append(this.#play, button("Replay", () => this.replay()), this.#slow, this.#left);
     this.root.append(this.#row, this.#stills, doing);
     this.root.addEventListener("keydown", (event) => this.key(event));
     new ResizeObserver(() => this.#paint()).observe(this.#row);
@@ -58,6 +59,7 @@ export class FigureView {
       return { figure, canvas, box, own };
     });
     this.#row.replaceChildren(...this.#shown.map(({ box }) => box));
+    this.#poses = [];
     this.#stills.replaceChildren();
     this.#timeS = 0;
     if (this.#reduced.matches && this.#shown.length) {
@@ -65,6 +67,10 @@ export class FigureView {
       this.#showStills(list);
     }
     this.#go(!this.#reduced.matches && this.#shown.length > 0);
+  }
+
+  focus() {
+    this.#row.focus();
   }
 
   /** Nothing is shown any more. */
@@ -151,25 +157,23 @@ export class FigureView {
     this.root.dataset.time = Math.min(this.#timeS, this.#lengthS).toFixed(3);
     if (!this.#row.clientWidth) return; // in a panel that is not open
     const spread = Math.max(1, ...this.#shown.map(({ figure }) => figure.spread));
-    for (const { figure, canvas, own } of this.#shown) {
+    const paint = (canvas, { figure, own }, timeS) => {
       fit(canvas);
-      draw(canvas, figure, figure.at(this.#timeS), { mirrored: !own && this.#hand.left, spread });
-    }
+      draw(canvas, figure, figure.at(timeS), { mirrored: !own && this.#hand.left, spread });
+    };
+    for (const one of this.#shown) paint(one.canvas, one, this.#timeS);
+    for (const { canvas, timeS } of this.#poses) paint(canvas, this.#shown[0], timeS);
   }
 
-  #showStills([{ figure, name, own = false }]) {
-    const made = figure.poses(STILLS).map((timeS, i) => {
+  #showStills([{ figure, name }]) {
+    this.#poses = figure.poses(STILLS).map((timeS, i) => {
       const [item, canvas] = [element("li"), element("canvas")];
       canvas.setAttribute("role", "img");
       canvas.setAttribute("aria-label", `${name}, pose ${i + 1} of ${STILLS}`);
       item.append(canvas);
       return { item, canvas, timeS };
     });
-    this.#stills.replaceChildren(...made.map(({ item }) => item));
-    for (const { canvas, timeS } of made) {
-      fit(canvas);
-      draw(canvas, figure, figure.at(timeS), { mirrored: !own && this.#hand.left, spread: figure.spread });
-    }
+    this.#stills.replaceChildren(...this.#poses.map(({ item }) => item));
   }
 }
 

@@ -65,7 +65,8 @@ def _errors(points: NDArray[np.float32], seen: NDArray[np.bool_], size: float) -
         a, b, c = points[before], points[now], points[after]
         off = np.hypot(*(b - (a + c) / 2).T)
         calm = np.hypot(*(c - a).T).mean()
-        wrong[now] = off[0] > _JUMP or (off.mean() > _TWISTED * size and calm < off.mean() / 2)
+        far = off[0] > _JUMP or off.mean() > _TWISTED * size
+        wrong[now] = far and calm < off.mean() / 2
     return wrong
 
 
