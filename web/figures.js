@@ -71,15 +71,24 @@ export class Figures {
 
   /** Shows in a dialog how `gloss` is signed; `practise()` is called when the person wants to. */
   async open(gloss, practise) {
-    const dialog = await this.#opened();
     const own = !this.#glosses.has(gloss);
-    dialog.show({ gloss, own, practise, load: async () => (own ? this.ofTakes(this.#taught.get(gloss)) : [{ figure: await this.of(gloss) }]) });
+    const loading = own ? this.ofTakes(this.#taught.get(gloss)) : this.of(gloss).then((figure) => [{ figure }]);
+    loading.catch(() => {}); // the dialog tells of it
+    const dialog = await this.warm();
+    dialog.show({ gloss, own, practise, load: () => loading });
   }
 
   /** Shows the takes of a sign that was taught. */
   async openTakes(gloss, takes) {
-    const dialog = await this.#opened();
+    const dialog = await this.warm();
     dialog.show({ gloss, own: true, load: () => this.ofTakes(takes) });
+  }
+
+  /** Loads what draws, so that a figure plays sooner. Resolves with the dialog. */
+  warm() {
+    const code = [import("./figure_dialog.js"), import("./figure_view.js"), import("./figure.js"), this.#styled()];
+    this.#dialog ??= Promise.all(code).then(([{ FigureDialog }]) => new FigureDialog(this.hand));
+    return this.#dialog;
   }
 
   /** What Practise shows: see practice_figures.js. */
@@ -150,11 +159,6 @@ export class Figures {
 
   dropTakes(takes) {
     this.#takes.drop(takes);
-  }
-
-  #opened() {
-    this.#dialog ??= Promise.all([import("./figure_dialog.js"), this.#styled()]).then(([{ FigureDialog }]) => new FigureDialog(this.hand));
-    return this.#dialog;
   }
 
   async #fetch(gloss) {

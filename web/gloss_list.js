@@ -90,6 +90,7 @@ export class GlossList {
     button.type = "button";
     button.title = `See how ${gloss} is signed`;
     button.setAttribute("aria-label", button.title);
+    button.addEventListener("pointerenter", () => this.#figures.warm(), { once: true });
     button.addEventListener("click", () => this.#figures.open(gloss, () => this.#ask(gloss)));
     return button;
   }
