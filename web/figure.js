@@ -62,9 +62,10 @@ export class Figure {
     });
   }
 
-  /** How much wider or higher than usual the canvas must show for hands not to leave it; 1 or more. */
+  /** How much wider or higher than usual the canvas must show for head and hands to be in it; 1 or more. */
   get spread() {
-    let most = 1;
+    const { centre, high } = skull(this.pictures[this.pictures.length >> 1]);
+    let most = Math.max(1, (centre[1] - high - 0.04) / TOP);
     for (const points of this.pictures.slice(this.fps / 3, -this.fps / 3)) {
       for (let i = 2 * BODY; i < points.length; i += 2) {
         most = Math.max(most, (2 * Math.abs(points[i]) + 0.1) / WIDE, (points[i + 1] - 0.05) / TOP);
@@ -145,7 +146,7 @@ export function draw(canvas, figure, points, { mirrored = false, spread = 1 } = 
   };
   const point = (i) => [points[2 * i], points[2 * i + 1]];
   drawTrunk(pen, point, colours);
-  drawHead(pen, point, colours);
+  drawHead(pen, points, colours);
   let from = BODY;
   const hands = [0, 1].map((side) => {
     const first = from;
@@ -192,19 +193,28 @@ function drawTrunk(pen, point, { body }) {
   pen.fill();
 }
 
-function drawHead(pen, point, { body, arm, face, ground }) {
-  const [eyes, mouth, ears, neck] = [EYES, MOUTH, EARS, SHOULDERS].map(([a, b]) => middle(point(a), point(b)));
+/** The ellipse of a head: its centre, half its width and height, and how far it leans, radians. */
+function skull(points) {
+  const at = (i) => [points[2 * i], points[2 * i + 1]];
+  const [eyes, mouth, ears] = [EYES, MOUTH, EARS].map(([a, b]) => middle(at(a), at(b)));
   const up = [eyes[0] - mouth[0], eyes[1] - mouth[1]];
   const tall = Math.max(Math.hypot(...up), 0.05);
-  const turn = Math.atan2(up[0], -up[1]);
-  const side = 0.5 * (ears[0] - (eyes[0] + mouth[0]) / 2);
-  const centre = [(eyes[0] + mouth[0]) / 2 + ((CROWN - CHIN) / 2) * up[0] + side, (eyes[1] + mouth[1]) / 2 + ((CROWN - CHIN) / 2) * up[1]];
+  const between = middle(eyes, mouth);
+  const side = 0.5 * (ears[0] - between[0]); // of a head that is turned
+  const centre = [between[0] + ((CROWN - CHIN) / 2) * up[0] + side, between[1] + ((CROWN - CHIN) / 2) * up[1]];
+  return { centre, wide: HALF_HEAD * tall, high: ((CROWN + CHIN + 1) / 2) * tall, turn: Math.atan2(up[0], -up[1]) };
+}
+
+function drawHead(pen, points, { body, arm, face, ground }) {
+  const point = (i) => [points[2 * i], points[2 * i + 1]];
+  const { centre, wide, high, turn } = skull(points);
+  const neck = middle(...SHOULDERS.map(point));
   pen.strokeStyle = arm;
   pen.lineWidth = 0.3;
   line(pen, [[neck[0], neck[1] - 0.06], [centre[0], centre[1] + 0.3]]);
   pen.stroke();
   pen.beginPath();
-  pen.ellipse(centre[0], centre[1], HALF_HEAD * tall, ((CROWN + CHIN + 1) / 2) * tall, turn, 0, 2 * Math.PI);
+  pen.ellipse(...centre, wide, high, turn, 0, 2 * Math.PI);
   pen.fillStyle = body;
   pen.strokeStyle = ground;
   pen.lineWidth = 0.05;
@@ -222,6 +232,7 @@ function drawHead(pen, point, { body, arm, face, ground }) {
   pen.stroke();
   pen.beginPath();
   const [left, right] = MOUTH.map(point);
+  const mouth = middle(left, right);
   pen.moveTo(...left);
   pen.quadraticCurveTo(mouth[0], mouth[1] + 0.035, ...right);
   pen.stroke();

@@ -5,7 +5,7 @@ import { inTries } from "./known_signs.js";
 
 const TRY_MS = 8_000;
 const PAUSE_MS = 2_500; // to read the result from where one signs
-const COMPARE_MS = 6_000; // to compare one's own figure with the sign's, where they are shown
+const COMPARE_MS = 5_000; // to compare one's own figure with the sign's, where they are shown
 const TRIES = 2; // of one prompt, then it goes on
 const CLOSE = 5; // a guess up to this place is worth showing
 const ALL = "";
@@ -156,7 +156,7 @@ export class PracticePanel {
     this.#announce(recognised ? text : `${text}. ${instead}`);
     const again = !recognised && this.#tries < TRIES;
     this.#draw("done");
-    const compared = !recognised && this.#figures.shown && this.#figures.has(this.#gloss);
+    const compared = this.#figures.shown && this.#figures.has(this.#gloss);
     this.#later(() => (again ? this.#watch() : this.ask()), compared ? COMPARE_MS : PAUSE_MS);
   }
 
