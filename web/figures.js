@@ -88,6 +88,7 @@ export class Figures {
   warm() {
     const code = [import("./figure_dialog.js"), import("./figure_view.js"), import("./figure.js"), this.#styled()];
     this.#dialog ??= Promise.all(code).then(([{ FigureDialog }]) => new FigureDialog(this.hand));
+    this.#dialog.catch(() => (this.#dialog = null)); // the server is away: the next press tries again
     return this.#dialog;
   }
 
@@ -153,7 +154,7 @@ export class Figures {
   /** Keeps in this browser what was seen during a take, beside the take. */
   async keepTake(take, startS, endS) {
     await new Promise((resolve) => setTimeout(resolve, 1_000 * LATE_S));
-    const figure = await this.between(startS, endS + LATE_S);
+    const figure = await this.between(startS, endS + LATE_S).catch(() => null); // a take is whole without
     if (figure) this.#takes.keep(take, figure.pack());
   }
 

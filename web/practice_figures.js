@@ -12,7 +12,7 @@ export class PracticeFigures {
   #wish = element("input");
   #gloss = "";
   #sign = null; // the figure of the sign that is asked for
-  #own = null; // {gloss, figure} of the last try
+  #own = null; // the figure of the last try
   #startS = 0;
   #timer = 0;
 
@@ -36,9 +36,9 @@ export class PracticeFigures {
   /** `gloss` is asked for; "": nothing is any more. */
   async asked(gloss) {
     clearTimeout(this.#timer);
+    if (gloss === this.#gloss) return; // asked for again: all stays as it is
     this.#gloss = gloss;
-    this.#sign = null;
-    if (this.#own?.gloss !== gloss) this.#own = null;
+    this.#sign = this.#own = null;
     this.#show();
     if (!this.#figures.has(gloss)) return;
     const sign = await this.#figures.of(gloss).catch(() => null); // practising goes on without it
@@ -60,7 +60,7 @@ export class PracticeFigures {
     this.#timer = setTimeout(async () => {
       const figure = await this.#figures.between(startS, Infinity);
       if (!figure || this.#gloss !== gloss) return;
-      this.#own = { gloss, figure };
+      this.#own = figure;
       this.#show();
     }, AFTER_MS);
   }
@@ -68,7 +68,7 @@ export class PracticeFigures {
   #show() {
     const list = [];
     if (this.#sign) list.push({ figure: this.#sign, label: "The sign", name: `How ${this.#gloss} is signed, drawn` });
-    if (this.#own) list.push({ figure: this.#own.figure, label: "You, as others see you", name: `How you signed ${this.#gloss}, drawn`, own: true });
+    if (this.#own) list.push({ figure: this.#own, label: "You, as others see you", name: `How you signed ${this.#gloss}, drawn`, own: true });
     this.#box.hidden = !list.length;
     this.#view.root.hidden = !this.#wish.checked;
     this.#view.show(this.#wish.checked ? list : []);

@@ -184,9 +184,8 @@ async def test_a_try_is_drawn_beside_the_sign_and_takes_are_kept(
         await expect(page.locator("#practice-answer")).to_have_text(tried, timeout=LIVE_MS)
         await expect(drawn).to_have_count(2, timeout=LIVE_MS)
         await expect(page.locator("#practice-figures")).to_contain_text("You, as others see you")
-        own = page.get_by_role("img", name="How you signed bright, drawn")
-        for one in (drawn.first, own):
-            count, middle = await hands(one)
+        await expect(drawn.last).to_have_attribute("aria-label", "How you signed bright, drawn")
+        for count, middle in await drawn.evaluate_all(f"(all) => all.map({HANDS})"):
             assert count > 20 and middle < 0.45
         await page.get_by_label("Show how it is signed").uncheck()
         await expect(drawn).to_have_count(0)
