@@ -26,10 +26,11 @@ export class GlossList {
     const { glosses, groups, few, surest, weak } = signs;
     this.#at("gloss-count").textContent = glosses.length || "none yet: teach it one";
     this.#at("search-box").hidden = few;
-    this.#at("weak-note").textContent = weak.length
+    const plays = glosses.some((gloss) => this.#figures.has(gloss)) ? "The triangle plays how it is signed. " : "";
+    this.#at("weak-note").textContent = plays + (weak.length
       ? `${weak.length} of ${glosses.length} are weak: read right in fewer than two of three tries by people it had ` +
         `not met. They show how often, as in “${weak[0]} ${signs.score(weak[0])}”.`
-      : "";
+      : "");
     this.#at("first").hidden = !first || surest.length === 0;
     this.#at("surest").replaceChildren(...surest.map((gloss) => this.#item(gloss)));
     if (!this.#sought) this.#opened = this.#open;
