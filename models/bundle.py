@@ -4,8 +4,9 @@
 
 The folder holds `card.json` (see `models.card`), `labels.json`, `head.onnx` (unless there is no
 trained head), `background.npy` (embeddings that taught signs are compared with, see
-`models.few_shot`) and, when the encoder travels along, its files. Opening checks the SHA-256 and
-size of every file against the card. A fused bundle holds other bundles, which are opened with it.
+`models.few_shot`), `figures.msgpack` (how signs are signed, see `models.drawn_figure`) and, when
+the encoder travels along, its files. Opening checks the SHA-256 and size of every file against the
+card. A fused bundle holds other bundles, which are opened with it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import numpy as np
 from models.card import (
     BACKGROUND,
     CARD,
+    FIGURES,
     FORMAT,
     HEAD,
     LABELS,
@@ -36,6 +38,7 @@ from models.card import (
     check_glosses,
     spec_from,
 )
+from models.drawn_figure import read_figures
 from models.few_shot import EmbeddingSpace, pooled_space, trained_space
 from models.files import read_array, sha256
 from models.schema import EncoderSpec
@@ -47,7 +50,7 @@ ENCODER = "encoder"  # the folder of an encoder's files in the bundle
 _MAX_JSON_BYTES = 4 << 20
 _MAX_FILES = 1000
 _MAX_FILE_BYTES = 16 << 30  # an encoder's weights: ViT-g in float32 has 4 GB
-_MAX_BYTES = {HEAD: 1 << 30, LABELS: _MAX_JSON_BYTES, BACKGROUND: 64 << 20}
+_MAX_BYTES = {HEAD: 1 << 30, LABELS: _MAX_JSON_BYTES, BACKGROUND: 64 << 20, FIGURES: 64 << 20}
 
 
 class BundleError(ValueError):
@@ -78,6 +81,7 @@ class Bundle:
     head_path: Path | None  # None: no trained head, or only the parts have one
     space: EmbeddingSpace  # where takes of taught signs are compared
     parts: tuple[Part, ...] = ()  # of a fused bundle: two or more
+    figures: Mapping[str, bytes] = dataclasses.field(default_factory=dict)  # gloss -> drawn figure
 
     @property
     def encoder_files(self) -> dict[str, Path]:
@@ -123,6 +127,7 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
         # A fused bundle compares takes of taught signs as its first part does.
         space=parts[0].bundle.space if parts else _space(root, card, glosses, encoder),
         parts=parts,
+        figures=_figures(root, card, glosses, parts),
     )
 
 
@@ -186,6 +191,16 @@ def _space(root: Path, card: Card, glosses: Sequence[str], encoder: EncoderSpec)
     if card.head.weights:
         digests[0] = card.head.weights
     return trained_space(digests, rows, **msgspec.structs.asdict(card.calibration.taught))
+
+
+def _figures(
+    root: Path, card: Card, glosses: tuple[str, ...], parts: tuple[Part, ...]
+) -> Mapping[str, bytes]:
+    """The drawn figures in the bundle, or else those of the first part that has some."""
+    if FIGURES not in card.files:
+        return next((part.bundle.figures for part in parts if part.bundle.figures), {})
+    with _errors_name(root / FIGURES):
+        return read_figures((root / FIGURES).read_bytes(), glosses)
 
 
 def write_bundle(

@@ -27,6 +27,7 @@ CARD = "card.json"
 HEAD = "head.onnx"
 LABELS = "labels.json"
 BACKGROUND = "background.npy"  # see `models.few_shot`; a bundle may have none
+FIGURES = "figures.msgpack"  # see `models.drawn_figure`; a bundle may have none
 NO_HEAD = "none"  # the kind of head of a bundle that knows only the signs it is taught
 FUSED = "fused"  # the kind of head of a bundle of several recognisers
 

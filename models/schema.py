@@ -60,6 +60,8 @@ class Signer:
     elbows: Pair
     wrists: Pair
     hands: tuple[Box | None, Box | None]  # None: not seen
+    face: tuple[Point, ...] = ()  # 7: nose, eyes, ears, corners of the mouth; left before right
+    joints: tuple[tuple[Point, ...], tuple[Point, ...]] = ((), ())  # 21 of each hand that is seen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

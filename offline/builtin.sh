@@ -7,6 +7,8 @@
 #                    -> two heads on all
 #   the same heads with these glosses -> evaluate: calibration and figures
 #                                     -> export: those on all, and fold 0's for the tests
+#                                     -> figures: how each sign is signed, drawn (a minute; alone:
+#                                        the last command below; one take goes on after its sign)
 #
 # Five of the idle videos are kept out of the heads on all, for tests. A false sign costs half of
 # what a right one is worth, which sets the decoder's threshold. About an hour; a head that is there
@@ -60,3 +62,6 @@ evaluate cross_validation "$work"/kept/fold[0-3].pt
     --report "$work/cross_validation.json"
 "$python" -m offline.export --model "$work/kept/fold0.pt" --out tests/bundles/heldout \
     --name heldout --report "$work/cross_validation.json"
+"$python" -m offline.figures --index "$index" --bundle models/builtin \
+    --leave-out webcam/ other/videos/stop-named_stop_b397b1 \
+    --licence "for academic and computational research only, not for commercial use (C-UDA, as WLASL)."

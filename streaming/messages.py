@@ -8,8 +8,11 @@ Beyond the contract:
 
 * `prediction` has `seen` if the encoder can locate the signer in the window's newest picture: null
   (nobody), or {`head`: BOX, `shoulders`, `elbows`, `wrists`: [[x, y], [x, y]] (left, right),
-  `hands`: [BOX or null, BOX or null]}. A BOX is [left, top, right, bottom]. All are fractions of
-  the picture, not mirrored. What lies outside is guessed, at most one picture away.
+  `hands`: [BOX or null, BOX or null], `face`, `joints`}. A BOX is [left, top, right, bottom]. All
+  are fractions of the picture, not mirrored. What lies outside is guessed, at most one picture
+  away. `face` has [x, y] of nose, eyes, ears and corners of the mouth, left before right. `joints`
+  has, for each hand, null or the 21 points of MediaPipe's hand, x and y by turns, as fractions of
+  the hand's BOX: base64 of 42 bytes, 0 to 255.
 * `stats` has `hop_s`, the seconds between windows now, and `added_hop_s`, the part of it that is
   due to the server's load: usually 0. They are also sent as soon as they change.
 * `hint` holds until another comes; the code `ok` says that the last one is over. `edge` (left,
@@ -18,6 +21,7 @@ Beyond the contract:
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
@@ -27,7 +31,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from models.bundle import Bundle
 from models.decoder import top_candidates
-from models.schema import Prediction, Seen, Sign
+from models.schema import Box, Point, Prediction, Seen, Sign
 
 PROTOCOL_VERSION = 1
 MAX_TOP_K = 50
@@ -248,7 +252,19 @@ def _seen(seen: Seen) -> Message | None:
         "elbows": [_near(point) for point in signer.elbows],
         "wrists": [_near(point) for point in signer.wrists],
         "hands": [None if box is None else _near(box) for box in signer.hands],
+        "face": [_near(point) for point in signer.face],
+        "joints": [_within(*hand) for hand in zip(signer.joints, signer.hands, strict=True)],
     }
+
+
+def _within(points: Sequence[Point], box: Box | None) -> str | None:
+    """Points as fractions of their box: base64 of bytes, x and y by turns."""
+    if box is None or not points:
+        return None
+    left, top, right, bottom = box
+    wide, high = max(right - left, 1e-6), max(bottom - top, 1e-6)
+    parts = [part for x, y in points for part in ((x - left) / wide, (y - top) / high)]
+    return base64.b64encode(bytes(round(255 * min(max(part, 0), 1)) for part in parts)).decode()
 
 
 def _near(fractions: Iterable[float]) -> list[float]:

@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import logging
 import secrets
+import unicodedata
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,6 +139,7 @@ class Server:
                 *self._captions.routes(),
                 *self._drafts.routes(),
                 web.get("/api/model", self._model),
+                web.get("/api/figures/{gloss}", self._figure),
                 web.get("/api/ice", self._ice),
                 web.get("/healthz", self._healthz),
                 web.get("/readyz", self._readyz),
@@ -269,9 +271,28 @@ class Server:
             "threshold": self.settings.session.threshold or bundle.threshold,
             "signs": self._signs.limits(),
             "draft": self._drafts.offer(),
+            "figures": list(bundle.figures),
         }
         response = web.json_response(model)
         response.enable_compression()  # a card has tens of kilobytes
+        return response
+
+    async def _figure(self, request: web.Request) -> web.Response:
+        """How a gloss is signed: the bytes of `models.drawn_figure`."""
+        self._callers.authorise(request)
+        gloss = unicodedata.normalize("NFC", request.match_info["gloss"])
+        content = self.bundle.figures.get(gloss)
+        if content is None:
+            raise Problem(404, "There is no drawn figure of this gloss.")
+        tag = hashlib.sha256(content).hexdigest()[:16]
+        # Kept for an hour, then asked for again: a new bundle may be served at this address.
+        headers = {"Cache-Control": "private, max-age=3600", "ETag": f'"{tag}"'}
+        if any(known.value == tag for known in request.if_none_match or ()):
+            return web.Response(status=304, headers=headers)
+        response = web.Response(
+            body=content, content_type="application/octet-stream", headers=headers
+        )
+        response.enable_compression()
         return response
 
     async def _ice(self, request: web.Request) -> web.Response:

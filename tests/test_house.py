@@ -31,6 +31,7 @@ ORDER = {
         "offline.finetuning",
         "offline.exporting.litert",
         "offline.exporting",
+        "offline.posing",
         "offline",
     ],
 }

@@ -4,6 +4,7 @@ import { CameraError, closeCamera, openCamera } from "./camera.js";
 import { CaptionsShare } from "./captions_share.js";
 import { ConnectionError } from "./connection.js";
 import { Candidates, CurrentSign } from "./current.js";
+import { Figures } from "./figures.js";
 import { GlossList } from "./gloss_list.js";
 import { KnownSigns } from "./known_signs.js";
 import { fetchModel, fetchThemes, showFacts } from "./model.js";
@@ -81,6 +82,9 @@ const transcript = new Transcript({
     at("toggle").focus();
   },
 });
+const settings = new Settings(at("settings"));
+const preview = new Preview({ stage: at("stage"), video: at("preview"), button: at("preview-toggle") });
+const figures = new Figures({ token, settings, aspect: () => preview.aspect });
 const glossList = new GlossList({
   root: at("vocabulary"),
   starters: at("starters"),
@@ -96,6 +100,7 @@ const glossList = new GlossList({
     turnTo("tab-teach");
     teach.name(name);
   },
+  figures,
 });
 const vitals = new Vitals({
   status: at("status"),
@@ -108,7 +113,6 @@ const vitals = new Vitals({
   stages: at("stages"),
   left: at("left-out"),
 });
-const preview = new Preview({ stage: at("stage"), video: at("preview"), button: at("preview-toggle") });
 const problem = new Problem({
   box: at("problem"),
   text: at("problem-text"),
@@ -117,13 +121,12 @@ const problem = new Problem({
   retryNow: () => session?.retryNow(),
 });
 const strip = new Strip({ preview, film: at("film"), heat: at("heat") });
-const settings = new Settings(at("settings"));
 const tabs = new Tabs(at("tabs"));
 const overlay = new Overlay({ box: at("overlay"), video: at("preview") });
 const hint = new HintLine(at("hint"));
 const announce = (text) => (at("announcer").textContent = text);
 const begin = () => (session ? undefined : start());
-const practice = new PracticePanel({ root: at("panel-practice"), announce, start: begin });
+const practice = new PracticePanel({ root: at("panel-practice"), announce, start: begin, figures });
 const teach = new TeachPanel({
   root: at("panel-teach"),
   send: (message) => session?.send(message),
@@ -132,6 +135,7 @@ const teach = new TeachPanel({
   preview,
   announce,
   start: begin,
+  figures,
 });
 const share = new CaptionsShare({
   root: at("share"),
@@ -142,7 +146,8 @@ const share = new CaptionsShare({
   announce,
 });
 at("panel-teach").addEventListener("taught", ({ detail }) => {
-  taught = detail;
+  taught = detail.map(({ gloss }) => gloss);
+  figures.taught(detail);
   if (model) showSigns();
 });
 
@@ -157,6 +162,7 @@ let run = 0; // counts presses of Start, so that work of an earlier one can see 
 async function loadModel() {
   if (!model) [model, themes] = await Promise.all([fetchModel(token), fetchThemes()]);
   showFacts(at("facts"), model);
+  figures.model(model);
   showSigns();
   teach.model(model);
   await showDrafts().catch((error) => console.warn(error.message));
@@ -262,6 +268,7 @@ function onMessage(message) {
   overlay.message(message);
   switch (message.type) {
     case "hello":
+      figures.begin();
       transcript.begin(message.session);
       share.hello();
       draft?.begin(message.session);
@@ -275,6 +282,7 @@ function onMessage(message) {
       break;
     case "prediction":
       moment.prediction(message);
+      figures.prediction(message);
       practice.prediction(message);
       vitals.prediction(message);
       strip.show(message, vitals.age(message));

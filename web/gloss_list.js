@@ -10,21 +10,24 @@ export class GlossList {
   #starters;
   #ask;
   #practise;
+  #figures;
   #signs = null;
   #sought = "";
   #opened = new Set(); // themes that were open before the search
 
   /**
    * `ask(gloss)`, `practise(list)` and `teach(name)` are called for a sign or a list of signs to
-   * practise, or a sign to teach; `starters` are shown to who has not signed yet.
+   * practise, or a sign to teach; `starters` are shown to who has not signed yet; `figures` play
+   * how a sign is signed.
    */
-  constructor({ root, starters, ask, practise, teach }) {
+  constructor({ root, starters, ask, practise, teach, figures }) {
     this.#root = root;
     this.#starters = starters;
     this.#ask = ask;
     this.#practise = practise;
     this.#at("surest-practise").addEventListener("click", () => practise(SUREST));
     this.#at("weak-practise").addEventListener("click", () => practise(WEAKEST));
+    this.#figures = figures;
     this.#at("search").addEventListener("input", () => this.#filter());
     this.#at("search-teach").addEventListener("click", () => teach(this.#sought));
   }
@@ -35,10 +38,11 @@ export class GlossList {
     const { glosses, groups, few, surest, weak } = signs;
     this.#at("gloss-count").textContent = glosses.length || "none yet: teach it one";
     this.#at("search-box").hidden = few;
-    this.#at("weak-note").textContent = weak.length
+    const plays = glosses.some((gloss) => this.#figures.has(gloss)) ? "The triangle plays how it is signed. " : "";
+    this.#at("weak-note").textContent = plays + (weak.length
       ? `${weak.length} of ${glosses.length} are weak: read right in fewer than two of three tries by people it had ` +
         `not met. They show how often, as in “${weak[0]} ${signs.score(weak[0])}”.`
-      : "";
+      : "");
     this.#at("weak-practise").hidden = weak.length === 0;
     this.#starters.hidden = !first || surest.length === 0;
     this.#starters.querySelector("ul").replaceChildren(...surest.slice(0, STARTERS).map((gloss) => this.#item(gloss)));
@@ -96,7 +100,19 @@ export class GlossList {
     button.title = score ? `Practise ${gloss}. It was ${inTries(score)}.` : `Practise ${gloss}`;
     if (this.#signs.isWeak(gloss)) button.append(" ", element("span", "weak", score));
     item.append(button);
+    if (this.#figures.has(gloss)) item.append(this.#how(gloss));
     return item;
+  }
+
+  /** Plays a drawn figure of the sign. */
+  #how(gloss) {
+    const button = element("button", "plain how-sign");
+    button.type = "button";
+    button.title = `See how ${gloss} is signed`;
+    button.setAttribute("aria-label", button.title);
+    button.addEventListener("pointerenter", () => this.#figures.warm(), { once: true });
+    button.addEventListener("click", () => this.#figures.open(gloss, () => this.#ask(gloss)));
+    return button;
   }
 
   #filter() {

@@ -5,6 +5,7 @@ import { inTries, SUREST, themeList, WEAKEST } from "./known_signs.js";
 
 const TRY_MS = 8_000;
 const PAUSE_MS = 2_500; // to read the result from where one signs
+const COMPARE_MS = 5_000; // to compare one's own figure with the sign's, where they are shown
 const TRIES = 2; // of one prompt, then it goes on
 const CLOSE = 5; // a guess up to this place is worth showing
 const ALL = "";
@@ -18,6 +19,7 @@ export class PracticePanel {
   #root;
   #announce;
   #start;
+  #figures;
   #tally = new Tally();
   #signs = null;
   #pools = new Map(); // value of the choice -> the glosses of which one is asked for
@@ -33,10 +35,11 @@ export class PracticePanel {
 
   untried = this.#tally.rows.length === 0; // nobody practised in this browser before this visit
 
-  constructor({ root, announce, start }) {
+  constructor({ root, announce, start, figures }) {
     this.#root = root;
     this.#announce = announce;
     this.#start = start;
+    this.#figures = figures;
     this.#at("begin").addEventListener("click", () => this.ask());
     this.#at("next").addEventListener("click", () => this.ask());
     this.#at("stop").addEventListener("click", () => this.#stop());
@@ -112,6 +115,7 @@ export class PracticePanel {
     this.#at("begin").hidden = true;
     this.#at("going").hidden = false;
     this.#announce(`Sign ${gloss}`);
+    this.#draw("asked", gloss);
     if (this.#live) {
       this.#watch();
       return;
@@ -142,6 +146,7 @@ export class PracticePanel {
     this.#read = null;
     this.#best = Infinity;
     this.#watching = true;
+    this.#draw("began", this.#figures.nowS);
     this.#showPrompt("asking", this.#tries === 1 ? "Sign it now" : "Sign it once more", this.#weakness);
     this.#later(() => this.#done(false), TRY_MS);
   }
@@ -156,7 +161,14 @@ export class PracticePanel {
     this.#showPrompt(recognised ? "recognised" : "missed", text, recognised ? "" : [instead, close, this.#weakness].filter(Boolean).join(" "));
     this.#announce(recognised ? text : `${text}. ${instead}`);
     const again = !recognised && this.#tries < TRIES;
-    this.#later(() => (again ? this.#watch() : this.ask()), PAUSE_MS);
+    this.#draw("done");
+    const compared = this.#figures.shown && this.#figures.has(this.#gloss);
+    this.#later(() => (again ? this.#watch() : this.ask()), compared ? COMPARE_MS : PAUSE_MS);
+  }
+
+  /** How it is signed, and how the person did: drawn once the code for it is here. */
+  #draw(act, ...about) {
+    this.#figures.practice(this.#root).then((drawn) => drawn[act](...about), () => {});
   }
 
   get #weakness() {
@@ -172,6 +184,7 @@ export class PracticePanel {
   #stop() {
     clearTimeout(this.#timer);
     const held = this.#at("going").contains(document.activeElement);
+    if (this.#gloss) this.#draw("asked", "");
     this.#gloss = "";
     this.#watching = false;
     this.#at("word").textContent = "";

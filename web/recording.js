@@ -17,14 +17,16 @@ export class Recording {
   #showFault;
   #stills;
   #done;
+  #figures;
   #run = null; // {gloss, kept, most, windowS, takes, id, losses, timer, stillTimer, still}
 
-  constructor({ root, send, announce, showFault, stills, done }) {
+  constructor({ root, send, announce, showFault, stills, figures, done }) {
     this.#root = root;
     this.#send = send;
     this.#announce = announce;
     this.#showFault = showFault;
     this.#stills = stills;
+    this.#figures = figures;
     this.#done = done;
     this.#at("enough").addEventListener("click", () => this.end());
   }
@@ -44,13 +46,14 @@ export class Recording {
     this.#next("");
   }
 
-  take({ id, space, embedding }) {
+  take({ id, space, embedding, start_s: startS, end_s: endS }) {
     const run = this.#run;
     if (!run || run.id !== id) return;
     run.takes.push(embedding);
     run.space = space;
     run.losses = 0;
     this.#stills.keep(embedding, run.still);
+    if (run.gloss !== IDLE) this.#figures.keepTake(embedding, startS, endS);
     if (run.still) {
       run.still.setAttribute("aria-label", `Take ${this.#count}`);
       this.#at("stills").append(run.still);

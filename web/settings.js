@@ -51,6 +51,12 @@ export class Settings extends EventTarget {
     await this.#listCameras();
   }
 
+  /** Sets what a person chose elsewhere on the page. */
+  choose(name, value) {
+    this.#set(name, value);
+    this.#show();
+  }
+
   #field(name) {
     return this.#dialog.querySelector(`#set-${name}`);
   }

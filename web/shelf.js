@@ -16,20 +16,23 @@ export class Shelf {
   #to; // {nameFault, renamed, dropped}
   #signs;
   #session;
+  #figures;
   #list;
   #store = false; // does the server keep signs?
   #lastFault = ""; // of a change
 
-  constructor({ root, token, request, announce, stills, showFault, more, ...to }) {
+  constructor({ root, token, request, announce, stills, figures, showFault, more, ...to }) {
     this.#root = root;
     this.#announce = announce;
     this.#showFault = showFault;
     this.#to = to;
     this.#signs = new TaughtSigns({ token, changed: () => this.#change() });
     this.#session = new SessionSigns(request);
+    this.#figures = figures;
     this.#list = new TaughtList({
       list: this.#at("list"),
       stills,
+      figures,
       act: {
         more,
         rename: (sign, name) => this.#rename(sign, name),
@@ -134,12 +137,14 @@ export class Shelf {
   }
 
   async #drop(sign) {
+    this.#figures.dropTakes(sign.takes);
     if (!(await this.#settle(() => this.#signs.drop(sign)))) this.#announce(`${shown(sign.gloss)} is deleted`);
     if (!this.#signs.find(sign.gloss)) this.#to.dropped(sign.gloss);
     this.#at("list-title").focus();
   }
 
   async #dropTake(sign, place) {
+    this.#figures.dropTakes([sign.takes[place]]);
     const fault = await this.#settle(() => this.#signs.dropTake(sign, place));
     if (!fault) this.#announce(`Take ${place + 1} of ${shown(sign.gloss)} is deleted`);
     this.#at("list-title").focus();
@@ -167,7 +172,7 @@ export class Shelf {
     this.#list.show(all, usable, this.#store);
     this.#root.dispatchEvent(new CustomEvent("taught", {
       bubbles: true,
-      detail: usable.map(({ gloss }) => gloss).filter((gloss) => gloss !== IDLE),
+      detail: usable.filter(({ gloss }) => gloss !== IDLE),
     }));
   }
 }

@@ -11,11 +11,13 @@ export const counted = (number) => (number === 1 ? "1 take" : `${number} takes`)
 export class TaughtList {
   #list;
   #stills;
+  #figures;
   #act;
   #shown = ""; // the rows' content, so that they are made anew only when it changes
   #later = null; // rows that wait while a name is being typed
 
-  constructor({ list, stills, act }) {
+  constructor({ list, stills, figures, act }) {
+    this.#figures = figures;
     this.#list = list;
     this.#stills = stills;
     this.#act = act;
@@ -28,7 +30,8 @@ export class TaughtList {
       return;
     }
     const pictures = signs.map(({ takes }) => this.#stills.of(takes));
-    const content = JSON.stringify([signs, usable, server, pictures.flat().filter(Boolean).length]);
+    const drawn = signs.map(({ takes }) => this.#figures.hasTakes(takes));
+    const content = JSON.stringify([signs, usable, server, pictures.flat().filter(Boolean).length, drawn]);
     if (content === this.#shown) return;
     this.#shown = content;
     this.#list.replaceChildren(...signs.map((sign, i) => this.#row(sign, usable, server, pictures[i])));
@@ -49,6 +52,9 @@ export class TaughtList {
     const facts = [counted(sign.takes.length), sign.date, where].filter(Boolean).join(" · ");
     about.append(element("span", "gloss", shown(sign.gloss)), element("span", "facts-line", facts));
     const doing = element("div", "doing");
+    if (this.#figures.hasTakes(sign.takes)) {
+      doing.append(this.#button("See it", sign, () => this.#figures.openTakes(sign.gloss, sign.takes)));
+    }
     if (useful) doing.append(this.#button(rest ? "Record again" : "Add takes", sign, () => this.#act.more(sign)));
     if (useful && !rest) doing.append(this.#button("Rename", sign, () => this.#rename(sign, row)));
     doing.append(this.#button("Delete", sign, () => this.#act.drop(sign)));

@@ -24,16 +24,16 @@ export class TeachPanel {
   #anew = false; // the takes being recorded stand in for the old ones
   #trying = ""; // the gloss that the person was invited to try
 
-  constructor({ root, send, request, token, preview, announce, start }) {
+  constructor({ root, send, request, token, preview, announce, start, figures }) {
     this.#root = root;
     this.#announce = announce;
     this.#start = start;
     const stills = new Stills(preview);
     const showFault = (text) => this.#showFault(text);
-    this.#recording = new Recording({ root, send, announce, showFault, stills, done: (run) => this.#recorded(run) });
+    this.#recording = new Recording({ root, send, announce, showFault, stills, figures, done: (run) => this.#recorded(run) });
     root.addEventListener("taught", () => this.#offer());
     this.#shelf = new Shelf({
-      root, token, request, announce, stills, showFault,
+      root, token, request, announce, stills, figures, showFault,
       more: ({ gloss }) => this.#record(gloss, gloss === IDLE),
       nameFault: (name) => this.#nameFault(name),
       renamed: (old, now) => old === this.#trying && this.#invite(now),

@@ -37,7 +37,7 @@ from models.landmarks.detectors import (
 )
 from models.landmarks.networks import Region
 from models.landmarks.rows import RowBuilder
-from models.schema import Box, Pair, Seen, Signer
+from models.schema import Box, Pair, Point, Seen, Signer
 
 _BODY = [0, 2, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]  # BlazePose's numbers of BODY_POINTS
 _WRISTS = (LEFT_WRIST, RIGHT_WRIST)
@@ -261,13 +261,20 @@ def _signer(body: Body, hands: Sequence[Hand | None], size: NDArray[np.float32])
         return (x, y), (u, v)
 
     left, right = (None if hand is None else _box(hand.points[:, :2] / size) for hand in hands)
+    joints = [() if hand is None else _places(hand.points[:, :2] / size) for hand in hands]
     return Signer(
         head=_box(_head(body.points) / size),
         shoulders=pair(LEFT_SHOULDER, RIGHT_SHOULDER),
         elbows=pair(LEFT_ELBOW, RIGHT_ELBOW),
         wrists=pair(LEFT_WRIST, RIGHT_WRIST),
         hands=(left, right),
+        face=_places(points[_BODY[:7]]),
+        joints=(joints[0], joints[1]),
     )
+
+
+def _places(points: NDArray[np.floating]) -> tuple[Point, ...]:
+    return tuple((x, y) for x, y in points.tolist())
 
 
 def _head(points: NDArray[np.float32]) -> NDArray[np.float32]:

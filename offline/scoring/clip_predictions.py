@@ -58,9 +58,8 @@ def window_outputs(
 ) -> WindowOutputs:
     """Run the head, where it is, on each window of a clip of rows (T, D); see `Example.windows`."""
     if by_windows(spec):
-        ends = np.arange(0, len(rows), _hop_rows(spec, hop_s))
-        steps = ends[:, None] - np.arange(spec.frames - 1, -1, -1)
-        rows = rows[steps.clip(min=0)]  # N, T, D
+        steps = rows_of_windows(len(rows), spec, hop_s)
+        ends, rows = steps[:, -1], rows[steps]  # N, T, D
     else:
         rows = rows.reshape(windows, -1, rows.shape[1])
         ends = np.arange(1, windows + 1) * rows.shape[1] - 1
@@ -76,6 +75,12 @@ def window_outputs(
         logits=torch.cat([part.logits for part in parts]).numpy(force=True),
         embeddings=torch.cat([part.embedding for part in parts]).numpy(force=True),
     )
+
+
+def rows_of_windows(rows: int, spec: EncoderSpec, hop_s: float) -> NDArray[np.int64]:
+    """(N, frames) Which of a clip's rows each window shows; before the first one it is repeated."""
+    ends = np.arange(0, rows, _hop_rows(spec, hop_s))
+    return (ends[:, None] - np.arange(spec.frames - 1, -1, -1)).clip(min=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import replace
 
@@ -132,6 +133,8 @@ SIGNER = Signer(
     elbows=((0.8, 0.9), (0.2, 0.9)),
     wrists=((0.7, 123.0), (-7.0, float("inf"))),
     hands=(None, (0.1, 0.2, 0.3, 0.45678)),
+    face=((0.5, 0.23456),),
+    joints=((), ((0.1, 0.2), (0.3, 0.45678), (0.2, float("inf")))),
 )
 
 
@@ -149,6 +152,8 @@ SIGNER = Signer(
                     "elbows": [[0.8, 0.9], [0.2, 0.9]],
                     "wrists": [[0.7, 2.0], [-1.0, 2.0]],
                     "hands": [None, [0.1, 0.2, 0.3, 0.457]],
+                    "face": [[0.5, 0.235]],
+                    "joints": [None, base64.b64encode(bytes([0, 0, 255, 255, 128, 255])).decode()],
                 }
             },
         ),

@@ -1,0 +1,1 @@
+"""From stored landmark rows to drawn figures: which take is typical, and what it lacks."""
