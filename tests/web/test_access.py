@@ -11,12 +11,12 @@ from playwright.async_api import Page, expect
 from tests.browser import CAMERA_DENIED, camera_flags
 from tests.web.page import barriers, is_live, served, too_wide
 
-BOTH: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 SIZES = {  # and the themes looked at
-    "desktop": (1280, 860, BOTH),
-    "phone": (390, 844, BOTH),
-    "small": (320, 640, BOTH[:1]),
-    "sideways": (844, 390, BOTH[:1]),
+    "desktop": (1280, 860, THEMES),
+    "phone": (390, 844, THEMES),
+    "small": (320, 640, THEMES[:1]),
+    "sideways": (844, 390, THEMES[:1]),
 }
 
 

@@ -157,7 +157,7 @@ async def test_a_camera_that_sends_no_picture_is_told(tmp_path: Path, levels_cam
         await page.goto(f"{server.url}/?autostart=1")
         await told(page, "no video", "Is it covered or switched off?")
         await expect(page.locator("#countdown")).to_contain_text("Trying again in")
-        assert server.sessions.counts.ended == {"no video": 1}
+        assert set(server.sessions.counts.ended) == {"no video"}
 
 
 async def test_too_many_from_one_address_are_told_to_close_one(
