@@ -66,7 +66,8 @@ async def test_signs_appear_and_stop_ends_the_session(tmp_path: Path, levels_cam
     newest: list[Frame] = []
 
     def look(frame: Frame) -> None:
-        newest[:] = [frame]
+        if frame.image.mean() > 60:  # in the dark the tile is as black as the rest
+            newest[:] = [frame]
 
     async with (
         serve(SETTINGS, StandIn(inspect=look)) as server,
