@@ -142,6 +142,7 @@ async def test_a_button_beside_a_sign_plays_how_it_is_signed(
         await expect(how).to_be_focused()
 
         # Who asked for reduced motion gets poses, and sees it move only on demand.
+        await page.set_viewport_size({"width": 1280, "height": 800})
         await page.emulate_media(reduced_motion="reduce")
         await how.click()
         await expect(view).to_have_attribute("data-state", "paused")
