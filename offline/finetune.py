@@ -140,7 +140,7 @@ def finetune(
     from offline.training.batches import batches_of
     from offline.training.progress import Progress
     from offline.training.selection import adjust_logits, to_choose_by
-    from offline.training.sides import split_clips
+    from offline.training.sides import split_clips, without_unlearnt
     from offline.training.trainer import Resume, Score
 
     settings, first = _settings(options, processes), processes.first
@@ -150,6 +150,8 @@ def finetune(
     encoder = load_weights(plan.spec, torch.float32)
     clips, kept, places, broken = _readable(clips, plan, encoder, settings, processes)
     train: list[Example] = clips.train
+    if train:
+        plan = without_unlearnt(plan, train)
     held: list[Example] = []
     if train and settings.validation != "none":
         train, held = to_choose_by(train, clips.validation, plan.glosses, settings.seed)

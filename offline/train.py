@@ -107,14 +107,15 @@ def train_head(options: TrainOptions) -> dict[str, Any]:
     from offline.training.checkpoint import new_card, save_checkpoint
     from offline.training.progress import Progress, draw_confusion, draw_curves, write_curve
     from offline.training.selection import read_plan
-    from offline.training.sides import about_clips, split_clips
+    from offline.training.sides import about_clips, split_clips, without_unlearnt
 
     plan = read_plan(options.data, options.training)
     if not plan.settings.chooses:
         held_back = options.sides.held_back(plan.settings.validation)
         plan = replace(plan, settings=replace(plan.settings, validation=held_back))
-    glosses, spec, hop_s = plan.glosses, plan.spec, plan.hop_s
     clips = split_clips(plan, options.sides, options.training.validation, options.data.fold_seed)
+    plan = without_unlearnt(plan, clips.train)
+    glosses, spec, hop_s = plan.glosses, plan.spec, plan.hop_s
     print(
         f"{len(clips.train)} clips to train on, {len(clips.test)} kept out; {len(glosses)} "
         f"glosses; {plan.settings}",

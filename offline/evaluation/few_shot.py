@@ -86,8 +86,9 @@ def teachable(examples: Sequence[Example], takes: int) -> tuple[str, ...]:
 def _cross(
     plan: TrainingPlan, new: tuple[str, ...], train: Sequence[Example], test: Sequence[Example]
 ) -> Crossing:
-    known = tuple(gloss for gloss in plan.glosses if gloss not in new)
     train = [e for e in train if e.gloss not in new]
+    there = {e.gloss for e in train}
+    known = tuple(gloss for gloss in plan.glosses if gloss in there)
     trained = learn(replace(plan, glosses=known), train)
     taught = [e for e in plan.examples if e.gloss in new]
     outputs = {

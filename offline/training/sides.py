@@ -7,7 +7,7 @@ SplitClips -> [sides] -> what a card says of them
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from models.command_line import say
@@ -79,6 +79,28 @@ def split_clips(
     if validation:
         refuse_leaks(train, validation, grouped=False, duplicates=duplicates)
     return SplitClips(train=train, validation=validation, test=test, left_out=left_out)
+
+
+def without_unlearnt(plan: TrainingPlan, train: Sequence[Example]) -> TrainingPlan:
+    """The plan without the glosses of which there is no clip to learn from; a line names them.
+
+    Raises:
+        ValueError: fewer than two are left to tell apart.
+    """
+    there = {e.gloss for e in train}
+    unlearnt = [gloss for gloss in plan.glosses if gloss not in there]
+    if not unlearnt:
+        return plan
+    named = ", ".join(unlearnt[:_NAMED]) + (", …" if len(unlearnt) > _NAMED else "")
+    one = len(unlearnt) == 1
+    have, are = ("1 gloss has", "it is") if one else (f"{len(unlearnt)} glosses have", "they are")
+    say(f"{have} no clip to learn from, so {are} left out: {named}")
+    glosses = tuple(gloss for gloss in plan.glosses if gloss in there)
+    if len(glosses) < 2 and not plan.open_set:
+        raise ValueError(
+            "nothing to tell apart: of one gloss at most there is a clip to learn from"
+        )
+    return replace(plan, glosses=glosses)
 
 
 def _say_unused(examples: Sequence[Example]) -> None:

@@ -85,7 +85,7 @@ def test_a_late_sign_is_learnt_and_read_from_several_windows(
     assert _last_line(capsys)["top1"] > 0.9
     episodes = ("--sets", "2", "--folds", "2", "--ways", "2", "--takes", "1")
     assert few_shot.main(["--index", str(index), *how, *episodes, "--epochs", "1"]) == 0
-    assert _last_line(capsys)["known_before"]["clips"] > 0
+    assert _last_line(capsys)["taught"][0]["known_before"]["clips"] > 0
 
 
 def test_the_same_seed_gives_the_same_head(tmp_path: Path) -> None:
@@ -238,6 +238,26 @@ def test_the_labels_own_split_validates_and_tests(
     index.write_text(text.replace(",TEST", ",tset"), encoding="utf-8")
     assert _train(index, model, *options) == 2
     assert "line 10: no split is called 'tset'" in capsys.readouterr().err
+
+
+def test_a_gloss_without_a_clip_to_learn_from_is_left_out_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Half of WLASL's clips are gone: of some of its 2,000 glosses, all but those in `test`."""
+    index, model = write_index(tmp_path, kind="vjepa2"), tmp_path / "head.pt"
+    with index.open(newline="", encoding="utf-8") as stream:
+        lines = list(csv.DictReader(stream))
+    with index.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, lines[0])
+        writer.writeheader()
+        for number, line in enumerate(lines):
+            gone = {"split": "test", "gloss": "rare"} if number == 0 else {"split": "train"}
+            writer.writerow({**line, **gone})
+    options = ("--split", "official", "--epochs", "2", "--min-clips", "1", "--threads", "1")
+    assert _train(index, model, *options) == 0
+    told = "1 gloss has no clip to learn from, so it is left out: rare"
+    assert told in capsys.readouterr().out
+    assert "rare" not in load_checkpoint(model).card["glosses"]
 
 
 @pytest.mark.parametrize("option", ["--out", "--resume", "--tensorboard"])
