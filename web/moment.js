@@ -7,13 +7,14 @@ const FRESH_MS = 3_000; // then it is the last sign, without candidates, in a so
 const GONE_MS = 15_000; // then the transcript alone has it
 const SILENT_MS = 3_000; // a prediction older than this says nothing of now
 const TICK_MS = 500;
+const WORTH_GUESSING = 0.05; // a gloss this likely is told, though no known sign is likelier
 
 const seconds = (ms) => `${Math.round(ms / 1000)} s`;
 
 /**
  * What is shown (`data-moment` of the panel):
  *   sign    a sign that is being made, or was just now; its own alternatives
- *   unsure  hands move, no sign is sure yet; what it could be
+ *   unsure  no sign is sure yet, but there is something to guess from; what it could be
  *   past    the last sign and its age; nothing to guess from
  *   rest    what to do or wait for; nothing to guess from
  */
@@ -89,7 +90,8 @@ export class Moment {
     if (sinceMs < HOLD_MS) return as("sign");
     const newest = nowMs - this.#newestMs < SILENT_MS ? this.#newest : null;
     const same = newest?.top[0]?.gloss === this.#sign?.gloss && sinceMs < FRESH_MS;
-    if (newest && newest.idle < RESTING && !same) return as("unsure");
+    const guess = newest && (newest.idle < RESTING || newest.top[0]?.p >= WORTH_GUESSING);
+    if (guess && !same) return as("unsure");
     if (sinceMs < FRESH_MS) return as("sign");
     return as(sinceMs < GONE_MS ? "past" : "rest");
   }

@@ -173,7 +173,7 @@ async def test_what_is_not_for_all_asks_for_the_token(
     for headers in wrong:
         async with http.get(f"{server.url}{path}", headers=headers) as response:
             assert response.status == 401, headers
-            assert response.headers["WWW-Authenticate"] == "Bearer"
+            assert response.headers["WWW-Authenticate"].startswith("Bearer")
     for scheme in ("Bearer", "bearer", "BEARER", "Bearer "):
         headers = {"Authorization": f"{scheme} s3cret"}
         async with http.get(f"{server.url}{path}", headers=headers) as response:
