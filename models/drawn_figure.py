@@ -1,6 +1,6 @@
 """Drawn figures: how a sign is signed, as moving points that a page draws; no picture of anybody.
 
-    offline.figures -> {gloss: DrawnFigure} -> [write_figures] -> figures.msgpack in the bundle
+    offline.figures -> DrawnFigure -> [pack_figure, write_figures] -> figures.msgpack in the bundle
     bundle -> [read_figures] -> {gloss: bytes} -> the server -> [web/figure.js] -> a canvas
 
 Points are those of `models.landmarks.layout`, x and y alone, in the body's coordinates: the origin
@@ -115,14 +115,9 @@ class _FigureFile(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     figures: dict[str, bytes]  # gloss -> a figure in bytes
 
 
-def write_figures(figures: Mapping[str, DrawnFigure]) -> bytes:
-    """The content of a bundle's `figures.msgpack`.
-
-    Raises:
-        ValueError: see `pack_figure`.
-    """
-    packed = {gloss: pack_figure(figure) for gloss, figure in sorted(figures.items())}
-    return msgspec.msgpack.encode(_FigureFile(format=1, figures=packed))
+def write_figures(figures: Mapping[str, bytes]) -> bytes:
+    """The content of a bundle's `figures.msgpack`: of each gloss what `pack_figure` made."""
+    return msgspec.msgpack.encode(_FigureFile(format=1, figures=dict(sorted(figures.items()))))
 
 
 def read_figures(content: bytes, glosses: Sequence[str]) -> dict[str, bytes]:

@@ -30,11 +30,11 @@ from models.bundle import Bundle, BundleError, open_bundle, write_bundle
 from models.card import FIGURES, LABELS
 from models.classifier import Classifier
 from models.command_line import read_command_line, say, several, until_interrupted
-from models.drawn_figure import DrawnFigure, pack_figure, unpack_figure, write_figures
+from models.drawn_figure import pack_figure, write_figures
 from models.schema import Embedding
 from offline.data.examples import Example, read_examples, read_spec
 from offline.data.index import ORIGINAL
-from offline.posing.completing import completed, right_handed, signed
+from offline.posing.completing import completed, right_handed
 from offline.posing.typical import Take, rank_takes
 
 _SHORTEST = 6  # pictures with a hand raised: less is cut
@@ -94,7 +94,7 @@ def _draw(options: FiguresOptions) -> int:
     for example in read_examples(options.index, ORIGINAL):
         if example.gloss in wanted and not example.video_id.startswith(options.leave_out):
             takes[example.gloss].append(example)
-    figures: dict[str, DrawnFigure] = {}
+    figures: dict[str, bytes] = {}
     missing: dict[str, str] = {}
     for number, gloss in enumerate(wanted, 1):
         right = list(_read_right(takes[gloss], gloss, bundle, classifier, options.least_p))
@@ -103,10 +103,10 @@ def _draw(options: FiguresOptions) -> int:
             missing[gloss] = f"takes of {signers} signers were read right"
         else:
             chosen = rank_takes(right)[0]
-            figures[gloss] = completed(chosen.take.rows, bundle.encoder.fps)
-            size = len(pack_figure(figures[gloss]))
+            take = chosen.take
+            figures[gloss] = pack_figure(completed(take.rows, bundle.encoder.fps))
             say(
-                f"{number}/{len(wanted)} {gloss}: {chosen.take.name}, {size} bytes, "
+                f"{number}/{len(wanted)} {gloss}: {take.name}, {len(figures[gloss])} bytes, "
                 f"of {len(right)} takes by {signers} signers, {chosen.distance:.2f} apart"
             )
     for gloss, why in missing.items():
@@ -119,7 +119,7 @@ def _draw(options: FiguresOptions) -> int:
         "bundle": str(bundle.path),
         "figures": len(figures),
         "missing": sorted(missing),
-        "bytes": sum(len(pack_figure(figure)) for figure in figures.values()),
+        "bytes": sum(map(len, figures.values())),
         "written": not options.dry_run,
     }
     print(json.dumps(summary))
@@ -132,12 +132,12 @@ def _read_right(
     """The takes that the head reads as their gloss, as from a signer who leads with the right."""
     for example in examples:
         rows = right_handed(example.rows)
-        first, last, _ = signed(rows)
-        if last - first < _SHORTEST:
+        take = Take(name=example.video_id, signer=example.group, rows=rows)
+        if take.hands.last - take.hands.first < _SHORTEST:
             continue
         p = _probabilities(rows, bundle, classifier)
         if bundle.glosses[int(p.argmax())] == gloss and p.max() >= least_p:
-            yield Take(name=example.video_id, signer=example.group, rows=rows)
+            yield take
 
 
 def _probabilities(
@@ -155,11 +155,9 @@ def _probabilities(
     return predict_clip(np.concatenate(logs), len(bundle.glosses), spec, bundle.hop_s, 1.0)
 
 
-def _put(bundle: Bundle, figures: dict[str, DrawnFigure], options: FiguresOptions) -> None:
+def _put(bundle: Bundle, figures: dict[str, bytes], options: FiguresOptions) -> None:
     """Write the bundle anew with these figures, beside those of other glosses that it has."""
-    old = {gloss: unpack_figure(data) for gloss, data in bundle.figures.items()}
-    if not options.glosses:
-        old = {}  # all are drawn anew
+    kept = bundle.figures if options.glosses else {}  # else all are drawn anew
     card = {name: value for name, value in bundle.card.items() if name not in ("format", "files")}
     if isinstance(card["data"], dict):
         licence = options.licence or bundle.card["licence"]
@@ -167,7 +165,7 @@ def _put(bundle: Bundle, figures: dict[str, DrawnFigure], options: FiguresOption
     files: dict[str, bytes | Path] = {
         name: bundle.path / name for name in bundle.card["files"] if name != LABELS
     }
-    files[FIGURES] = write_figures(old | figures)
+    files[FIGURES] = write_figures({**kept, **figures})
     write_bundle(bundle.path, card=card, glosses=bundle.glosses, files=files)
 
 

@@ -9,6 +9,7 @@ those of others have no elbows. Nothing of it may flicker or jump when it is dra
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,33 @@ _FITTED = ((-1.0, -0.9), (1.0, 1.7))  # where wrists were; outside of it the nea
 _UPPER, _FORE = 1.05, 1.0  # the longest arms in a picture
 
 
-def seen_hands(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SignedHands:
+    """The hands of a take, where each is seen and is no error, and the part that is signed."""
+
+    points: NDArray[np.float32]  # (2, T, 21, 2)
+    seen: NDArray[np.bool_]  # (2, T)
+    first: int  # picture with a hand raised ...
+    last: int  # ... and one past the last of them; both 0 where none is raised
+    part: tuple[bool, bool]  # which hands take part: left, right
+
+
+def signed_hands(rows: NDArray[np.float32]) -> SignedHands:
+    """The hands in rows (T, D)."""
+    points, seen = _seen_hands(rows)
+    up = seen & (points[:, :, 0, 1] < layout.LOW)
+    steps = np.flatnonzero(up.any(axis=0))
+    first = last = 0
+    part = False, False
+    if len(steps):
+        first, last = int(steps[0]), int(steps[-1]) + 1
+        share = up[:, first:last].mean(axis=1)
+        left, right = (bool(one > _LEAST or one == share.max()) for one in share)
+        part = left, right
+    return SignedHands(points=points, seen=seen, first=first, last=last, part=part)
+
+
+def _seen_hands(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Points (2, T, 21, 2) of the hands, and where each is seen (2, T) and is no error."""
     points = np.stack([rows[:, hand].reshape(-1, layout.HAND_POINTS, 3) for hand in layout.HANDS])
     points = points[..., :2]
@@ -70,29 +97,14 @@ def _errors(points: NDArray[np.float32], seen: NDArray[np.bool_], size: float) -
     return wrong
 
 
-def signed(rows: NDArray[np.float32]) -> tuple[int, int, tuple[bool, bool]]:
-    """First and one past the last picture with a hand raised, and which hands take part.
-
-    (0, 0, (False, False)) where no hand is raised.
-    """
-    points, seen = seen_hands(rows)
-    up = seen & (points[:, :, 0, 1] < layout.LOW)
-    steps = np.flatnonzero(up.any(axis=0))
-    if not len(steps):
-        return 0, 0, (False, False)
-    first, last = int(steps[0]), int(steps[-1]) + 1
-    share = up[:, first:last].mean(axis=1)
-    left, right = (bool(one > _LEAST or one == share.max()) for one in share)
-    return first, last, (left, right)
-
-
 def right_handed(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """The rows (T, D), mirrored where the left hand leads: it alone is raised, or moves more."""
-    first, last, (left, right) = signed(rows)
-    points, seen = seen_hands(rows)
+    hands = signed_hands(rows)
+    left, right = hands.part
+    during = slice(hands.first, hands.last)
     ways = [0.0, 0.0]
     for side in (0, 1):
-        wrist = points[side, first:last, 0][seen[side, first:last]]
+        wrist = hands.points[side, during, 0][hands.seen[side, during]]
         ways[side] = float(np.hypot(*np.diff(wrist, axis=0).T).sum()) if len(wrist) > 1 else 0.0
     leads = left and (not right or ways[0] > 1.3 * ways[1] + 0.2)
     return layout.mirrored(rows) if leads else rows
@@ -104,7 +116,8 @@ def completed(rows: NDArray[np.float32], fps: float) -> DrawnFigure:
     Raises:
         ValueError: no hand is raised, or the take is too long.
     """
-    first, last, part = signed(rows)
+    hands = signed_hands(rows)
+    first, last, part = hands.first, hands.last, hands.part
     if last - first < 2:
         raise ValueError("no hand is raised in it")
     if last - first + 2 * _REST > MAX_PICTURES:
@@ -112,17 +125,17 @@ def completed(rows: NDArray[np.float32], fps: float) -> DrawnFigure:
     steps = np.arange(first - _REST, last + _REST)
     inside = (steps >= 0) & (steps < len(rows))
     cut = rows[steps.clip(0, len(rows) - 1)]
-    points, seen = seen_hands(cut)
+    points, seen = _seen_hands(cut)
     seen &= inside
     body = _body(cut)
-    hands: list[NDArray[np.float32] | None] = [None, None]
+    drawn: list[NDArray[np.float32] | None] = [None, None]
     for side in (0, 1):
         if part[side]:
             whole = _whole(points[side], seen[side], side)
-            hands[side] = gaussian_filter1d(whole, _CALM, axis=0, mode="nearest")
+            drawn[side] = gaussian_filter1d(whole, _CALM, axis=0, mode="nearest")
     body = gaussian_filter1d(body, _CALM, axis=0, mode="nearest")
     for side in (0, 1):
-        hand = hands[side]
+        hand = drawn[side]
         body[:, _WRISTS[side]] = _HANGING[side] if hand is None else hand[:, 0]
         known = cut[:, layout.BODY].reshape(-1, 13, 2)[:, _ELBOWS[side]]
         body[:, _ELBOWS[side]] = _elbows(
@@ -132,7 +145,7 @@ def completed(rows: NDArray[np.float32], fps: float) -> DrawnFigure:
             known.any(axis=1) & (seen[side] if part[side] else False),
             side,
         )
-    return DrawnFigure(fps=round(fps), body=body, hands=(hands[0], hands[1]))
+    return DrawnFigure(fps=round(fps), body=body, hands=(drawn[0], drawn[1]))
 
 
 def _body(rows: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.landmarks import layout
-from offline.posing.completing import seen_hands, signed
+from offline.posing.completing import SignedHands, signed_hands
 
 _STEPS = 24  # of a take, whatever its length
 _BAND = 7  # steps that two takes may be apart in time
@@ -25,13 +26,17 @@ _COPY = 0.02  # takes this near to each other are copies of one recording
 _SLOW = 0.35  # weight of the logarithm of how much longer or shorter than the median a take is
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Take:
     """One take with a hand raised, as of a signer who leads with the right hand."""
 
     name: str
     signer: str
     rows: NDArray[np.float32]  # (T, D)
+
+    @cached_property
+    def hands(self) -> SignedHands:
+        return signed_hands(self.rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,14 +58,14 @@ def rank_takes(takes: Sequence[Take]) -> list[Ranked]:
     Raises:
         ValueError: they are of one signer, or fewer.
     """
-    both = [all(signed(take.rows)[2]) for take in takes]
+    both = [all(take.hands.part) for take in takes]
     two = 2 * sum(both) >= len(takes)
     takes = [take for take, has in zip(takes, both, strict=True) if has == two]
     if len({take.signer for take in takes}) < 2:
         raise ValueError("takes of one signer cannot be compared")
-    paths = np.stack([_path(take.rows) for take in takes])
+    paths = np.stack([_path(take.hands) for take in takes])
     apart = _warped(paths)
-    lengths = [last - first for first, last, _ in (signed(take.rows) for take in takes)]
+    lengths = [take.hands.last - take.hands.first for take in takes]
     usual = float(np.median(lengths))
     ranked = []
     for i, take in enumerate(takes):
@@ -71,14 +76,14 @@ def rank_takes(takes: Sequence[Take]) -> list[Ranked]:
         ways = sorted(nearest.values())
         mean = float(np.mean(ways[: (len(ways) + 1) // 2])) if ways else np.inf  # only copies
         odd = _SLOW * abs(np.log(lengths[i] / usual)) * mean
-        ranked.append(Ranked(take=take, distance=mean + odd + _lost(take.rows)))
+        ranked.append(Ranked(take=take, distance=mean + odd + _lost(take.hands)))
     return sorted(ranked, key=lambda one: (one.distance, one.take.name))
 
 
-def _lost(rows: NDArray[np.float32]) -> float:
+def _lost(hands: SignedHands) -> float:
     """The share of pictures in which a hand that takes part is not seen, twice, and its jerks."""
-    first, last, part = signed(rows)
-    points, seen = (both[:, first:last] for both in seen_hands(rows))
+    first, last, part = hands.first, hands.last, hands.part
+    points, seen = hands.points[:, first:last], hands.seen[:, first:last]
     shares = [1 - seen[side].mean() for side in (0, 1) if part[side]]
     jerks = []
     for side in (0, 1):
@@ -89,10 +94,10 @@ def _lost(rows: NDArray[np.float32]) -> float:
     return 0.4 * float(np.mean(shares)) + 1.5 * float(np.mean(jerks or [0.0]))
 
 
-def _path(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def _path(hands: SignedHands) -> NDArray[np.float32]:
     """(steps, F) Where the hands are and how they are held, all through the sign."""
-    first, last, part = signed(rows)
-    points, seen = (both[:, first:last] for both in seen_hands(rows))
+    first, last, part = hands.first, hands.last, hands.part
+    points, seen = hands.points[:, first:last], hands.seen[:, first:last]
     at = np.linspace(0, last - first - 1, _STEPS)
     features = []
     for side, outward in ((0, 1), (1, -1)):

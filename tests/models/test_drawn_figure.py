@@ -81,7 +81,7 @@ def bundle_with(folder: Path, content: bytes | None) -> Bundle:
 
 def test_a_bundle_may_have_figures(tmp_path: Path) -> None:
     assert bundle_with(tmp_path / "without", None).figures == {}
-    made = bundle_with(tmp_path / "with", write_figures({"b": waving()}))
+    made = bundle_with(tmp_path / "with", write_figures({"b": pack_figure(waving())}))
     assert dict(made.figures) == {"b": pack_figure(waving())}
     assert copy_bundle(made.path, tmp_path / "copy").figures == made.figures
     with (made.path / FIGURES).open("ab") as file:

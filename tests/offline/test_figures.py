@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from models.bundle import Bundle, open_bundle, write_bundle
 from models.drawn_figure import unpack_figure
 from models.landmarks import layout
 from offline.figures import main
-from offline.posing.completing import completed, right_handed, signed
+from offline.posing.completing import completed, right_handed, signed_hands
 from offline.posing.typical import Take, rank_takes
 from tests.models.bundles import small_card
 from tests.models.heads_onnx import mean_head
@@ -114,8 +115,9 @@ def test_what_cannot_be_drawn_is_said(
 
 def test_a_figure_has_both_arms_and_no_jumps_where_hands_were_lost() -> None:
     rows = raised_rows("up", np.random.default_rng(2))
-    first, _, part = signed(rows)
-    assert part == (False, True)
+    hands = signed_hands(rows)
+    first = hands.first
+    assert hands.part == (False, True)
     rows[first + 4 : first + 7, layout.RIGHT_SEEN] = 0  # lost
     rows[first + 9, layout.RIGHT_HAND] += 2  # an error
     rows[:, 2 * 9 : 2 * 13] = 0  # landmarks of others have no elbows and wrists
@@ -143,8 +145,11 @@ def test_the_typical_take_is_near_the_others_and_whole() -> None:
     ranked = rank_takes([*takes, odd])
     assert ranked[-1].take is odd
     best = ranked[0].take
-    best.rows[signed(best.rows)[0] + 2 :: 2, layout.RIGHT_SEEN] = 0
-    assert rank_takes([*takes, odd])[0].take is not best, "half of its hands are lost"
+    rows = best.rows.copy()
+    rows[best.hands.first + 2 :: 2, layout.RIGHT_SEEN] = 0
+    worse = replace(best, rows=rows)
+    others = [worse if take is best else take for take in takes]
+    assert rank_takes([*others, odd])[0].take is not worse, "half of its hands are lost"
     with pytest.raises(ValueError, match="one signer"):
         rank_takes([takes[0]])
 
