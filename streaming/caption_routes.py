@@ -21,7 +21,7 @@ import msgspec
 from aiohttp import web
 
 from streaming.captions import CaptionLine, Captions, WebVtt
-from streaming.connections import limit_send_buffer
+from streaming.connections import stream_to
 from streaming.messages import ServerMessage, encode
 from streaming.problems import Problem
 from streaming.session import Session
@@ -168,13 +168,7 @@ class CaptionRoutes:
         beat: str,
     ) -> web.StreamResponse:
         """Write messages until the captions end, or the reader goes away or is too slow."""
-        headers = {
-            "Content-Type": f"{content_type}; charset=utf-8",
-            "Cache-Control": "no-store",
-            "X-Accel-Buffering": "no",  # nginx would keep the lines back
-        }
-        response = web.StreamResponse(headers=headers)
-        limit_send_buffer(request)
+        response = stream_to(request, f"{content_type}; charset=utf-8")
         try:
             if len(self) >= self.most_readers:
                 raise TooManySubscribers(

@@ -161,12 +161,20 @@ class _Connection(asyncio.Protocol):
             self._deadline = None
 
 
-def limit_send_buffer(request: web.BaseRequest) -> None:
-    """Let the system keep little for the client of a stream: one that does not read is noticed
-    when this buffer is full."""
+def stream_to(request: web.Request, content_type: str) -> web.StreamResponse:
+    """The response to write to a client for as long as it reads: nobody on the way keeps it.
+
+    The system keeps little of it, so that a client that does not read is noticed.
+    """
     if request.transport is not None:
         connection = request.transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _STREAM_BUFFER)
+    headers = {
+        "Content-Type": content_type,
+        "Cache-Control": "no-store",
+        "X-Accel-Buffering": "no",  # nginx would keep the messages back
+    }
+    return web.StreamResponse(headers=headers)
 
 
 def quiet_aiohttp() -> None:

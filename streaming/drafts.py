@@ -21,6 +21,7 @@ import msgspec
 from aiohttp import web
 
 from streaming.callers import is_loopback
+from streaming.connections import stream_to
 from streaming.draft import (
     MAX_SIGNS_DRAFTED,
     DraftEnd,
@@ -103,12 +104,7 @@ class DraftRoutes:
             signs = parse_signs(await self._body_of(request), known)
         except DraftRefused as error:
             raise Problem(error.status, str(error)) from error
-        headers = {
-            "Content-Type": "text/event-stream",
-            "Cache-Control": "no-store",
-            "X-Accel-Buffering": "no",
-        }
-        response = web.StreamResponse(headers=headers)
+        response = stream_to(request, "text/event-stream")
         with self._turn(session) as replaced:
             try:
                 await response.prepare(request)

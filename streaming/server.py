@@ -6,13 +6,11 @@ request -> [server] -> admission, a session -> response
 from __future__ import annotations
 
 import asyncio
-import gzip
 import hashlib
 import logging
 import secrets
 import unicodedata
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +22,11 @@ from streaming.admission import Admission
 from streaming.batcher import Batcher
 from streaming.callers import CallerRules
 from streaming.caption_routes import CaptionRoutes
-from streaming.connections import Connections, limit_send_buffer
+from streaming.connections import Connections, stream_to
 from streaming.drafts import DraftRoutes
 from streaming.load import LoadMeter
 from streaming.metrics import ServerMetrics
+from streaming.page_files import PageFiles
 from streaming.problems import Problem, problems
 from streaming.runner import Runner
 from streaming.session import Session
@@ -39,13 +38,6 @@ from streaming.webrtc.offer import Offer, OfferError, check_offer, parse_trickle
 
 _log = logging.getLogger(__name__)
 
-_PAGE_TYPES = {
-    ".html": "text/html",
-    ".js": "text/javascript",
-    ".css": "text/css",
-    ".svg": "image/svg+xml",
-    ".json": "application/json",
-}
 _SDP = "application/sdp"
 _FRAGMENT = "application/trickle-ice-sdpfrag"
 _HEADERS = {
@@ -55,11 +47,6 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-
-
-# A page of any origin may load the modules, which hold no secret: `livegloss.js` then says in words
-# that the server does not let that origin use it.
-_FOR_ALL_PAGES = {"Access-Control-Allow-Origin": "*"}
 
 
 class Server:
@@ -84,7 +71,7 @@ class Server:
         self.load = load
         self.url = ""
         self._callers = callers
-        self._page_files = {file.name: file for file in _page_files(Path(page.__file__).parent)}
+        self._page = PageFiles(Path(page.__file__).parent)
         # A public server does not let an offer make it send STUN into private networks.
         self._rules = CandidateRules(
             private=not settings.session.public, loopback=settings.session.loopback_ice
@@ -117,7 +104,7 @@ class Server:
             authorise=self._callers.authorise,
             body_of=self._body,
             session_of=self._session,
-            page_of=self._page_file,
+            page_of=self._page.response,
         )
 
     def app(self) -> web.Application:
@@ -128,9 +115,7 @@ class Server:
         app.on_shutdown.append(self._captions.close)
         app.add_routes(
             [
-                web.get("/", self._page),
-                web.get("/static/{name}", self._page),
-                web.get("/livegloss.js", self._module),
+                *self._page.routes(),
                 web.post("/whip", self._offer),
                 web.patch("/whip/{id}", self._trickle),
                 web.delete("/whip/{id}", self._delete),
@@ -238,13 +223,7 @@ class Server:
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         session = self._session(request)
-        headers = {
-            "Content-Type": "text/event-stream",
-            "Cache-Control": "no-store",
-            "X-Accel-Buffering": "no",  # nginx would keep the messages back
-        }
-        response = web.StreamResponse(headers=headers)
-        limit_send_buffer(request)
+        response = stream_to(request, "text/event-stream")
         try:
             with session.event_stream() as outbox:
                 await response.prepare(request)
@@ -256,7 +235,7 @@ class Server:
             _log.debug("a client closed an event stream of session %s", session.id[:6])
         return response
 
-    # The model, the server's state, the page
+    # The model, the server's state
 
     async def _model(self, request: web.Request) -> web.Response:
         self._callers.authorise(request)
@@ -318,43 +297,6 @@ class Server:
         headers = {"Content-Type": CONTENT_TYPE_LATEST}
         return web.Response(body=self._numbers.render(), headers=headers)
 
-    async def _page(self, request: web.Request) -> web.Response:
-        return self._page_file(request, request.match_info.get("name", "index.html"))
-
-    async def _module(self, request: web.Request) -> web.Response:
-        """What other sites import; the modules that it needs lie beside it in the page's folder."""
-        return web.Response(
-            text='export * from "./static/livegloss.js";\n',
-            content_type=_PAGE_TYPES[".js"],
-            headers={"Cache-Control": "no-cache", **_FOR_ALL_PAGES},
-        )
-
-    def _page_file(self, request: web.Request, name: str, status: int = 200) -> web.Response:
-        file = self._page_files.get(name)
-        if file is None:
-            raise Problem(404, "The page has no such file.")
-        # a weak tag, which stands for the packed content, too
-        headers = {
-            "Cache-Control": "no-cache",
-            "ETag": f'W/"{file.tag}"',
-            "Vary": "Accept-Encoding, Origin",
-        }
-        if file.type == _PAGE_TYPES[".js"]:
-            headers |= _FOR_ALL_PAGES
-        known = request.if_none_match or ()
-        if status == 200 and any(one.value == file.tag for one in known):
-            return web.Response(status=304, headers=headers)
-        packed = "gzip" in request.headers.get("Accept-Encoding", "")
-        if packed:
-            headers["Content-Encoding"] = "gzip"
-        return web.Response(
-            status=status,
-            body=file.packed if packed else file.content,
-            content_type=file.type,
-            charset="utf-8",
-            headers=headers,
-        )
-
     # Shared by several routes
 
     def _new_session(self, address: str, offer: Offer) -> Session:
@@ -400,25 +342,6 @@ class Server:
     async def _secure(self, request: web.Request, response: web.StreamResponse) -> None:
         for name, value in (_HEADERS | self._callers.cors(request)).items():
             response.headers.setdefault(name, value)
-
-
-@dataclass(frozen=True, slots=True)
-class _PageFile:
-    name: str
-    type: str
-    content: bytes
-    packed: bytes  # the same by gzip: a third of it
-    tag: str  # changes with the content
-
-
-def _page_files(folder: Path) -> Iterator[_PageFile]:
-    """The page, read at the start: no path that a client names ever reaches the disk."""
-    for path in folder.iterdir():
-        if path.suffix in _PAGE_TYPES:
-            content = path.read_bytes()
-            tag = hashlib.sha256(content).hexdigest()[:16]
-            packed = gzip.compress(content)
-            yield _PageFile(path.name, _PAGE_TYPES[path.suffix], content, packed, tag)
 
 
 def _link(ice_server: dict[str, Any]) -> str:
