@@ -4,7 +4,7 @@
 // tab: the key that the server gave is kept there.
 
 import { address, refusal } from "./connection.js";
-import { element } from "./elements.js";
+import { button, element } from "./elements.js";
 
 const KEY = "livegloss.captions.1";
 
@@ -15,9 +15,9 @@ export class CaptionsShare {
   #page = element("input");
   #open = element("a", "", "Open");
   #vtt = element("a", "", "WebVTT stream");
-  #begin = button("Captions for others");
-  #copy = button("Copy");
-  #stop = button("Stop sharing");
+  #begin = button("plain", "Captions for others");
+  #copy = button("plain", "Copy");
+  #stop = button("plain", "Stop sharing");
   #box = element("div", "shared");
   #say = element("p", "note");
   #fault = element("p", "fault");
@@ -117,10 +117,4 @@ export class CaptionsShare {
     const here = /^(localhost|127\.|\[::1\])/.test(address("").hostname) ? " It works on this computer only." : "";
     this.#say.textContent = `Who has this address reads your signs as captions, in a browser or in OBS (Browser Source), and sees no video.${here}`;
   }
-}
-
-function button(text) {
-  const made = element("button", "plain", text);
-  made.type = "button";
-  return made;
 }

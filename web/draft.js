@@ -2,13 +2,11 @@
 // chose. Each group of words shows on which signs it rests; what rests on none is marked. Loaded
 // only where the server offers drafts.
 
-import { element, percent } from "./elements.js";
+import { button, element, percent, styled } from "./elements.js";
 
 const NOTE = "A draft from guesses, not a translation";
 const NO_SESSION = "Start the camera first: drafts are written for a live session only.";
 const KINDS = { added: "added, rests on no sign", untied: "the model did not say on which sign it rests" };
-
-const button = (name, text) => Object.assign(element("button", name, text), { type: "button" });
 
 export class DraftPanel {
   #root;
@@ -30,9 +28,7 @@ export class DraftPanel {
     this.#root = root;
     this.#announce = announce;
     this.#request = request;
-    const style = Object.assign(document.createElement("link"), { rel: "stylesheet" });
-    style.href = new URL("draft.css", import.meta.url);
-    document.head.append(style);
+    styled("draft.css");
     this.#build();
   }
 

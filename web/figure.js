@@ -64,7 +64,7 @@ export class Figure {
 
   /** How much wider or higher than usual the canvas must show for head and hands to be in it; 1 or more. */
   get spread() {
-    const { centre, high } = skull(this.pictures[this.pictures.length >> 1]);
+    const { centre, high } = skull(placesIn(this.pictures[this.pictures.length >> 1]));
     let most = Math.max(1, (centre[1] - high - 0.04) / TOP);
     for (const points of this.pictures.slice(this.fps / 3, -this.fps / 3)) {
       for (let i = 2 * BODY; i < points.length; i += 2) {
@@ -144,9 +144,9 @@ export function draw(canvas, figure, points, { mirrored = false, spread = 1 } = 
     face: style.borderBottomColor,
     light: style.borderLeftColor,
   };
-  const point = (i) => [points[2 * i], points[2 * i + 1]];
+  const point = placesIn(points);
   drawTrunk(pen, point, colours);
-  drawHead(pen, points, colours);
+  drawHead(pen, point, colours);
   let from = BODY;
   const hands = [0, 1].map((side) => {
     const first = from;
@@ -160,6 +160,8 @@ export function draw(canvas, figure, points, { mirrored = false, spread = 1 } = 
   for (const side of [0, 1]) if (hands[side]) drawHand(pen, hands[side], side, colours);
 }
 
+/** The place [x, y] of a point by its number. */
+const placesIn = (points) => (i) => [points[2 * i], points[2 * i + 1]];
 const middle = (a, b) => [(a[0] + b[0]) / 2, (a[1] + b[1]) / 2];
 
 function line(pen, places) {
@@ -194,9 +196,8 @@ function drawTrunk(pen, point, { body }) {
 }
 
 /** The ellipse of a head: its centre, half its width and height, and how far it leans, radians. */
-function skull(points) {
-  const at = (i) => [points[2 * i], points[2 * i + 1]];
-  const [eyes, mouth, ears] = [EYES, MOUTH, EARS].map(([a, b]) => middle(at(a), at(b)));
+function skull(point) {
+  const [eyes, mouth, ears] = [EYES, MOUTH, EARS].map(([a, b]) => middle(point(a), point(b)));
   const up = [eyes[0] - mouth[0], eyes[1] - mouth[1]];
   const tall = Math.max(Math.hypot(...up), 0.05);
   const between = middle(eyes, mouth);
@@ -205,9 +206,8 @@ function skull(points) {
   return { centre, wide: HALF_HEAD * tall, high: ((CROWN + CHIN + 1) / 2) * tall, turn: Math.atan2(up[0], -up[1]) };
 }
 
-function drawHead(pen, points, { body, arm, face, ground }) {
-  const point = (i) => [points[2 * i], points[2 * i + 1]];
-  const { centre, wide, high, turn } = skull(points);
+function drawHead(pen, point, { body, arm, face, ground }) {
+  const { centre, wide, high, turn } = skull(point);
   const neck = middle(...SHOULDERS.map(point));
   pen.strokeStyle = arm;
   pen.lineWidth = 0.3;

@@ -1,6 +1,6 @@
 // A dialog in which a figure plays: how a sign is signed.
 
-import { element } from "./elements.js";
+import { button, element } from "./elements.js";
 import { FigureView } from "./figure_view.js";
 
 const FROM_DATA =
@@ -15,7 +15,11 @@ export class FigureDialog {
   #fault = element("p", "fault");
   #takes = element("div", "choices");
   #note = element("p", "note");
-  #practise = element("button", "plain", "Practise it");
+  #practise = button("plain", "Practise it", () => {
+    const { practise } = this.#wanted;
+    this.#dialog.close();
+    practise();
+  });
   #view;
   #wanted = null; // what was asked for last
 
@@ -23,7 +27,6 @@ export class FigureDialog {
     this.#view = new FigureView(hand);
     this.#title.id = "how-title";
     this.#fault.setAttribute("role", "alert");
-    this.#practise.type = "button";
     const close = element("button", "primary", "Close");
     const form = element("form");
     form.method = "dialog";
@@ -37,11 +40,6 @@ export class FigureDialog {
       if (this.#dialog.open) return; // it was opened again meanwhile
       this.#wanted = null;
       this.#view.clear();
-    });
-    this.#practise.addEventListener("click", () => {
-      const { practise } = this.#wanted;
-      this.#dialog.close();
-      practise();
     });
     document.body.append(this.#dialog);
   }
@@ -71,15 +69,8 @@ export class FigureDialog {
       this.#view.show([{ figure: list[place].figure, name, own }]);
       [...this.#takes.children].forEach((one, i) => one.setAttribute("aria-pressed", String(i === place)));
     };
-    if (list.length > 1) this.#takes.append(...list.map(({ label }, place) => take(label, () => play(place))));
+    if (list.length > 1) this.#takes.append(...list.map(({ label }, place) => button("plain", label, () => play(place))));
     play(0);
     this.#view.focus(); // keys steer it at once; on a button Space would press that
   }
-}
-
-function take(label, act) {
-  const made = element("button", "plain", label);
-  made.type = "button";
-  made.addEventListener("click", act);
-  return made;
 }

@@ -1,6 +1,6 @@
 // One drawn figure, or two beside each other, with what plays them: buttons and keys.
 
-import { element } from "./elements.js";
+import { button, element } from "./elements.js";
 import { ASPECT, draw } from "./figure.js";
 
 const SLOW = 0.4;
@@ -17,10 +17,10 @@ export class FigureView {
   #hand;
   #row = element("div", "drawn-row");
   #stills = element("ol", "drawn-stills");
-  #play = button("Pause", () => this.toggle());
-  #slow = button("Slow", () => this.#setSlow(!this.#rate));
-  #left = button("Left-handed", () => this.turn());
-  #rate = 0; // 1: slow
+  #play = button("plain", "Pause", () => this.toggle());
+  #slow = button("plain", "Slow", () => this.#setSlow(!this.#isSlow));
+  #left = button("plain", "Left-handed", () => this.turn());
+  #isSlow = false;
   #shown = []; // {figure, canvas, own}
   #poses = []; // {canvas, timeS} of the first one
   #timeS = 0;
@@ -37,7 +37,7 @@ export class FigureView {
     this.#row.setAttribute("aria-label", `Drawn figure. ${KEYS}`);
     this.#stills.setAttribute("aria-label", "The sign in four poses");
     const doing = element("div", "drawn-controls");
-    doing.append(this.#play, button("Replay", () => this.replay()), this.#slow, this.#left);
+    doing.append(this.#play, button("plain", "Replay", () => this.replay()), this.#slow, this.#left);
     this.root.append(this.#row, this.#stills, doing);
     this.root.addEventListener("keydown", (event) => this.key(event));
     new ResizeObserver(() => this.#paint()).observe(this.#row);
@@ -105,7 +105,7 @@ export class FigureView {
       ArrowLeft: () => this.#step(-1),
       ArrowRight: () => this.#step(1),
       Home: () => this.replay(),
-      s: () => this.#setSlow(!this.#rate),
+      s: () => this.#setSlow(!this.#isSlow),
       l: () => this.turn(),
     }[event.key.length === 1 ? event.key.toLowerCase() : event.key];
     if (!act || (event.key === " " && event.target.closest("button, input"))) return;
@@ -126,7 +126,7 @@ export class FigureView {
   }
 
   #setSlow(slow) {
-    this.#rate = Number(slow);
+    this.#isSlow = slow;
     this.#slow.setAttribute("aria-pressed", String(slow));
   }
 
@@ -143,7 +143,7 @@ export class FigureView {
     if (!this.root.isConnected) return this.#go(false);
     const passedS = Math.min(0.25, Math.max(0, nowMs - this.#lastMs) / 1_000); // not what a hidden page slept
     this.#lastMs = nowMs;
-    this.#timeS += passedS * (this.#rate ? SLOW : 1);
+    this.#timeS += passedS * (this.#isSlow ? SLOW : 1);
     if (this.#timeS > this.#lengthS + PAUSE_S) {
       this.#timeS = 0;
       if (this.#reduced.matches) return this.#go(false);
@@ -183,11 +183,4 @@ function fit(canvas) {
   if (canvas.width === width) return;
   canvas.width = width;
   canvas.height = Math.round(width / ASPECT);
-}
-
-function button(text, act) {
-  const made = element("button", "plain", text);
-  made.type = "button";
-  made.addEventListener("click", act);
-  return made;
 }

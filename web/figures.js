@@ -2,6 +2,7 @@
 // figure is first asked for: see figure.js, figure_view.js, trace.js.
 
 import { refusal, request } from "./connection.js";
+import { styled } from "./elements.js";
 
 const CACHED = 60; // figures of the server; the one asked for longest ago leaves
 const SEEN = 300; // predictions remembered: half a minute
@@ -86,7 +87,7 @@ export class Figures {
 
   /** Loads what draws, so that a figure plays sooner. Resolves with the dialog. */
   warm() {
-    const code = [import("./figure_dialog.js"), import("./figure_view.js"), import("./figure.js"), this.#styled()];
+    const code = [import("./figure_dialog.js"), import("./figure_view.js"), import("./figure.js"), styled("figure.css")];
     this.#dialog ??= Promise.all(code).then(([{ FigureDialog }]) => new FigureDialog(this.hand));
     this.#dialog.catch(() => (this.#dialog = null)); // the server is away: the next press tries again
     return this.#dialog;
@@ -94,7 +95,7 @@ export class Figures {
 
   /** What Practise shows: see practice_figures.js. */
   practice(root) {
-    this.#practice ??= Promise.all([import("./practice_figures.js"), this.#styled()]).then(
+    this.#practice ??= Promise.all([import("./practice_figures.js"), styled("figure.css")]).then(
       ([{ PracticeFigures }]) => new PracticeFigures({ root, figures: this, hand: this.hand }),
     );
     return this.#practice;
@@ -171,13 +172,6 @@ export class Figures {
     return unpack(await response.arrayBuffer());
   }
 
-  #styled() {
-    const known = document.querySelector("link[href$='figure.css']");
-    if (known) return Promise.resolve();
-    const link = Object.assign(document.createElement("link"), { rel: "stylesheet", href: "static/figure.css" });
-    document.head.append(link);
-    return new Promise((resolve) => (link.onload = link.onerror = resolve));
-  }
 }
 
 /**

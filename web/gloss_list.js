@@ -1,6 +1,6 @@
 // The list of the signs that can be recognised: searched, in themes, the surest first.
 
-import { element } from "./elements.js";
+import { button, element } from "./elements.js";
 import { inTries, SUREST, themeList, WEAKEST } from "./known_signs.js";
 
 const STARTERS = 5;
@@ -82,10 +82,8 @@ export class GlossList {
     some.setAttribute("aria-hidden", "true");
     const summary = element("summary");
     summary.append(element("span", "name", name), some, element("span", "count", glosses.length));
-    const practise = element("button", "plain", "Practise these");
-    practise.type = "button";
+    const practise = button("plain", "Practise these", () => this.#practise(themeList(name)));
     practise.setAttribute("aria-label", `Practise these: ${name}`);
-    practise.addEventListener("click", () => this.#practise(themeList(name)));
     theme.append(summary, list, practise);
     return theme;
   }
@@ -93,26 +91,22 @@ export class GlossList {
   #item(gloss) {
     const item = element("li");
     item.dataset.gloss = gloss;
-    const button = element("button", "plain", gloss);
-    button.type = "button";
-    button.addEventListener("click", () => this.#ask(gloss));
+    const name = button("plain", gloss, () => this.#ask(gloss));
     const score = this.#signs.score(gloss);
-    button.title = score ? `Practise ${gloss}. It was ${inTries(score)}.` : `Practise ${gloss}`;
-    if (this.#signs.isWeak(gloss)) button.append(" ", element("span", "weak", score));
-    item.append(button);
+    name.title = score ? `Practise ${gloss}. It was ${inTries(score)}.` : `Practise ${gloss}`;
+    if (this.#signs.isWeak(gloss)) name.append(" ", element("span", "weak", score));
+    item.append(name);
     if (this.#figures.has(gloss)) item.append(this.#how(gloss));
     return item;
   }
 
   /** Plays a drawn figure of the sign. */
   #how(gloss) {
-    const button = element("button", "plain how-sign");
-    button.type = "button";
-    button.title = `See how ${gloss} is signed`;
-    button.setAttribute("aria-label", button.title);
-    button.addEventListener("pointerenter", () => this.#figures.warm(), { once: true });
-    button.addEventListener("click", () => this.#figures.open(gloss, () => this.#ask(gloss)));
-    return button;
+    const how = button("plain how-sign", "", () => this.#figures.open(gloss, () => this.#ask(gloss)));
+    how.title = `See how ${gloss} is signed`;
+    how.setAttribute("aria-label", how.title);
+    how.addEventListener("pointerenter", () => this.#figures.warm(), { once: true });
+    return how;
   }
 
   #filter() {

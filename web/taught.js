@@ -1,6 +1,6 @@
 // The list of the signs that were taught: a row each, with what can be done and what to know of it.
 
-import { element } from "./elements.js";
+import { button, element } from "./elements.js";
 import { IDLE, lookalike, named, shown, unlike } from "./sign.js";
 
 const WHERE = { server: "on the server", waiting: "waits for the server" };
@@ -69,19 +69,14 @@ export class TaughtList {
   }
 
   #button(text, { gloss }, act) {
-    const button = element("button", "plain", text);
-    button.type = "button";
-    button.setAttribute("aria-label", text === "Delete" ? `Delete ${shown(gloss)}` : `${text}: ${shown(gloss)}`);
-    button.addEventListener("click", act);
-    return button;
+    const made = button("plain", text, act);
+    made.setAttribute("aria-label", text === "Delete" ? `Delete ${shown(gloss)}` : `${text}: ${shown(gloss)}`);
+    return made;
   }
 
   #odd(sign, place) {
     const note = element("p", "note", `Take ${place + 1} looks unlike the others. `);
-    const drop = element("button", "plain", "Delete this take");
-    drop.type = "button";
-    drop.addEventListener("click", () => this.#act.dropTake(sign, place));
-    note.append(drop);
+    note.append(button("plain", "Delete this take", () => this.#act.dropTake(sign, place)));
     return note;
   }
 
@@ -93,10 +88,8 @@ export class TaughtList {
       const name = `Take ${place + 1}`;
       const item = element("li");
       still?.setAttribute("aria-label", `${name} of ${shown(sign.gloss)}: a still from its middle`);
-      const drop = element("button", "plain", "Delete");
-      drop.type = "button";
+      const drop = button("plain", "Delete", () => this.#act.dropTake(sign, place));
       drop.setAttribute("aria-label", `Delete take ${place + 1} of ${shown(sign.gloss)}`);
-      drop.addEventListener("click", () => this.#act.dropTake(sign, place));
       const words = odd.includes(place) ? `${name}: unlike the others` : name;
       item.append(still ?? element("span", "still", "no picture"), element("span", odd.includes(place) ? "odd" : "", words), drop);
       strip.append(item);
@@ -116,8 +109,7 @@ export class TaughtList {
     name.setAttribute("aria-label", `New name of ${shown(sign.gloss)}`);
     name.setAttribute("aria-describedby", "teach-fault");
     const save = element("button", "plain", "Save");
-    const leave = element("button", "plain", "Cancel");
-    leave.type = "button";
+    const leave = button("plain", "Cancel");
     const close = () => {
       form.remove();
       row.classList.remove("renamed");
