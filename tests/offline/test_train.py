@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -56,18 +57,28 @@ def test_the_default_head_learns_from_rows_of_any_float(
     assert (card["head"]["idle"], card["head"]["kind"]) == (False, "gloss")
 
 
+def _rewrite(
+    index: Path, changed: Callable[[int, dict[str, str]], dict[str, str]], most: int | None = None
+) -> None:
+    """Write the index anew: its first lines, `most` or all, as `changed(number, line)` has them."""
+    with index.open(newline="", encoding="utf-8") as stream:
+        lines = [changed(*numbered) for numbered in enumerate(csv.DictReader(stream))][:most]
+    with index.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, lines[0])
+        writer.writeheader()
+        writer.writerows(lines)
+
+
 def _late(folder: Path) -> Path:
     """An index with two windows a clip, the first of which shows nothing."""
     index = write_index(folder, kind="vjepa2")
-    with index.open(newline="", encoding="utf-8") as stream:
-        lines = list(csv.DictReader(stream))
-    for line in lines:
+
+    def late(_: int, line: dict[str, str]) -> dict[str, str]:
         rows = np.load(folder / line["path_to_npy_file"])
         np.save(folder / line["path_to_npy_file"], np.concatenate([np.full_like(rows, 0.5), rows]))
-    with index.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, [*lines[0], "windows"])
-        writer.writeheader()
-        writer.writerows({**line, "windows": 2} for line in lines)
+        return line | {"windows": "2"}
+
+    _rewrite(index, late)
     return index
 
 
@@ -217,15 +228,9 @@ def test_the_labels_own_split_validates_and_tests(
 ) -> None:
     """Named as others name it; rows in no split are told, and only `test` is scored."""
     index, model = write_index(tmp_path, kind="vjepa2"), tmp_path / "head.pt"
-    with index.open(newline="", encoding="utf-8") as stream:
-        lines = list(csv.DictReader(stream))
     names = ["Train", "training", "validation", "dev", "TEST", "train"]
-    with index.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, lines[0])
-        writer.writeheader()
-        for number, line in enumerate(lines[:24]):
-            split = "" if number == 23 else names[number // 2 % 6]
-            writer.writerow({**line, "split": split})
+    splits = ["" if number == 23 else names[number // 2 % 6] for number in range(24)]
+    _rewrite(index, lambda n, line: line | {"split": splits[n % 24]}, most=24)
     options = ("--split", "official", "--epochs", "4", "--threads", "1")
     assert _train(index, model, *options) == 0
     captured = capsys.readouterr()
@@ -245,14 +250,8 @@ def test_a_gloss_without_a_clip_to_learn_from_is_left_out_and_named(
 ) -> None:
     """Half of WLASL's clips are gone: of some of its 2,000 glosses, all but those in `test`."""
     index, model = write_index(tmp_path, kind="vjepa2"), tmp_path / "head.pt"
-    with index.open(newline="", encoding="utf-8") as stream:
-        lines = list(csv.DictReader(stream))
-    with index.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, lines[0])
-        writer.writeheader()
-        for number, line in enumerate(lines):
-            gone = {"split": "test", "gloss": "rare"} if number == 0 else {"split": "train"}
-            writer.writerow({**line, **gone})
+    gone = {"split": "test", "gloss": "rare"}
+    _rewrite(index, lambda n, line: line | (gone if n == 0 else {"split": "train"}))
     options = ("--split", "official", "--epochs", "2", "--min-clips", "1", "--threads", "1")
     assert _train(index, model, *options) == 0
     told = "1 gloss has no clip to learn from, so it is left out: rare"
