@@ -4,7 +4,7 @@
 
 Prints one line when it is ready:
 `livegloss ready at URL (model NAME, N glosses, DEVICE)`. At a terminal it also prints the address
-for a phone, on stderr.
+for a phone, on stderr. With `--ray` the servers run on a Ray cluster: `streaming.cluster`.
 """
 
 from __future__ import annotations
@@ -12,16 +12,20 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
 
-from models.command_line import printable, read_command_line, say
+from models.command_line import printable, say
 from streaming.app import serve
 from streaming.https import invitation
-from streaming.settings import Settings
+from streaming.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from streaming.cluster.run import Cluster
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,37 +40,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def read_settings(argv: Sequence[str] | None) -> Settings:
-    """The settings that the options, and files and variables of secrets, ask for.
-
-    Raises:
-        SystemExit: status 2 for a bad option.
-        ValueError: a secret can't be read or used.
-    """
-    settings = read_command_line(
-        Settings,
-        argv,
-        prog="python -m streaming",
-        description="Recognise ASL glosses from browsers' cameras over WebRTC.",
-    )
-    return settings.with_secrets(os.environ)
-
-
 async def _run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then drain."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with serve(settings) as server:
-        bundle = server.bundle
-        say(
-            f"livegloss ready at {server.url} "
-            f"(model {bundle.name}, {len(bundle.glosses)} glosses, {server.device})"
-        )
+    _on_signals(stop.set)
+    serving = serve(settings) if settings.cluster.ray is None else _cluster(settings)
+    async with serving as server:
+        _on_signals(stop.set)  # Ray has taken them
+        say(f"livegloss ready at {server.url} ({server.description})")
         if sys.stderr.isatty() and (text := invitation(server.url, settings.server)):
             print(text, file=sys.stderr, flush=True)
         await stop.wait()
+
+
+def _on_signals(act: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, act)
+
+
+def _cluster(settings: Settings) -> AbstractAsyncContextManager[Cluster]:
+    """Ray is imported where it is asked for: it is an extra."""
+    try:
+        from streaming.cluster.run import cluster
+    except ModuleNotFoundError as error:
+        raise ValueError('--ray needs Ray Serve: pip install "livegloss[cluster]"') from error
+    return cluster(settings)
 
 
 def _log_to_stderr(*, as_json: bool) -> None:

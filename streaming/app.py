@@ -58,7 +58,7 @@ async def serve(settings: Settings, *recognizers: RecognizerCore) -> AsyncIterat
 
     async with AsyncExitStack() as stack:
         # The port first: a port that is taken is an error at once, not after the model was loaded.
-        listener = stack.enter_context(_bind(settings.server))
+        listener = stack.enter_context(bind(settings.server))
         makers = [lambda core=core: core for core in recognizers] or await recognizer_makers(
             settings.recognizer
         )
@@ -106,7 +106,7 @@ def _pace(settings: Settings, bundle: Bundle) -> Pace:
     return Pace(settings.session.hop_s or bundle.hop_s, longest_s, 1 / bundle.encoder.fps)
 
 
-def _bind(settings: ServerSettings) -> socket.socket:
+def bind(settings: ServerSettings) -> socket.socket:
     """A socket that listens where the settings say, `::` for IPv4 and IPv6. It does not block.
 
     Raises:

@@ -10,7 +10,7 @@ import ipaddress
 import logging
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from aiohttp import HttpVersion11, web
@@ -26,7 +26,7 @@ _IPV6_SITE = 64  # bits: one customer has at least such a network
 _PREFLIGHT_S = 600  # how long a browser remembers that it may call
 _METHODS = "GET, POST, PUT, PATCH, DELETE"
 _SENT = "Authorization, Content-Type, If-Match, If-None-Match"
-_PROXIED = ("Via", "Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP")
+PROXIED = ("Via", "Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP")
 _EXPOSED = "Location, ETag, Link, Retry-After"
 
 
@@ -36,6 +36,7 @@ class CallerRules:
     def __init__(self, settings: ServerSettings) -> None:
         self._token = settings.token
         self._proxies = settings.proxies
+        self._nodes: frozenset[str] = frozenset()
         self._origins = {origin.lower() for origin in settings.allow_origin}
         # A browser holds the name against the certificate: no page can lead it here by another.
         self._any_name = bool(settings.tls_cert or settings.tls_self_signed)
@@ -43,6 +44,10 @@ class CallerRules:
         self._told_of_proxy = False
 
     # The address
+
+    def trust_nodes(self, addresses: Iterable[str]) -> None:
+        """Believe these, too, as proxies: the machines of the cluster that this server is in."""
+        self._nodes = frozenset(addresses)
 
     def address(self, request: web.Request) -> str:
         """What counts as the caller's address: behind a trusted proxy what that proxy says.
@@ -82,11 +87,13 @@ class CallerRules:
 
         It may say so in a header; nginx speaks HTTP/1.0 unless it is told otherwise.
         """
-        return request.version < HttpVersion11 or any(name in request.headers for name in _PROXIED)
+        return request.version < HttpVersion11 or any(name in request.headers for name in PROXIED)
 
     def _is_proxy(self, host: str) -> bool:
         address = _parsed(host)
-        return address is not None and any(address in network for network in self._proxies)
+        if address is None:
+            return False
+        return str(address) in self._nodes or any(address in each for each in self._proxies)
 
     def _tell_of_proxy(self, peer: str) -> None:
         if not self._told_of_proxy:

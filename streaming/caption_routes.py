@@ -52,6 +52,7 @@ class CaptionRoutes:
     def __init__(
         self,
         *,
+        server: str,
         most_readers: int,
         authorise: Callable[[web.Request], None],
         body_of: Callable[[web.Request], Awaitable[bytes]],
@@ -60,6 +61,7 @@ class CaptionRoutes:
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.most_readers = most_readers
+        self._server = server
         self._authorise = authorise
         self._body_of = body_of
         self._session_of = session_of
@@ -73,7 +75,7 @@ class CaptionRoutes:
         return sum(map(len, self._kept.values()))
 
     def routes(self) -> list[web.RouteDef]:
-        captions = r"/captions/{captions:[\w-]+}"
+        captions = r"/captions/{captions:[\w~-]+}"
         return [
             web.put("/whip/{id}/captions", self._share),
             web.delete("/whip/{id}/captions", self._withdraw),
@@ -101,7 +103,7 @@ class CaptionRoutes:
         captions = next((one for one in self._kept.values() if _same(one.key, key)), current)
         status = 201 if captions is None else 200
         if captions is None:
-            captions = Captions(self._clock_s)
+            captions = Captions(self._clock_s, server=self._server)
             self._kept[captions.id] = captions
         if captions is not current:
             if current is not None:

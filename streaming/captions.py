@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from models.schema import Sign
+from streaming.ids import new_id
 from streaming.messages import ServerMessage
 from streaming.subscribers import Outbox, Subscribers
 
@@ -57,8 +58,8 @@ class Captions:
     too slow for that is dropped; it gets the last lines when it comes back.
     """
 
-    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
-        self.id = secrets.token_urlsafe(9)
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic, *, server: str = "") -> None:
+        self.id = new_id(server, 9)
         self.token = secrets.token_urlsafe(16)
         self.key = secrets.token_urlsafe(16)
         self.state = "paused"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import secrets
 import unicodedata
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from streaming.callers import CallerRules
 from streaming.caption_routes import CaptionRoutes
 from streaming.connections import Connections, stream_to
 from streaming.drafts import DraftRoutes
+from streaming.ids import new_id
 from streaming.load import LoadMeter
 from streaming.metrics import ServerMetrics
 from streaming.page_files import PageFiles
@@ -70,7 +70,7 @@ class Server:
         self.sessions = sessions
         self.load = load
         self.url = ""
-        self._callers = callers
+        self.callers = callers
         self._page = PageFiles(Path(page.__file__).parent)
         # A public server does not let an offer make it send STUN into private networks.
         self._rules = CandidateRules(
@@ -78,7 +78,7 @@ class Server:
         )
         self._drafts = DraftRoutes(
             settings.draft,
-            authorise=self._callers.authorise,
+            authorise=self.callers.authorise,
             body_of=self._body,
             session_of=self._session,
         )
@@ -95,17 +95,24 @@ class Server:
         self._signs = SignRoutes(
             self.bundle.space,
             settings.server,
-            authorise=self._callers.authorise,
+            authorise=self.callers.authorise,
             body_of=self._body,
             session_of=self._session,
         )
         self._captions = CaptionRoutes(
+            server=settings.server.name,
             most_readers=settings.server.connections // 2,
-            authorise=self._callers.authorise,
+            authorise=self.callers.authorise,
             body_of=self._body,
             session_of=self._session,
             page_of=self._page.response,
         )
+
+    @property
+    def description(self) -> str:
+        """Which model it serves, and on what."""
+        bundle = self.bundle
+        return f"model {bundle.name}, {len(bundle.glosses)} glosses, {self.device}"
 
     def app(self) -> web.Application:
         app = web.Application(
@@ -140,7 +147,7 @@ class Server:
         handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
     ) -> web.StreamResponse:
         """Refuse names that are not ours; answer a client that asks what it may send."""
-        self._callers.check_host(request)
+        self.callers.check_host(request)
         try:
             return await handler(request)
         except web.HTTPMethodNotAllowed as error:
@@ -157,10 +164,10 @@ class Server:
     # Signalling (WHIP, RFC 9725)
 
     async def _offer(self, request: web.Request) -> web.Response:
-        self._callers.authorise(request)
+        self.callers.authorise(request)
         if request.content_type != _SDP:
             raise Problem(415, f"Send the offer as {_SDP}.")
-        address = self._callers.address(request)
+        address = self.callers.address(request)
         self.sessions.check(address)  # first: checking hundreds of offers takes time, too
         try:
             offer = check_offer(await self._text(request), self._rules)
@@ -184,7 +191,7 @@ class Server:
                 raise
         # A proxy may have put this server below a path that it does not know: then relative to the
         # request's URL. Other clients get the whole path, since some do not resolve a relative one.
-        root = "" if self._callers.is_proxied(request) else "/"
+        root = "" if self.callers.is_proxied(request) else "/"
         headers = [("Location", f"{root}whip/{session.id}"), ("ETag", session.etag)]
         headers += [("Link", _link(one)) for one in self._ice_servers()]
         return web.Response(status=201, body=answer.encode(), content_type=_SDP, headers=headers)
@@ -195,7 +202,7 @@ class Server:
         return Problem(error.status, str(error), **later)
 
     async def _trickle(self, request: web.Request) -> web.Response:
-        self._callers.authorise(request)
+        self.callers.authorise(request)
         session = self._session(request)
         if request.content_type != _FRAGMENT:
             raise Problem(415, f"Send candidates as {_FRAGMENT}.")
@@ -215,7 +222,7 @@ class Server:
         return web.Response(status=204, headers={"ETag": session.etag})
 
     async def _delete(self, request: web.Request) -> web.Response:
-        self._callers.authorise(request)
+        self.callers.authorise(request)
         session = self._session(request)
         session.end("deleted")
         await asyncio.wait([session.ended])
@@ -238,7 +245,7 @@ class Server:
     # The model, the server's state
 
     async def _model(self, request: web.Request) -> web.Response:
-        self._callers.authorise(request)
+        self.callers.authorise(request)
         bundle = self.bundle
         width, height = bundle.encoder.camera_size
         camera = {"width": width, "height": height, "frame_rate": bundle.encoder.fps}
@@ -258,7 +265,7 @@ class Server:
 
     async def _figure(self, request: web.Request) -> web.Response:
         """How a gloss is signed: the bytes of `models.drawn_figure`."""
-        self._callers.authorise(request)
+        self.callers.authorise(request)
         gloss = unicodedata.normalize("NFC", request.match_info["gloss"])
         content = self.bundle.figures.get(gloss)
         if content is None:
@@ -275,7 +282,7 @@ class Server:
         return response
 
     async def _ice(self, request: web.Request) -> web.Response:
-        self._callers.authorise(request)
+        self.callers.authorise(request)
         servers = self._ice_servers()
         return web.json_response({"ice_servers": servers}, headers={"Cache-Control": "no-store"})
 
@@ -293,7 +300,7 @@ class Server:
         return web.json_response({"status": "ready"})
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        self._callers.authorise(request)
+        self.callers.authorise(request)
         headers = {"Content-Type": CONTENT_TYPE_LATEST}
         return web.Response(body=self._numbers.render(), headers=headers)
 
@@ -301,7 +308,7 @@ class Server:
 
     def _new_session(self, address: str, offer: Offer) -> Session:
         return Session(
-            id=secrets.token_urlsafe(16),
+            id=new_id(self.settings.server.name),
             address=address,
             offer=offer,
             settings=self.settings.session,
@@ -340,7 +347,7 @@ class Server:
             raise Problem(400, "The body's encoding is broken.") from None
 
     async def _secure(self, request: web.Request, response: web.StreamResponse) -> None:
-        for name, value in (_HEADERS | self._callers.cors(request)).items():
+        for name, value in (_HEADERS | self.callers.cors(request)).items():
             response.headers.setdefault(name, value)
 
 

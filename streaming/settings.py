@@ -8,6 +8,7 @@ command lines are shown to every user of the machine.
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from urllib.parse import urlsplit
 
 from tyro.conf import Suppress, arg
 
+from models.command_line import read_command_line
 from streaming.messages import MAX_TOP_K
 
 _Text = Annotated[str | None, arg(metavar="TEXT")]
@@ -29,7 +31,9 @@ _Ports = Annotated[str | None, arg(metavar="A-B")]
 _Addresses = Annotated[tuple[str, ...], arg(name="announce-ip", metavar="ADDRESS")]
 _Probability = Annotated[float | None, arg(metavar="P")]
 _Network = IPv4Network | IPv6Network
+_MOST_REPLICAS = 1000
 
+_SERVER = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.(?!-)[a-z0-9_-]{1,63})*")
 _ORIGIN = re.compile(r"https?://[^\s/?#@\\,;*]+")
 
@@ -69,6 +73,8 @@ class ServerSettings:
     tls_cert: _File = None  # serve HTTPS with this certificate (PEM)
     tls_key: _File = None  # and this key (PEM)
     tls_self_signed: bool = False  # serve HTTPS with a certificate made at the start
+    # one word that the ids of its sessions end with, by which a proxy finds it among several
+    name: Annotated[str, arg(metavar="NAME")] = ""
     # a name by which clients call this server, besides its addresses and its own
     allow_host: Annotated[tuple[str, ...], arg(metavar="NAME")] = ()
     # pages of this origin (https://HOST) may use the server, too
@@ -92,6 +98,8 @@ class ServerSettings:
         _positive(self, "request_s", "body_s", "stalled_s")
         if self.max_sessions_per_address is not None:
             _positive(self, "max_sessions_per_address")
+        if self.name and not _SERVER.fullmatch(self.name):
+            raise ValueError(f"--name takes small letters, digits and '-', not '{self.name}'")
         for name in self.allow_host:
             if not _NAME.fullmatch(name.lower()):
                 raise ValueError(f"--allow-host takes a name such as signs.example, not '{name}'")
@@ -273,6 +281,29 @@ class DraftSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterSettings:
+    """Several servers on Ray Serve, where one machine is not enough (extra `cluster`)."""
+
+    # serve on the Ray cluster at this address, or on a new one of this machine alone
+    ray: Annotated[str | None, arg(metavar="local|ADDRESS")] = None
+    # servers at a time: as many, or between two numbers by the room that is left
+    replicas: Annotated[str, arg(metavar="N|MIN:MAX")] = "1"
+
+    def __post_init__(self) -> None:
+        low, high = self.bounds
+        if not 1 <= low <= high <= _MOST_REPLICAS:
+            raise ValueError(f"--replicas is N or MIN:MAX, such as 4 or 1:8, not '{self.replicas}'")
+        if self.ray is None and high > 1:
+            raise ValueError("--replicas goes with --ray")
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The fewest and the most servers; (0, 0) for text that is neither."""
+        match = re.fullmatch(r"(\d{1,4})(?::(\d{1,4}))?", self.replicas)
+        return (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All of it."""
 
@@ -281,6 +312,7 @@ class Settings:
     recognizer: RecognizerSettings = field(default_factory=RecognizerSettings)
     load: LoadSettings = field(default_factory=LoadSettings)
     draft: DraftSettings = field(default_factory=DraftSettings)
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
 
     def with_secrets(self, environ: Mapping[str, str]) -> Settings:
         """The same settings, with the secrets that files and the environment give.
@@ -302,6 +334,22 @@ class Settings:
             session=replace(session, turn_secret=turn_secret, turn_secret_file=None),
             draft=draft,
         )
+
+
+def read_settings(argv: Sequence[str] | None) -> Settings:
+    """The settings that the options, and files and variables of secrets, ask for.
+
+    Raises:
+        SystemExit: status 2 for a bad option.
+        ValueError: a secret can't be read or used.
+    """
+    settings = read_command_line(
+        Settings,
+        argv,
+        prog="python -m streaming",
+        description="Recognise ASL glosses from browsers' cameras over WebRTC.",
+    )
+    return settings.with_secrets(os.environ)
 
 
 _MAX_SECRET_BYTES = 4096

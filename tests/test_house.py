@@ -20,7 +20,13 @@ PACKAGES = ("streaming", "models", "offline", "web")
 # The folders of each half, in the order in which data flows through them: each may import itself
 # and what stands before it. The commands stand in `offline` itself, after its folders.
 ORDER = {
-    "streaming": ["streaming.webrtc", "streaming", "streaming.bench", "streaming.bench.rivals"],
+    "streaming": [
+        "streaming.webrtc",
+        "streaming",
+        "streaming.cluster",
+        "streaming.bench",
+        "streaming.bench.rivals",
+    ],
     "models": ["models.landmarks", "models.vjepa2", "models", "models.bench"],
     "offline": [
         "offline.data",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from streaming.__main__ import read_settings
+from streaming.settings import read_settings
 from tests.clients.install import missing, program
 from tests.clients.servers import guide_file
 

@@ -16,10 +16,10 @@ import trustme
 from playwright.async_api import expect
 from yarl import URL
 
-from streaming.__main__ import read_settings
 from streaming.app import serve
 from streaming.bench.standin import StandIn
 from streaming.server import Server
+from streaming.settings import read_settings
 from tests import chromium
 from tests.browser import camera_flags, free_port
 from tests.clients.install import missing, program

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from models.command_line import read_command_line
-from streaming.__main__ import read_settings
 from streaming.settings import (
     DraftSettings,
     RecognizerSettings,
     ServerSettings,
     SessionSettings,
     Settings,
+    read_settings,
 )
 
 

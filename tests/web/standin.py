@@ -6,9 +6,9 @@ import asyncio
 import signal
 import sys
 
-from streaming.__main__ import read_settings
 from streaming.app import serve
 from streaming.bench.standin import StandIn
+from streaming.settings import read_settings
 
 
 async def main() -> None:

@@ -1,0 +1,95 @@
+"""What Ray Serve runs: servers, and ingresses in front of them.
+
+options -> [application] -> Ray's application; `serve deploy` finds it as
+`streaming.cluster.application:build`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ray import serve as ray_serve
+
+from streaming.cluster.ingress import Ingress
+from streaming.cluster.replica import Replica
+from streaming.runner import RecognizerCore
+from streaming.settings import Settings, read_settings
+
+_INGRESSES = 2  # one may be on a node that is lost
+_TELL_S = 1.0  # between two times that a server tells its room
+_STOP_S = 10.0  # for a server to end after the grace period of its sessions
+_REQUESTS = 1000  # of one ingress at a time; an event stream or a reader of captions is one
+_SCALING = {
+    "policy": {"policy_function": "streaming.cluster.scaling:by_room"},
+    "upscale_delay_s": 2.0,
+    "downscale_delay_s": 60.0,
+    "look_back_period_s": 15.0,
+}
+_PUSH = "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S"
+
+
+def build(options: Mapping[str, Any]) -> Any:
+    """The application of a Serve config: `args` are options of `python -m streaming`, without `--`.
+
+    A list gives an option several times; `true` stands for a flag.
+
+    Raises:
+        ValueError: an option can't be used.
+    """
+    try:
+        return application(read_settings(list(_arguments(options))))
+    except SystemExit as error:
+        raise ValueError("args: options of `python -m streaming`; see the line above") from error
+
+
+def application(
+    settings: Settings, make: Callable[[], RecognizerCore] | None = None, *, gpu: bool = False
+) -> Any:
+    """Servers with these settings behind ingresses. `make`: see `Replica`.
+
+    `gpu`: each server gets a GPU of its own from Ray.
+    """
+    low, high = settings.cluster.bounds
+    number: dict[str, Any] = {"num_replicas": low}
+    if low < high:
+        number = {"autoscaling_config": {**_SCALING, "min_replicas": low, "max_replicas": high}}
+    servers: Any = ray_serve.deployment(
+        Replica,
+        name="servers",
+        ray_actor_options={
+            "num_cpus": 1,
+            "num_gpus": int(gpu),
+            "runtime_env": {"env_vars": {_PUSH: str(_TELL_S)}},
+        },
+        max_ongoing_requests=_REQUESTS,
+        request_router_config={
+            "request_router_class": "streaming.cluster.placement:RoomRouter",
+            "request_routing_stats_period_s": _TELL_S,
+        },
+        graceful_shutdown_wait_loop_s=0.1,
+        graceful_shutdown_timeout_s=settings.server.grace_s + _STOP_S,
+        health_check_period_s=2.0,
+        max_surge_percent=100,  # another model: its servers start before the old ones stop
+        **number,
+    )
+    ingress: Any = ray_serve.deployment(
+        Ingress,
+        name="ingress",
+        num_replicas=_INGRESSES,
+        ray_actor_options={"num_cpus": 0},
+        max_ongoing_requests=_REQUESTS,
+        graceful_shutdown_wait_loop_s=0.1,
+        health_check_period_s=2.0,
+    )
+    return ingress.bind(servers.bind(settings, make), settings.server.body_bytes)
+
+
+def _arguments(options: Mapping[str, Any]) -> Any:
+    for name, value in options.items():
+        for one in value if isinstance(value, list) else [value]:
+            if one is False:
+                continue
+            yield f"--{name}"
+            if one is not True:
+                yield str(one)

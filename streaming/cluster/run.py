@@ -1,0 +1,104 @@
+"""`python -m streaming --ray`: starts or joins a Ray cluster, and serves on it until it is stopped.
+
+settings -> [run] -> Ray Serve's application and its HTTP proxies -> the address to open
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import serve as ray_serve
+
+from streaming.app import bind
+from streaming.cluster.application import application
+from streaming.runner import RecognizerCore
+from streaming.settings import Settings
+
+LOCAL = "local"
+NAME = "livegloss"  # of the application
+_LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Servers that answer at one address."""
+
+    url: str  # of this node's proxy
+    description: str  # which model they serve, and on what
+
+
+@asynccontextmanager
+async def cluster(
+    settings: Settings, make: Callable[[], RecognizerCore] | None = None
+) -> AsyncIterator[Cluster]:
+    """Serve on Ray until the block is left; then drain.
+
+    `make`: a recogniser instead of the settings' model (tests, benchmarks).
+
+    Raises:
+        ValueError: a setting has no meaning on a cluster.
+        OSError: there is no such cluster, or the port is taken.
+        RuntimeError: the servers do not start; the message says why.
+    """
+    if settings.server.tls_self_signed:
+        raise ValueError("--ray serves HTTPS with --tls-cert and --tls-key alone")
+    with bind(settings.server) as listener:  # taken: an error at once. 0: any, for all nodes
+        settings = _with_port(settings, listener.getsockname()[1])
+    try:
+        description = await asyncio.to_thread(_start, settings, make)
+        yield Cluster(_url(settings), description)
+    finally:
+        await asyncio.to_thread(_stop)
+
+
+def _start(settings: Settings, make: Callable[[], RecognizerCore] | None) -> str:
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    address, server = settings.cluster.ray, settings.server
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == LOCAL:
+        quiet |= {"include_dashboard": False, "_node_ip_address": _LOOPBACK}
+    try:
+        ray.init(address, **quiet)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise OSError(f"--ray {address}: no cluster there: {error}") from error
+    http: dict[str, Any] = {"host": server.host, "port": server.port}
+    if server.tls_cert and server.tls_key:  # the proxies of all nodes read them there
+        http["ssl_certfile"] = str(Path(server.tls_cert).resolve())
+        http["ssl_keyfile"] = str(Path(server.tls_key).resolve())
+    ray_serve.start(
+        proxy_location="EveryNode",
+        http_options=http,
+        logging_config={"log_level": "WARNING", "enable_access_log": False},
+    )
+    gpu = settings.recognizer.device != "cpu" and _gpus() > 0
+    ray_serve.run(application(settings, make, gpu=gpu), name=NAME, route_prefix="/")
+    servers = ray_serve.get_deployment_handle("servers", NAME)
+    return f"{servers.describe.remote().result(timeout_s=10)}, {settings.cluster.replicas} on Ray"
+
+
+def _gpus() -> float:
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources.get("GPU", 0.0)
+
+
+def _stop() -> None:
+    if ray.is_initialized():
+        ray_serve.delete(NAME)
+        ray.shutdown()
+
+
+def _with_port(settings: Settings, port: int) -> Settings:
+    return replace(settings, server=replace(settings.server, port=port))
+
+
+def _url(settings: Settings) -> str:
+    server = settings.server
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    return f"{'https' if server.tls_cert else 'http'}://{host}:{server.port}"

@@ -1,0 +1,23 @@
+"""Ids of sessions and captions: nobody can guess them, and they may say which server they are of.
+
+    new_id("a") -> "Zk3…~a" -> server_of -> "a"
+
+Where several servers stand behind one address, whoever routes reads the name and keeps no table.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+_BEFORE_NAME = "~"  # stands in no random text and in no name, and needs no escape in a URL
+
+
+def new_id(server: str, random_bytes: int = 16) -> str:
+    """An id that ends with the server's name, if it has one."""
+    random = secrets.token_urlsafe(random_bytes)
+    return f"{random}{_BEFORE_NAME}{server}" if server else random
+
+
+def server_of(id: str) -> str:
+    """The name of the server that made an id; empty if it has none."""
+    return id.partition(_BEFORE_NAME)[2]
