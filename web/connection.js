@@ -3,8 +3,8 @@
 
 const GATHER_MS = 500; // wait this long for addresses before the offer goes out; later ones trickle
 const CONNECT_MS = 12_000;
-const PING_MS = 2_000;
-const SILENCE_MS = 6_000; // three pings unanswered: the other side is gone
+const PING_MS = 1_000;
+const SILENCE_MS = 4_000; // four pings unanswered, and nothing else came: the other side is gone
 const SHAKY_MS = 4_000; // how long a connection may be "disconnected" before it counts as lost
 const PROTOCOL = 1;
 

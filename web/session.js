@@ -1,10 +1,12 @@
-// A session: keeps a connection alive, and begins a new one with growing pauses when it is lost.
+// A session: keeps a connection alive, begins a new one with growing pauses when it is lost, and moves to
+// another server when its own is about to stop.
 
 import { Connection, ConnectionError, refusal, request } from "./connection.js";
 
 const FIRST_PAUSE_S = 1;
 const LONGEST_PAUSE_S = 15;
 const STEADY_MS = 5_000; // a connection that held this long starts the pauses anew
+const MOVE_PAUSE_S = 2; // between two attempts to move
 
 /**
  * Events: `state` (detail {state, error, waitS}), `message` and `roundtrip` (see Connection).
@@ -30,12 +32,12 @@ export class Session extends EventTarget {
       let error;
       let sinceMs = Infinity;
       try {
-        await this.#connect();
-        if (this.#stopped) return;
+        const next = await this.#connect((connection) => (this.#connection = connection));
+        if (!next || this.#stopped) return;
         before = true;
         sinceMs = performance.now();
-        this.#setState("live");
-        error = await this.#connection.lost;
+        this.#begin(next);
+        error = await this.#lost();
       } catch (reason) {
         error = reason;
       }
@@ -78,19 +80,66 @@ export class Session extends EventTarget {
     return (await this.#connection?.outbound()) ?? null;
   }
 
-  async #connect() {
+  /** A new connection and the hello that came over it; `made` gets the connection before it is open. */
+  async #connect(made) {
     const { stream, frameRate, token } = this.#settings;
     const response = await request("api/ice", token);
     if (!response.ok) throw await refusal(response);
     const { ice_servers: iceServers } = await response.json();
-    if (this.#stopped) return;
-    this.#connection = new Connection({ stream, frameRate, token, iceServers });
-    for (const name of ["message", "roundtrip"]) {
-      this.#connection.addEventListener(name, ({ detail }) => {
-        if (!this.#stopped) this.dispatchEvent(new CustomEvent(name, { detail }));
-      });
+    if (this.#stopped) return null;
+    const connection = new Connection({ stream, frameRate, token, iceServers });
+    made(connection);
+    return { connection, hello: await connection.open() };
+  }
+
+  /** From now on what comes over this connection counts. */
+  #begin({ connection, hello }) {
+    this.#connection = connection;
+    const pass = (name, detail) => {
+      if (!this.#stopped && connection === this.#connection) this.dispatchEvent(new CustomEvent(name, { detail }));
+    };
+    connection.addEventListener("roundtrip", ({ detail }) => pass("roundtrip", detail));
+    connection.addEventListener("message", ({ detail }) => {
+      if (detail.type === "error" && detail.code === "stopping") this.#move(connection, () => pass("message", detail));
+      else pass("message", detail);
+    });
+    pass("message", hello);
+    this.#setState("live");
+  }
+
+  /** Why the connection was lost that counts by then. */
+  async #lost() {
+    for (;;) {
+      const connection = this.#connection;
+      const error = await connection.lost;
+      if (connection === this.#connection) return error;
     }
-    await this.#connection.open();
+  }
+
+  /**
+   * Begin a connection to another server while the old one still works, and then leave that. `failed` is
+   * called once if there is none for now; it is tried again for as long as the old connection holds.
+   */
+  async #move(old, failed) {
+    let over = false;
+    old.lost.then(() => (over = true));
+    for (let first = true; !over && !this.#stopped; first = false) {
+      let fresh = null;
+      try {
+        const next = await this.#connect((connection) => (fresh = connection));
+        if (!next || over || this.#stopped) break;
+        this.#setState("reconnecting");
+        this.#begin(next);
+        fresh = old;
+        break;
+      } catch (error) {
+        if (!(error instanceof ConnectionError)) throw error;
+        if (first) failed();
+      } finally {
+        fresh?.close();
+      }
+      await new Promise((resolve) => setTimeout(resolve, MOVE_PAUSE_S * 1000 * (0.5 + Math.random())));
+    }
   }
 
   async #pause(seconds, error) {

@@ -26,7 +26,7 @@ from streaming.server import Server
 from streaming.settings import Settings
 
 ANNOUNCE = "LIVEGLOSS_ANNOUNCE_IP"  # of each node: the address by which peers reach it
-_NODES_S = 5.0  # between two looks at which nodes there are: ingresses call from each of them
+_NODES_S = 2.0  # between two looks at which nodes there are: ingresses call from each of them
 
 _log = logging.getLogger(__name__)
 
@@ -56,8 +56,8 @@ class Replica:
         try:
             recognizers = () if self._make is None else (self._make(),)
             async with serve(self._settings, *recognizers) as server, asyncio.TaskGroup() as tasks:
+                await _trust_nodes(server)
                 watching = tasks.create_task(_watch_nodes(server), name="nodes")
-                await asyncio.sleep(0)
                 self._ready.set_result(server)
                 await self._stop.wait()
                 watching.cancel()
@@ -132,11 +132,13 @@ def at_node(settings: Settings, name: str, host: str, environ: Mapping[str, str]
 
 
 async def _watch_nodes(server: Server) -> None:
-    """Believe what the ingresses say of whom they call for, on whichever node they are."""
     while True:
-        with suppress(Exception):  # no answer now: the nodes are as before
-            nodes = await asyncio.to_thread(ray.nodes)
-            server.callers.trust_nodes(
-                node["NodeManagerAddress"] for node in nodes if node["Alive"]
-            )
         await asyncio.sleep(_NODES_S)
+        with suppress(Exception):  # no answer now: the nodes are as before
+            await _trust_nodes(server)
+
+
+async def _trust_nodes(server: Server) -> None:
+    """Believe what the ingresses say of whom they call for, on whichever node they are."""
+    nodes = await asyncio.to_thread(ray.nodes)
+    server.callers.trust_nodes(node["NodeManagerAddress"] for node in nodes if node["Alive"])

@@ -67,7 +67,9 @@ def _start(settings: Settings, make: Callable[[], RecognizerCore] | None) -> str
     try:
         ray.init(address, **quiet)
     except (OSError, RuntimeError, ValueError) as error:
-        raise OSError(f"--ray {address}: no cluster there: {error}") from error
+        why = str(error).strip().splitlines()[-1]
+        hint = "does it ask for a token? Then set RAY_AUTH_MODE=token"
+        raise OSError(f"--ray {address}: no cluster there: {why} ({hint})") from error
     http: dict[str, Any] = {"host": server.host, "port": server.port}
     if server.tls_cert and server.tls_key:  # the proxies of all nodes read them there
         http["ssl_certfile"] = str(Path(server.tls_cert).resolve())
