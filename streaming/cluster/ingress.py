@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
+import ray
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from yarl import URL
@@ -174,7 +175,8 @@ class Ingress:
             self._http = aiohttp.ClientSession(
                 timeout=timeout,
                 auto_decompress=False,
-                connector=aiohttp.TCPConnector(limit=0),  # Ray bounds the requests
+                # Ray bounds the requests. Servers know the ingresses by the nodes' addresses.
+                connector=aiohttp.TCPConnector(limit=0, local_addr=(_node_address(), 0)),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
             )
@@ -196,6 +198,10 @@ class Ingress:
             headers=headers,
             allow_redirects=False,
         )
+
+
+def _node_address() -> str:
+    return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
 
 
 def _id_in(path: str) -> str:
