@@ -7,6 +7,7 @@ options -> [application] -> Ray's application; `serve deploy` finds it as
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ray import serve as ray_serve
@@ -18,7 +19,10 @@ from streaming.settings import Settings, read_settings
 
 _INGRESSES = 2  # one may be on a node that is lost
 _TELL_S = 1.0  # between two times that a server tells its room
-_STOP_S = 10.0  # for a server to end after the grace period of its sessions
+# From the warning to the end of its sessions, where a server goes: time for another one to start,
+# and for pages to move there one after another (streaming.admission.AdmissionGate).
+_GRACE_S = 20.0
+_STOP_S = 10.0  # for the server to end after that
 _REQUESTS = 1000  # of one ingress at a time; an event stream or a reader of captions is one
 _SCALING = {
     "policy": {"policy_function": "streaming.cluster.scaling:by_room"},
@@ -51,6 +55,7 @@ def application(
     `gpu`: each server gets a GPU of its own from Ray.
     """
     low, high = settings.cluster.bounds
+    draining = replace(settings, server=replace(settings.server, grace_s=_GRACE_S))
     number: dict[str, Any] = {"num_replicas": low}
     if low < high:
         number = {"autoscaling_config": {**_SCALING, "min_replicas": low, "max_replicas": high}}
@@ -68,9 +73,8 @@ def application(
             "request_routing_stats_period_s": _TELL_S,
         },
         graceful_shutdown_wait_loop_s=0.1,
-        graceful_shutdown_timeout_s=settings.server.grace_s + _STOP_S,
+        graceful_shutdown_timeout_s=_GRACE_S + _STOP_S,
         health_check_period_s=2.0,
-        max_surge_percent=100,  # another model: its servers start before the old ones stop
         **number,
     )
     ingress: Any = ray_serve.deployment(
@@ -82,7 +86,7 @@ def application(
         graceful_shutdown_wait_loop_s=0.1,
         health_check_period_s=2.0,
     )
-    return ingress.bind(servers.bind(settings, make), settings.server.body_bytes)
+    return ingress.bind(servers.bind(draining, make), settings.server.body_bytes)
 
 
 def _arguments(options: Mapping[str, Any]) -> Any:

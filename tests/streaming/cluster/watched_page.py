@@ -94,3 +94,4 @@ async def watched_page(folder: Path, url: str) -> AsyncIterator[WatchedPage]:
         await page.goto(f"{url}/?autostart=1")
         await is_live(page)
         yield WatchedPage(page)
+        await page.goto("about:blank")  # so that it ends its session
