@@ -29,6 +29,7 @@ from tests.streaming.cluster.two_nodes import HEAD, Node
 
 _TOKEN = "LIVEGLOSS_TOKEN"
 _NOBODY = 65534  # Debian's uid, as whom the image runs
+_CLIENT_PORT = "ray-client-server-port"
 _NODE_PORTS = range(30000, 32768)  # Kubernetes' own
 
 
@@ -143,8 +144,8 @@ async def dashboard(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
     await asyncio.to_thread(Path(folder, "ray").mkdir)
     port = free_port()
     own = [f"--dashboard-port={port}", f"--dashboard-host={HEAD}", f"--port={free_port()}"]
-    # where another cluster of this machine may have Ray's usual ones
-    own += [f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}"]
+    # another cluster of this machine may have Ray's usual ones
+    own += [f"--{name}={free_port()}" for name in ("dashboard-agent-listen-port", _CLIENT_PORT)]
     try:
         async with Node(HEAD, "--head", *own, folder=folder):
             yield f"http://{HEAD}:{port}"
@@ -236,6 +237,8 @@ def test_each_pod_has_what_the_servers_need() -> None:
         per_node = config["applications"][0]["deployments"][0]["max_replicas_per_node"]
         assert int(container["resources"]["limits"]["cpu"]) >= per_node
     low, high = map(int, args["udp-ports"].split("-"))
+    cluster = _kubernetes()["RayService"]["spec"]["rayClusterConfig"]
+    assert cluster["authOptions"] == {"mode": "token"}
     assert high < _NODE_PORTS.start or low >= _NODE_PORTS.stop
 
 
