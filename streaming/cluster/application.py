@@ -6,7 +6,10 @@ options -> [application] -> Ray's application; `serve deploy` finds it as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stderr
 from dataclasses import replace
 from typing import Any
 
@@ -30,21 +33,30 @@ _SCALING = {
     "downscale_delay_s": 60.0,
     "look_back_period_s": 15.0,
 }
+# of one server at one address; on a cluster the proxies' (`http_options`), or Ray's to say
+_NOT_OF_A_CLUSTER = {"host", "port", "tls-cert", "tls-key", "tls-self-signed", "name", "ray"}
 _PUSH = "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S"
 
 
 def build(options: Mapping[str, Any]) -> Any:
     """The application of a Serve config: `args` are options of `python -m streaming`, without `--`.
 
-    A list gives an option several times; `true` stands for a flag.
+    A list gives an option several times; `true` stands for a flag. `device: cuda` asks Ray for a
+    GPU for each server.
 
     Raises:
-        ValueError: an option can't be used.
+        ValueError: an option can't be used; the message names it.
     """
+    for name in sorted(_NOT_OF_A_CLUSTER & set(options)):
+        raise ValueError(f"args: {name} is not a server's on a cluster; see http_options")
+    said = io.StringIO()
     try:
-        return application(read_settings(list(_arguments(options))))
+        with redirect_stderr(said):  # the one who asked sees the error that this function raises
+            settings = read_settings(["--ray", "auto", *_arguments(options)])
     except SystemExit as error:
-        raise ValueError("args: options of `python -m streaming`; see the line above") from error
+        text = re.sub("[─-╿]", " ", said.getvalue())  # without the box around it
+        raise ValueError(f"args: {' '.join(text.split())}") from error
+    return application(settings, gpu=settings.recognizer.device.startswith("cuda"))
 
 
 def application(
@@ -89,7 +101,7 @@ def application(
     return ingress.bind(servers.bind(draining, make), settings.server.body_bytes)
 
 
-def _arguments(options: Mapping[str, Any]) -> Any:
+def _arguments(options: Mapping[str, Any]) -> Iterator[str]:
     for name, value in options.items():
         for one in value if isinstance(value, list) else [value]:
             if one is False:

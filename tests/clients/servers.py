@@ -7,8 +7,26 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import trustme
+
+from tests.browser import free_port
+from tests.clients.install import program
+
 _DEPLOY = Path(__file__).resolve().parent.parent.parent / "docs" / "guides" / "deploy"
 _PATIENT_S = 15.0
+_NGINX = """
+daemon off; master_process off; error_log stderr; pid {folder}/nginx.pid;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    include {folder}/livegloss.conf;
+}}
+"""
 
 
 def guide_file(name: str, changes: Mapping[str, str]) -> str:
@@ -44,6 +62,29 @@ async def running(*command: str, port: int, within_s: float = _PATIENT_S) -> Asy
         if process.returncode is None:
             process.terminate()
         await output
+
+
+@asynccontextmanager
+async def nginx(name: str, changes: Mapping[str, str], folder: Path) -> AsyncIterator[str]:
+    """nginx with a file of docs/guides/deploy; the page's address there.
+
+    `changes`: see `guide_file`; its ports and its certificate are replaced here. What nginx writes
+    goes to `folder`.
+    """
+    certificate = trustme.CA().issue_cert("127.0.0.1", "signs.example")
+    certificate.private_key_and_cert_chain_pem.write_to_path(folder / "both.pem")
+    port, letsencrypt = free_port(), "/etc/letsencrypt/live/signs.example"
+    own = {
+        "listen 80": f"listen 127.0.0.1:{free_port()}",
+        "listen 443": f"listen 127.0.0.1:{port}",
+        f"{letsencrypt}/fullchain.pem": f"{folder}/both.pem",
+        f"{letsencrypt}/privkey.pem": f"{folder}/both.pem",
+    }
+    (folder / "livegloss.conf").write_text(guide_file(name, own | dict(changes)))
+    (folder / "nginx.conf").write_text(_NGINX.format(folder=folder))
+    command = (str(program("nginx")), "-p", str(folder), "-c", str(folder / "nginx.conf"))
+    async with running(*command, port=port):
+        yield f"https://127.0.0.1:{port}/sign/"
 
 
 async def _accepts(port: int) -> bool:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-import trustme
 from playwright.async_api import expect
 from yarl import URL
 
@@ -21,28 +20,14 @@ from streaming.bench.standin import StandIn
 from streaming.server import Server
 from streaming.settings import read_settings
 from tests import chromium
-from tests.browser import camera_flags, free_port
-from tests.clients.install import missing, program
+from tests.browser import camera_flags
+from tests.clients.install import missing
 from tests.clients.senders import session_of
-from tests.clients.servers import guide_file, running
+from tests.clients.servers import guide_file, nginx
 from tests.streaming.caller import Caller
 from tests.web.page import LIVE_MS, is_live, opened, sign
 
 pytestmark = pytest.mark.skipif(missing("nginx") is not None, reason=str(missing("nginx")))
-
-_MAIN = """
-daemon off; master_process off; error_log stderr; pid {folder}/nginx.pid;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    include {folder}/livegloss.conf;
-}}
-"""
 
 
 @pytest.fixture
@@ -57,21 +42,9 @@ async def server() -> AsyncIterator[Server]:
 @pytest.fixture
 async def address(server: Server, tmp_path: Path) -> AsyncIterator[str]:
     """The page's address at nginx."""
-    certificate = trustme.CA().issue_cert("127.0.0.1", "signs.example")
-    certificate.private_key_and_cert_chain_pem.write_to_path(tmp_path / "both.pem")
-    port, folder = free_port(), "/etc/letsencrypt/live/signs.example"
-    changes = {
-        "listen 80": f"listen 127.0.0.1:{free_port()}",
-        "listen 443": f"listen 127.0.0.1:{port}",
-        "127.0.0.1:8080": f"127.0.0.1:{URL(server.url).port}",
-        f"{folder}/fullchain.pem": f"{tmp_path}/both.pem",
-        f"{folder}/privkey.pem": f"{tmp_path}/both.pem",
-    }
-    (tmp_path / "livegloss.conf").write_text(guide_file("nginx.conf", changes))
-    (tmp_path / "nginx.conf").write_text(_MAIN.format(folder=tmp_path))
-    command = (str(program("nginx")), "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"))
-    async with running(*command, port=port):
-        yield f"https://127.0.0.1:{port}/sign/"
+    changes = {"127.0.0.1:8080": f"127.0.0.1:{URL(server.url).port}"}
+    async with nginx("nginx.conf", changes, tmp_path) as address:
+        yield address
 
 
 @pytest.mark.skipif(chromium.find() is None, reason="no Chromium here: make test installs one")

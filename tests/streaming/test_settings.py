@@ -10,6 +10,7 @@ import pytest
 
 from models.command_line import read_command_line
 from streaming.settings import (
+    ClusterSettings,
     DraftSettings,
     RecognizerSettings,
     ServerSettings,
@@ -60,6 +61,13 @@ from streaming.settings import (
         (ServerSettings, {"trusted_proxy": ("proxy.example",)}),
         (ServerSettings, {"trusted_proxy": ("10.0.0.0/99",)}),
         (ServerSettings, {"connections": 0}),
+        (ServerSettings, {"name": "A"}),
+        (ServerSettings, {"name": "a~b"}),
+        (ServerSettings, {"name": "a.b"}),
+        (ClusterSettings, {"ray": "local", "replicas": "8:1"}),
+        (ClusterSettings, {"ray": "local", "replicas": "0"}),
+        (ClusterSettings, {"ray": "local", "replicas": "1:"}),
+        (ClusterSettings, {"replicas": "2"}),
         (ServerSettings, {"request_s": float("nan")}),
         (DraftSettings, {"url": "127.0.0.1:8000", "model": "m"}),
         (DraftSettings, {"url": "ftp://127.0.0.1", "model": "m"}),
@@ -123,7 +131,7 @@ def test_options_become_settings() -> None:
 OPTIONS = """host port model device hop-s longest-hop-s top-k threshold max-sessions
     max-sessions-per-address token token-file signs allow-host allow-origin trusted-proxy
     tls-cert tls-key tls-self-signed public ice-server turn-secret turn-secret-file
-    udp-ports announce-ip loopback-ice log-format
+    udp-ports announce-ip loopback-ice log-format name ray replicas
     draft-url draft-model draft-key-file draft-timeout-s drafts"""
 
 
