@@ -25,7 +25,7 @@ from streaming.https import invitation
 from streaming.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from streaming.cluster.run import Cluster
+    from streaming.cluster.run import Service
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +59,7 @@ def _on_signals(act: Callable[[], None]) -> None:
         loop.add_signal_handler(number, act)
 
 
-def _cluster(settings: Settings) -> AbstractAsyncContextManager[Cluster]:
+def _cluster(settings: Settings) -> AbstractAsyncContextManager[Service]:
     """Ray is imported where it is asked for: it is an extra."""
     try:
         from streaming.cluster.run import cluster

@@ -27,7 +27,7 @@ _LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
-class Cluster:
+class Service:
     """Servers that answer at one address."""
 
     url: str  # of this node's proxy
@@ -37,7 +37,7 @@ class Cluster:
 @asynccontextmanager
 async def cluster(
     settings: Settings, make: Callable[[], RecognizerCore] | None = None
-) -> AsyncIterator[Cluster]:
+) -> AsyncIterator[Service]:
     """Serve on Ray until the block is left; then drain.
 
     `make`: a recogniser instead of the settings' model (tests, benchmarks).
@@ -53,7 +53,7 @@ async def cluster(
         settings = _with_port(settings, listener.getsockname()[1])
     try:
         description = await asyncio.to_thread(_start, settings, make)
-        yield Cluster(_url(settings), description)
+        yield Service(_url(settings), description)
     finally:
         await asyncio.to_thread(_stop)
 
