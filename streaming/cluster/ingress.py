@@ -35,6 +35,7 @@ _ONE_HOP = {  # RFC 9110, 7.6.1; lengths are of what we send ourselves
     *("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding"),
     *("upgrade", "content-length"),
 }
+_NOT_BACK = _ONE_HOP - {"content-length"} | {"date", "server"}  # Ray's proxy writes its own
 
 
 class Ingress:
@@ -80,19 +81,27 @@ class Ingress:
     # Whom to ask
 
     async def _of_server(self, server: str, request: Request, body: bytes) -> Response:
-        """The response of the server of that name, to what names a session or captions."""
-        name, url = await self._choose(server=server)
-        if name != server:
-            raise Problem(404, "The server of this session has ended. Send a new offer.")
-        try:
-            return _back(await self._ask(url, request, body), request)
-        except aiohttp.ClientError as error:
-            _log.warning("server %s can't be reached: %s", server, error)
-            raise Problem(404, "The server of this session is gone. Send a new offer.") from error
+        """The response of the server of that name, to what names a session or captions.
 
-    async def _of_any(self, request: Request, body: bytes, *, room: bool) -> Response:
-        """The response of the first server that has room; if none has, of the last one."""
-        asked: list[str] = []
+        Where it is gone, another says that there is no such session: in the same form, and to those
+        who may know it.
+        """
+        name, url = await self._choose(server=server)
+        if name == server:
+            try:
+                return _back(await self._ask(url, request, body), request)
+            except aiohttp.ClientError as error:
+                _log.warning("server %s can't be reached: %s", server, error)
+        return await self._of_any(request, body, but=server)
+
+    async def _of_any(
+        self, request: Request, body: bytes, *, room: bool = False, but: str = ""
+    ) -> Response:
+        """The response of the first server that has room; if none has, of the last one.
+
+        `but`: the name of a server that is not to be asked.
+        """
+        asked = [but]
         last: aiohttp.ClientResponse | None = None
         while True:
             name, url = await self._choose(room=room, but=asked)
@@ -220,7 +229,7 @@ def _back(response: aiohttp.ClientResponse, request: Request) -> Response:
     back.raw_headers = [
         (name, _whole(value, request) if name.lower() == b"location" else value)
         for name, value in response.raw_headers
-        if name.decode("latin-1").lower() not in _ONE_HOP - {"content-length"}
+        if name.decode("latin-1").lower() not in _NOT_BACK
     ]
     return back
 
