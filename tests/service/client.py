@@ -35,12 +35,14 @@ class Service:
         return sums
 
     async def until(
-        self, http: aiohttp.ClientSession, name: str, number: float, within_s: float = 15
+        self, http: aiohttp.ClientSession, name: str, number: float, within_s: float = 30
     ) -> None:
         """Wait until a number of /metrics is this one. Nothing else tells of it from outside."""
         async with asyncio.timeout(within_s):
-            while (await self.numbers(http))[name] != number:
-                await asyncio.sleep(_POLL_S)  # noqa: ASYNC110
+            while True:
+                if (await self.numbers(http))[name] == number:
+                    return
+                await asyncio.sleep(_POLL_S)
 
     async def until_empty(self, http: aiohttp.ClientSession) -> None:
         await self.until(http, "livegloss_sessions", 0)
