@@ -20,7 +20,7 @@ import aiohttp
 from streaming.server import Server
 from streaming.session import Session
 from tests.clients import install
-from tests.service.client import RIGHT, Service
+from tests.service.client import ENDED, RIGHT, Service
 from tests.service.serving import TOKEN
 from tests.streaming.event_reader import Reader
 
@@ -82,9 +82,8 @@ async def read_signs(
             assert len(read.signs) == count, f"{read}; {argv[:2]} printed:\n{text}"
             await service.until_empty(http)
             ended = await service.numbers(http) - before
-            prefix = "livegloss_sessions_ended_total "
             read.end_reasons = [
-                name.removeprefix(prefix) for name in ended if name.startswith(prefix)
+                name.removeprefix(ENDED) for name in ended if name.startswith(ENDED)
             ]
             return read
         finally:

@@ -13,6 +13,7 @@ from tests.service.serving import TOKEN
 
 RIGHT = {"Authorization": f"Bearer {TOKEN}"}
 SDP = {"Content-Type": "application/sdp"}
+ENDED = "livegloss_sessions_ended_total "  # and why: the sessions that have ended
 _POLL_S = 0.05
 
 

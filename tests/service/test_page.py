@@ -12,16 +12,13 @@ from playwright.async_api import expect
 
 from tests import chromium
 from tests.browser import browser_page, camera_flags
-from tests.service.client import Service
+from tests.service.client import ENDED, Service
 from tests.service.serving import TOKEN
 from tests.web.page import LIVE_MS, is_live, opened, sign
 
 pytestmark = pytest.mark.skipif(
     chromium.find() is None, reason="no Chromium here: python -m tests.chromium installs one"
 )
-
-
-ENDED = "livegloss_sessions_ended_total "
 
 
 def address(service: Service, query: str = "") -> str:

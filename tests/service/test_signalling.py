@@ -6,13 +6,14 @@ import asyncio
 import gzip
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import numpy as np
 import pytest
 from yarl import URL
 
-from tests.service.client import RIGHT, SDP, Service
+from tests.service.client import ENDED, RIGHT, SDP, Service
 from tests.service.serving import ADDRESS_LIMIT, FIGURE, FRIEND
 from tests.streaming.caller import Caller, Camera, calling, offered, problem
 
@@ -73,7 +74,7 @@ async def test_client_messages_have_their_effect(
         caller.send(type="bye")
         await service.until_empty(http)
     ended = await service.numbers(http) - before
-    assert ended["livegloss_sessions_ended_total bye"] == 1
+    assert ended[f"{ENDED}bye"] == 1
 
 
 @pytest.mark.parametrize(
@@ -222,6 +223,28 @@ async def test_what_an_ended_session_is_asked_has_one_answer(
         async with http.get(f"{url}/events") as response:
             assert response.status == 404
             await problem(response)
+
+
+async def test_who_leaves_before_the_answer_keeps_no_place(
+    service: Service, http: aiohttp.ClientSession
+) -> None:
+    """Whether it is noticed before the session begins, while it does, or by its silence."""
+    before = await service.numbers(http)
+    sdp = (await offered(service.url)).encode()
+    parts = urlsplit(service.url)
+    fields = {"Host": parts.netloc, **RIGHT, **SDP, "Content-Length": len(sdp)}
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    for _ in range(ADDRESS_LIMIT - 1):
+        _, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.write(f"POST /whip HTTP/1.1\r\n{head}\r\n".encode() + sdp)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+    async with calling(service.url, http) as caller:
+        await caller.wait_for("prediction")
+        await service.until(http, "livegloss_sessions", 1)
+        ended = {name for name in await service.numbers(http) - before if name.startswith(ENDED)}
+        assert ended <= {f"{ENDED}{why}" for why in ("abandoned", "ice")}
 
 
 async def test_one_address_gets_its_share_whatever_it_writes(service: Service) -> None:
