@@ -12,7 +12,7 @@ from streaming.settings import Settings
 
 def servers_of(application: Any) -> Any:
     """The deployment of the servers that the ingresses are bound to."""
-    servers, _ = application._bound_deployment.init_args
+    servers, *_ = application._bound_deployment.init_args
     return servers._bound_deployment
 
 
