@@ -39,9 +39,6 @@ SETTINGS = Settings(
         token=TOKEN,
         allow_origin=(FRIEND,),
         max_sessions_per_address=ADDRESS_LIMIT,
-        # The tests' nodes have addresses of the loopback, from all of which the kernel calls as
-        # 127.0.0.1: the ingresses are recognised by that.
-        trusted_proxy=("127.0.0.1",),
         grace_s=0.5,
     ),
     session=SessionSettings(loopback_ice=True, heartbeat_s=1.0, turn_secret="shared"),

@@ -84,7 +84,8 @@ class Closed(Ingress):
 
 
 @pytest.fixture
-async def ingress(servers: list[Server]) -> AsyncIterator[Ingress]:
+async def ingress(servers: list[Server], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ingress]:
+    monkeypatch.setattr("streaming.cluster.ingress._node_address", lambda: "127.0.0.1")
     ingress = Closed(Handle(servers), body_bytes=10, body_s=0.1)
     yield ingress
     await Ingress.__del__(ingress)
