@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 # Browser tests that the second worker takes when it has done the rest: both then end together.
-_TAKEN_OVER = ("test_demo.py", "test_network_camera.py", "test_recognition.py")
+_TAKEN_OVER = ("test_demo.py", "test_network_camera.py", "test_recognition.py", "test_walk.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
