@@ -14,15 +14,16 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 # Browser tests that the second worker takes when it has done the rest: both then end together.
-_TAKEN_OVER = ("test_demo.py", "test_network_camera.py", "test_recognition.py")
+_TAKEN_OVER = ("test_demo.py", "test_network_camera.py", "test_recognition.py", "test_walk.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With `-n 2` browsers get a worker of their own: they wait for cameras most of the time.
-    Other clients come one after another, too, in whichever worker is free first."""
+    Other clients come one after another, too, in whichever worker is free first; so do the tests
+    of the service, for all of which one cluster is started."""
     for item in items:
         folder = item.path.relative_to(ROOT / "tests").parts[0]
-        group = folder if folder in ("web", "clients") else "rest"
+        group = folder if folder in ("web", "clients", "service") else "rest"
         if item.path.name in _TAKEN_OVER:
             group = "clients"
         item.add_marker(pytest.mark.xdist_group(group))

@@ -98,7 +98,8 @@ def application(
         graceful_shutdown_wait_loop_s=0.1,
         health_check_period_s=2.0,
     )
-    return ingress.bind(servers.bind(draining, make), settings.server.body_bytes)
+    bounds = settings.server.body_bytes, settings.server.body_s
+    return ingress.bind(servers.bind(draining, make), *bounds)
 
 
 def _arguments(options: Mapping[str, Any]) -> Iterator[str]:

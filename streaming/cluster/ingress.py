@@ -35,18 +35,20 @@ _ONE_HOP = {  # RFC 9110, 7.6.1; lengths are of what we send ourselves
     *("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding"),
     *("upgrade", "content-length"),
 }
+_NOT_BACK = _ONE_HOP - {"content-length"} | {"date", "server"}  # Ray's proxy writes its own
 
 
 class Ingress:
     """The class that Ray Serve makes ingresses of.
 
-    Bound: a request's body, `body_bytes`. How many requests there are at a time is Ray's to bound
-    (`max_ongoing_requests`).
+    Bounds: a request's body, `body_bytes`, which comes within `body_s`. How many requests there are
+    at a time is Ray's to bound (`max_ongoing_requests`).
     """
 
-    def __init__(self, servers: Any, body_bytes: int) -> None:
+    def __init__(self, servers: Any, body_bytes: int, body_s: float) -> None:
         self._servers = servers  # a DeploymentHandle of `Replica`
         self._body_bytes = body_bytes
+        self._body_s = body_s
         self._http: aiohttp.ClientSession | None = None
 
     async def __del__(self) -> None:
@@ -70,29 +72,42 @@ class Ingress:
 
     async def _body(self, request: Request) -> bytes:
         parts, length = [], 0
-        async for part in request.stream():
-            length += len(part)
-            if length > self._body_bytes:
-                raise Problem(413, f"The body has more than {self._body_bytes} bytes.")
-            parts.append(part)
+        try:
+            async with asyncio.timeout(self._body_s):
+                async for part in request.stream():
+                    length += len(part)
+                    if length > self._body_bytes:
+                        raise Problem(413, f"The body has more than {self._body_bytes} bytes.")
+                    parts.append(part)
+        except TimeoutError:
+            why = f"The body did not arrive within {self._body_s:g} seconds."
+            raise Problem(408, why) from None
         return b"".join(parts)
 
     # Whom to ask
 
     async def _of_server(self, server: str, request: Request, body: bytes) -> Response:
-        """The response of the server of that name, to what names a session or captions."""
-        name, url = await self._choose(server=server)
-        if name != server:
-            raise Problem(404, "The server of this session has ended. Send a new offer.")
-        try:
-            return _back(await self._ask(url, request, body), request)
-        except aiohttp.ClientError as error:
-            _log.warning("server %s can't be reached: %s", server, error)
-            raise Problem(404, "The server of this session is gone. Send a new offer.") from error
+        """The response of the server of that name, to what names a session or captions.
 
-    async def _of_any(self, request: Request, body: bytes, *, room: bool) -> Response:
-        """The response of the first server that has room; if none has, of the last one."""
-        asked: list[str] = []
+        Where it is gone, another says that there is no such session: in the same form, and to those
+        who may know it.
+        """
+        name, url = await self._choose(server=server)
+        if name == server:
+            try:
+                return _back(await self._ask(url, request, body), request)
+            except aiohttp.ClientError as error:
+                _log.warning("server %s can't be reached: %s", server, error)
+        return await self._of_any(request, body, but=server)
+
+    async def _of_any(
+        self, request: Request, body: bytes, *, room: bool = False, but: str = ""
+    ) -> Response:
+        """The response of the first server that has room; if none has, of the last one.
+
+        `but`: the name of a server that is not to be asked.
+        """
+        asked = [but]
         last: aiohttp.ClientResponse | None = None
         while True:
             name, url = await self._choose(room=room, but=asked)
@@ -186,7 +201,8 @@ class Ingress:
             if name.decode("latin-1").lower() not in _ONE_HOP
         ]
         if request.client is not None:
-            headers.append(("X-Forwarded-For", request.client.host))
+            # In small letters, as all the others: aiohttp keeps one of two spellings.
+            headers.append(("x-forwarded-for", request.client.host))
         target = request.scope.get("raw_path") or request.scope["path"].encode()
         whole = url + target.decode("latin-1")
         if query := request.scope["query_string"]:
@@ -217,10 +233,11 @@ def _id_in(path: str) -> str:
 def _back(response: aiohttp.ClientResponse, request: Request) -> Response:
     """The response for the client: its body is passed on as it comes, and not kept."""
     back = StreamingResponse(_parts(response), status_code=response.status)
+    named = ((name.lower(), value) for name, value in response.raw_headers)  # as ASGI has them
     back.raw_headers = [
-        (name, _whole(value, request) if name.lower() == b"location" else value)
-        for name, value in response.raw_headers
-        if name.decode("latin-1").lower() not in _ONE_HOP - {"content-length"}
+        (name, _whole(value, request) if name == b"location" else value)
+        for name, value in named
+        if name.decode("latin-1") not in _NOT_BACK
     ]
     return back
 

@@ -2,11 +2,12 @@
 
 Without arguments: says what is missing here, with exit status 1. It runs in the system's Python,
 which has GStreamer's bindings. The camera shows grey, white, grey and black in turn, 0.8 s each.
-On SIGTERM it deletes its session.
+On SIGTERM it deletes its session. `WHIP_TOKEN` is the server's token.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -34,6 +35,7 @@ _CODECS = {
     " ! rtph264pay config-interval=-1 aggregate-mode=zero-latency"
     " ! application/x-rtp,media=video,encoding-name=H264,payload=96",
 }
+_TOKEN = {"Authorization": f"Bearer {os.environ.get('WHIP_TOKEN', '')}"}
 _ELEMENTS = ("webrtcbin", "nicesrc", "dtlsenc", "srtpenc", "vp8enc", "x264enc", "rtph264pay")
 
 
@@ -73,7 +75,8 @@ class WhipSender:
         self._loop.run()
         self._pipeline.set_state(Gst.State.NULL)
         if self._session:
-            urllib.request.urlopen(urllib.request.Request(self._session, method="DELETE"))
+            delete = urllib.request.Request(self._session, headers=_TOKEN, method="DELETE")
+            urllib.request.urlopen(delete)
 
     def _offer(self, peer: Any) -> None:
         peer.emit("create-offer", None, Gst.Promise.new_with_change_func(self._describe))
@@ -99,7 +102,7 @@ class WhipSender:
         request = urllib.request.Request(
             self._url,
             data=self._peer.get_property("local-description").sdp.as_text().encode(),
-            headers={"Content-Type": "application/sdp"},
+            headers={"Content-Type": "application/sdp", **_TOKEN},
         )
         try:
             with urllib.request.urlopen(request, timeout=20) as response:

@@ -2,9 +2,9 @@
 //
 // `FFMPEG...` is a command that encodes the camera; what is put after it makes it send RTP here, which
 // goes on as it is. `vp8` sends video alone; `obs` offers as OBS does (plugins/obs-webrtc/whip-output.cpp):
-// Opus first, then H.264, and an empty token. Neither offers candidates, as OBS does not since 30.2: the
-// server is to wait for checks. (Checks of its own could come before libdatachannel has kept the answer,
-// and a handshake that is over before that fails.) On SIGTERM it deletes its session.
+// Opus first, then H.264. Neither offers candidates, as OBS does not since 30.2: the server is to wait for
+// checks. (Checks of its own could come before libdatachannel has kept the answer, and a handshake that is
+// over before that fails.) On SIGTERM it deletes its session. `WHIP_TOKEN` is the server's token.
 
 import { spawn } from "node:child_process";
 import { createSocket } from "node:dgram";
@@ -13,6 +13,7 @@ import { once } from "node:events";
 import datachannel from "node-datachannel";
 
 const [shape, url, ...ffmpeg] = process.argv.slice(2);
+const TOKEN = { Authorization: `Bearer ${process.env.WHIP_TOKEN ?? ""}` }; // OBS: even if it is empty
 const VIDEO = { type: 96, ssrc: 4242 };
 const AUDIO = { type: 111, ssrc: 4241 };
 const ENCODERS = {
@@ -41,7 +42,7 @@ peer.setLocalDescription();
 
 const response = await fetch(url, {
   method: "POST",
-  headers: { "Content-Type": "application/sdp", ...(shape === "obs" && { Authorization: "Bearer " }) },
+  headers: { "Content-Type": "application/sdp", ...TOKEN },
   body: peer.localDescription().sdp.replace(/^a=(candidate:|end-of-candidates).*\r\n/gm, ""),
 });
 const answer = await response.text();
@@ -62,6 +63,6 @@ const encoding = spawn(ffmpeg[0], [...ffmpeg.slice(1), ...outputs], { stdio: ["i
 encoding.on("exit", (code) => process.exit(code ?? 0));
 
 process.once("SIGTERM", async () => {
-  await fetch(session, { method: "DELETE" });
+  await fetch(session, { method: "DELETE", headers: TOKEN });
   encoding.kill();
 });

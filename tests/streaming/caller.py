@@ -132,3 +132,21 @@ async def problem(response: aiohttp.ClientResponse) -> dict[str, Any]:
     assert body["status"] == response.status
     assert body["title"]
     return body
+
+
+async def offered(url: str) -> str:
+    """An offer whose maker is gone."""
+    caller = Caller(url)
+    sdp = await caller.offer()
+    await caller.close()
+    return sdp
+
+
+async def predicted(caller: Caller, what: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """The first prediction from now on for which `what` is true."""
+    place = len(caller.of("prediction"))
+    while True:
+        newest = (await caller.wait_for("prediction", place + 1))[place]
+        if what(newest):
+            return newest
+        place += 1

@@ -53,6 +53,16 @@ from streaming.settings import (
         (SessionSettings, {"turn_secret": ""}),
         (SessionSettings, {"turn_secret": "secret", "turn_secret_file": "secret.txt"}),
         (ServerSettings, {"max_sessions_per_address": 0}),
+        *(
+            (ServerSettings, {"name": name})
+            for name in ("A", "a~b", "a.b", "a b", "-a", "é", "a\n", "a" * 33)
+        ),
+        *(
+            (ClusterSettings, {"ray": "local", "replicas": replicas})
+            for replicas in ("", "0", "0:2", "3:2", "2:", ":2", "1:2:3", "-1", "two", "1 ", "1001")
+        ),
+        (ClusterSettings, {"replicas": "2"}),
+        (ClusterSettings, {"replicas": "1:2"}),
         (ServerSettings, {"allow_host": ("signs.example:8080",)}),
         (ServerSettings, {"allow_host": ("https://signs.example",)}),
         (ServerSettings, {"allow_origin": ("*",)}),
@@ -99,6 +109,8 @@ def test_bad_values_are_refused(kind: Any, bad: dict[str, Any]) -> None:
         ["--port", "99999"],
         ["--token", ""],
         ["--thresh", "0.5"],
+        ["--replicas", "2"],
+        ["--name", "A"],
         ["extra"],
     ],
 )
@@ -126,6 +138,23 @@ def test_options_become_settings() -> None:
     assert settings.session.ice_servers == ("stun:a", "stun:b")
     assert settings.session.public
     assert settings.server.log_format == "text"
+
+
+@pytest.mark.parametrize(
+    ("replicas", "bounds"),
+    [("1", (1, 1)), ("4", (4, 4)), ("1:8", (1, 8)), ("2:2", (2, 2)), ("1000", (1000, 1000))],
+)
+def test_servers_are_as_many_as_asked_or_between_two_numbers(
+    replicas: str, bounds: tuple[int, int]
+) -> None:
+    settings = read_settings(["--ray", "local", "--replicas", replicas])
+    assert (settings.cluster.ray, settings.cluster.bounds) == ("local", bounds)
+
+
+def test_a_server_may_have_a_name_and_by_default_has_none() -> None:
+    assert read_settings(["--name", "node-2"]).server.name == "node-2"
+    assert read_settings([]).server.name == ""
+    assert read_settings([]).cluster.ray is None
 
 
 OPTIONS = """host port model device hop-s longest-hop-s top-k threshold max-sessions

@@ -10,12 +10,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import aiohttp
 import numpy as np
 import pytest
-from yarl import URL
 
 from models.few_shot import MAX_SIGNS, EmbeddingSpace, FewShotError, FewShotFull, SpaceMismatch
 from offline import export, predict
@@ -26,7 +24,7 @@ from streaming.server import Server
 from streaming.settings import RecognizerSettings, ServerSettings, SessionSettings, Settings
 from streaming.taught_signs import SignChanged, SignStore, most_takes, parse_takes
 from tests.conftest import ROOT
-from tests.streaming.caller import Caller, Camera, calling, problem
+from tests.streaming.caller import Camera, calling, predicted, problem
 
 SPACE = EmbeddingSpace(id="here", dim=3, background=np.zeros((0, 3), np.float32))
 ROWS = np.array([[1, 0, 0]], np.float32)
@@ -216,91 +214,6 @@ TAKE = pack(np.array([0, 1, 0, 0], np.float32))
 BODY = {"space": "standin", "takes": [TAKE]}
 
 
-def grey(n: int) -> np.ndarray[Any, Any]:
-    return np.full((240, 320, 3), 128, np.uint8)
-
-
-async def predicted(caller: Caller, what: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """The first prediction from now on for which `what` is true."""
-    place = len(caller.of("prediction"))
-    while True:
-        newest = (await caller.wait_for("prediction", place + 1))[place]
-        if what(newest):
-            return newest
-        place += 1
-
-
-async def test_a_recorded_take_teaches_a_sign_to_this_session_alone(
-    server: Server, http: aiohttp.ClientSession
-) -> None:
-    async with (
-        calling(server.url, http, Camera(grey)) as caller,
-        calling(server.url, http, Camera(grey)) as other,
-    ):
-        (hello,) = await caller.wait_for("hello")
-        assert hello["model"]["space"] == "standin"
-        await caller.wait_for("prediction")
-        caller.send(type="take", id="first")
-        (take,) = await caller.wait_for("take")
-        assert (take["id"], take["space"]) == ("first", "standin")
-        assert take["end_s"] - take["start_s"] >= 32 / 15 - 0.01
-        sign = f"{server.url}{caller.location}/signs/{quote('half <light>', safe='')}"
-        body = {"space": take["space"], "takes": [take["embedding"]]}
-        async with http.put(sign, json=body) as response:
-            assert response.status == 204
-        known = await predicted(
-            caller, lambda prediction: prediction["top"][0]["gloss"] == "half <light>"
-        )
-        assert known["top"][0]["p"] > 0.5
-        assert (await caller.wait_for("sign"))[0]["gloss"] == "half <light>"
-        async with http.delete(sign) as response:
-            assert response.status == 204
-        unknown = await predicted(
-            caller, lambda prediction: prediction["top"][0]["gloss"] != "half <light>"
-        )
-        assert "half <light>" not in {one["gloss"] for one in unknown["top"]}
-        async with http.delete(sign) as response:
-            assert (await problem(response))["status"] == 404
-        assert {
-            one["gloss"] for prediction in other.of("prediction") for one in prediction["top"]
-        } <= {
-            "dark",
-            "bright",
-        }
-        assert other.of("take") == []
-
-
-async def test_bad_takes_and_names_are_refused_and_change_nothing(
-    server: Server, http: aiohttp.ClientSession
-) -> None:
-    async with calling(server.url, http, Camera(grey)) as caller:
-        await caller.wait_for("hello")
-        signs = f"{server.url}{caller.location}/signs"
-        refused: list[tuple[str, Any, int]] = [
-            ("new", {"space": "standin", "takes": []}, 400),
-            ("new", {"space": "standin", "takes": [pack(np.zeros(4, np.float32))]}, 400),
-            ("new", {"space": "standin", "takes": [pack(np.full(4, np.nan, np.float32))]}, 400),
-            ("new", {"space": "other", "takes": [TAKE]}, 409),
-            ("new", {"space": "standin", "takes": ["A" * 200_000]}, 413),
-            ("x" * 61, BODY, 400),
-            ("a%00b", BODY, 400),
-            ("%20", BODY, 400),
-        ]
-        for gloss, body, status in refused:
-            async with http.put(f"{signs}/{gloss}", json=body) as response:
-                assert response.status == status, (gloss, await response.text())
-        async with http.put(f"{server.url}/whip/nobody/signs/new", json=BODY) as response:
-            assert response.status == 404
-        for n in range(MAX_SIGNS):
-            async with http.put(f"{signs}/{n}", json=BODY) as response:
-                assert response.status == 204
-        async with http.put(f"{signs}/more", json=BODY) as response:
-            assert (await problem(response))["status"] == 429
-        caller.send(type="take", id="")
-        assert (await caller.wait_for("error"))[0]["code"] == "bad-field"
-        await predicted(caller, lambda prediction: bool(prediction["top"]))
-
-
 async def test_a_server_without_a_folder_keeps_no_sign(
     server: Server, http: aiohttp.ClientSession
 ) -> None:
@@ -344,22 +257,6 @@ async def test_signs_are_kept_for_clients_with_the_token(
             assert response.status == 204
         async with http.delete(f"{signs}/mine", headers=allowed) as response:
             assert response.status == 404
-
-
-async def test_any_name_may_be_taught_over_http(
-    http: aiohttp.ClientSession, tmp_path: Path
-) -> None:
-    settings = replace(SETTINGS, server=ServerSettings(port=0, token="secret", signs=str(tmp_path)))
-    allowed = {"Authorization": "Bearer secret"}
-    names = ["{", "}", "{gloss}", "a{b}c", "a/b", "%", "%7B", "a?b#c", "+", "🖐", "é"]
-    async with serve(settings, StandIn()) as server:
-        signs = f"{server.url}/api/signs"
-        for name in names:
-            url = URL(f"{signs}/{quote(name, safe='')}", encoded=True)
-            async with http.put(url, json=BODY, headers=allowed) as response:
-                assert response.status == 204, name
-        async with http.get(signs, headers=allowed) as response:
-            assert [sign["gloss"] for sign in (await response.json())["signs"]] == names
 
 
 async def test_a_full_disk_is_said_and_loses_nothing(

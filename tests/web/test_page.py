@@ -35,34 +35,9 @@ async def emptied(server: Server, within_s: float = 5) -> None:
             await asyncio.sleep(0)
 
 
-async def test_the_page_comes_whole_from_its_own_server(
+async def test_what_is_sent_is_what_the_model_uses_and_no_mirror(
     tmp_path: Path, levels_camera: Path
 ) -> None:
-    async with (
-        serve(SETTINGS, StandIn()) as server,
-        browser_page(tmp_path, camera_flags(levels_camera)) as page,
-    ):
-        asked: list[str] = []
-        errors: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        await page.goto(server.url)
-        await expect(page.locator("#glosses li")).to_have_count(2)
-        for name in ("Settings", "Start camera"):
-            await page.keyboard.press("Tab")
-            await expect(page.get_by_role("button", name=name)).to_be_focused()
-        await expect(page.locator("#honest")).to_contain_text("not a translation")
-        await expect(page.locator("#honest")).to_contain_text("No video is kept")
-        await page.set_viewport_size({"width": 320, "height": 640})
-        wide = "document.documentElement.scrollWidth > window.innerWidth"
-        assert not await page.evaluate(wide), "a small phone must not scroll sideways"
-        assert not errors
-        assert {urlsplit(url).netloc for url in asked} == {urlsplit(server.url).netloc}
-        assert not server.sessions
-
-
-async def test_signs_appear_and_stop_ends_the_session(tmp_path: Path, levels_camera: Path) -> None:
     newest: list[Frame] = []
 
     def look(frame: Frame) -> None:
@@ -76,15 +51,6 @@ async def test_signs_appear_and_stop_ends_the_session(tmp_path: Path, levels_cam
         await page.get_by_role("button", name="Start camera").press("Enter")
         await is_live(page)
         await expect(page.locator(sign("bright")).first).to_be_visible(timeout=LIVE_MS)
-        await expect(page.locator(sign("dark")).first).to_be_visible(timeout=LIVE_MS)
-        await expect(page.locator("#current")).to_have_attribute("data-gloss", "dark")
-        await expect(page.locator("#announcer")).to_contain_text("dark, ")
-        await expect(page.locator('#candidates li[data-gloss="bright"]')).to_be_visible()
-        ids = await page.eval_on_selector_all(
-            "#transcript li", "rows => rows.map(r => r.dataset.id)"
-        )
-        assert len(ids) == len(set(ids)), "a sign that is told again must not get a second row"
-        assert 0 < float(await page.locator("#latency").get_attribute("data-ms") or 0) < 5000
 
         video = await page.evaluate(
             """async () => {
@@ -105,51 +71,6 @@ async def test_signs_appear_and_stop_ends_the_session(tmp_path: Path, levels_cam
         width = picture.shape[1]
         left, right = picture[:, : width // 4].mean(), picture[:, -(width // 4) :].mean()
         assert left < right - 3, "what is sent is no mirror: the tile stays at the left"
-
-        await page.get_by_role("button", name="Stop").click()
-        await emptied(server)
-        assert set(server.sessions.counts.ended) <= {"bye", "deleted"}
-        await expect(page.locator("#status")).to_have_attribute("data-state", "off")
-        assert await page.evaluate("document.querySelector('#preview').srcObject") is None
-        assert await page.locator("#transcript li").count() >= 2, "the transcript stays"
-
-
-async def test_late_addresses_trickle_in(tmp_path: Path, levels_camera: Path) -> None:
-    async with (
-        serve(SETTINGS, StandIn()) as server,
-        opened(tmp_path, camera_flags(levels_camera), "about:blank") as page,
-    ):
-        # A browser that knows no address yet when the offer goes out.
-        await page.add_init_script(
-            """
-            const { prototype } = RTCPeerConnection;
-            const listen = prototype.addEventListener;
-            prototype.addEventListener = function (name, act) {
-                const late = (event) => setTimeout(() => act(event), 900);
-                listen.call(this, name, name === "icecandidate" ? late : act);
-            };
-            const { get } = Object.getOwnPropertyDescriptor(prototype, "localDescription");
-            Object.defineProperty(prototype, "localDescription", { get() {
-                const { type, sdp } = get.call(this);
-                return { type, sdp: sdp.replace(/a=(candidate|end-of-candidates).*\\r\\n/g, "") };
-            } });
-            """
-        )
-        async with page.expect_response(lambda got: got.request.method == "PATCH") as patched:
-            await page.goto(f"{server.url}/?autostart=1")
-            await is_live(page)
-        assert (await patched.value).status == 204
-
-
-async def test_leaving_the_page_ends_the_session(tmp_path: Path, levels_camera: Path) -> None:
-    async with (
-        serve(SETTINGS, StandIn()) as server,
-        opened(tmp_path, camera_flags(levels_camera), f"{server.url}/?autostart=1") as page,
-    ):
-        await is_live(page)
-        assert len(server.sessions) == 1
-        await page.goto("about:blank")
-        await emptied(server)
 
 
 @pytest.mark.parametrize(
@@ -231,21 +152,3 @@ async def test_a_lost_server_is_found_again(tmp_path: Path, levels_camera: Path)
                 )
                 assert set(before) <= set(after), "the transcript is kept"
                 await page.get_by_role("button", name="Stop").click()
-
-
-async def test_a_token_comes_with_the_address(tmp_path: Path, levels_camera: Path) -> None:
-    settings = replace(SETTINGS, server=replace(SETTINGS.server, token="open-sesame"))
-    async with (
-        serve(settings, StandIn()) as server,
-        opened(
-            tmp_path, camera_flags(levels_camera), f"{server.url}/?autostart=1", faults=["401"]
-        ) as page,
-    ):
-        alert = page.get_by_role("alert")
-        await expect(alert).to_contain_text("asks for a token", timeout=LIVE_MS)
-        for wrong in ("open-sesam", "%E6%9B%B8"):
-            await page.goto(f"{server.url}/?autostart=1&wrong={len(wrong)}#token={wrong}")
-            await expect(alert).to_contain_text("is not this server's", timeout=LIVE_MS)
-            await expect(alert).to_contain_text("#token=")
-        await page.goto(f"{server.url}/?autostart=1&again=1#token=open-sesame")
-        await is_live(page)
