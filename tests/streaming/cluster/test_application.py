@@ -17,7 +17,7 @@ def servers_of(application: Any) -> Any:
 
 
 def settings_of(**options: Any) -> Settings:
-    settings, make = servers_of(build({"ray": "auto", **options})).init_args
+    settings, make = servers_of(build(options)).init_args
     assert make is None
     assert isinstance(settings, Settings)
     return settings
@@ -31,16 +31,16 @@ def test_a_config_names_the_options_of_the_command() -> None:
 
 
 def test_lists_and_flags() -> None:
-    options = {"ice-server": ["stun:a", "stun:b"], "public": True, "tls-self-signed": False}
+    options = {"ice-server": ["stun:a", "stun:b"], "public": True, "loopback-ice": False}
     settings = settings_of(**options)
     assert settings.session.ice_servers == ("stun:a", "stun:b")
-    assert settings.session.public and not settings.server.tls_self_signed
+    assert settings.session.public and not settings.session.loopback_ice
 
 
 def test_as_many_servers_or_between_two_numbers() -> None:
-    fixed = servers_of(build({"ray": "auto", "replicas": 3}))
+    fixed = servers_of(build({"replicas": 3}))
     assert fixed.num_replicas == 3 and fixed._deployment_config.autoscaling_config is None
-    scaled = servers_of(build({"ray": "auto", "replicas": "2:5"}))._deployment_config
+    scaled = servers_of(build({"replicas": "2:5"}))._deployment_config
     assert scaled.autoscaling_config.min_replicas == 2
     assert scaled.autoscaling_config.max_replicas == 5
 
@@ -54,4 +54,4 @@ def test_options_that_can_not_be_used_are_refused(
 ) -> None:
     monkeypatch.delenv("LIVEGLOSS_TOKEN", raising=False)
     with pytest.raises(ValueError):
-        build({"ray": "auto", **wrong})
+        build(wrong)
