@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -80,9 +81,20 @@ def _start(settings: Settings, make: Callable[[], RecognizerCore] | None) -> str
         logging_config={"log_level": "WARNING", "enable_access_log": False},
     )
     gpu = settings.recognizer.device != "cpu" and _gpus() > 0
-    ray_serve.run(application(settings, make, gpu=gpu), name=NAME, route_prefix="/")
+    try:
+        ray_serve.run(application(settings, make, gpu=gpu), name=NAME, route_prefix="/")
+    except RuntimeError as error:
+        raise RuntimeError(_why() or str(error)) from error
     servers = ray_serve.get_deployment_handle("servers", NAME)
     return f"{servers.describe.remote().result(timeout_s=10)}, {settings.cluster.replicas} on Ray"
+
+
+def _why() -> str:
+    """What kept the servers from starting, in their own words; empty where Ray does not know."""
+    application = ray_serve.status().applications.get(NAME)
+    servers = application and application.deployments.get("servers")
+    said = re.findall(r"^\S*(?:Error|Exception): (.+)$", servers.message if servers else "", re.M)
+    return said[-1] if said else ""
 
 
 def _gpus() -> float:

@@ -43,12 +43,13 @@ async def running(*flags: str) -> AsyncIterator[asyncio.subprocess.Process]:
         await process.communicate()
 
 
-async def ready(process: asyncio.subprocess.Process) -> str:
+async def ready(process: asyncio.subprocess.Process, device: str = "cpu") -> str:
     """The address in the ready line."""
     assert process.stdout is not None
     async with asyncio.timeout(60):
         line = (await process.stdout.readline()).decode()
-    found = re.fullmatch(r"livegloss ready at (\S+) \(model .+, \d+ glosses, cpu\)\n", line)
+    pattern = rf"livegloss ready at (\S+) \(model .+, \d+ glosses, {device}\)\n"
+    found = re.fullmatch(pattern, line)
     assert found, line
     return found[1]
 
@@ -71,6 +72,30 @@ async def test_sigterm_without_a_session_ends_at_once() -> None:
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(10):
             assert await process.wait() == 0
+
+
+async def test_a_ray_cluster_of_this_machine_serves_the_builtin_model(
+    http: aiohttp.ClientSession,
+) -> None:
+    async with running("--ray", "local", "--port", "0", "--loopback-ice") as process:
+        url = await ready(process, "cpu, 1 on Ray")
+        async with calling(url, http) as caller:
+            await caller.wait_for("prediction", within_s=30)
+            assert caller.location.startswith("/whip/") and "~" in caller.location
+            caller.send(type="bye")
+            await caller.closed()
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(60):
+            _, log = await process.communicate()
+        assert (process.returncode, log) == (0, b"")
+
+
+def test_without_ray_the_command_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "streaming.cluster.run", None)
+    assert main(["--ray", "local"]) == 2
+    assert 'pip install "livegloss[cluster]"' in capsys.readouterr().err
 
 
 async def test_no_thread_or_task_is_left() -> None:
