@@ -30,6 +30,7 @@ _log = logging.getLogger(__name__)
 _CHOOSE_S = 5.0  # to find a server; longer while none has started
 _CONNECT_S = 2.0  # to reach it
 _SCRAPE_S = 5.0  # for the metrics of all of them
+_MOST_ASKED = 3  # servers for one request: where all are full, hundreds would not help either
 _RETRY_AFTER_S = "5"
 _ONE_HOP = {  # RFC 9110, 7.6.1; lengths are of what we send ourselves
     *("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding"),
@@ -103,13 +104,13 @@ class Ingress:
     async def _of_any(
         self, request: Request, body: bytes, *, room: bool = False, but: str = ""
     ) -> Response:
-        """The response of the first server that has room; if none has, of the last one.
+        """The response of the first server that has room; if none has, of the last one asked.
 
         `but`: the name of a server that is not to be asked.
         """
         asked = [but]
         last: aiohttp.ClientResponse | None = None
-        while True:
+        while len(asked) <= _MOST_ASKED:  # and `but`
             name, url = await self._choose(room=room, but=asked)
             if name in asked:
                 break
