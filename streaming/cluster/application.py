@@ -6,6 +6,7 @@ options -> [application] -> Ray's application; `serve deploy` finds it as
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,7 +17,8 @@ from streaming.cluster.replica import Replica
 from streaming.runner import RecognizerCore
 from streaming.settings import Settings, read_settings
 
-_INGRESSES = 2  # one may be on a node that is lost
+_INGRESSES = 2  # at least: one may be on a node that is lost
+_SERVERS_OF_INGRESS = 10  # at most: their callers take 0.7 of a core there, docs/reports/cluster.md
 _TELL_S = 1.0  # between two times that a server tells its room
 _STOP_S = 10.0  # for a server to end after the grace period of its sessions
 _REQUESTS = 1000  # of one ingress at a time; an event stream or a reader of captions is one
@@ -76,7 +78,7 @@ def application(
     ingress: Any = ray_serve.deployment(
         Ingress,
         name="ingress",
-        num_replicas=_INGRESSES,
+        num_replicas=max(_INGRESSES, math.ceil(high / _SERVERS_OF_INGRESS)),
         ray_actor_options={"num_cpus": 0},
         max_ongoing_requests=_REQUESTS,
         graceful_shutdown_wait_loop_s=0.1,
