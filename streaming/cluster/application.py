@@ -7,6 +7,7 @@ options -> [application] -> Ray's application; `serve deploy` finds it as
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr
@@ -20,7 +21,8 @@ from streaming.cluster.replica import Replica
 from streaming.runner import RecognizerCore
 from streaming.settings import Settings, read_settings
 
-_INGRESSES = 2  # one may be on a node that is lost
+_INGRESSES = 2  # at least: one may be on a node that is lost
+_SERVERS_OF_INGRESS = 10  # at most: their callers take 0.7 of a core there, docs/reports/cluster.md
 _TELL_S = 1.0  # between two times that a server tells its room
 # From the warning to the end of its sessions, where a server goes: time for another one to start,
 # and for pages to move there one after another (streaming.admission.AdmissionGate).
@@ -92,7 +94,7 @@ def application(
     ingress: Any = ray_serve.deployment(
         Ingress,
         name="ingress",
-        num_replicas=_INGRESSES,
+        num_replicas=max(_INGRESSES, math.ceil(high / _SERVERS_OF_INGRESS)),
         ray_actor_options={"num_cpus": 0},
         max_ongoing_requests=_REQUESTS,
         graceful_shutdown_wait_loop_s=0.1,

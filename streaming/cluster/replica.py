@@ -13,6 +13,7 @@ import ipaddress
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -27,6 +28,8 @@ from streaming.settings import Settings
 
 ANNOUNCE = "LIVEGLOSS_ANNOUNCE_IP"  # of each node: the address by which peers reach it
 _NODES_S = 2.0  # between two looks at which nodes there are: ingresses call from each of them
+_WANT_ROOM = ("full", "busy", "late")  # reasons of `AdmissionCounts.refused`
+_AGAIN_S = 7.0  # the longest `Retry-After` is: `Admission.retry_after_s`
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +49,7 @@ class Replica:
         host = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         self._settings = at_node(settings, name, host, os.environ)
         self._make = make
+        self._refused = Refusals(time.monotonic)
         self._stop = asyncio.Event()
         self._ready: asyncio.Future[Server] = asyncio.get_running_loop().create_future()
         self._life = asyncio.create_task(self._live(), name="server")
@@ -84,7 +88,11 @@ class Replica:
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """Told to Ray's controller: see `scaling`."""
-        return {"room": self._room(), "sessions": self._server.sessions.taken}
+        return {
+            "room": self._room(),
+            "sessions": self._server.sessions.taken,
+            "refused": self._refused.newest(self._server.sessions.counts.refused),
+        }
 
     def check_health(self) -> None:
         """Ray replaces a replica whose server has ended."""
@@ -106,6 +114,25 @@ class Replica:
             return 0
         free = self._settings.server.max_sessions - sessions.taken
         return self._server.load.free_sessions(sessions.taken, max(0, free))
+
+
+class Refusals:
+    """How many callers were refused in the last `_AGAIN_S`: by then they have called again.
+
+    Bound: the counts of that time, one for each look.
+    """
+
+    def __init__(self, clock_s: Callable[[], float]) -> None:
+        self._clock_s = clock_s
+        self._before: deque[tuple[float, int]] = deque()  # when, and how many since the start
+
+    def newest(self, refused: Mapping[str, int]) -> int:
+        """Those of `refused`, by reason since the start, whom another server could have taken."""
+        now_s, count = self._clock_s(), sum(refused.get(why, 0) for why in _WANT_ROOM)
+        self._before.append((now_s, count))
+        while len(self._before) > 1 and now_s - self._before[1][0] >= _AGAIN_S:
+            self._before.popleft()
+        return count - self._before[0][1]
 
 
 def at_node(settings: Settings, name: str, host: str, environ: Mapping[str, str]) -> Settings:

@@ -55,3 +55,9 @@ def test_options_that_can_not_be_used_are_refused(
     monkeypatch.delenv("LIVEGLOSS_TOKEN", raising=False)
     with pytest.raises(ValueError):
         build(wrong)
+
+
+@pytest.mark.parametrize(("replicas", "ingresses"), [(1, 2), ("1:20", 2), ("1:21", 3), (160, 16)])
+def test_so_many_ingresses_as_the_most_servers_need(replicas: Any, ingresses: int) -> None:
+    built = build({"replicas": replicas})
+    assert built._bound_deployment.num_replicas == ingresses

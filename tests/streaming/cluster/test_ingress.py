@@ -50,8 +50,9 @@ class Handle:
 
     @contextlib.asynccontextmanager
     async def choose_replica(
-        self, *, server: str = "", room: bool = False, but: Any = ()
+        self, *, server: str = "", room: bool = False, but: Any = (), _reserve: bool
     ) -> AsyncIterator[Selection]:
+        assert not _reserve, "Ray would call the server, too"
 
         def last(one: Server) -> tuple[bool, bool]:
             return bool(server) and one.name != server, one.name in but

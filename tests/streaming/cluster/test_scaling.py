@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from streaming.cluster import ingress, scaling
+from streaming.cluster.replica import Refusals
 from streaming.cluster.scaling import by_room, servers_needed
 
 
@@ -20,6 +22,10 @@ from streaming.cluster.scaling import by_room, servers_needed
         (1, [8], [0], 2),
         (2, [8, 8], [0, 0], 3),
         (10, [8] * 10, [0] * 10, 11),
+        # and a tenth of all sessions, which is more than that from 160 places on
+        (160, [62.5] * 160, [1.5] * 160, 172),
+        (180, [55.5] * 180, [8.5] * 180, 180),
+        (190, [52.6] * 190, [11.4] * 190, 180),
         # one goes when half of a server's places are left without it
         (2, [0, 0], [8, 8], 1),
         (2, [2, 2], [6, 6], 1),
@@ -44,6 +50,11 @@ from streaming.cluster.scaling import by_room, servers_needed
 )
 def test_servers_needed(now: int, sessions: list[float], room: list[float], wanted: int) -> None:
     assert servers_needed(now, sessions, room) == wanted
+
+
+def test_callers_who_found_no_room_count_as_sessions() -> None:
+    assert servers_needed(1, [64], [0], 500) == 10
+    assert servers_needed(9, [64] * 9, [0] * 9) == 10
 
 
 @pytest.mark.parametrize("busy", range(65))
@@ -79,6 +90,27 @@ def test_the_newest_numbers_count() -> None:
         "room": {"b": series(8, 0), "a": series(8, 8, 8, 0)},
     }
     assert by_room(context(2, metrics)) == (3, {})
+
+
+def test_a_caller_whom_three_servers_refused_counts_once() -> None:
+    one = {"sessions": {"a": series(8)}, "room": {"a": series(0)}, "refused": {"a": series(8)}}
+    assert by_room(context(1, one)) == (3, {})
+    assert scaling._ASKED == ingress._MOST_ASKED  # Ray copies scaling, so it can't import that
+    four = {name: {server: points["a"] for server in "abcd"} for name, points in one.items()}
+    # 32 sessions, 32 refusals of 11 callers, and a tenth
+    assert by_room(context(4, four)) == (6, {})
+
+
+def test_refused_callers_are_counted_until_they_have_called_again() -> None:
+    now_s = 0.0
+    refusals = Refusals(lambda: now_s)
+    assert refusals.newest({"full": 5, "draining": 2}) == 0  # from before the first look
+    now_s = 1.0
+    assert refusals.newest({"full": 8, "late": 1, "draining": 9}) == 4
+    now_s = 7.0
+    assert refusals.newest({"full": 9, "late": 1, "draining": 9}) == 5
+    now_s = 8.5
+    assert refusals.newest({"full": 9, "late": 1, "draining": 9}) == 1
 
 
 @pytest.mark.parametrize(
