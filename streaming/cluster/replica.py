@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import logging
 import os
 import time
 from collections import deque
@@ -30,8 +29,6 @@ ANNOUNCE = "LIVEGLOSS_ANNOUNCE_IP"  # of each node: the address by which peers r
 _NODES_S = 2.0  # between two looks at which nodes there are: ingresses call from each of them
 _WANT_ROOM = ("full", "busy", "late")  # reasons of `AdmissionCounts.refused`
 _AGAIN_S = 7.0  # the longest `Retry-After` is: `Admission.retry_after_s`
-
-_log = logging.getLogger(__name__)
 
 
 class Replica:

@@ -50,10 +50,10 @@ def servers_needed(
     if not sessions or len(sessions) != len(room):
         return now
     each = max(1.0, (sum(sessions) + sum(room)) / len(sessions))
-    all = sum(sessions) + waiting
+    callers = sum(sessions) + waiting
 
     def enough(spare: float, of_all: float) -> int:
-        return max(1, math.ceil((all + max(1.0, spare * each, of_all * all)) / each - 1e-9))
+        return max(1, math.ceil((callers + max(1.0, spare * each, of_all * callers)) / each - 1e-9))
 
     return max(enough(_SPARE, of_all[0]), min(now, enough(_SPARE_AFTER, of_all[1])))
 

@@ -82,8 +82,6 @@ async def test_a_ray_cluster_of_this_machine_serves_the_builtin_model(
         async with calling(url, http) as caller:
             await caller.wait_for("prediction", within_s=30)
             assert caller.location.startswith("/whip/") and "~" in caller.location
-            caller.send(type="bye")
-            await caller.closed()
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(60):
             _, log = await process.communicate()
