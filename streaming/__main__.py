@@ -64,7 +64,8 @@ def _cluster(settings: Settings) -> AbstractAsyncContextManager[Service]:
     try:
         from streaming.cluster.run import cluster
     except ModuleNotFoundError as error:
-        raise ValueError('--ray needs Ray Serve: pip install "livegloss[cluster]"') from error
+        install = '.venv/bin/pip install -c constraints.txt -e ".[cluster]"'
+        raise ValueError(f"--ray needs Ray Serve: {install}") from error
     return cluster(settings)
 
 

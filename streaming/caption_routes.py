@@ -20,8 +20,9 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from aiohttp import web
 
-from streaming.captions import CaptionLine, Captions, WebVtt
+from streaming.captions import CaptionLine, Captions, WebVtt, is_key, new_key
 from streaming.connections import stream_to
+from streaming.ids import server_of
 from streaming.messages import ServerMessage, encode
 from streaming.problems import Problem
 from streaming.session import Session
@@ -30,6 +31,7 @@ from streaming.subscribers import TooManySubscribers
 KEPT_S = 900.0  # captions whose session has ended wait so long for the next one
 _MAX_PAUSED = 64  # of them; the one that has waited longest ends first
 _BEAT_S = 15.0  # a stream without news: it is tried whether its reader is still there
+_LEFT_S = 5.0  # a stream whose signer may come back at another server
 _RETRY_MS = 2_000  # when a browser whose stream broke off comes again
 _RETRY_AFTER_S = "15"
 _CSP = {  # as of every page, but that OBS may add its user's styles, which it does by an element
@@ -45,6 +47,10 @@ class _Request(msgspec.Struct, forbid_unknown_fields=True):
 class CaptionRoutes:
     """`authorise`, `body_of`, `session_of` and `page_of` are the server's.
 
+    `server` is its name. Captions with which a session goes on by their key keep their address:
+    those of this server, which it may have forgotten, and with `guests` those of other servers,
+    too. Then readers of such an address must be sent here (`streaming.cluster`).
+
     Bounds: captions that a session feeds are one a session, others `_MAX_PAUSED`; `most_readers`
     in all, and see `Captions`.
     """
@@ -53,6 +59,7 @@ class CaptionRoutes:
         self,
         *,
         server: str,
+        guests: bool = False,
         most_readers: int,
         authorise: Callable[[web.Request], None],
         body_of: Callable[[web.Request], Awaitable[bytes]],
@@ -62,6 +69,7 @@ class CaptionRoutes:
     ) -> None:
         self.most_readers = most_readers
         self._server = server
+        self._guests = guests
         self._authorise = authorise
         self._body_of = body_of
         self._session_of = session_of
@@ -84,6 +92,14 @@ class CaptionRoutes:
             web.get(f"{captions}.vtt", self._vtt, allow_head=False),
         ]
 
+    def guests(self) -> list[str]:
+        """Ids of the captions of other servers whose signers are here now."""
+        return [
+            one.id
+            for one in self._kept.values()
+            if one.state == "live" and server_of(one.id) != self._server
+        ]
+
     async def close(self, app: web.Application) -> None:
         """Let every stream end: the server stops. Its readers may find another one later."""
         for captions in self._kept.values():
@@ -100,11 +116,12 @@ class CaptionRoutes:
         self._end_old()
         feed = pipeline.captions
         current = feed.captions if feed is not None and feed.shown else None
-        captions = next((one for one in self._kept.values() if _same(one.key, key)), current)
-        status = 201 if captions is None else 200
+        captions = next((one for one in self._kept.values() if _same(one.key, key)), None)
         if captions is None:
-            captions = Captions(self._clock_s, server=self._server)
-            self._kept[captions.id] = captions
+            captions = self._made(key) if self._may_go_on(key) else current
+        status = 200
+        if captions is None:
+            captions, status = self._made(new_key(self._server)), 201
         if captions is not current:
             if current is not None:
                 self._end(current)
@@ -118,6 +135,15 @@ class CaptionRoutes:
             "key": captions.key,
         }
         return web.json_response(body, status=status, headers={"Cache-Control": "no-store"})
+
+    def _may_go_on(self, key: str) -> bool:
+        """Whether the captions of a key that is not known here can have their address here."""
+        return is_key(key) and (self._guests or server_of(key) == self._server)
+
+    def _made(self, key: str) -> Captions:
+        captions = Captions(key, self._clock_s)
+        self._kept[captions.id] = captions
+        return captions
 
     async def _withdraw(self, request: web.Request) -> web.Response:
         self._authorise(request)
@@ -181,10 +207,13 @@ class CaptionRoutes:
                 await response.write(head.encode())
                 while True:
                     try:
-                        async with asyncio.timeout(_BEAT_S):
+                        left = self._guests and captions.state == "paused"
+                        async with asyncio.timeout(_LEFT_S if left else _BEAT_S):
                             message = await outbox.take()
                     except TimeoutError:
                         self._end_old()
+                        if left:
+                            break  # the signer may be at another server by now: come again
                         await response.write(beat.encode())
                         continue
                     if message is None:

@@ -8,8 +8,10 @@ session for a while, so that a signer whose connection was lost goes on at the s
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import itertools
-import secrets
+import re
 import time
 from collections import deque
 from collections.abc import Callable
@@ -20,13 +22,32 @@ from datetime import UTC, datetime
 import msgspec
 
 from models.schema import Sign
-from streaming.ids import new_id
+from streaming.ids import new_id, server_of, with_server
 from streaming.messages import ServerMessage
 from streaming.subscribers import Outbox, Subscribers
 
 MAX_LINES = 12  # that a new reader gets
 MAX_READERS = 32  # of one session's captions
 _UNREAD = 64  # messages kept for a slow reader
+
+
+_KEY = re.compile(r"[\w-]{22}(?:~[a-z0-9][a-z0-9-]{0,31})?", re.ASCII)
+
+
+def new_key(server: str) -> str:
+    """The key of new captions; their address will end with the server's name."""
+    return new_id(server)
+
+
+def is_key(text: str) -> bool:
+    """Whether `new_key` may have made it."""
+    return _KEY.fullmatch(text) is not None
+
+
+def _derived(key: str, purpose: str, size: int) -> str:
+    """Text of `size` bytes that follows from the key, but from which the key does not follow."""
+    digest = hashlib.sha256(f"livegloss captions {purpose} {key}".encode()).digest()
+    return base64.urlsafe_b64encode(digest[:size]).decode().rstrip("=")
 
 
 class CaptionLine(ServerMessage, frozen=True, tag="line"):
@@ -51,17 +72,19 @@ class CaptionState(ServerMessage, frozen=True, tag="captions"):
 class Captions:
     """The captions of one signer, over one session or several that follow each other.
 
-    `id` and `token` are in the readers' address, `key` lets the signer's next session go on. All
-    three are random and tell nothing of the session's own id, by which it is controlled.
+    `id` and `token` are in the readers' address, `key` lets the signer's next session go on. The
+    key is random, and the other two are made of it but do not tell it: so a server that has
+    forgotten the captions, or another one, goes on at the same address when the key comes. None of
+    them tells the session's own id, by which it is controlled.
 
     Bounds: `MAX_LINES` lines, `MAX_READERS` readers, `_UNREAD` messages for each. A reader that is
     too slow for that is dropped; it gets the last lines when it comes back.
     """
 
-    def __init__(self, clock_s: Callable[[], float] = time.monotonic, *, server: str = "") -> None:
-        self.id = new_id(server, 9)
-        self.token = secrets.token_urlsafe(16)
-        self.key = secrets.token_urlsafe(16)
+    def __init__(self, key: str, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self.key = key
+        self.id = with_server(_derived(key, "id", 9), server_of(key))
+        self.token = _derived(key, "token", 16)
         self.state = "paused"
         self.paused_s = self._began_s = clock_s()
         self._clock_s = clock_s

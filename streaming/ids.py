@@ -14,8 +14,12 @@ _BEFORE_NAME = "~"  # stands in no random text and in no name, and needs no esca
 
 def new_id(server: str, random_bytes: int = 16) -> str:
     """An id that ends with the server's name, if it has one."""
-    random = secrets.token_urlsafe(random_bytes)
-    return f"{random}{_BEFORE_NAME}{server}" if server else random
+    return with_server(secrets.token_urlsafe(random_bytes), server)
+
+
+def with_server(text: str, server: str) -> str:
+    """`text` with the server's name behind it, if it has one."""
+    return f"{text}{_BEFORE_NAME}{server}" if server else text
 
 
 def server_of(id: str) -> str:

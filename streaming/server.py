@@ -101,6 +101,7 @@ class Server:
         )
         self._captions = CaptionRoutes(
             server=settings.server.name,
+            guests=settings.cluster.ray is not None,
             most_readers=settings.server.connections // 2,
             authorise=self.callers.authorise,
             body_of=self._body,
@@ -113,6 +114,10 @@ class Server:
         """Which model it serves, and on what."""
         bundle = self.bundle
         return f"model {bundle.name}, {len(bundle.glosses)} glosses, {self.device}"
+
+    def guests(self) -> list[str]:
+        """Ids of captions that other servers made, and whose signers are here now."""
+        return self._captions.guests()
 
     def app(self) -> web.Application:
         app = web.Application(

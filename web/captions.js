@@ -8,6 +8,8 @@ import { element } from "./elements.js";
 const MOST = 12; // words; the server keeps as many
 const HOLD_S = 20;
 const AGAIN_MS = 10_000; // after a refusal other than "there are none"
+const GONE_MS = 120_000; // captions that were there may come back at another server, or after a restart
+const SOON_MS = 3_000;
 
 const STATES = {
   connecting: "Connecting",
@@ -25,6 +27,7 @@ const events = new URL(location.href);
 events.pathname += "/events";
 
 const words = new Map(); // number of the line -> element
+let heardMs = -Infinity; // when the last message came
 let fading = 0;
 
 /** Shows the newest sign, or its newest state, in the order of their numbers. */
@@ -83,6 +86,7 @@ function read() {
   const source = new EventSource(events);
   source.addEventListener("message", ({ data }) => {
     const message = JSON.parse(data);
+    heardMs = performance.now();
     if (message.type === "line") show(message);
     if (message.type === "captions") showAll(message);
     if (message.state === "ended") source.close();
@@ -92,7 +96,8 @@ function read() {
     setState("lost");
     if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
     const status = await fetch(location.href, { method: "HEAD" }).then((response) => response.status, () => 0);
-    if (status === 404) setState("ended");
+    if (status === 404 && performance.now() - heardMs < GONE_MS) setTimeout(read, SOON_MS);
+    else if (status === 404) setState("ended");
     else setTimeout(read, AGAIN_MS);
   });
 }

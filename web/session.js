@@ -15,6 +15,7 @@ const MOVE_PAUSE_S = 2; // between two attempts to move
 export class Session extends EventTarget {
   #settings;
   #connection = null;
+  #next = null; // while it moves: the connection that is to follow
   #stopped = false;
   #wake = () => {};
 
@@ -57,6 +58,7 @@ export class Session extends EventTarget {
   stop() {
     this.#stopped = true;
     this.#connection?.close();
+    this.#next?.close();
     this.#wake();
   }
 
@@ -124,19 +126,20 @@ export class Session extends EventTarget {
     let over = false;
     old.lost.then(() => (over = true));
     for (let first = true; !over && !this.#stopped; first = false) {
-      let fresh = null;
+      let useless = null;
       try {
-        const next = await this.#connect((connection) => (fresh = connection));
+        const next = await this.#connect((connection) => (useless = this.#next = connection));
         if (!next || over || this.#stopped) break;
         this.#setState("reconnecting");
         this.#begin(next);
-        fresh = old;
+        useless = old;
         break;
       } catch (error) {
         if (!(error instanceof ConnectionError)) throw error;
         if (first) failed();
       } finally {
-        fresh?.close();
+        this.#next = null;
+        useless?.close();
       }
       await new Promise((resolve) => setTimeout(resolve, MOVE_PAUSE_S * 1000 * (0.5 + Math.random())));
     }

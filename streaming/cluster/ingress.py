@@ -93,13 +93,12 @@ class Ingress:
         Where it is gone, another says that there is no such session: in the same form, and to those
         who may know it.
         """
-        name, url = await self._choose(server=server)
-        if name == server:
-            try:
-                return _back(await self._ask(url, request, body), request)
-            except aiohttp.ClientError as error:
-                _log.warning("server %s can't be reached: %s", server, error)
-        return await self._of_any(request, body, but=server)
+        name, url = await self._choose(server=server, guest=_id_in(request.scope["path"]))
+        try:
+            return _back(await self._ask(url, request, body), request)
+        except aiohttp.ClientError as error:
+            _log.warning("server %s can't be reached: %s", name, error)
+        return await self._of_any(request, body, but=name)
 
     async def _of_any(
         self, request: Request, body: bytes, *, room: bool = False, but: str = ""

@@ -83,9 +83,10 @@ class RoomView:
 
 
 class RoomRouter(RequestRouter):
-    """Ranks the servers for `handle.choose_replica(server=…, room=…, but=…)`.
+    """Ranks the servers for `handle.choose_replica(server=…, guest=…, room=…, but=…)`.
 
-    `server`: the one of that name, if it is there. `room`: of two with room, drawn at random, the
+    `server`: the one of that name, if it is there; `guest`: or the one to which captions of that id
+    have moved with their signer. `room`: of two with room, drawn at random, the
     one with more comes first; those without come later. `but`: names of servers that were asked
     already, which come last. Otherwise any.
 
@@ -97,13 +98,16 @@ class RoomRouter(RequestRouter):
 
     def initialize_state(self, **kwargs: Any) -> None:
         self._view = RoomView()
+        self._guests: dict[str, str] = {}  # captions -> the server that has them now
 
     async def choose_replicas(
         self,
         candidate_replicas: list[RunningReplica],
         pending_request: PendingRequest | None = None,
     ) -> list[list[RunningReplica]]:
-        wanted = pending_request.kwargs if pending_request is not None else {}
+        wanted = dict(pending_request.kwargs) if pending_request is not None else {}
+        if (moved_to := self._guests.get(wanted.pop("guest", ""))) is not None:
+            wanted["server"] = moved_to
         replicas = {replica.replica_id.unique_id: replica for replica in candidate_replicas}
         names = self._view.order(replicas, self._get_curr_time_s(), **wanted)
         if wanted.get("room") and names:
@@ -114,4 +118,5 @@ class RoomRouter(RequestRouter):
         told = [(replica.replica_id.unique_id, replica.routing_stats) for replica in replicas]
         reports = [(name, float(said.get("room", 0)), said.get("said")) for name, said in told]
         self._view.tell(reports, self._get_curr_time_s())
+        self._guests = {guest: name for name, said in told for guest in said.get("guests", ())}
         super().update_replicas(replicas)

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import ray
 from ray import serve as ray_serve
@@ -79,9 +80,9 @@ class Replica:
         """Told to all ingresses once."""
         return {"url": self._server.url}
 
-    def record_routing_stats(self) -> dict[str, float]:
+    def record_routing_stats(self) -> dict[str, Any]:
         """Told to all ingresses each second: see `placement`."""
-        return {"room": self._room(), "said": time.time()}
+        return {"room": self._room(), "said": time.time(), "guests": self._server.guests()}
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """Told to Ray's controller: see `scaling`."""

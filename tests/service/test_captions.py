@@ -175,3 +175,38 @@ async def test_odd_requests_for_captions_are_refused(
                 )
                 assert (await response.json())["key"] != key
         assert (await service.numbers(http))["livegloss_sessions"] == 1
+
+
+async def test_captions_follow_their_signer_to_another_server(
+    service: Service, http: aiohttp.ClientSession, stranger: aiohttp.ClientSession
+) -> None:
+    """As when a page leaves a server that is about to stop; where there is one it stays there."""
+    async with contextlib.AsyncExitStack() as stack:
+        first = await stack.enter_async_context(calling(service.url, http, Camera(levels)))
+        await first.wait_for("hello")
+        addresses = await shared(http, first)
+        events = f"{service.url}/{addresses['events']}"
+        assert await reads_a_line(events, stranger)
+        while True:
+            other = await stack.enter_async_context(calling(service.url, http, Camera(levels)))
+            if "~" not in other.location or server_in(other.location) != server_in(first.location):
+                break
+        await other.wait_for("hello")
+        assert await shared(http, other, addresses["key"]) == addresses
+        async with http.delete(f"{service.url}{first.location}") as response:
+            assert response.status == 200
+        async with asyncio.timeout(20):
+            while not await reads_a_line(events, stranger):
+                pass  # ingresses know a second later where the signer is
+
+
+async def reads_a_line(url: str, http: aiohttp.ClientSession) -> bool:
+    """Whether the signer of these captions is there: then a line comes."""
+    async with http.get(url) as events:
+        if events.status != 200:
+            return False
+        reader = Reader(events)
+        if (await reader.until("captions"))["state"] != "live":
+            return False
+        assert (await reader.until("line"))["gloss"] in ("bright", "dark")
+        return True

@@ -10,14 +10,15 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from models.schema import Sign
 from streaming import caption_routes
 from streaming.app import serve
 from streaming.bench.standin import StandIn
-from streaming.captions import MAX_LINES, MAX_READERS, CaptionFeed
+from streaming.captions import MAX_LINES, MAX_READERS, CaptionFeed, new_key
 from streaming.server import Server
-from streaming.settings import ServerSettings, SessionSettings, Settings
+from streaming.settings import ClusterSettings, ServerSettings, SessionSettings, Settings
 from tests.streaming.caller import Caller, calling, problem
 from tests.streaming.event_reader import Reader, shared
 
@@ -143,3 +144,39 @@ async def test_a_server_that_stops_waits_for_no_reader(http: aiohttp.ClientSessi
         async with asyncio.timeout(15):
             await stack.aclose()
         events.close()
+
+
+async def test_captions_keep_their_address_where_the_server_is_started_anew(
+    http: aiohttp.ClientSession,
+) -> None:
+    addresses: dict[str, str] = {}
+    for _ in range(2):
+        async with serve(SETTINGS, StandIn()) as server, calling(server.url, http) as caller:
+            await caller.wait_for("hello")
+            now = await shared(http, caller, addresses.get("key", ""))
+            assert addresses in ({}, now)
+            addresses = now
+
+
+@pytest.mark.parametrize("cluster", [None, "local"])
+async def test_captions_of_another_server_keep_their_address_on_a_cluster_alone(
+    cluster: str | None, http: aiohttp.ClientSession
+) -> None:
+    key = new_key("a")
+    named = replace(
+        SETTINGS,
+        server=replace(SETTINGS.server, name="b"),
+        cluster=ClusterSettings(ray=cluster),
+    )
+    async with serve(named, StandIn()) as server, calling(server.url, http) as caller:
+        await caller.wait_for("hello")
+        url = f"{server.url}{caller.location}/captions"
+        async with http.put(url, json={"key": key}) as response:
+            addresses = await response.json()
+        id = URL(addresses["events"]).parts[1]
+        if cluster is None:  # nobody would send the readers here
+            assert response.status == 201 and addresses["key"] != key and id.endswith("~b")
+            assert server.guests() == []
+        else:
+            assert response.status == 200 and addresses["key"] == key and id.endswith("~a")
+            assert server.guests() == [id]

@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 
 from models.schema import Sign
-from streaming.captions import MAX_LINES, CaptionFeed, CaptionLine, Captions, CaptionState, WebVtt
+from streaming.captions import (
+    MAX_LINES,
+    CaptionFeed,
+    CaptionLine,
+    Captions,
+    CaptionState,
+    WebVtt,
+    new_key,
+)
 from streaming.messages import ServerMessage
 from streaming.subscribers import Outbox
 
@@ -38,7 +46,7 @@ def words(messages: list[ServerMessage]) -> list[tuple[int, str, bool]]:
 
 async def test_a_line_is_revised_and_goes_on_over_sessions() -> None:
     clock = Clock()
-    captions = Captions(clock)
+    captions = Captions(new_key(""), clock)
     assert len({captions.id, captions.token, captions.key}) == 3
     first = captions.feed()
     with captions.reader() as reader:
@@ -69,7 +77,7 @@ async def test_a_line_is_revised_and_goes_on_over_sessions() -> None:
 
 
 async def test_lines_and_what_waits_for_a_reader_are_bounded() -> None:
-    captions = Captions()
+    captions = Captions(new_key(""))
     feed = captions.feed()
     with captions.reader() as slow:
         for id in range(1, 1001):
@@ -101,7 +109,7 @@ def test_cues_are_final_in_order_and_without_markup() -> None:
 
 
 def test_a_gloss_is_one_line() -> None:
-    captions = Captions()
+    captions = Captions(new_key(""))
     feed: CaptionFeed = captions.feed()
     feed.show(a_sign(1, " thank\r\nyou\x0b"), 0.0)
     assert captions._snapshot().lines[0].gloss == "thank you"

@@ -93,7 +93,7 @@ def test_without_ray_the_command_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "streaming.cluster.run", None)
     assert main(["--ray", "local"]) == 2
-    assert 'pip install "livegloss[cluster]"' in capsys.readouterr().err
+    assert 'pip install -c constraints.txt -e ".[cluster]"' in capsys.readouterr().err
 
 
 async def test_no_thread_or_task_is_left() -> None:

@@ -7,8 +7,8 @@
 
 `loss` kills a node with a session on each; `calls` compares calls through the ingress with those of
 one server, `media` the latency of their results at equal load, by turns; `life` fills the servers
-until another starts, idles until it goes, and changes the model, while a page reads. The last line
-is JSON.
+until another starts, idles until it goes, and changes the model, while a page reads. `--model
+builtin --clip FILE` takes the built-in model and a clip of a sign. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ async def wait(seconds: float) -> None:
 # A node is lost
 
 
-async def loss(model: str, times: int) -> dict[str, Any]:
+async def loss(model: str, times: int, clip: Path | None) -> dict[str, Any]:
     rounds = []
     async with two_nodes(settings(8), maker(model)) as nodes, aiohttp.ClientSession() as http:
         for number in range(times):
@@ -78,7 +78,7 @@ async def loss(model: str, times: int) -> dict[str, Any]:
                 await nodes.add_worker()
             await nodes.until_servers(2)
             with tempfile.TemporaryDirectory() as folder:
-                rounds.append(await _lose(nodes, http, Path(folder)))
+                rounds.append(await _lose(nodes, http, Path(folder), clip))
             print(rounds[-1], flush=True)
     return {
         "rounds": rounds,
@@ -89,9 +89,14 @@ async def loss(model: str, times: int) -> dict[str, Any]:
     }
 
 
-async def _lose(nodes: TwoNodes, http: aiohttp.ClientSession, folder: Path) -> dict[str, Any]:
+async def _lose(
+    nodes: TwoNodes, http: aiohttp.ClientSession, folder: Path, clip: Path | None
+) -> dict[str, Any]:
     """Lose the node that serves a page while the other one serves a caller."""
-    async with _caller_at(nodes, http, HEAD) as caller, watched_page(folder, nodes.url) as page:
+    async with (
+        _caller_at(nodes, http, HEAD) as caller,
+        watched_page(folder, nodes.url, clip) as page,
+    ):
         session = await page.session()
         assert await nodes.node_of(session) != HEAD
         await page.until_signs(2)
@@ -188,14 +193,14 @@ async def calls(model: str, times: int) -> dict[str, Any]:
 
 
 async def media(model: str, sessions: int, times: int) -> dict[str, Any]:
-    """From a frame's arrival to its result, ms, at one server and at one of two in a cluster."""
+    """From a frame's arrival to its result, ms: at one server, and at one on a cluster."""
     rounds = []
     async with (
         one_server(model, sessions) as alone,
-        two_nodes(settings(sessions), maker(model)) as nodes,
+        two_nodes(settings(sessions), maker(model), "1") as nodes,
         AsyncExitStack() as stack,
     ):
-        await nodes.until_servers(2)
+        await nodes.until_servers(1)
         task = PeerTask(url="", peers=sessions, duration_s=10, fps=15, size=(426, 320))
         recorded = await with_recording(task, 30, stack)
         for _ in range(times):
@@ -235,7 +240,7 @@ async def _latency(task: PeerTask, url: str) -> dict[str, Any]:
 # Room, and another model
 
 
-async def life(model: str) -> dict[str, Any]:
+async def life(model: str, clip: Path | None) -> dict[str, Any]:
     """One page reads; the servers fill, empty again, and get another model."""
     ray_application._SCALING["downscale_delay_s"] = 10.0
     told: dict[str, Any] = {}
@@ -246,7 +251,7 @@ async def life(model: str) -> dict[str, Any]:
             AsyncExitStack() as stack,
         ):
             await nodes.until_servers(1)
-            page = await stack.enter_async_context(watched_page(Path(folder), nodes.url))
+            page = await stack.enter_async_context(watched_page(Path(folder), nodes.url, clip))
             async with calling(nodes.url, http) as one, calling(nodes.url, http) as two:
                 full_s = time.time()
                 await nodes.until_servers(2)
@@ -262,8 +267,7 @@ async def life(model: str) -> dict[str, Any]:
             told["page_after_scaling"] = await _gaps(page)
             before = await page.session()
             update_s = time.time()
-            _, _, ms = model.partition(":")
-            other = maker(f"standin:{int(ms or 20) + 1}")
+            other = maker("standin:21")
             fresh = settings(3, ray=nodes.ray, replicas="1:2")
             app = ray_application.application(fresh, other)
             await asyncio.to_thread(ray_serve.run, app, name=NAME, route_prefix="/")
@@ -285,22 +289,27 @@ async def _gaps(page: Any) -> dict[str, Any]:
     }
 
 
-async def _work(what: str, model: str, times: int, sessions: int) -> dict[str, Any]:
-    if what == "media":
-        return await media(model, sessions, times)
-    if what == "life":
-        return await life(model)
-    return await (loss if what == "loss" else calls)(model, times)
+async def _work(options: argparse.Namespace) -> dict[str, Any]:
+    match options.what:
+        case "loss":
+            return await loss(options.model, options.times, options.clip)
+        case "calls":
+            return await calls(options.model, options.times)
+        case "media":
+            return await media(options.model, options.sessions, options.times)
+        case _:
+            return await life(options.model, options.clip)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("what", choices=["loss", "calls", "media", "life"])
     parser.add_argument("--model", default="standin:20")
+    parser.add_argument("--clip", type=Path, help="of a sign, for the page; else grey levels")
     parser.add_argument("--times", type=int, default=10)
     parser.add_argument("--sessions", type=int, default=10)
     options = parser.parse_args()
-    found = asyncio.run(_work(options.what, options.model, options.times, options.sessions))
+    found = asyncio.run(_work(options))
     print(json.dumps({"what": options.what, "model": options.model, **found, **environment("ray")}))
 
 

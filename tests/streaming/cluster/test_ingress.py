@@ -50,9 +50,16 @@ class Handle:
 
     @contextlib.asynccontextmanager
     async def choose_replica(
-        self, *, server: str = "", room: bool = False, but: Any = (), _reserve: bool
+        self,
+        *,
+        server: str = "",
+        guest: str = "",
+        room: bool = False,
+        but: Any = (),
+        _reserve: bool,
     ) -> AsyncIterator[Selection]:
         assert not _reserve, "Ray would call the server, too"
+        assert guest.endswith(server)
 
         def last(one: Server) -> tuple[bool, bool]:
             return bool(server) and one.name != server, one.name in but

@@ -172,3 +172,14 @@ async def test_what_is_known_of_a_server_goes_with_it(router: RoomRouter) -> Non
 
 async def test_without_a_server_there_is_nobody_to_ask(router: RoomRouter) -> None:
     assert await ranked(router, [], room=True) == []
+
+
+async def test_captions_are_read_where_their_signer_is_now(router: RoomRouter) -> None:
+    servers = [Server("a"), Server("b"), Server("c")]
+    servers[1].routing_stats["guests"] = ["moved~a"]
+    tell(router, servers)
+    for guest, first in (("moved~a", "b"), ("there~a", "a")):
+        assert (await ranked(router, servers, server="a", guest=guest))[0] == first
+    servers[1].tells()  # it has them no more
+    tell(router, servers)
+    assert (await ranked(router, servers, server="a", guest="moved~a"))[0] == "a"

@@ -19,6 +19,7 @@ from tests.browser import (
     Picture,
     browser_page,
     camera_flags,
+    clip_pictures,
     write_camera,
 )
 from tests.web.page import is_live
@@ -86,9 +87,12 @@ def levels() -> Iterator[Picture]:
 
 
 @asynccontextmanager
-async def watched_page(folder: Path, url: str) -> AsyncIterator[WatchedPage]:
-    """A page that has started its camera, and is live."""
-    camera = write_camera(folder / "levels.mjpeg", levels())
+async def watched_page(
+    folder: Path, url: str, clip: Path | None = None
+) -> AsyncIterator[WatchedPage]:
+    """A page that has started its camera, and is live. The camera plays the clip, or `levels`."""
+    pictures = levels() if clip is None else clip_pictures(clip, lead_s=1.0, tail_s=1.5)
+    camera = write_camera(folder / "camera.mjpeg", pictures)
     async with browser_page(folder, camera_flags(camera)) as page:
         await page.add_init_script(_NOTES)
         await page.goto(f"{url}/?autostart=1")
