@@ -21,7 +21,7 @@ demo: $(VENV)/demo.stamp
 	@exec $(BIN)/streamlit run web/demo.py $(ARGS)
 
 test: $(VENV)/test.stamp
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 clients: $(VENV)/clients.stamp
 

@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from aiohttp import web
 
-from streaming.captions import CaptionLine, Captions, WebVtt, is_key, new_key
+from streaming.captions import CaptionLine, Captions, WebVtt, may_be_key, new_key
 from streaming.connections import stream_to
 from streaming.ids import server_of
 from streaming.messages import ServerMessage, encode
@@ -138,7 +138,7 @@ class CaptionRoutes:
 
     def _may_go_on(self, key: str) -> bool:
         """Whether the captions of a key that is not known here can have their address here."""
-        return is_key(key) and (self._guests or server_of(key) == self._server)
+        return may_be_key(key) and (self._guests or server_of(key) == self._server)
 
     def _made(self, key: str) -> Captions:
         captions = Captions(key, self._clock_s)

@@ -39,7 +39,7 @@ def new_key(server: str) -> str:
     return new_id(server)
 
 
-def is_key(text: str) -> bool:
+def may_be_key(text: str) -> bool:
     """Whether `new_key` may have made it."""
     return _KEY.fullmatch(text) is not None
 

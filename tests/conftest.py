@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from offline.exporting import web_runtime
 from tests.whole_way import way as way  # a fixture for all
@@ -13,20 +15,19 @@ from tests.whole_way import way as way  # a fixture for all
 ROOT = Path(__file__).resolve().parent.parent
 
 
-# Browser tests that the second worker takes when it has done the rest: both then end together.
-_TAKEN_OVER = ("test_demo.py", "test_network_camera.py", "test_recognition.py", "test_walk.py")
+# What shares a Ray cluster, which takes 20 s to start. It is begun first, in one worker.
+_TOGETHER = ("tests/service/", "tests/streaming/cluster/test_two_nodes.py")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `-n 2` browsers get a worker of their own: they wait for cameras most of the time.
-    Other clients come one after another, too, in whichever worker is free first; so do the tests
-    of the service, for all of which one cluster is started."""
-    for item in items:
-        folder = item.path.relative_to(ROOT / "tests").parts[0]
-        group = folder if folder in ("web", "clients", "service") else "rest"
-        if item.path.name in _TAKEN_OVER:
-            group = "clients"
-        item.add_marker(pytest.mark.xdist_group(group))
+class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
+    """Each test goes to whichever worker is free, but those that share a cluster stay together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((place for place in _TOGETHER if nodeid.startswith(place)), nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Scheduling:
+    return _Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -24,7 +25,8 @@ from streaming.settings import Settings
 
 LOCAL = "local"
 NAME = "livegloss"  # of the application
-_LOOPBACK = "127.0.0.1"
+# Of this machine alone. Ray would take 127.0.0.1 for the address of the network card.
+_LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,10 @@ def _start(settings: Settings, make: Callable[[], RecognizerCore] | None) -> str
     except RuntimeError as error:
         raise RuntimeError(_why() or str(error)) from error
     servers = ray_serve.get_deployment_handle("servers", NAME)
-    return f"{servers.describe.remote().result(timeout_s=10)}, {settings.cluster.replicas} on Ray"
+    description = servers.describe.remote().result(timeout_s=10)
+    # Its router would start a cluster of its own when this one is gone.
+    servers.shutdown()  # type: ignore[no-untyped-call]
+    return f"{description}, {settings.cluster.replicas} on Ray"
 
 
 def _why() -> str:

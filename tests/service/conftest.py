@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
 
 import aiohttp
@@ -21,25 +21,31 @@ KINDS = ("one", "cluster")
 Processes = dict[str, subprocess.Popen[str]]  # by kind
 
 
+_running = ExitStack()  # until the last of these tests: it is not the last of all
+
+
+@pytest.hookimpl(trylast=True)  # after the fixtures of the last one
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    if nextitem is None or nextitem.path.parent != item.path.parent:
+        _running.close()
+
+
 @pytest.fixture(scope="session")
-def processes(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[dict[str, subprocess.Popen[str]]]:
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Processes:
     """Both at once: the cluster starts (20 s) while the one server is tested."""
-    with ExitStack() as stack:
-        started = {}
-        for kind in KINDS:
-            folder = str(tmp_path_factory.mktemp(f"signs-{kind}"))
-            started[kind] = stack.enter_context(
-                subprocess.Popen(
-                    [sys.executable, "-m", "tests.service.serving", kind, folder],
-                    cwd=ROOT,
-                    stdin=subprocess.PIPE,  # leaving the block closes it, and waits
-                    stdout=subprocess.PIPE,
-                    text=True,
-                )
+    started = {}
+    for kind in KINDS:
+        folder = str(tmp_path_factory.mktemp(f"signs-{kind}"))
+        started[kind] = _running.enter_context(
+            subprocess.Popen(
+                [sys.executable, "-m", "tests.service.serving", kind, folder],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,  # closing the stack closes it, and waits
+                stdout=subprocess.PIPE,
+                text=True,
             )
-        yield started
+        )
+    return started
 
 
 @pytest.fixture(params=KINDS, scope="session")

@@ -9,25 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import shutil
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 from models.drawn_figure import pack_figure
 from streaming.app import serve
 from streaming.bench.standin import StandIn
-from streaming.settings import (
-    ClusterSettings,
-    LoadSettings,
-    ServerSettings,
-    SessionSettings,
-    Settings,
-)
+from streaming.settings import LoadSettings, ServerSettings, SessionSettings, Settings
 from tests.models.drawn_figures import waving
 
 TOKEN = "s3cret"
@@ -45,8 +35,6 @@ SETTINGS = Settings(
     load=LoadSettings(decode_share=1000.0, loop_lag_s=1000.0),  # let everybody in
 )
 FIGURE = pack_figure(waving())
-# All of 127/8 is the loopback; Ray would take 127.0.0.1 for the address of the network card.
-_LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
 
 
 class Refusing(asyncio.DatagramProtocol):
@@ -68,30 +56,6 @@ def recogniser() -> StandIn:
     return standin
 
 
-@contextlib.contextmanager
-def two_nodes() -> Iterator[str]:
-    """The address of a cluster of two nodes, each of which has a CPU for one server."""
-    from ray.cluster_utils import Cluster
-
-    folder = tempfile.mkdtemp(prefix="ray")  # short: the paths of sockets must be
-    # A cluster writes its address there, where only a `ray.init` before it would have made a place.
-    os.environ["RAY_TMPDIR"] = folder
-    Path(folder, "ray").mkdir()
-    node: dict[str, Any] = {
-        "num_cpus": 1,
-        "node_ip_address": _LOOPBACK,
-        "object_store_memory": 100 << 20,
-        "include_dashboard": False,
-    }
-    nodes: Any = Cluster(initialize_head=True, head_node_args=node)
-    try:
-        nodes.add_node(**node)
-        yield nodes.address
-    finally:
-        nodes.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 @contextlib.asynccontextmanager
 async def running(kind: str, folder: str) -> AsyncIterator[str]:
     """The address of the service, as long as it runs."""
@@ -108,12 +72,10 @@ async def running(kind: str, folder: str) -> AsyncIterator[str]:
         async with serve(settings, recogniser()) as server:
             yield server.url
         return
-    from streaming.cluster.run import cluster
+    from tests.streaming.cluster.two_nodes import two_nodes
 
-    with two_nodes() as address:
-        there = replace(settings, cluster=ClusterSettings(ray=address, replicas="2"))
-        async with cluster(there, recogniser) as servers:
-            yield servers.url
+    async with two_nodes(settings, recogniser) as nodes:
+        yield nodes.url
 
 
 async def main(kind: str, folder: str) -> None:

@@ -132,6 +132,7 @@ class TwoNodes:
         """The address of the node on which a session's server runs."""
         handle = ray_serve.get_deployment_handle("servers", NAME)
         places = dict(await handle.broadcast("place").results_async())
+        handle.shutdown()  # type: ignore[no-untyped-call]
         return str(places[server_of(session)]).split("/")[2].split(":")[0]
 
 
