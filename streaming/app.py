@@ -95,7 +95,7 @@ async def serve(settings: Settings, *recognizers: RecognizerCore) -> AsyncIterat
         assert runner.server is not None
         accepting = connections.run(listener, runner.server, tls)
         stack.callback(tasks.create_task(accepting, name="connections").cancel)
-        server.url = _url(listener, settings.server)
+        server.url = address_of(listener, settings.server)
         stack.push_async_callback(sessions.drain)
         yield server
 
@@ -130,7 +130,7 @@ def bind(settings: ServerSettings) -> socket.socket:
         raise OSError(number, f"can't listen on {where}: {why}") from error
 
 
-def _url(listener: socket.socket, settings: ServerSettings) -> str:
+def address_of(listener: socket.socket, settings: ServerSettings) -> str:
     """The address that a person on this machine, or in its network, can open."""
     host, port = listener.getsockname()[:2]
     if host in ("0.0.0.0", "::"):

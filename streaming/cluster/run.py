@@ -18,7 +18,7 @@ from typing import Any
 import ray
 from ray import serve as ray_serve
 
-from streaming.app import bind
+from streaming.app import address_of, bind
 from streaming.cluster.application import application
 from streaming.runner import RecognizerCore
 from streaming.settings import Settings
@@ -53,10 +53,12 @@ async def cluster(
     if settings.server.tls_self_signed:
         raise ValueError("--ray serves HTTPS with --tls-cert and --tls-key alone")
     with bind(settings.server) as listener:  # taken: an error at once. 0: any, for all nodes
-        settings = _with_port(settings, listener.getsockname()[1])
+        url = address_of(listener, settings.server)
+        port = listener.getsockname()[1]
+    settings = replace(settings, server=replace(settings.server, port=port))
     try:
         description = await asyncio.to_thread(_start, settings, make)
-        yield Service(_url(settings), description)
+        yield Service(url, description)
     finally:
         await asyncio.to_thread(_stop)
 
@@ -98,8 +100,8 @@ def _why() -> str:
     """What kept the servers from starting, in their own words; empty where Ray does not know."""
     application = ray_serve.status().applications.get(NAME)
     servers = application and application.deployments.get("servers")
-    said = re.findall(r"^\S*(?:Error|Exception): (.+)$", servers.message if servers else "", re.M)
-    return said[-1] if said else ""
+    errors = re.findall(r"^\S*(?:Error|Exception): (.+)$", servers.message if servers else "", re.M)
+    return errors[-1] if errors else ""
 
 
 def _gpus() -> float:
@@ -111,13 +113,3 @@ def _stop() -> None:
     if ray.is_initialized():
         ray_serve.delete(NAME)
         ray.shutdown()
-
-
-def _with_port(settings: Settings, port: int) -> Settings:
-    return replace(settings, server=replace(settings.server, port=port))
-
-
-def _url(settings: Settings) -> str:
-    server = settings.server
-    host = f"[{server.host}]" if ":" in server.host else server.host
-    return f"{'https' if server.tls_cert else 'http'}://{host}:{server.port}"
