@@ -20,9 +20,9 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from aiohttp import web
 
-from streaming.captions import CaptionLine, Captions, WebVtt, may_be_key, new_key
+from streaming.captions import CaptionLine, Captions, WebVtt
 from streaming.connections import stream_to
-from streaming.ids import server_of
+from streaming.ids import may_be_id, new_id, server_of
 from streaming.messages import ServerMessage, encode
 from streaming.problems import Problem
 from streaming.session import Session
@@ -121,7 +121,7 @@ class CaptionRoutes:
             captions = self._made(key) if self._may_go_on(key) else current
         status = 200
         if captions is None:
-            captions, status = self._made(new_key(self._server)), 201
+            captions, status = self._made(new_id(self._server)), 201
         if captions is not current:
             if current is not None:
                 self._end(current)
@@ -138,7 +138,7 @@ class CaptionRoutes:
 
     def _may_go_on(self, key: str) -> bool:
         """Whether the captions of a key that is not known here can have their address here."""
-        return may_be_key(key) and (self._guests or server_of(key) == self._server)
+        return may_be_id(key) and (self._guests or server_of(key) == self._server)
 
     def _made(self, key: str) -> Captions:
         captions = Captions(key, self._clock_s)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
-import re
 import time
 from collections import deque
 from collections.abc import Callable
@@ -22,26 +21,13 @@ from datetime import UTC, datetime
 import msgspec
 
 from models.schema import Sign
-from streaming.ids import new_id, server_of, with_server
+from streaming.ids import server_of, with_server
 from streaming.messages import ServerMessage
 from streaming.subscribers import Outbox, Subscribers
 
 MAX_LINES = 12  # that a new reader gets
 MAX_READERS = 32  # of one session's captions
 _UNREAD = 64  # messages kept for a slow reader
-
-
-_KEY = re.compile(r"[\w-]{22}(?:~[a-z0-9][a-z0-9-]{0,31})?", re.ASCII)
-
-
-def new_key(server: str) -> str:
-    """The key of new captions; their address will end with the server's name."""
-    return new_id(server)
-
-
-def may_be_key(text: str) -> bool:
-    """Whether `new_key` may have made it."""
-    return _KEY.fullmatch(text) is not None
 
 
 def _derived(key: str, purpose: str, size: int) -> str:
@@ -73,9 +59,9 @@ class Captions:
     """The captions of one signer, over one session or several that follow each other.
 
     `id` and `token` are in the readers' address, `key` lets the signer's next session go on. The
-    key is random, and the other two are made of it but do not tell it: so a server that has
-    forgotten the captions, or another one, goes on at the same address when the key comes. None of
-    them tells the session's own id, by which it is controlled.
+    key is random (`ids.new_id`), the other two are made of it but do not tell it: so a server that
+    has forgotten the captions, or another one, goes on at the same address when the key comes. None
+    of them tells the session's own id, by which it is controlled.
 
     Bounds: `MAX_LINES` lines, `MAX_READERS` readers, `_UNREAD` messages for each. A reader that is
     too slow for that is dropped; it gets the last lines when it comes back.

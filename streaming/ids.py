@@ -7,14 +7,22 @@ Where several servers stand behind one address, whoever routes reads the name an
 
 from __future__ import annotations
 
+import re
 import secrets
 
+SERVER_NAME = r"[a-z0-9][a-z0-9-]{0,31}"  # a pattern
 _BEFORE_NAME = "~"  # stands in no random text and in no name, and needs no escape in a URL
+_ID = re.compile(rf"[\w-]{{22}}(?:{_BEFORE_NAME}{SERVER_NAME})?", re.ASCII)
 
 
-def new_id(server: str, random_bytes: int = 16) -> str:
-    """An id that ends with the server's name, if it has one."""
-    return with_server(secrets.token_urlsafe(random_bytes), server)
+def new_id(server: str) -> str:
+    """An id of 128 random bits that ends with the server's name, if it has one."""
+    return with_server(secrets.token_urlsafe(16), server)
+
+
+def may_be_id(text: str) -> bool:
+    """Whether `new_id` may have made it."""
+    return _ID.fullmatch(text) is not None
 
 
 def with_server(text: str, server: str) -> str:

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from tyro.conf import Suppress, arg
 
 from models.command_line import read_command_line
+from streaming.ids import SERVER_NAME
 from streaming.messages import MAX_TOP_K
 
 _Text = Annotated[str | None, arg(metavar="TEXT")]
@@ -33,7 +34,6 @@ _Probability = Annotated[float | None, arg(metavar="P")]
 _Network = IPv4Network | IPv6Network
 _MOST_REPLICAS = 1000
 
-_SERVER = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.(?!-)[a-z0-9_-]{1,63})*")
 _ORIGIN = re.compile(r"https?://[^\s/?#@\\,;*]+")
 
@@ -98,7 +98,7 @@ class ServerSettings:
         _positive(self, "request_s", "body_s", "stalled_s")
         if self.max_sessions_per_address is not None:
             _positive(self, "max_sessions_per_address")
-        if self.name and not _SERVER.fullmatch(self.name):
+        if self.name and not re.fullmatch(SERVER_NAME, self.name):
             raise ValueError(f"--name takes small letters, digits and '-', not '{self.name}'")
         for name in self.allow_host:
             if not _NAME.fullmatch(name.lower()):

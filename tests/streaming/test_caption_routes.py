@@ -16,7 +16,8 @@ from models.schema import Sign
 from streaming import caption_routes
 from streaming.app import serve
 from streaming.bench.standin import StandIn
-from streaming.captions import MAX_LINES, MAX_READERS, CaptionFeed, new_key
+from streaming.captions import MAX_LINES, MAX_READERS, CaptionFeed
+from streaming.ids import new_id
 from streaming.server import Server
 from streaming.settings import ClusterSettings, ServerSettings, SessionSettings, Settings
 from tests.streaming.caller import Caller, calling, problem
@@ -162,7 +163,7 @@ async def test_captions_keep_their_address_where_the_server_is_started_anew(
 async def test_captions_of_another_server_keep_their_address_on_a_cluster_alone(
     cluster: str | None, http: aiohttp.ClientSession
 ) -> None:
-    key = new_key("a")
+    key = new_id("a")
     named = replace(
         SETTINGS,
         server=replace(SETTINGS.server, name="b"),

@@ -12,8 +12,8 @@ from streaming.captions import (
     Captions,
     CaptionState,
     WebVtt,
-    new_key,
 )
+from streaming.ids import new_id
 from streaming.messages import ServerMessage
 from streaming.subscribers import Outbox
 
@@ -46,7 +46,7 @@ def words(messages: list[ServerMessage]) -> list[tuple[int, str, bool]]:
 
 async def test_a_line_is_revised_and_goes_on_over_sessions() -> None:
     clock = Clock()
-    captions = Captions(new_key(""), clock)
+    captions = Captions(new_id(""), clock)
     assert len({captions.id, captions.token, captions.key}) == 3
     first = captions.feed()
     with captions.reader() as reader:
@@ -77,7 +77,7 @@ async def test_a_line_is_revised_and_goes_on_over_sessions() -> None:
 
 
 async def test_lines_and_what_waits_for_a_reader_are_bounded() -> None:
-    captions = Captions(new_key(""))
+    captions = Captions(new_id(""))
     feed = captions.feed()
     with captions.reader() as slow:
         for id in range(1, 1001):
@@ -109,7 +109,7 @@ def test_cues_are_final_in_order_and_without_markup() -> None:
 
 
 def test_a_gloss_is_one_line() -> None:
-    captions = Captions(new_key(""))
+    captions = Captions(new_id(""))
     feed: CaptionFeed = captions.feed()
     feed.show(a_sign(1, " thank\r\nyou\x0b"), 0.0)
     assert captions._snapshot().lines[0].gloss == "thank you"
