@@ -51,12 +51,12 @@ def build(options: Mapping[str, Any]) -> Any:
     """
     for name in sorted(_NOT_OF_A_CLUSTER & set(options)):
         raise ValueError(f"args: {name} is not a server's on a cluster; see http_options")
-    said = io.StringIO()
+    printed = io.StringIO()
     try:
-        with redirect_stderr(said):  # the one who asked sees the error that this function raises
+        with redirect_stderr(printed):  # the one who asked sees the error that this function raises
             settings = read_settings(["--ray", "auto", *_arguments(options)])
     except SystemExit as error:
-        text = re.sub("[─-╿]", " ", said.getvalue())  # without the box around it
+        text = re.sub("[─-╿]", " ", printed.getvalue())  # without the box around it
         raise ValueError(f"args: {' '.join(text.split())}") from error
     return application(settings, gpu=settings.recognizer.device.startswith("cuda"))
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import aiohttp
 import ray
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from yarl import URL
@@ -65,8 +66,8 @@ class Ingress:
     async def _respond(self, request: Request) -> Response:
         path = request.scope["path"]
         body = await self._body(request)
-        if server := server_of(_id_in(path)):
-            return await self._of_server(server, request, body)
+        if server_of(id := _id_in(path)):
+            return await self._of_server(id, request, body)
         if path == "/metrics" and request.method == "GET":
             return await self._of_all(request)
         return await self._of_any(request, body, room=path in ("/whip", "/readyz"))
@@ -87,13 +88,13 @@ class Ingress:
 
     # Whom to ask
 
-    async def _of_server(self, server: str, request: Request, body: bytes) -> Response:
-        """The response of the server of that name, to what names a session or captions.
+    async def _of_server(self, id: str, request: Request, body: bytes) -> Response:
+        """The response of the server that the id of a session or of captions names.
 
         Where it is gone, another says that there is no such session: in the same form, and to those
         who may know it.
         """
-        name, url = await self._choose(server=server, guest=_id_in(request.scope["path"]))
+        name, url = await self._choose(server=server_of(id), guest=id)
         try:
             return _back(await self._ask(url, request, body), request)
         except aiohttp.ClientError as error:
@@ -143,7 +144,7 @@ class Ingress:
                 return response
             if response is not None:
                 texts[name] = response
-        return Response(labelled(texts), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(labelled(texts), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _text(self, url: str, request: Request) -> Response | str | None:
         """A server's metrics; its refusal; or None if there is no response."""

@@ -82,7 +82,7 @@ class Replica:
 
     def record_routing_stats(self) -> dict[str, Any]:
         """Told to all ingresses each second: see `placement`."""
-        return {"room": self._room(), "said": time.time(), "guests": self._server.guests()}
+        return {"room": self._room(), "at_s": time.time(), "guests": self._server.guests()}
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """Told to Ray's controller: see `scaling`."""

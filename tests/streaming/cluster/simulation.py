@@ -326,7 +326,7 @@ class Simulation:
     def _tell(self, known: dict[str, Server], reports: list[tuple[str, float, Any]]) -> None:
         self._known = known
         for view in self._views:
-            view.tell(reports, self.now_s)
+            view.update(reports, self.now_s)
 
     def _scale(self, serving: list[Server]) -> None:
         """The policy of `scaling`, and Ray's delays: `_apply_delay_logic` of its

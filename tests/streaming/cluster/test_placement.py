@@ -41,7 +41,7 @@ class Server:
     def tells(self, room: float | None = None) -> None:
         self.room = self.room if room is None else room
         self.said += 1
-        self.routing_stats = {"room": self.room, "said": self.said}
+        self.routing_stats = {"room": self.room, "at_s": self.said}
 
     async def get_queue_len(self, *, deadline_s: float) -> int:
         return 0
@@ -74,7 +74,7 @@ def tell(router: RoomRouter, servers: list[Server]) -> None:
 async def ranked(router: RoomRouter, servers: list[Server], **wanted: Any) -> list[str]:
     """The names, first to last."""
     request = PendingRequest([], wanted, RequestMetadata("1", "1"))
-    if not router._view._told:
+    if not router._view._reports:
         tell(router, servers)
     tiers = await router.choose_replicas(cast(list[RunningReplica], servers), request)
     assert all(len(tier) == 1 for tier in tiers), "Ray picks from a tier as it likes"
@@ -105,7 +105,7 @@ async def test_callers_since_the_last_report_are_taken_off(router: RoomRouter) -
 async def test_callers_of_one_second_spread_over_those_with_room() -> None:
     view = RoomView(random.Random(17))
     told = {"full": 0, "new": 64, **{f"half{n}": 30 for n in range(8)}}
-    view.tell([(name, room, 1) for name, room in told.items()], 0.0)
+    view.update([(name, room, 1) for name, room in told.items()], 0.0)
     orders = [view.order(told, 1.0, room=True) for _ in range(900)]
     assert {order[-1] for order in orders} == {"full"}
     first = Counter(order[0] for order in orders)
@@ -167,7 +167,7 @@ async def test_what_is_known_of_a_server_goes_with_it(router: RoomRouter) -> Non
     here, gone = Server("here", 5), Server("gone", 5)
     tell(router, [here, gone])
     tell(router, [here])
-    assert set(router._view._told) == {"here"}
+    assert set(router._view._reports) == {"here"}
 
 
 async def test_without_a_server_there_is_nobody_to_ask(router: RoomRouter) -> None:
