@@ -7,7 +7,7 @@ import contextlib
 import io
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
@@ -28,17 +28,14 @@ def levels(n: int) -> np.ndarray[Any, Any]:
 
 
 @contextlib.asynccontextmanager
-async def calling_again(
-    service: Service, http: aiohttp.ClientSession, earlier: Caller
+async def calling_where(
+    service: Service, http: aiohttp.ClientSession, suits: Callable[[str], bool]
 ) -> AsyncIterator[Caller]:
-    """A caller who comes to the server that an earlier one had: captions stay with it.
-
-    Others take the places elsewhere, until that one has most room.
-    """
+    """A caller who comes to a server whose name suits. Others take the places elsewhere."""
     async with contextlib.AsyncExitStack() as stack:
         while True:
             caller = await stack.enter_async_context(calling(service.url, http, Camera(levels)))
-            if server_in(caller.location) == server_in(earlier.location):
+            if suits(server_in(caller.location)):
                 yield caller
                 return
 
@@ -90,7 +87,9 @@ async def test_readers_see_signs_while_they_last_and_over_a_reconnect(
         paused = await reader.until("captions", state="paused")
         assert all(one["final"] for one in paused["lines"])
 
-        other = await stack.enter_async_context(calling_again(service, http, caller))
+        there = server_in(caller.location)
+        again = calling_where(service, http, lambda server: server == there)
+        other = await stack.enter_async_context(again)
         await other.wait_for("hello")
         assert await shared(http, other, addresses["key"]) == addresses
         live = await reader.until("captions", state="live")
@@ -187,10 +186,9 @@ async def test_captions_follow_their_signer_to_another_server(
         addresses = await shared(http, first)
         events = f"{service.url}/{addresses['events']}"
         assert await reads_a_line(events, stranger)
-        while True:
-            other = await stack.enter_async_context(calling(service.url, http, Camera(levels)))
-            if "~" not in other.location or server_in(other.location) != server_in(first.location):
-                break
+        there = server_in(first.location)
+        elsewhere = calling_where(service, http, lambda server: not server or server != there)
+        other = await stack.enter_async_context(elsewhere)
         await other.wait_for("hello")
         assert await shared(http, other, addresses["key"]) == addresses
         async with http.delete(f"{service.url}{first.location}") as response:

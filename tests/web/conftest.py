@@ -18,7 +18,7 @@ def _browser() -> None:
         pytest.skip("no Chromium here: python -m tests.chromium installs one")
 
 
-def _levels() -> Iterator[Picture]:
+def levels() -> Iterator[Picture]:
     """Grey, bright, grey, dark: rest, one sign, rest, another, to the stand-in recogniser.
 
     A tile at the left edge is darker than the rest: whoever mirrors the picture moves it.
@@ -33,7 +33,7 @@ def _levels() -> Iterator[Picture]:
 @pytest.fixture(scope="session")
 def levels_camera(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The MJPEG of a camera in front of which it becomes bright and dark by turns."""
-    return write_camera(tmp_path_factory.mktemp("camera") / "levels.mjpeg", _levels())
+    return write_camera(tmp_path_factory.mktemp("camera") / "levels.mjpeg", levels())
 
 
 @pytest.fixture(scope="session")

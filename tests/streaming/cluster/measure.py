@@ -62,11 +62,6 @@ def p95(values: Sequence[float]) -> float:
     return round(float(np.percentile(values, 95)), 1)
 
 
-async def wait(seconds: float) -> None:
-    """Let time pass in which something is measured."""
-    await asyncio.sleep(seconds)
-
-
 # A node is lost
 
 
@@ -100,14 +95,14 @@ async def _lose(
         session = await page.session()
         assert await nodes.node_of(session) != HEAD
         await page.until_signs(2)
-        await wait(8)
+        await asyncio.sleep(8)
         signs, before = await page.signs(), len(caller.of("prediction"))
         lost_s = time.time()
         await nodes.lose_worker()
         again_s = await page.until_reads_elsewhere(session)
         back = len(caller.of("prediction"))  # from then on the page is at the caller's server
         await page.until_signs(signs + 2)
-        await wait(max(0.0, 8 - (time.time() - lost_s)))
+        await asyncio.sleep(max(0.0, 8 - (time.time() - lost_s)))
         predictions = caller.of("prediction")
         kept = await page.signs() >= signs + 2
     totals = [one["latency_ms"]["total"] for one in predictions]
@@ -264,7 +259,7 @@ async def life(model: str, clip: Path | None) -> dict[str, Any]:
             empty_s = time.time()
             await nodes.until_servers(1, within_s=90)
             told["one_server_again_s"] = round(time.time() - empty_s, 1)
-            await wait(3)
+            await asyncio.sleep(3)
             told["page_after_scaling"] = await _gaps(page)
             before = await page.session()
             update_s = time.time()
@@ -274,7 +269,7 @@ async def life(model: str, clip: Path | None) -> dict[str, Any]:
             await asyncio.to_thread(ray_serve.run, app, name=NAME, route_prefix="/")
             await page.until_reads_elsewhere(before)
             told["update_s"] = round(time.time() - update_s, 1)
-            await wait(3)
+            await asyncio.sleep(3)
             told["page_after_update"] = await _gaps(page)
             told["models"] = [model for _, _, model in (await page.notes())["hellos"]]
     return told

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from playwright.async_api import Page
 
 from tests.browser import (
-    CAMERA_FPS,
-    HEIGHT,
-    WIDTH,
-    Picture,
     browser_page,
     camera_flags,
     clip_pictures,
     write_camera,
 )
+from tests.web.conftest import levels
 from tests.web.page import is_live
 
 _NOTES = """
@@ -77,13 +73,6 @@ class WatchedPage:
                     if whose != session:
                         return float(time_s)
                 await asyncio.sleep(0.1)
-
-
-def levels() -> Iterator[Picture]:
-    """Grey, bright, grey, dark: rest, one sign, rest, another, to the stand-in recogniser."""
-    for level in (128, 250, 128, 12):
-        picture = np.full((HEIGHT, WIDTH, 3), level, np.uint8)
-        yield from (picture for _ in range(int(1.2 * CAMERA_FPS)))
 
 
 @asynccontextmanager
