@@ -27,6 +27,21 @@ def levels(n: int) -> np.ndarray[Any, Any]:
     return np.full((240, 320, 3), (250, 128, 12, 128)[n // 36 % 4], np.uint8)
 
 
+class Signing:
+    """Rests in front of the camera until it may begin, then as `levels`."""
+
+    def __init__(self) -> None:
+        self.may_begin = False
+        self._first: int | None = None
+
+    def __call__(self, n: int) -> np.ndarray[Any, Any]:
+        if not self.may_begin:
+            return np.full((240, 320, 3), 128, np.uint8)
+        if self._first is None:
+            self._first = n
+        return levels(n - self._first)
+
+
 @contextlib.asynccontextmanager
 async def calling_where(
     service: Service, http: aiohttp.ClientSession, suits: Callable[[str], bool]
@@ -50,8 +65,9 @@ async def shared_again(http: aiohttp.ClientSession, caller: Caller) -> dict[str,
 async def test_readers_see_signs_while_they_last_and_over_a_reconnect(
     service: Service, http: aiohttp.ClientSession, stranger: aiohttp.ClientSession
 ) -> None:
+    signing = Signing()
     async with contextlib.AsyncExitStack() as stack:
-        caller = await stack.enter_async_context(calling(service.url, http, Camera(levels)))
+        caller = await stack.enter_async_context(calling(service.url, http, Camera(signing)))
         await caller.wait_for("hello")
         addresses = await shared(http, caller)
         assert await shared_again(http, caller) == addresses, "asking twice changes nothing"
@@ -67,6 +83,7 @@ async def test_readers_see_signs_while_they_last_and_over_a_reconnect(
         reader = Reader(events)
         greeting = await reader.until("captions")
         assert (greeting["state"], greeting["lines"]) == ("live", [])
+        signing.may_begin = True
         first = await reader.until("line")
         assert first["gloss"] in ("bright", "dark") and first["final"] is False
         line = await reader.until("line", n=first["n"], final=True)
