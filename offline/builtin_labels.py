@@ -44,7 +44,7 @@ EVERYDAY = frozenset(
         ","
     )
 )
-LEAST_SIGNERS, LEAST_EVERYDAY = 8, 5
+LEAST_SIGNERS, LEAST_EVERYDAY = 7, 5
 _JOINED = 0.05  # share of a group's clips that are copies of another's recordings
 # Frames a second of landmark files, by WLASL's source; docs/reports/landmark-files.md has how they
 # were found.

@@ -24,14 +24,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.files import replacing
-from models.heads import Head, make_head
+from models.heads import Head, last_layer, make_head
 from offline.training.batches import Batch, Batches, TrainClips
-from offline.training.config import TrainSettings
+from offline.training.config import Optimizer, TrainSettings
 from offline.training.early_end import Interrupted, Stop
 
 Score = tuple[float, float]  # share of clips right, minus their mean loss; larger is better
 OnProgress = Callable[..., None]  # step, steps, loss, and the score if there is a new one
-_MODULES = ("head", "average", "optimizer")  # of a candidate, in its saved state
+_MODULES = ("head", "average")  # of a candidate, in its saved state
 _STEPS = 2**13  # rows that go through a head at once: 4 clips of 2,048 tokens, 0.7 GB each
 
 
@@ -109,7 +109,7 @@ def fit(
     batches = Batches(clips, settings, draw, head)
     head.to(settings.device)
     rates = product(settings.lr, settings.weight_decay)
-    candidates = [CandidateHead.of(head, lr, decay) for lr, decay in rates]
+    candidates = [CandidateHead.of(head, lr, decay, settings.optimizer) for lr, decay in rates]
     count = len(clips.rows)
     epoch_steps, steps = settings.epoch_steps(count), settings.steps(count)
     between = epoch_steps * _epochs_between(validation, epoch_steps * settings.batch)
@@ -204,35 +204,54 @@ class CandidateHead:
     weight_decay: float
     head: Head
     average: Head
-    optimizer: torch.optim.Optimizer
+    optimizers: list[torch.optim.Optimizer]  # of different weights
     score: Score | None = None  # the best so far
     epoch: float = 0  # of the best score
     best: dict[str, Tensor] | None = None  # the averaged weights with the best score
 
     @classmethod
-    def of(cls, start: Head, lr: float, weight_decay: float) -> CandidateHead:
-        """A candidate with the weights of `start`: matrices decay, biases and norms do not."""
+    def of(
+        cls, start: Head, lr: float, weight_decay: float, optimizer: Optimizer = "adamw"
+    ) -> CandidateHead:
+        """A candidate with the weights of `start`: matrices decay, biases and norms do not.
+
+        Muon takes the matrices between layers, and AdamW all other weights; its steps are scaled so
+        that one learning rate fits both (Liu et al. 2025, "Muon is scalable for LLM training").
+        """
         head = copy.deepcopy(start).train()
+        between = list[Tensor]()
+        if optimizer == "muon":
+            layers = [layer for layer in head.modules() if isinstance(layer, nn.Linear)]
+            between = [layer.weight for layer in layers if layer is not last_layer(head)]
+        theirs = set(map(id, between))
+        others = [weight for weight in head.parameters() if id(weight) not in theirs]
         groups = [
-            {"params": [p for p in head.parameters() if p.ndim > 1], "weight_decay": weight_decay},
-            {"params": [p for p in head.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": [p for p in others if p.ndim > 1], "weight_decay": weight_decay},
+            {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
         ]
+        optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=lr)]
+        if between:
+            muon = torch.optim.Muon(
+                between, lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+            )
+            optimizers.append(muon)
         return cls(
             lr=lr,
             weight_decay=weight_decay,
             head=head,
             average=copy.deepcopy(start).eval(),
-            optimizer=torch.optim.AdamW(groups, lr=lr),
+            optimizers=optimizers,
         )
 
     def learn(self, batch: Batch, step: int, share: float, settings: TrainSettings) -> float:
         """Take step number `step` (from 1) at `share` of the learning rate; return the loss."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr * share
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.lr * share
+            optimizer.zero_grad()
         half = settings.precision == "bfloat16"
         clips, steps = batch.mask.shape
         most = max(1, _STEPS // steps)
-        self.optimizer.zero_grad()
         loss = torch.zeros((), device=batch.target.device)
         for first in range(0, clips, most):  # the same gradient as all at once
             part = slice(first, first + most)
@@ -243,7 +262,8 @@ class CandidateHead:
             piece.backward()
             loss += piece.detach()
         nn.utils.clip_grad_norm_(self.head.parameters(), 2.0)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         # Not AveragedModel: its first average is the first step's weights, ours weighs that too.
         keep = min(settings.average, step / (step + 9))
         with torch.no_grad():
@@ -262,11 +282,15 @@ class CandidateHead:
 
     def state(self) -> dict[str, Any]:
         modules = {name: getattr(self, name).state_dict() for name in _MODULES}
-        return modules | {"score": self.score, "epoch": self.epoch, "best": self.best}
+        optimizers = [optimizer.state_dict() for optimizer in self.optimizers]
+        best = {"score": self.score, "epoch": self.epoch, "best": self.best}
+        return modules | {"optimizers": optimizers} | best
 
     def restore(self, state: dict[str, Any]) -> None:
         for name in _MODULES:
             getattr(self, name).load_state_dict(state[name])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.score, self.epoch, self.best = state["score"], state["epoch"], state["best"]
 
 
