@@ -11,9 +11,10 @@
                                           [tables] -> predictions, confusions and glosses as CSV
 
 With --model the clips are those that the head's card lists as kept out of training, unless --split,
---groups or --official say which. Figures are of whole clips, predicted by windows as they are
-served; of heads that were trained with --open-set also of the signs that the decoder makes of clips
-and of made-up sentences. The last line of stdout is a summary as JSON.
+--groups or --official say which. With --glosses heads are scored as if they knew only these.
+Figures are of whole clips, predicted by windows as they are served; of heads that were trained with
+--open-set also of the signs that the decoder makes of clips and of made-up sentences. The last line
+of stdout is a summary as JSON.
 """
 
 from __future__ import annotations

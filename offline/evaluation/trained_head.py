@@ -30,9 +30,9 @@ from offline.evaluation import SignSettings
 from offline.evaluation.crossval import ScoredClips, read_folds
 from offline.scoring.clip_predictions import ClipLogits, clip_logits
 from offline.scoring.outcomes import ClipOutcome, Outcomes, outcomes_of
-from offline.training.checkpoint import Checkpoint, load_checkpoint
+from offline.training.checkpoint import Checkpoint, keep_glosses, load_checkpoint
 from offline.training.config import DataSettings, TrainSettings
-from offline.training.selection import TrainingPlan, named_groups, read_clips
+from offline.training.selection import TrainingPlan, named_groups, read_clips, read_glosses
 
 _NAMED = 5  # clips that an error names
 
@@ -72,7 +72,7 @@ def score_head(
     Raises:
         ValueError: index and head do not belong together, or there is nothing to score.
     """
-    trained = load_checkpoint(model)
+    trained = _load(model, data)
     examples = chosen = _read_clips(data)
     instances = None
     kept_out = _KeptOut(trained.card)
@@ -96,7 +96,7 @@ def score_head(
     calibration = trained.card["calibration"]
     temperature, threshold = calibration["temperature"], calibration["threshold"]
     if plan.open_set:
-        head = [partial(_load_head, model)]
+        head = [partial(_load_head, model, data)]
         found = read_folds(head, [chosen], plan, data.fold_seed, 1, signs, temperature, threshold)
     else:  # logits are not kept, to save memory
         known = [e for e in scored(chosen) if e.gloss in set(plan.glosses)]
@@ -146,7 +146,7 @@ def score_folds(
         ValueError: the heads are not of one vocabulary, encoder and hop, or the index is not of
             that encoder; there is nothing to score.
     """
-    cards = [load_checkpoint(model).card for model in models]
+    cards = [_load(model, data).card for model in models]
     for model, card in zip(models, cards, strict=True):
         for key in ("glosses", "hop_s", "encoder"):
             if card[key] != cards[0][key]:
@@ -163,7 +163,7 @@ def score_folds(
         if folds:
             tests[min(folds, key=lambda fold: (len(tests[fold]), fold))] += clips
     plan = _plan(cards[0], data, examples)
-    heads = [partial(_load_head, model) for model in models]
+    heads = [partial(_load_head, model, data) for model in models]
     return read_folds(heads, tests, plan, data.fold_seed, jobs, signs)
 
 
@@ -195,8 +195,19 @@ def _plan(card: dict[str, Any], data: DataSettings, clips: Sequence[Example]) ->
     )
 
 
-def _load_head(model: str) -> nn.Module:
-    return load_checkpoint(model).head
+def _load(model: str, data: DataSettings) -> Checkpoint:
+    """The heads of a file; with `--glosses` as if they knew only these."""
+    trained = load_checkpoint(model)
+    if data.glosses is None:
+        return trained
+    try:
+        return keep_glosses(trained, read_glosses(data.glosses))
+    except ValueError as exc:
+        raise ValueError(f"{model} with --glosses {data.glosses}: {exc}") from exc
+
+
+def _load_head(model: str, data: DataSettings) -> nn.Module:
+    return _load(model, data).head
 
 
 def _run(trained: Checkpoint, plan: TrainingPlan, clips: Sequence[Example]) -> Iterator[ClipLogits]:

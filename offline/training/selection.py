@@ -275,16 +275,26 @@ def _glosses(data: DataSettings, examples: Sequence[Example]) -> tuple[str, ...]
     """The glosses that `--glosses` lists, one a line, or those with `--min-clips` clips."""
     if not data.glosses:
         return common_glosses(examples, data.min_clips)
+    names = read_glosses(data.glosses)
+    if missing := set(names) - {e.gloss for e in examples}:
+        raise ValueError(f"{data.glosses}: no clip of {sorted(missing)[:5]}")
+    return names
+
+
+def read_glosses(file: str) -> tuple[str, ...]:
+    """The glosses that a file lists, one a line.
+
+    Raises:
+        ValueError: it can't be read, lists none, or lists one twice.
+    """
     try:
-        lines = Path(data.glosses).read_text(encoding="utf-8").splitlines()
-    except OSError as exc:
-        raise ValueError(f"{data.glosses}: can't be read: {exc.strerror}") from exc
-    names = [line.strip() for line in lines if line.strip()]
-    missing = set(names) - {e.gloss for e in examples}
-    if missing or len(set(names)) < len(names) or not names:
-        wrong = f"no clip of {sorted(missing)[:5]}" if missing else "glosses twice, or none at all"
-        raise ValueError(f"{data.glosses}: {wrong}")
-    return tuple(names)
+        lines = Path(file).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ValueError(f"{file}: can't be read: {getattr(exc, 'strerror', exc)}") from exc
+    names = tuple(line.strip() for line in lines if line.strip())
+    if len(set(names)) < len(names) or not names:
+        raise ValueError(f"{file}: glosses twice, or none at all")
+    return names
 
 
 def _device(name: str) -> str:

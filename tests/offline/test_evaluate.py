@@ -316,6 +316,18 @@ def test_heads_of_folds_are_tested_on_the_signers_that_each_held_out(
     page = " ".join(_Page((tmp_path / "report.html").read_text("utf-8")).text.split())
     assert "head0.pt, head3.pt" in page and "none: hand to hand" in page
 
+    fewer = tmp_path / "fewer.txt"
+    fewer.write_text("up\ndown\n", encoding="utf-8")
+    less = ("--glosses", str(fewer), "--threads", "1", "--report", str(tmp_path / "less"))
+    assert evaluate.main(["--fold-heads", *heads, "--index", str(index), *less]) == 0
+    assert _last_line(capsys)["clips"] == 24
+    report = json.loads((tmp_path / "less.json").read_text("utf-8"))
+    assert report["glosses"] == ["up", "down"]
+    assert report["live"][0]["clips_of_other_signs"] == 4  # the third gloss too
+    fewer.write_text("up\nmoon\n", encoding="utf-8")
+    assert evaluate.main(["--fold-heads", *heads, "--index", str(index), *less]) == 2
+    assert "head0.pt with --glosses" in (said := _error(capsys)) and "do not know moon" in said
+
     assert evaluate.main(["--fold-heads", heads[0], "none.pt", "--index", str(index)]) == 2
     assert "none.pt" in _error(capsys)
     card = tmp_path / "head3.json"
