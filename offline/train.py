@@ -218,16 +218,7 @@ def _learn(options: TrainOptions, plan: TrainingPlan, clips: SplitClips, progres
 
 def _as_choices(choices: TrainChoices, settings: TrainSettings) -> TrainChoices:
     """The options with what they left to the head filled in."""
-    names = (
-        "head",
-        "batch",
-        "epochs",
-        "least_steps",
-        "lr",
-        "weight_decay",
-        "optimizer",
-        "validation",
-    )
+    names = ("head", "batch", "epochs", "least_steps", "lr", "weight_decay", "validation")
     return replace(choices, **{name: getattr(settings, name) for name in names})
 
 

@@ -97,7 +97,6 @@ class Recipe:
     gloss_steps: int  # at least so many a gloss, by more epochs where clips are few
     lr: tuple[float, ...]
     weight_decay: tuple[float, ...]
-    optimizer: Optimizer = "adamw"
 
     def least_steps(self, glosses: int) -> int:
         """At least so many for so many glosses: more glosses are harder to tell apart."""
@@ -107,7 +106,7 @@ class Recipe:
 # docs/reports/training.md has what they were measured with.
 RECIPES = {
     "landmarks": Recipe(takes="landmark rows", batch=64, epochs=40, gloss_steps=40,
-                        lr=(2e-3,), weight_decay=(0.05,), optimizer="muon"),
+                        lr=(2e-3,), weight_decay=(0.05,)),
     "attentive": Recipe(takes="vjepa2-tokens", batch=32, epochs=20, gloss_steps=40,
                         lr=(1e-4, 3e-4, 1e-3), weight_decay=(0.05,)),
     "gloss": Recipe(takes="vjepa2, others", batch=32, epochs=60, gloss_steps=60,
@@ -117,13 +116,13 @@ RECIPES = {
 
 def recipe_table() -> str:
     """The heads' defaults, for `--help`."""
-    row = "  {:<10} {:<15} {:<8} {:<9} {:<26} {:<18} {:<15} {}"
-    names = ("--batch", "--epochs", "--least-steps", "--lr", "--weight-decay", "--optimizer")
+    row = "  {:<10} {:<15} {:<8} {:<9} {:<26} {:<18} {}"
+    names = ("--batch", "--epochs", "--least-steps", "--lr", "--weight-decay")
     lines = [row.format("head", "for", *names)]
     for head, own in RECIPES.items():
         rates, decays = (" ".join(f"{x:g}" for x in xs) for xs in (own.lr, own.weight_decay))
         least = f"{own.gloss_steps} a gloss, to {_ENOUGH}"
-        numbers = (own.batch, f"{own.epochs:g}", least, rates, decays, own.optimizer)
+        numbers = (own.batch, f"{own.epochs:g}", least, rates, decays)
         lines.append(row.format(head, own.takes, *numbers))
     return "\n".join(lines)
 
@@ -144,7 +143,8 @@ class TrainChoices:
     1 with --epochs"""
     lr: Floats | None = None  # several: a head for each; None: the head's own
     weight_decay: Floats | None = None  # several: as --lr; None: the head's own
-    optimizer: Optimizer | None = None  # muon: of the matrices between layers; None: the head's own
+    optimizer: Optimizer = "adamw"
+    """muon: for the matrices between layers, which learns hundreds of glosses in fewer steps"""
     validation: HeldBack = "auto"
     """what is scored while training, to keep the best epoch. auto: the labels' val clips with
     --split official, nothing with --split none, else signers; signers: clips of some signers, who
@@ -186,7 +186,7 @@ class TrainChoices:
         head = self.head or usual.get(encoder, "gloss")
         own = RECIPES[head]
         given = {f.name: getattr(self, f.name) for f in fields(self)}
-        for name in ("batch", "lr", "weight_decay", "optimizer"):
+        for name in ("batch", "lr", "weight_decay"):
             given[name] = getattr(own, name) if given[name] is None else given[name]
         if self.least_steps is None:
             given["least_steps"] = own.least_steps(glosses) if self.epochs is None else 1
@@ -203,7 +203,6 @@ class TrainSettings(TrainChoices):
     least_steps: int = 1
     lr: Floats = (1e-4,)
     weight_decay: Floats = (0.05,)
-    optimizer: Optimizer = "adamw"
 
     @property
     def chooses(self) -> bool:

@@ -14,27 +14,29 @@ import pytest
 import torch
 from torch import nn
 
+from models.heads import make_head
 from models.schema import EncoderSpec
 from offline.data.examples import Vocabulary, read_examples
 from offline.data.index import StoredRows
 from offline.training.batches import TrainClips, batches_of, pad
 from offline.training.config import TrainSettings
 from offline.training.selection import hold_back
-from offline.training.trainer import FittedHead, Resume, Validation, fit
+from offline.training.trainer import CandidateHead, FittedHead, Resume, Validation, fit
 from tests.offline.indexes import GLOSSES, example, write_index
 
 _SETTINGS = TrainSettings(
     head="attentive", batch=8, epochs=3, lr=(1e-3,), seed=5, dropout=0.1, device="cpu"
 )
+_MUON = replace(_SETTINGS, optimizer="muon")  # AdamW has its part in it too
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from offline.training.trainer import Resume, fit
-from tests.offline.training.test_trainer import _SETTINGS, clips
+from tests.offline.training.test_trainer import _MUON, clips
 def at(step, steps, loss, score):
     if step == 4:
         os.kill(os.getpid(), signal.SIGKILL)
-fit(clips(), _SETTINGS, resume=Resume(Path(sys.argv[1]), every_s=0), progress=at)
+fit(clips(), _MUON, resume=Resume(Path(sys.argv[1]), every_s=0), progress=at)
 """
 
 
@@ -69,7 +71,7 @@ def _same(one: FittedHead, other: FittedHead) -> bool:
 
 def test_a_training_killed_with_9_ends_with_the_same_weights(tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    undisturbed = fit(clips(), _SETTINGS)
+    undisturbed = fit(clips(), _MUON)
     state = tmp_path / "state"
     root = Path(__file__).resolve().parents[3]
     killed = subprocess.run(
@@ -78,9 +80,24 @@ def test_a_training_killed_with_9_ends_with_the_same_weights(tmp_path: Path) -> 
         check=False,
     )
     assert killed.returncode == -9
-    resumed = fit(clips(), _SETTINGS, resume=Resume(state))
+    resumed = fit(clips(), _MUON, resume=Resume(state))
     assert resumed.losses == undisturbed.losses
     assert _same(resumed, undisturbed)
+
+
+def test_muon_takes_the_matrices_between_layers() -> None:
+    start = make_head({"kind": "landmarks", "classes": 3, "width": 8, "blocks": 1})
+    candidate = CandidateHead.of(start, 1e-3, 0.05, "muon")
+    adamw, muon = (
+        {id(p) for group in optimizer.param_groups for p in group["params"]}
+        for optimizer in candidate.optimizers
+    )
+    names = {id(p): name for name, p in candidate.head.named_parameters()}
+    assert adamw | muon == names.keys() and not adamw & muon
+    taken = {names[weight] for weight in muon}
+    assert {"project.weight", "blocks.0.inner.weight", "attend.ask.weight"} <= taken
+    assert not taken & {"out.3.weight", "blocks.0.depth", "project.bias", "norm.weight"}
+    assert len(CandidateHead.of(start, 1e-3, 0.05).optimizers) == 1
 
 
 def test_the_state_of_another_training_is_refused(tmp_path: Path) -> None:
