@@ -11,7 +11,7 @@
 #                                        the last command below; one take goes on after its sign)
 #
 # Five of the idle videos are kept out of the heads on all, for tests. A false sign costs half of
-# what a right one is worth, which sets the decoder's threshold. About an hour; a head that is there
+# what a right one is worth, which sets the decoder's threshold. A good hour; a head that is there
 # is not trained again.
 set -eu
 cd "$(dirname "$0")/.."
