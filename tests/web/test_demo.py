@@ -33,6 +33,7 @@ from tests.web.page import barriers
 from tests.web.test_network_camera import levels, served
 
 DEMO = str(ROOT / "web" / "demo.py")
+UNSURE = "drink"  # the model is never 95 % sure of its clip
 GLOSS = "hello"
 LONG_S = 30.0
 LATER_MS = 30_000  # a whole start, on a busy machine
@@ -140,7 +141,7 @@ async def test_the_right_gloss_for_half_a_minute_without_growing_delay(
 @pytest.mark.timeout(180)
 async def test_files_and_network_cameras(data_dir: Path, tmp_path: Path) -> None:
     chosen = clips.one_a_gloss(clips.held_out(data_dir))
-    [clip] = [one for one in chosen if one.gloss == GLOSS]
+    [clip] = [one for one in chosen if one.gloss == UNSURE]
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video at all" * 60)
     note = tmp_path / "note.txt"
@@ -160,10 +161,10 @@ async def test_files_and_network_cameras(data_dir: Path, tmp_path: Path) -> None
 
         await page.get_by_text("Video file", exact=True).click()
         await page.locator('input[type="file"]').set_input_files(clip.path)
-        sign = page.locator(f'.lg-history tr[data-gloss="{GLOSS}"]')
+        sign = page.locator(f'.lg-history tr[data-gloss="{UNSURE}"]')
         await expect(sign).to_have_count(1, timeout=LATER_MS)
         likeliest = page.locator(".lg-bars li").first
-        await expect(likeliest).to_have_attribute("data-gloss", GLOSS)
+        await expect(likeliest).to_have_attribute("data-gloss", UNSURE)
         assert not await barriers(page), "in our parts or in Streamlit's"
         shown = await page.locator(".lg-sure").text_content()
         assert shown and shown.startswith(await likeliest.locator(".lg-p").text_content() or "-")
