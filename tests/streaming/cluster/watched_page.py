@@ -66,11 +66,14 @@ class WatchedPage:
                 await asyncio.sleep(0.1)
 
     async def until_reads_elsewhere(self, session: str, within_s: float = 40.0) -> float:
-        """When the first prediction of another session than this one came."""
+        """When the first prediction of a session that came after this one came."""
         async with asyncio.timeout(within_s):
             while True:
-                for time_s, whose in (await self.notes())["predictions"]:
-                    if whose != session:
+                notes = await self.notes()
+                sessions = [name for _, name, _ in notes["hellos"]]
+                later = sessions[sessions.index(session) + 1 :]
+                for time_s, whose in notes["predictions"]:
+                    if whose in later:
                         return float(time_s)
                 await asyncio.sleep(0.1)
 
