@@ -156,11 +156,14 @@ class TrainChoices:
     average: float = 0.99  # of weights: how much of the average stays at a step
     balance: float = 0.5  # 0: each clip is drawn as often; 1: each class is
     dropout: float | None = None  # in the head; None: the head's own
+    width: int | None = None  # of the head landmarks; None: 128
     heads: int = 1  # trained with seeds --seed, --seed + 1, …, used as an ensemble
     seed: int = 0  # of all that is drawn by chance
     device: str = "auto"  # auto, cpu, cuda or cuda:N
     precision: Literal["float32", "bfloat16"] = "float32"
     """of matrix products while training: bfloat16 is faster where the processor has it"""
+    compile: bool = False
+    """by torch.compile: pays from a thousand steps on; needs a C++ compiler"""
     shares: tyro.conf.Suppress[tuple[float, float, float, float]] = (0.65, 0.15, 0.1, 0.1)
     """of windows: glosses to recognise, other glosses with a class each, further glosses, idle"""
 
@@ -179,11 +182,15 @@ class TrainChoices:
             raise ValueError("--batch and --heads must be 1 or more")
         if self.least_steps is not None and self.least_steps < 1:
             raise ValueError("--least-steps must be 1 or more")
+        if self.width is not None and (self.width < 4 or self.width % 4):
+            raise ValueError("--width must be 4, 8, 12 ...")
 
     def resolved(self, encoder: str, glosses: int) -> TrainSettings:
         """The settings for rows of this kind of encoder; what is None becomes the head's own."""
         usual: dict[str, HeadKind] = {"landmarks": "landmarks", "vjepa2-tokens": "attentive"}
         head = self.head or usual.get(encoder, "gloss")
+        if self.width is not None and head != "landmarks":
+            raise ValueError(f"--width is of the head landmarks, not of {head}")
         own = RECIPES[head]
         given = {f.name: getattr(self, f.name) for f in fields(self)}
         for name in ("batch", "lr", "weight_decay"):

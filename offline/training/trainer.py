@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from models.files import replacing
 from models.heads import Head, last_layer, make_head
+from models.vjepa2.runs import can_compile
 from offline.training.batches import Batch, Batches, TrainClips
 from offline.training.config import Optimizer, TrainSettings
 from offline.training.early_end import Interrupted, Stop
@@ -103,13 +104,17 @@ def fit(
         )
     draw = torch.Generator().manual_seed(settings.seed)
     torch.manual_seed(settings.seed)
-    extra = {} if settings.dropout is None else {"dropout": settings.dropout}
     dim = clips.rows[0].shape[1]
-    head = make_head({"kind": settings.head, "dim": dim, "classes": clips.classes, **extra})
+    own = {"dropout": settings.dropout, "width": settings.width}
+    given = {name: value for name, value in own.items() if value is not None}
+    head = make_head({"kind": settings.head, "dim": dim, "classes": clips.classes, **given})
     batches = Batches(clips, settings, draw, head)
     head.to(settings.device)
     rates = product(settings.lr, settings.weight_decay)
     candidates = [CandidateHead.of(head, lr, decay, settings.optimizer) for lr, decay in rates]
+    if settings.compile and can_compile(torch.device(settings.device)):
+        for one in candidates:
+            one.head.compile()
     count = len(clips.rows)
     epoch_steps, steps = settings.epoch_steps(count), settings.steps(count)
     between = epoch_steps * _epochs_between(validation, epoch_steps * settings.batch)

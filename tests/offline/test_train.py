@@ -116,6 +116,7 @@ def test_the_same_seed_gives_the_same_head(tmp_path: Path) -> None:
         (("--min-clips", "99"), "--min-clips"),
         (("--card", "missing.json"), "missing.json"),
         (("--device", "abacus"), "--device abacus"),
+        (("--head", "gloss", "--width", "64"), "--width is of the head landmarks, not of gloss"),
     ],
 )
 def test_wrong_use_ends_with_one_clear_line(
@@ -130,7 +131,14 @@ def test_wrong_use_ends_with_one_clear_line(
 
 @pytest.mark.parametrize(
     "options",
-    [("--fold", "9"), ("--lr", "0"), ("--mixup", "2"), ("--x", "1"), ("--least-steps", "0")],
+    [
+        ("--fold", "9"),
+        ("--lr", "0"),
+        ("--mixup", "2"),
+        ("--x", "1"),
+        ("--least-steps", "0"),
+        ("--width", "6"),
+    ],
 )
 def test_a_wrong_option_is_refused_before_anything_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -98,6 +99,27 @@ def test_muon_takes_the_matrices_between_layers() -> None:
     assert {"project.weight", "blocks.0.inner.weight", "attend.ask.weight"} <= taken
     assert not taken & {"out.3.weight", "blocks.0.depth", "project.bias", "norm.weight"}
     assert len(CandidateHead.of(start, 1e-3, 0.05).optimizers) == 1
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="no C++ compiler")
+def test_compiled_a_head_learns_the_same_and_goes_on_from_a_cut(tmp_path: Path) -> None:
+    equal = replace(clips(), rows=[np.asarray(one, np.float32)[:2] for one in clips().rows])
+    plain = replace(_SETTINGS, head="gloss", dropout=0.0)
+    compiled = replace(plain, compile=True)
+    learnt = fit(equal, compiled)
+    assert learnt.losses == pytest.approx(fit(equal, plain).losses, rel=1e-3)
+
+    random, state = replace(compiled, dropout=0.3), Resume(tmp_path / "state", every_s=0)
+
+    def cut(step: int, *_: object) -> None:
+        if step == 4:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        fit(equal, random, resume=state, progress=cut)
+    resumed, whole = fit(equal, random, resume=state), fit(equal, random)
+    assert resumed.losses == whole.losses != learnt.losses
+    assert _same(resumed, whole)
 
 
 def test_the_state_of_another_training_is_refused(tmp_path: Path) -> None:
