@@ -22,7 +22,7 @@ python=${PYTHON:-.venv/bin/python}
 index=$work/rows/index.csv
 options="--index $index --open-set --cards leave-out --threads 1"
 training="--glosses $work/labels/glosses.txt --head landmarks --batch 64 --epochs 50 --lr 2e-3 --average 0.998 --dropout 0.1
- --optimizer muon --precision bfloat16 --validation none"
+ --width 192 --optimizer muon --precision bfloat16 --compile --validation none"
 idle=idle/activity_2,idle/make_up,idle/nasa,idle/pose_person,idle/wave_2
 
 train() { # NAME OPTIONS: WORK/NAME.pt
