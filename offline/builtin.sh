@@ -11,8 +11,8 @@
 #                                        the last command below; one take goes on after its sign)
 #
 # Five of the idle videos are kept out of the heads on all, for tests. A false sign costs half of
-# what a right one is worth, which sets the decoder's threshold. A good hour; a head that is there
-# is not trained again.
+# what a right one is worth, which sets the decoder's threshold. An hour and a half; a head that
+# is there is not trained again. Without a C++ compiler or AMX it takes longer.
 set -eu
 cd "$(dirname "$0")/.."
 data=${1:-../shared/data}
