@@ -134,7 +134,7 @@ class Settings:
 def main(argv: Sequence[str] | None = None) -> None:
     data = Path(os.environ.get("LIVEGLOSS_DATA", DATA))
     settings = read_command_line(Settings, argv, prog="python -m tests.web.screenshots")
-    glosses = ("hello", "dance", "drink", "home", "water")
+    glosses = ("hello", "dance", "good", "home", "water")
     settings.out.mkdir(parents=True, exist_ok=True)
     clips = settings.clips or [sorted((data / "clips").glob(f"{g}-*.mp4"))[0] for g in glosses]
     asyncio.run(run(settings.model, clips, settings.out))

@@ -102,6 +102,7 @@ def test_muon_takes_the_matrices_between_layers() -> None:
 
 
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="no C++ compiler")
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")  # torch's own
 def test_compiled_a_head_learns_the_same_and_goes_on_from_a_cut(tmp_path: Path) -> None:
     equal = replace(clips(), rows=[np.asarray(one, np.float32)[:2] for one in clips().rows])
     plain = replace(_SETTINGS, head="gloss", dropout=0.0)
