@@ -30,7 +30,7 @@ train() { # NAME OPTIONS: WORK/NAME.pt
     shift
     [ -f "$work/$name.pt" ] && return
     # shellcheck disable=SC2086  # the options are words
-    "$python" -m offline.train $options $training --card offline/builtin_card.json \
+    "$python" -m offline.train $options $training --card "$work/labels/card.json" \
         --out "$work/$name.pt" "$@" >"$work/$name.log"
 }
 

@@ -1,19 +1,23 @@
 """The labels that the built-in model learns from, out of the tables of the project's data.
 
-    DATA/manifest.csv, wlasl/landmarks.csv, webcam/landmarks.csv -> [builtin_labels]
-        -> OUT/labels.csv (for offline.encode), OUT/glosses.txt (the vocabulary)
+    DATA/manifest.csv, wlasl/landmarks.csv, wlasl/WLASL_v0.3.json, webcam/landmarks.csv
+        -> [builtin_labels]
+        -> OUT/labels.csv (for offline.encode), OUT/glosses.txt (the vocabulary),
+           OUT/card.json (builtin_card.json, with the words that are one sign)
 
     python -m offline.builtin_labels DATA OUT
 
 A line a clip: video or landmark file, gloss, and the group of signers that must stay on one side of
 a split. A clip that is a copy of a WLASL recording has its signer. Groups of which one holds many
-copies of the other's recordings are joined, as more may have been missed. Glosses that are one sign
-under two English words are one gloss.
+copies of the other's recordings are joined, as more may have been missed. Words that are one sign
+(`offline.builtin_synonyms`) are one gloss, and of a recording that WLASL has under several of them
+one clip alone is scored.
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -21,20 +25,14 @@ from pathlib import Path
 
 from scipy.cluster.hierarchy import DisjointSet
 
+from offline.builtin_synonyms import Synonyms, read_synonyms
+from offline.data.spellings import EXTRA
+
 Line = dict[str, str]
 
 COLUMNS = ("path", "gloss", "video_id", "split", "group", "caption_risk", "fps")
-# One sign under several words.
-ONE_SIGN = {
-    "bye": "goodbye",
-    "cop": "police",
-    "dad": "father",
-    "job": "work",
-    "me": "i",
-    "mom": "mother",
-    "restroom": "bathroom",
-    "toilet": "bathroom",
-}
+# One sign under two words, of which dictionaries have no common recording, or one alone has.
+ONE_SIGN = {"bye": "goodbye", "job": "work", "me": "i"}
 # What a beginner tries first; the README names the rule.
 EVERYDAY = frozenset(
     "again,apple,baby,bad,bathroom,book,brother,coffee,come,deaf,drink,eat,family,father,fine,finish,"
@@ -71,10 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     data, out = map(Path, arguments)
     try:
         lines = list(read_lines(data))
+        words = _synonyms(data).words()
     except OSError as exc:
         print(f"builtin_labels: {exc.filename}: {exc.strerror}", file=sys.stderr)
         return 2
-    except (KeyError, ValueError) as exc:
+    except (KeyError, TypeError, ValueError) as exc:
         print(f"builtin_labels: {data}: its tables lack {exc}", file=sys.stderr)
         return 2
     out.mkdir(parents=True, exist_ok=True)
@@ -84,6 +83,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         writer.writerows(lines)
     glosses = glosses_to_learn(lines)
     (out / "glosses.txt").write_text("".join(f"{gloss}\n" for gloss in glosses), encoding="utf-8")
+    card = json.loads(Path(__file__).with_name("builtin_card.json").read_text(encoding="utf-8"))
+    for word, gloss in ONE_SIGN.items():
+        words[gloss] = [*words.get(gloss, ()), word]
+    card["data"]["same_sign"] = {gloss: words[gloss] for gloss in glosses if gloss in words}
+    (out / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     print(f"{len(lines)} clips, {len(glosses)} glosses to recognise: {out}")
     return 0
 
@@ -93,11 +97,19 @@ def read_lines(data: Path) -> Iterator[Line]:
     manifest, wlasl = _table(data / "manifest.csv"), _table(data / "wlasl" / "landmarks.csv")
     signer = {line["video_id"]: line["group"] for line in wlasl}
     joined = _joined(manifest, signer)
+    synonyms = _synonyms(data)
+    seen = set[tuple[object, str]]()
 
-    def line(path: str, source: Line, video_id: str, group: str, fps: str = "") -> Line:
+    def gloss_of(source: Line, wlasl_id: str = "") -> str:
+        gloss = synonyms.sign(source["gloss"], wlasl_id)
+        return ONE_SIGN.get(gloss, gloss)
+
+    def line(
+        path: str, source: Line, video_id: str, group: str, wlasl_id: str = "", fps: str = ""
+    ) -> Line:
         return {
             "path": path,
-            "gloss": ONE_SIGN.get(source["gloss"], source["gloss"]),
+            "gloss": gloss_of(source, wlasl_id),
             "video_id": video_id,
             "split": source.get("split", ""),
             "group": joined.get(group, group),
@@ -108,13 +120,19 @@ def read_lines(data: Path) -> Iterator[Line]:
     for clip in manifest:
         corpus = "wlasl" if clip["corpus"] == "wlasl" or clip["copy_of"] else "other"
         name = f"{corpus}/videos/{Path(clip['path']).stem}"
-        yield line(clip["path"], clip, name, _signer_of(clip, signer))
+        wlasl_id = clip["copy_of"].removeprefix("wlasl:") or clip["video_id"]
+        yield line(clip["path"], clip, name, _signer_of(clip, signer), wlasl_id)
     for clip in wlasl:
-        name = f"wlasl/landmarks/{clip['video_id']}"
-        yield line(f"{name}.npz", clip, name, clip["group"], _FPS[clip["source"]])
+        wlasl_id = clip["video_id"]
+        shown = synonyms.recording_of.get(wlasl_id, wlasl_id), gloss_of(clip, wlasl_id)
+        again = {"split": EXTRA} if shown in seen else {}
+        seen.add(shown)
+        name = f"wlasl/landmarks/{wlasl_id}"
+        fps = _FPS[clip["source"]]
+        yield line(f"{name}.npz", clip, name, clip["group"], wlasl_id, fps) | again
     for clip in _table(data / "webcam" / "landmarks.csv"):
         name = f"webcam/landmarks/{clip['file']}"
-        yield line(name, clip, name.removesuffix(".npz"), clip["group"], _WEBCAM_FPS)
+        yield line(name, clip, name.removesuffix(".npz"), clip["group"], fps=_WEBCAM_FPS)
 
 
 def glosses_to_learn(lines: Sequence[Line]) -> list[str]:
@@ -127,6 +145,10 @@ def glosses_to_learn(lines: Sequence[Line]) -> list[str]:
         for gloss, groups in signers.items()
         if len(groups) >= (LEAST_EVERYDAY if gloss in EVERYDAY else LEAST_SIGNERS)
     )
+
+
+def _synonyms(data: Path) -> Synonyms:
+    return read_synonyms(data / "wlasl" / "WLASL_v0.3.json", EVERYDAY)
 
 
 def _signer_of(clip: Line, signer: dict[str, str]) -> str:
