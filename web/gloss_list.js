@@ -94,6 +94,8 @@ export class GlossList {
     const name = button("plain", gloss, () => this.#ask(gloss));
     const score = this.#signs.score(gloss);
     name.title = score ? `Practise ${gloss}. It was ${inTries(score)}.` : `Practise ${gloss}`;
+    const also = this.#signs.also(gloss);
+    if (also.length) name.append(" ", element("span", "also", `also ${also.join(", ")}`));
     if (this.#signs.isWeak(gloss)) name.append(" ", element("span", "weak", score));
     item.append(name);
     if (this.#figures.has(gloss)) item.append(this.#how(gloss));

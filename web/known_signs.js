@@ -32,23 +32,33 @@ const isScore = (score) =>
   Array.isArray(score) && score.length === 2 && score.every(Number.isInteger) && 0 <= score[0] && score[0] <= score[1] && score[1] > 0;
 const isWeak = ([right, clips]) => WEAK[1] * right < WEAK[0] * clips;
 
+/** The card's `data.same_sign`, as far as it is one: gloss -> the other words for its sign. */
+function sameSign(card) {
+  const isWords = (words) => Array.isArray(words) && words.every((word) => typeof word === "string");
+  return new Map(Object.entries(card.data?.same_sign ?? {}).filter(([, words]) => isWords(words)));
+}
+
 export class KnownSigns {
   #scores = new Map(); // gloss -> [right, clips] of people it had not met
   #names = new Map(); // gloss -> the words by which it is found
+  #same; // gloss -> other words for its sign
   #synonyms;
 
   /**
-   * `card` is the model's with its glosses; its `metrics.cross_validation.per_gloss` may be missing.
-   * `themes` and `synonyms` are those of themes.json; `taught` are the glosses that were taught.
+   * `card` is the model's with its glosses; its `metrics.cross_validation.per_gloss` and
+   * `data.same_sign` may be missing. `themes` and `synonyms` are those of themes.json; `taught` are
+   * the glosses that were taught.
    */
   constructor(card, { themes, synonyms }, taught) {
-    this.#synonyms = synonyms;
+    this.#same = sameSign(card);
+    const same = [...this.#same].map(([gloss, words]) => [gloss, ...words].map(fold));
+    this.#synonyms = [...synonyms, ...same];
     const scores = card.metrics?.cross_validation?.per_gloss ?? {};
     for (const gloss of card.glosses) if (isScore(scores[gloss])) this.#scores.set(gloss, scores[gloss]);
     this.glosses = inOrder(new Set([...card.glosses, ...taught]));
     for (const gloss of this.glosses) {
       const name = fold(gloss);
-      this.#names.set(gloss, [name, ...this.#same(name)]);
+      this.#names.set(gloss, [name, ...this.#alike(name)]);
     }
     this.groups = this.few ? [{ name: "", glosses: this.glosses }] : this.#themed(themes, new Set(card.glosses));
   }
@@ -78,6 +88,11 @@ export class KnownSigns {
     return this.#scores.get(gloss)?.join(" of ") ?? "";
   }
 
+  /** The other words for its sign: a sign of city is one of town. */
+  also(gloss) {
+    return this.#same.get(gloss) ?? [];
+  }
+
   /** The glosses that `text`, or else the word that it is a form of, stands for. */
   find(text) {
     const sought = fold(text);
@@ -93,14 +108,14 @@ export class KnownSigns {
     const begins = (name) => ` ${name}`.includes(` ${word}`);
     const found = this.glosses.filter((gloss) => this.#names.get(gloss).some(begins));
     if (found.length || word.length < PART) return found;
-    const ofTheme = ({ name }) => [word, ...this.#same(word)].some((one) => ` ${fold(name)}`.includes(` ${one}`));
+    const ofTheme = ({ name }) => [word, ...this.#alike(word)].some((one) => ` ${fold(name)}`.includes(` ${one}`));
     const themed = new Set(this.groups.filter(ofTheme).flatMap(({ glosses }) => glosses));
     if (themed.size) return this.glosses.filter((gloss) => themed.has(gloss));
     return this.glosses.filter((gloss) => this.#names.get(gloss)[0].includes(word));
   }
 
   /** The words that stand for the same as `word`. */
-  #same(word) {
+  #alike(word) {
     return this.#synonyms.filter((words) => words.includes(word)).flat();
   }
 

@@ -25,12 +25,18 @@ _ENDINGS = (("s", ""), ("es", ""), ("ies", "y"), ("ied", "y"), ("ed", ""), ("ing
 
 
 class KnownSigns:
-    """`card` is the bundle's; its `metrics.cross_validation.per_gloss` may be missing."""
+    """`card` is the bundle's; its `metrics.cross_validation.per_gloss` and `data.same_sign` may be
+    missing."""
 
     def __init__(self, glosses: Sequence[str], card: Mapping[str, Any]) -> None:
         table = json.loads(Path(__file__).with_name("themes.json").read_text(encoding="utf-8"))
         self._themes: dict[str, list[str]] = table["themes"]
-        self._synonyms: list[list[str]] = table["synonyms"]
+        same = [
+            [_fold(word) for word in (gloss, *words)]
+            for gloss, words in _within(card, "data", "same_sign").items()
+            if isinstance(words, list) and all(isinstance(word, str) for word in words)
+        ]
+        self._synonyms: list[list[str]] = [*table["synonyms"], *same]
         self.glosses = sorted(glosses, key=_fold)
         scores = _within(card, "metrics", "cross_validation", "per_gloss")
         self._scores: dict[str, list[int]] = {

@@ -28,7 +28,11 @@ SCORES = {
     **{"please": [14, 15], "no": [3, 3], "history": [4, 6], "go": [1, 2], "my": [2, 7]},
 }
 GLOSSES = [*SCORES, "bread", "bright", "dark", "naïve", "thank you", "zigzag"]
-CARD = {"glosses": GLOSSES, "metrics": {"cross_validation": {"per_gloss": SCORES}}}
+CARD = {
+    "glosses": GLOSSES,
+    "metrics": {"cross_validation": {"per_gloss": SCORES}},
+    "data": {"same_sign": {"bread": ["Loaf", "bun"], "zigzag": []}},
+}
 
 # Everything that the page says of a card, as the demo's does below.
 ASK = """async ([card, table, words]) => {
@@ -40,6 +44,7 @@ ASK = """async ([card, table, words]) => {
 }"""
 WORDS = ["", " MOM", "mömmy", "hi", "thanks", "NAIVE", "t", "gza", "gz", "<b>"]
 WORDS += ["Families", "drinking", "watered", "historie", "foods", "greetings", "other", "yes"]
+WORDS += ["loaf", "buns"]
 
 
 @asynccontextmanager
@@ -79,6 +84,7 @@ def test_the_surest_and_the_weak() -> None:
     assert known.find("family") == known.groups["People and family"], "a theme is found, too"
     assert known.find("watered") == ["water"] and known.find("mothers") == ["mother"]
     assert known.find("zag") == ["zigzag"] and known.find("za") == []
+    assert known.find("loaf") == known.find("buns") == ["bread"], "another word for the sign"
     assert known.score("zigzag") == "" and not known.is_weak("zigzag"), "it was not measured"
 
 
@@ -92,10 +98,19 @@ def test_figures_that_are_missing_or_broken_rank_nothing(scores: object) -> None
     assert KnownSigns(GLOSSES, {"metrics": 7}).surest == []
 
 
+@pytest.mark.parametrize("same", [None, 7, ["loaf"], {"bread": "loaf"}, {"bread": [7]}])
+def test_other_words_that_are_missing_or_broken_find_nothing(same: object) -> None:
+    assert KnownSigns(GLOSSES, {"data": {"same_sign": same}}).find("loaf") == []
+    assert KnownSigns(GLOSSES, {"data": [same]}).find("loaf") == []
+
+
 async def test_the_page_and_the_demo_say_the_same(tmp_path: Path, levels_camera: Path) -> None:
     broken = {**CARD, "metrics": {"cross_validation": {"per_gloss": {"yes": [3, 2], "no": 7}}}}
     few = {**CARD, "glosses": ["no", "my"]}
     cards: list[Any] = [CARD, broken, few, {"glosses": []}]
+    cards += [
+        {**CARD, "data": {"same_sign": same}} for same in (7, ["a"], {"yes": "a"}, {"no": [7]})
+    ]
     async with known(tmp_path, levels_camera, CARD) as page:
         for card in cards:
             mine = KnownSigns(card["glosses"], card)
@@ -129,6 +144,8 @@ async def test_signs_are_found_by_theme_and_by_word(tmp_path: Path, levels_camer
         await search.fill("DÁDDY")
         await expect(page.locator("#glosses li:visible")).to_have_text(["father"])
         await fits(page)
+        await search.fill("loaf")
+        await expect(page.locator("#glosses li:visible")).to_have_text(["bread also Loaf, bun"])
         await search.fill("")
         await expect(page.locator("#glosses li:visible")).to_have_count(
             5
