@@ -20,6 +20,7 @@ from models.command_line import several
 
 HeadKind = Literal["gloss", "attentive", "landmarks"]
 Optimizer = Literal["adamw", "muon"]
+Precision = Literal["float32", "bfloat16"]
 HeldBack = Literal["auto", "signers", "none"]
 Floats = Annotated[tuple[float, ...], several("FLOAT", float, "{:g}".format)]
 
@@ -160,8 +161,9 @@ class TrainChoices:
     heads: int = 1  # trained with seeds --seed, --seed + 1, …, used as an ensemble
     seed: int = 0  # of all that is drawn by chance
     device: str = "auto"  # auto, cpu, cuda or cuda:N
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """of matrix products while training: bfloat16 is faster where the processor has it"""
+    precision: Precision = "float32"
+    """of matrix products while training: bfloat16 is faster where the processor has it, and much
+    slower where not"""
     compile: bool = False
     """by torch.compile: pays from a thousand steps on; needs a C++ compiler"""
     shares: tyro.conf.Suppress[tuple[float, float, float, float]] = (0.65, 0.15, 0.1, 0.1)

@@ -27,8 +27,9 @@ from models.files import replacing
 from models.heads import Head, last_layer, make_head
 from models.vjepa2.runs import can_compile
 from offline.training.batches import Batch, Batches, TrainClips
-from offline.training.config import Optimizer, TrainSettings
+from offline.training.config import Optimizer, Precision, TrainSettings
 from offline.training.early_end import Interrupted, Stop
+from offline.training.muon import Muon
 
 Score = tuple[float, float]  # share of clips right, minus their mean loss; larger is better
 OnProgress = Callable[..., None]  # step, steps, loss, and the score if there is a new one
@@ -111,7 +112,10 @@ def fit(
     batches = Batches(clips, settings, draw, head)
     head.to(settings.device)
     rates = product(settings.lr, settings.weight_decay)
-    candidates = [CandidateHead.of(head, lr, decay, settings.optimizer) for lr, decay in rates]
+    candidates = [
+        CandidateHead.of(head, lr, decay, settings.optimizer, settings.precision)
+        for lr, decay in rates
+    ]
     if settings.compile and can_compile(torch.device(settings.device)):
         for one in candidates:
             one.head.compile()
@@ -216,12 +220,18 @@ class CandidateHead:
 
     @classmethod
     def of(
-        cls, start: Head, lr: float, weight_decay: float, optimizer: Optimizer = "adamw"
+        cls,
+        start: Head,
+        lr: float,
+        weight_decay: float,
+        optimizer: Optimizer = "adamw",
+        precision: Precision = "float32",
     ) -> CandidateHead:
         """A candidate with the weights of `start`: matrices decay, biases and norms do not.
 
         Muon takes the matrices between layers, and AdamW all other weights; its steps are scaled so
-        that one learning rate fits both (Liu et al. 2025, "Muon is scalable for LLM training").
+        that one learning rate fits both (Liu et al. 2025, "Muon is scalable for LLM training"). Its
+        products have the `precision` of all others.
         """
         head = copy.deepcopy(start).train()
         between = list[Tensor]()
@@ -236,10 +246,13 @@ class CandidateHead:
         ]
         optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=lr)]
         if between:
-            muon = torch.optim.Muon(
-                between, lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+            optimizers.append(
+                Muon(between, lr, weight_decay)
+                if precision == "float32"
+                else torch.optim.Muon(
+                    between, lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+                )
             )
-            optimizers.append(muon)
         return cls(
             lr=lr,
             weight_decay=weight_decay,
