@@ -15,7 +15,7 @@ import itertools
 import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class Synonyms:
 
     sign_of: Mapping[Variation, str]  # of those alone that share their sign
     variation_of: Mapping[str, int]  # of WLASL's video ids
-    recording_of: Mapping[str, Recording] = field(default_factory=dict)  # of WLASL's video ids
+    recording_of: Mapping[str, Recording]  # of WLASL's video ids
 
     def sign(self, word: str, video_id: str = "") -> str:
         """The name of the sign that a video shows; of the word's usual one without a video."""

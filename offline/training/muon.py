@@ -31,8 +31,8 @@ class Muon(torch.optim.Optimizer):
                     continue
                 state = self.state[weight]
                 if not state:
-                    state["momentum"] = torch.zeros_like(weight)
-                momentum = state["momentum"].lerp_(weight.grad, 1 - _MOMENTUM)
+                    state["momentum_buffer"] = torch.zeros_like(weight)
+                momentum = state["momentum_buffer"].lerp_(weight.grad, 1 - _MOMENTUM)
                 ahead = weight.grad.lerp(momentum, _MOMENTUM)  # Nesterov's
                 rate = group["lr"] * _RMS * max(weight.shape) ** 0.5
                 weight.mul_(1 - group["lr"] * group["weight_decay"])

@@ -50,3 +50,15 @@ def test_its_products_have_the_precision_of_the_training(
     start = make_head({"kind": "landmarks", "classes": 3, "width": 8, "blocks": 1})
     candidate = CandidateHead.of(start, 1e-3, 0.05, "muon", precision)
     assert type(candidate.optimizers[1]) is kind
+
+
+def test_it_goes_on_from_a_state_of_torchs() -> None:
+    weight = nn.Parameter(torch.randn(8, 5, generator=torch.Generator().manual_seed(2)))
+    weight.grad = torch.ones(8, 5)
+    theirs = torch.optim.Muon([weight], _RATE, weight_decay=_DECAY)
+    theirs.step()
+    ours = Muon([weight], _RATE, _DECAY)
+    ours.load_state_dict(theirs.state_dict())
+    ours.step()
+    # Nesterov's mean of equal gradients: after two steps 1 - 0.95 ** 2 of them.
+    assert torch.allclose(ours.state[weight]["momentum_buffer"], torch.tensor(1 - 0.95**2))
