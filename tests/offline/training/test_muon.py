@@ -55,7 +55,7 @@ def test_its_products_have_the_precision_of_the_training(
 def test_it_goes_on_from_a_state_of_torchs() -> None:
     weight = nn.Parameter(torch.randn(8, 5, generator=torch.Generator().manual_seed(2)))
     weight.grad = torch.ones(8, 5)
-    theirs = torch.optim.Muon([weight], _RATE, weight_decay=_DECAY)
+    theirs: torch.optim.Optimizer = torch.optim.Muon([weight], _RATE, weight_decay=_DECAY)
     theirs.step()
     ours = Muon([weight], _RATE, _DECAY)
     ours.load_state_dict(theirs.state_dict())
