@@ -68,8 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     data, out = map(Path, arguments)
     try:
-        lines = list(read_lines(data))
-        words = _synonyms(data).words()
+        manifest = _table(data / "manifest.csv")
+        synonyms = read_synonyms(data / "wlasl" / "WLASL_v0.3.json", EVERYDAY, ONE_SIGN)
+        lines = list(read_lines(data, manifest, synonyms))
     except OSError as exc:
         print(f"builtin_labels: {exc.filename}: {exc.strerror}", file=sys.stderr)
         return 2
@@ -84,32 +85,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     glosses = glosses_to_learn(lines)
     (out / "glosses.txt").write_text("".join(f"{gloss}\n" for gloss in glosses), encoding="utf-8")
     card = json.loads(Path(__file__).with_name("builtin_card.json").read_text(encoding="utf-8"))
-    for word, gloss in ONE_SIGN.items():
-        words[gloss] = [*words.get(gloss, ()), word]
+    words = synonyms.words()
     card["data"]["same_sign"] = {gloss: words[gloss] for gloss in glosses if gloss in words}
     (out / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     print(f"{len(lines)} clips, {len(glosses)} glosses to recognise: {out}")
     return 0
 
 
-def read_lines(data: Path) -> Iterator[Line]:
-    """The lines of labels.csv, paths relative to `data`."""
-    manifest, wlasl = _table(data / "manifest.csv"), _table(data / "wlasl" / "landmarks.csv")
+def read_lines(data: Path, manifest: Sequence[Line], synonyms: Synonyms) -> Iterator[Line]:
+    """The lines of labels.csv, paths relative to `data`, whose `manifest` is given."""
+    wlasl = _table(data / "wlasl" / "landmarks.csv")
     signer = {line["video_id"]: line["group"] for line in wlasl}
     joined = _joined(manifest, signer)
-    synonyms = _synonyms(data)
     seen = set[tuple[object, str]]()
-
-    def gloss_of(source: Line, wlasl_id: str = "") -> str:
-        gloss = synonyms.sign(source["gloss"], wlasl_id)
-        return ONE_SIGN.get(gloss, gloss)
 
     def line(
         path: str, source: Line, video_id: str, group: str, wlasl_id: str = "", fps: str = ""
     ) -> Line:
         return {
             "path": path,
-            "gloss": gloss_of(source, wlasl_id),
+            "gloss": synonyms.sign(source["gloss"], wlasl_id),
             "video_id": video_id,
             "split": source.get("split", ""),
             "group": joined.get(group, group),
@@ -124,12 +119,12 @@ def read_lines(data: Path) -> Iterator[Line]:
         yield line(clip["path"], clip, name, _signer_of(clip, signer), wlasl_id)
     for clip in wlasl:
         wlasl_id = clip["video_id"]
-        shown = synonyms.recording_of.get(wlasl_id, wlasl_id), gloss_of(clip, wlasl_id)
-        again = {"split": EXTRA} if shown in seen else {}
-        seen.add(shown)
         name = f"wlasl/landmarks/{wlasl_id}"
         fps = _FPS[clip["source"]]
-        yield line(f"{name}.npz", clip, name, clip["group"], wlasl_id, fps) | again
+        labelled = line(f"{name}.npz", clip, name, clip["group"], wlasl_id, fps)
+        shown = synonyms.recording_of.get(wlasl_id, wlasl_id), labelled["gloss"]
+        yield labelled | ({"split": EXTRA} if shown in seen else {})
+        seen.add(shown)
     for clip in _table(data / "webcam" / "landmarks.csv"):
         name = f"webcam/landmarks/{clip['file']}"
         yield line(name, clip, name.removesuffix(".npz"), clip["group"], fps=_WEBCAM_FPS)
@@ -145,10 +140,6 @@ def glosses_to_learn(lines: Sequence[Line]) -> list[str]:
         for gloss, groups in signers.items()
         if len(groups) >= (LEAST_EVERYDAY if gloss in EVERYDAY else LEAST_SIGNERS)
     )
-
-
-def _synonyms(data: Path) -> Synonyms:
-    return read_synonyms(data / "wlasl" / "WLASL_v0.3.json", EVERYDAY)
 
 
 def _signer_of(clip: Line, signer: dict[str, str]) -> str:

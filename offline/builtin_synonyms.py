@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from scipy.cluster.hierarchy import DisjointSet
@@ -47,20 +48,27 @@ class Synonyms:
         return {sign: sorted(words) for sign, words in sorted(found.items()) if words}
 
 
-def read_synonyms(file: Path, preferred: Collection[str] = ()) -> Synonyms:
+def read_synonyms(
+    file: Path, preferred: Collection[str] = (), known: Mapping[str, str] = MappingProxyType({})
+) -> Synonyms:
     """The synonyms in `file`, a WLASL_v0.3.json.
 
     A sign is named by the `preferred` word that it is the usual variation of, if there is one, else
-    by the word with the most recordings of it.
+    by the word with the most recordings of it. `known` are words that are one sign with another
+    word whatever the recordings say, which is then preferred.
 
     Raises:
         OSError: the file can't be read.
         ValueError: it is not such a JSON; KeyError, TypeError: it lacks a field.
     """
-    return synonyms_of(json.loads(file.read_text(encoding="utf-8")), preferred)
+    return synonyms_of(json.loads(file.read_text(encoding="utf-8")), preferred, known)
 
 
-def synonyms_of(entries: Sequence[Mapping[str, Any]], preferred: Collection[str] = ()) -> Synonyms:
+def synonyms_of(
+    entries: Sequence[Mapping[str, Any]],
+    preferred: Collection[str] = (),
+    known: Mapping[str, str] = MappingProxyType({}),
+) -> Synonyms:
     """The synonyms among WLASL's `entries`, as `read_synonyms`."""
     recordings: dict[str, Recording] = {}
     variations: dict[str, int] = {}
@@ -79,11 +87,16 @@ def synonyms_of(entries: Sequence[Mapping[str, Any]], preferred: Collection[str]
     for (one, other), names in both.items():
         if len(names) >= _LEAST and len(names) > _MOST_OF * len(lists[one] & lists[other]):
             sets.merge(one, other)
+    for word, name in known.items():
+        sets.add((name, 0))
+        for one in {(word, 0), *(one for one in shown if one[0] == word)}:
+            sets.add(one)
+            sets.merge(one, (name, 0))
 
+    usual = {(word, 0) for word in (*preferred, *known.values())}
     sign_of: dict[Variation, str] = {}
     for joined in sets.subsets():
         if len(joined) > 1:
-            usual = {(word, 0) for word in preferred}
             name, _ = min(joined, key=lambda one: (one not in usual, -len(shown[one]), one))
             sign_of |= dict.fromkeys(joined, name)
     return Synonyms(sign_of=sign_of, variation_of=variations, recording_of=recordings)

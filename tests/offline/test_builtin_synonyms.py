@@ -65,6 +65,15 @@ def test_another_variation_of_a_word_stays_its_own_sign() -> None:
     assert synonyms.words() == {"cost": ["fine"]}
 
 
+def test_known_words_are_joined_whatever_the_recordings_say() -> None:
+    bye = entry("bye", ("a", "a/3", 0), ("b", "b/3", 1))
+    synonyms = synonyms_of([bye, CITY, TOWN], known={"bye": "goodbye", "job": "work"})
+    ids = [video["video_id"] for video in bye["instances"]]
+    assert [synonyms.sign("bye", name) for name in ids] == ["goodbye", "goodbye"]
+    assert synonyms.sign("job") == "work", "a word that WLASL does not have"
+    assert synonyms.words() == {"city": ["town"], "goodbye": ["bye"], "work": ["job"]}
+
+
 def test_wlasls_words(data_dir: Path) -> None:
     synonyms = read_synonyms(data_dir / "wlasl" / "WLASL_v0.3.json", EVERYDAY)
     words = synonyms.words()
