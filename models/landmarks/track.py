@@ -54,6 +54,9 @@ _FAR = 0.9  # shoulder widths: a hand further from the body's wrist belongs to s
 _ONE_HAND, _CLOSE = 0.12, 0.6
 _OTHER_SIDE = 0.25  # `own_side` below which a hand does not look like one of its side
 _NEAR = 0.4  # shoulder widths: a hand no further outside the picture may be in it in the next frame
+# Smoothed shoulder widths: narrower shoulders may be what came into the body's place when the
+# picture jumped. It would be followed, smaller from frame to frame; so the body is searched anew.
+_SHRUNK = 0.5
 _HOLD_S = 0.15  # seconds: the longest time that a body is taken to stay
 _PALM_EVERY = 4  # frames between two searches for palms, and between wide searches for a lost hand
 # A head in multiples of the eye-to-mouth distance: rough proportions of adults.
@@ -139,9 +142,10 @@ class Track:
 
     def _find_body(self, image: NDArray[np.uint8]) -> Body | None:
         body = None if self._region is None else self._bodies.locate(image, self._region)
-        if body is None:
+        if body is None or _shoulder_width(body) < _SHRUNK * self._rows.unit:
             detected = self._bodies.detect(image)
-            body = None if detected is None else self._bodies.locate(image, detected)
+            found = None if detected is None else self._bodies.locate(image, detected)
+            body = found or body
         self._region = None if body is None else body.region
         return body
 
@@ -213,6 +217,10 @@ def _front(body: Body, unit: float) -> Region:
     """The region in front of the chest in which signs are made."""
     x, y = (body.points[LEFT_SHOULDER] + body.points[RIGHT_SHOULDER]) / 2
     return Region(float(x), float(y) + 0.3 * unit, 2.6 * unit)
+
+
+def _shoulder_width(body: Body) -> float:
+    return float(np.hypot(*(body.points[LEFT_SHOULDER] - body.points[RIGHT_SHOULDER])))
 
 
 def _distance(hand: Hand, body: Body, side: int) -> float:
