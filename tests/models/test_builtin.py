@@ -28,17 +28,23 @@ def builtin() -> Iterator[Recognizer]:
     recognizer.close()
 
 
-def test_a_left_handed_signer_gets_the_same_gloss(held_out: Recognizer, data_dir: Path) -> None:
-    """At least 9 of 10 clips of signers it never met, mirrored in their pixels."""
+def test_a_left_handed_signer_is_read_as_well(held_out: Recognizer, data_dir: Path) -> None:
+    """Clips of signers it never met, mirrored in their pixels: at most one of ten fewer is right.
+
+    Whether both readings are the same says less: they differ in clips that are mostly unsure either
+    way (15 of 136), and which these are changes with the processor's rounding.
+    """
     chosen = clips.one_a_gloss(clips.held_out(data_dir))[:10]
     assert len(chosen) == 10
-    same = 0
+    plain = turned = 0
     for clip in chosen:
         frames = list(clips.frames_of(clip.path, held_out))
-        plain = clips.top_gloss(held_out, clips.predictions(held_out, frames))
-        turned = clips.predictions(held_out, clips.mirrored(frames))
-        same += plain == clips.top_gloss(held_out, turned)
-    assert same >= 9
+        said = clips.predictions(held_out, frames)
+        plain += clips.top_gloss(held_out, said) == clip.gloss
+        said = clips.predictions(held_out, clips.mirrored(frames))
+        turned += clips.top_gloss(held_out, said) == clip.gloss
+    assert plain >= 7
+    assert turned >= plain - 1
 
 
 def test_people_who_do_not_sign_hardly_ever_give_signs(builtin: Recognizer, data_dir: Path) -> None:
