@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -27,6 +28,8 @@ LOCAL = "local"
 NAME = "livegloss"  # of the application
 # Of this machine alone. Ray would take 127.0.0.1 for the address of the network card.
 _LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
+# Ray gives up a proxy that takes longer than 5 s to start, as each does on a busy small machine.
+PATIENCE = ("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ def _start(settings: Settings, make: Callable[[], RecognizerCore] | None) -> str
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == LOCAL:
         quiet |= {"include_dashboard": False, "_node_ip_address": _LOOPBACK}
+        os.environ.setdefault(*PATIENCE)  # Ray's processes inherit it
     try:
         ray.init(address, **quiet)
     except (OSError, RuntimeError, ValueError) as error:

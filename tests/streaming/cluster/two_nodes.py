@@ -23,14 +23,14 @@ import aiohttp
 import psutil
 from ray import serve as ray_serve
 
-from streaming.cluster.run import NAME, cluster
+from streaming.cluster.run import NAME, PATIENCE, cluster
 from streaming.ids import server_of
 from streaming.runner import RecognizerCore
 from streaming.settings import ClusterSettings, Settings
 from tests.browser import free_port
 
 HEAD, WORKER = "127.0.0.2", "127.0.0.3"
-_ENVIRONMENT = {"SERVE_SOCKET_REUSE_PORT_ENABLED": "1"}
+_ENVIRONMENT = {"SERVE_SOCKET_REUSE_PORT_ENABLED": "1", **dict([PATIENCE])}
 _START_S = 60.0
 
 
