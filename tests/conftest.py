@@ -15,14 +15,16 @@ from tests.whole_way import way as way  # a fixture for all
 ROOT = Path(__file__).resolve().parent.parent
 
 
-# Of these one at a time, begun first, in one worker: each is several processes (servers, browsers,
-# clusters) that answer in real time, for which two cores are just enough beside the other worker.
+# Of these one at a time, begun first, in one worker: each is several processes (servers, clusters,
+# browsers of others, or a minute and more of signs read live) that need the cores in time.
 _LIVE = (
     "tests/clients/",
     "tests/offline/encoding/test_cluster.py",
     "tests/service/",
     "tests/streaming/cluster/",
-    "tests/web/",
+    "tests/web/test_demo.py",
+    "tests/web/test_recognition.py",
+    "tests/web/test_walk.py",
 )
 
 

@@ -175,7 +175,6 @@ async def _deploy(file: Path, dashboard: str) -> None:
     assert deploying.returncode == 0, output.decode()
 
 
-@pytest.mark.timeout(300)
 async def test_serve_deploy_serves_the_config(dashboard: str, tmp_path: Path) -> None:
     """A session on what the file deploys; it outlives a config that can't be used."""
     port, file = free_port(), tmp_path / "serve.yaml"

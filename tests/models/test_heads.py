@@ -169,7 +169,6 @@ def test_the_probe_learns_which_step_counts() -> None:
     assert (output.logits.argmax(1) == labels).all()
 
 
-@pytest.mark.timeout(300)  # torch's exporter takes 10 s of a core that is free
 @pytest.mark.parametrize("made", [_landmarks, _attentive])
 def test_onnx_agrees_with_torch_for_any_batch_and_length(made: Callable[[], nn.Module]) -> None:
     head = HeadEnsemble([made()], glosses=3, classes=_CLASSES).eval()

@@ -7,8 +7,6 @@ import signal
 import time
 from pathlib import Path
 
-import pytest
-
 from offline.data.index import npy_name
 from offline.encode import main
 from offline.encoding.tasks import read_journal
@@ -17,7 +15,6 @@ from tests.offline.encoded import VARIANTS, arguments, lines, made, make_videos,
 CLIPS, KILLS = 40, 10
 
 
-@pytest.mark.timeout(300)
 def test_killed_ten_times(tmp_path: Path) -> None:
     videos = make_videos(tmp_path / "videos", CLIPS)
     assert main(arguments(videos, tmp_path / "whole", 5)) == 0

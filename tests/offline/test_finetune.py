@@ -60,7 +60,6 @@ def test_last_blocks_learn(way: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     check_learnt(way, tmp_path / "tuned.pt", capsys, ["--unfreeze", "1"])
 
 
-@pytest.mark.timeout(300)
 def test_low_rank_updates_from_videos_to_a_bundle_that_reads_them(
     way: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -92,7 +91,6 @@ def ended(way: Path, out: Path, step: int, number: int, *more: str) -> tuple[int
     return done.returncode, done.stderr
 
 
-@pytest.mark.timeout(300)
 def test_killed_and_resumed_it_has_the_same_weights(
     way: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,7 +128,6 @@ def test_interrupted_it_keeps_the_step_and_says_how_it_goes_on(way: Path, tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
 
 
-@pytest.mark.timeout(300)
 def test_two_processes_learn_what_one_does(
     way: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from models.bundle import open_bundle
 from tests.offline.quick_start import prepare, readme_commands, run
 
@@ -21,7 +19,6 @@ def test_readme_has_its_commands_without_options_of_training() -> None:
     ]
 
 
-@pytest.mark.timeout(300)  # it learns: a slow machine takes two and a half minutes
 def test_three_of_four_unseen_clips_are_right(tmp_path: Path, data_dir: Path) -> None:
     """On landmarks that others made of the same clips, which spares half a minute of encoding."""
     assert len(prepare(tmp_path, data_dir, "landmarks")) == 10

@@ -27,7 +27,6 @@ def recognizer() -> Iterator[Recognizer]:
     recognizer.close()
 
 
-@pytest.mark.timeout(120)
 def test_a_held_out_clip_is_decided_soon_after_its_end(
     data_dir: Path, recognizer: Recognizer
 ) -> None:
@@ -43,7 +42,6 @@ def test_a_held_out_clip_is_decided_soon_after_its_end(
     assert np.median(delays) <= 0.6 and max(delays) <= 1.3, delays
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.usefixtures("recognizer")  # skips where the networks can't be had
 def test_the_command_reads_what_the_bundle_was_not_trained_on(
     data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

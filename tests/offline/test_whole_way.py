@@ -142,7 +142,6 @@ def test_a_network_that_differs_from_torch_is_not_exported(way: Path) -> None:
         onnx_difference(head, content, 32, 2)
 
 
-@pytest.mark.timeout(400)  # the exporter traces a large graph
 def test_the_landmark_head_exports() -> None:
     torch.manual_seed(0)
     head = LandmarkClassifier(classes=5, width=32, blocks=1).eval()

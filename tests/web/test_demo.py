@@ -107,7 +107,6 @@ async def start(page: Page) -> FrameLocator:
     raise AssertionError("START was pressed twice, and nothing played")
 
 
-@pytest.mark.timeout(240)
 async def test_the_right_gloss_for_half_a_minute_without_growing_delay(
     data_dir: Path, tmp_path: Path
 ) -> None:
@@ -138,7 +137,6 @@ async def test_the_right_gloss_for_half_a_minute_without_growing_delay(
     assert statistics.median(last) < 1.5
 
 
-@pytest.mark.timeout(180)
 async def test_files_and_network_cameras(data_dir: Path, tmp_path: Path) -> None:
     chosen = clips.one_a_gloss(clips.held_out(data_dir))
     [clip] = [one for one in chosen if one.gloss == UNSURE]

@@ -10,7 +10,6 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 from playwright.async_api import expect
 
 from tests import clips
@@ -91,7 +90,6 @@ async def read(url: str, clip: clips.LabelledClip, folder: Path) -> Reading:
     )
 
 
-@pytest.mark.timeout(300)
 async def test_the_page_names_signs_of_signers_it_never_met(data_dir: Path, tmp_path: Path) -> None:
     chosen = clips.one_a_gloss(clips.held_out(data_dir))[:CLIPS]
     turns = asyncio.Semaphore(AT_ONCE)

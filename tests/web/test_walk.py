@@ -11,7 +11,6 @@ import re
 from itertools import chain
 from pathlib import Path
 
-import pytest
 from playwright.async_api import Page, expect
 
 from tests import clips
@@ -106,7 +105,6 @@ async def visit(page: Page, url: str) -> None:
     await expect(page.locator("#status")).to_have_attribute("data-state", "off", timeout=LIVE_MS)
 
 
-@pytest.mark.timeout(240)
 async def test_a_visit_on_a_laptop_and_on_a_phone(data_dir: Path, tmp_path: Path) -> None:
     chosen = {one.gloss: one.path for one in clips.one_a_gloss(clips.held_out(data_dir))}
     shown = (clip_pictures(chosen[gloss], lead_s=1.5, tail_s=1.5) for gloss in GLOSSES)
@@ -125,7 +123,6 @@ async def test_a_visit_on_a_laptop_and_on_a_phone(data_dir: Path, tmp_path: Path
             all.create_task(visitor(name))
 
 
-@pytest.mark.timeout(240)
 async def test_a_newcomer_gets_a_first_right_sign_within_a_minute(
     data_dir: Path, tmp_path: Path
 ) -> None:

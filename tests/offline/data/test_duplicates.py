@@ -83,7 +83,6 @@ def test_a_recording_under_another_id_is_named(
     assert find_duplicates(prints) == [("a", "b")]
 
 
-@pytest.mark.timeout(300)  # 200 videos are decoded: 8 s of a core that is free
 def test_other_signs_of_one_signer_are_no_duplicates(data_dir: Path) -> None:
     """One source, one wall, one clip a gloss; the glosses differ in more than their spelling."""
     with (data_dir / "manifest.csv").open(newline="", encoding="utf-8") as stream:

@@ -68,7 +68,6 @@ def two_nodes(log: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.timeout(300)
 def test_a_node_is_lost(tmp_path: Path, log: Path, two_nodes: Any) -> None:
     videos = make_videos(tmp_path / "videos", CLIPS)
     out, journal = tmp_path / "out", tmp_path / "out" / JOURNAL

@@ -101,7 +101,6 @@ def test_muon_takes_the_matrices_between_layers() -> None:
     assert len(CandidateHead.of(start, 1e-3, 0.05).optimizers) == 1
 
 
-@pytest.mark.timeout(300)  # the compiler takes half a minute of a core that is free
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="no C++ compiler")
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")  # torch's own
 def test_compiled_a_head_learns_the_same_and_goes_on_from_a_cut(tmp_path: Path) -> None:

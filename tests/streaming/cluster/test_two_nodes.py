@@ -26,7 +26,6 @@ from tests.streaming.cluster.watched_page import WatchedPage, watched_page
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.timeout(240),
     pytest.mark.skipif(chromium.find() is None, reason="no Chromium: make test installs one"),
 ]
 SETTINGS = Settings(
