@@ -127,7 +127,7 @@ async def test_the_right_gloss_for_half_a_minute_without_growing_delay(
         # A sign is final soon after its end, so the next one may be there already.
         await expect(signs.nth(2)).to_have_count(0)
         await component.get_by_role("button", name="STOP").click()
-        await expect(page.locator(".lg-delay")).to_have_count(0)
+        await expect(page.locator(".lg-delay")).to_have_count(0, timeout=LATER_MS)
     third = len(ages) // 3
     first, last = ages[:third], ages[-third:]
     print(f"{named} in {len(ages) * 0.05:.0f} s; freshest {min(first)} s, in the end {min(last)} s")
@@ -197,7 +197,7 @@ async def test_files_and_network_cameras(data_dir: Path, tmp_path: Path) -> None
             await page.get_by_text("Show pictures").click()
             await expect(picture).to_have_count(0)
             await page.get_by_role("button", name="Stop reading").click()
-            await expect(page.locator(".lg-delay")).to_have_count(0)
+            await expect(page.locator(".lg-delay")).to_have_count(0, timeout=LATER_MS)
 
 
 def test_a_model_that_is_missing_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
