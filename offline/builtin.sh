@@ -22,8 +22,7 @@ python=${PYTHON:-.venv/bin/python}
 
 index=$work/rows/index.csv
 options="--index $index --open-set --cards leave-out --threads 1"
-precision=float32
-if grep -qsE 'amx_bf16|avx512_bf16' /proc/cpuinfo; then precision=bfloat16; fi
+. offline/precision.sh
 training="--glosses $work/labels/glosses.txt --head landmarks --batch 64 --epochs 50 --lr 2e-3 --average 0.998 --dropout 0.1
  --width 192 --optimizer muon --precision $precision --compile --validation none"
 idle=idle/activity_2,idle/make_up,idle/nasa,idle/pose_person,idle/wave_2

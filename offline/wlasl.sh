@@ -11,8 +11,7 @@ size=${1:?give 100, 300, 1000 or 2000}
 data=${2:-../shared/data}/wlasl
 work=${3:-runs/wlasl}
 python=${PYTHON:-.venv/bin/python}
-precision=float32
-if grep -qsE 'amx_bf16|avx512_bf16' /proc/cpuinfo; then precision=bfloat16; fi
+. offline/precision.sh
 more=  # 1,000 glosses: 31 % of test right after 4,000 steps, the default, and 41 % after 12,000
 [ "$size" -ge 1000 ] && more="--least-steps 12000"
 

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from models.decoder import DecoderSettings, SignDecoder, clip_probabilities
 from models.recognizer import Recognizer
@@ -46,6 +48,15 @@ def mirrored(frames: Iterable[Frame]) -> Iterator[Frame]:
     """As a left-handed signer would have done it."""
     for frame in frames:
         yield replace(frame, image=np.ascontiguousarray(frame.image[:, ::-1]))
+
+
+def far_away(picture: NDArray[np.uint8], scale: float, grey: int) -> NDArray[np.uint8]:
+    """The picture so much smaller, in the middle of a grey one's lower edge."""
+    room = np.full_like(picture, grey)
+    small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    left = (room.shape[1] - small.shape[1]) // 2
+    room[-len(small) :, left : left + small.shape[1]] = small
+    return room
 
 
 def frames_of(path: Path, recognizer: Recognizer) -> Iterator[Frame]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from models.window import FrameSampler
 from offline.data.videos import read_video
 from streaming.hints import OK, TOO_DARK, Hints
 from streaming.messages import Hint
+from tests import clips
 
 Picture = NDArray[np.uint8]
 FPS = 10.0  # looks a second: the built-in model's windows
@@ -99,12 +99,7 @@ def near(picture: Picture, signer: Signer, unit: float) -> Picture:
 
 def far(picture: Picture, signer: Signer, unit: float) -> Picture:
     """So small that the shoulders have a ninth of the picture's height."""
-    room = np.full_like(picture, round(float(picture[:8].mean())))
-    scale = len(picture) / 9 / unit
-    small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    left = (room.shape[1] - small.shape[1]) // 2
-    room[-len(small) :, left : left + small.shape[1]] = small
-    return room
+    return clips.far_away(picture, len(picture) / 9 / unit, round(float(picture[:8].mean())))
 
 
 def dark(picture: Picture, signer: Signer, unit: float) -> Picture:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from models.landmarks.track import Track
 from models.schema import Clip, Frame, Seen
 from models.window import FrameSampler
 from offline.data.videos import read_video
+from tests import clips
 
 SPEC = landmark_spec(frames=8)
 
@@ -264,22 +264,13 @@ def test_a_signer_who_is_near_at_once_is_found_at_once(
     near = tuple(read_video(path, SPEC.short_side, FrameSampler(SPEC.fps).wants))[:8]
     (embedding,) = encoder.encode([clip_of(near, "near")])
     encoder.forget("near")
-    far = [replace(frame, image=smaller(frame.image, 5)) for frame in near[:5]]
+    far = [replace(frame, image=clips.far_away(frame.image, 1 / 5, 128)) for frame in near[:5]]
     (jumped,) = encoder.encode([clip_of([*far, *near[5:]], "jump")])
     encoder.forget("jump")
     assert embedding.seen and embedding.seen.signer and jumped.seen and jumped.seen.signer
     np.testing.assert_allclose(
         jumped.seen.signer.shoulders, embedding.seen.signer.shoulders, atol=0.05
     )
-
-
-def smaller(image: NDArray[np.uint8], times: int) -> NDArray[np.uint8]:
-    """The picture in the middle of a grey one's lower edge."""
-    room = np.full_like(image, 128)
-    small = cv2.resize(image, None, fx=1 / times, fy=1 / times, interpolation=cv2.INTER_AREA)
-    left = (room.shape[1] - small.shape[1]) // 2
-    room[-len(small) :, left : left + small.shape[1]] = small
-    return room
 
 
 def test_nobody_gives_zeros(encoder: LandmarkEncoder) -> None:
