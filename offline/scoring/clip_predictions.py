@@ -9,7 +9,7 @@ have one row a frame are those of windows already: of one, or of several that we
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,11 +54,21 @@ class WindowOutputs:
 
 
 def window_outputs(
-    head: nn.Module, rows: NDArray[np.float32], spec: EncoderSpec, hop_s: float, windows: int = 1
+    head: nn.Module,
+    rows: NDArray[np.float32],
+    spec: EncoderSpec,
+    hop_s: float,
+    windows: int = 1,
+    choose: Callable[[NDArray[np.int64]], NDArray[np.bool_]] | None = None,
 ) -> WindowOutputs:
-    """Run the head, where it is, on each window of a clip of rows (T, D); see `Example.windows`."""
+    """Run the head, where it is, on each window of a clip of rows (T, D); see `Example.windows`.
+
+    Of windows cut out of rows only on those for which `choose`, given their ends (N,), is true.
+    """
     if by_windows(spec):
         steps = rows_of_windows(len(rows), spec, hop_s)
+        if choose is not None:
+            steps = steps[choose(steps[:, -1])]
         ends, rows = steps[:, -1], rows[steps]  # N, T, D
     else:
         rows = rows.reshape(windows, -1, rows.shape[1])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,18 +34,26 @@ def sign_span(rows: NDArray[np.float32]) -> tuple[int, int]:
 def take(
     rows: NDArray[np.float32], outputs: WindowOutputs, spec: EncoderSpec
 ) -> NDArray[np.float32]:
-    """The embedding (E,) of a clip of rows (T, D) as a take.
+    """The embedding (E,) of a clip of rows (T, D) as a take, by the outputs of its windows.
 
     As live, where the page says when to sign, it is the mean of the windows that show the whole
-    sign: those that end as the hands come to rest.
+    sign.
     """
-    chosen, ends = outputs.embeddings, outputs.ends
+    chosen = outputs.embeddings
     if by_windows(spec):
-        first, last = sign_span(rows)
-        chosen = chosen[(ends >= last - 2) & (ends <= last + _AFTER_S * spec.fps)]
-        if last <= first or not len(chosen):
-            chosen = outputs.embeddings[-1:]
+        chosen = chosen[_show_the_sign(rows, outputs.ends, spec)]
     return unit_length(chosen.mean(0))
+
+
+def _show_the_sign(
+    rows: NDArray[np.float32], ends: NDArray[np.int64], spec: EncoderSpec
+) -> NDArray[np.bool_]:
+    """(N,) True of the windows of rows (T, D), by where they end, that end as the hands come to
+    rest; of the last one if none does.
+    """
+    first, last = sign_span(rows)
+    shown = (ends >= last - 2) & (ends <= last + _AFTER_S * spec.fps) & (last > first)
+    return shown if shown.any() else ends == ends[-1]
 
 
 def background(
@@ -69,7 +78,8 @@ def background(
     for example in examples:
         if example.gloss in wanted and len(takes[example.gloss]) < _TAKES:
             rows = example.rows
-            outputs = window_outputs(head, rows, spec, hop_s, example.windows)
+            chosen = partial(_show_the_sign, rows, spec=spec)
+            outputs = window_outputs(head, rows, spec, hop_s, example.windows, chosen)
             takes[example.gloss].append(take(rows, outputs, spec))
         elif example.gloss == IDLE:
             outputs = window_outputs(head, example.rows, spec, hop_s, example.windows)
