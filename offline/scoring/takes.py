@@ -80,7 +80,7 @@ def background(
             rows = example.rows
             chosen = partial(_show_the_sign, rows, spec=spec)
             outputs = window_outputs(head, rows, spec, hop_s, example.windows, chosen)
-            takes[example.gloss].append(take(rows, outputs, spec))
+            takes[example.gloss].append(unit_length(outputs.embeddings.mean(0)))
         elif example.gloss == IDLE:
             outputs = window_outputs(head, example.rows, spec, hop_s, example.windows)
             idle.append(unit_length(outputs.embeddings.mean(0)))
