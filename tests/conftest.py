@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import ReadWriteLock
 from xdist.scheduler import LoadScopeScheduling
 
 from offline.exporting import web_runtime
@@ -26,6 +28,11 @@ _LIVE = (
     "tests/web/test_recognition.py",
     "tests/web/test_walk.py",
 )
+# With no test beside them: what these read live is worse where frames are lost for want of a core.
+_ALONE = (
+    "tests/web/test_demo.py::test_the_right_gloss_for_half_a_minute_without_growing_delay",
+    "tests/web/test_recognition.py",
+)
 
 
 class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
@@ -44,6 +51,16 @@ def pytest_configure() -> None:
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Scheduling:
     return _Scheduling(config, log)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # the wait for the cores is not the test's time
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """The tests of all workers share the cores; one of `_ALONE` waits until it has them all."""
+    assert item.config.cache
+    cores = ReadWriteLock(item.config.cache.mkdir("cores") / "lock")
+    alone = item.nodeid.startswith(_ALONE)
+    with cores.write_lock() if alone else cores.read_lock():
+        return (yield)
 
 
 @pytest.fixture(scope="session")
