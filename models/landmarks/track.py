@@ -58,7 +58,9 @@ _NEAR = 0.4  # shoulder widths: a hand no further outside the picture may be in 
 # picture jumped. It would be followed, smaller from frame to frame; so the body is searched anew.
 _SHRUNK = 0.5
 _HOLD_S = 0.15  # seconds: the longest time that a body is taken to stay
-_PALM_EVERY = 4  # frames between two searches for palms, and between wide searches for a lost hand
+# Frames between two wide searches: for palms, for a lost hand, for somebody where nobody is; and
+# between two searches for a lowered hand, which heads do not look at (`posture.hide_lowered`).
+_SEARCH_EVERY = 4
 # A head in multiples of the eye-to-mouth distance: rough proportions of adults.
 _CROWN, _CHIN, _HALF_WIDTH = 1.7, 0.8, 1.15
 
@@ -78,6 +80,7 @@ class Track:
         self._body_s = -math.inf  # media time of the frame that it was found in
         self._held = False  # the last frame had no body of its own
         self._found: list[Hand | None] = [None, None]
+        self._alone = 0  # frames in a row without a body
         self._missed = [0, 0]  # frames in a row without this hand
         self._searched = 0  # frames since the last search for palms
         self._rows = RowBuilder()
@@ -142,11 +145,13 @@ class Track:
 
     def _find_body(self, image: NDArray[np.uint8]) -> Body | None:
         body = None if self._region is None else self._bodies.locate(image, self._region)
-        if body is None or _shoulder_width(body) < _SHRUNK * self._rows.unit:
+        small = body is not None and _shoulder_width(body) < _SHRUNK * self._rows.unit
+        if small or (body is None and self._alone % _SEARCH_EVERY == 0):
             detected = self._bodies.detect(image)
             found = None if detected is None else self._bodies.locate(image, detected)
             body = found or body
         self._region = None if body is None else body.region
+        self._alone = self._alone + 1 if body is None else 0
         return body
 
     def _find_hands(
@@ -158,11 +163,12 @@ class Track:
             if not _inside(image, body, side, 0.1 * unit):
                 self._missed[side] = 0
                 continue
-            found[side] = self._find_hand(image, body, before, side, unit)
+            if self._missed[side] % _SEARCH_EVERY == 0 or not _lowered(body, side, unit):
+                found[side] = self._find_hand(image, body, before, side, unit)
             self._missed[side] = 0 if found[side] is not None else self._missed[side] + 1
         self._searched += 1
         missed = [frames for frames in self._missed if frames]
-        if missed and (self._searched >= _PALM_EVERY or min(missed) == 1):
+        if missed and (self._searched >= _SEARCH_EVERY or min(missed) == 1):
             self._searched = 0
             self._find_palms(image, body, found, unit)
         return _without_duplicates(found, body, unit)
@@ -188,7 +194,7 @@ class Track:
         refined = self._hands.region_of(image, body, side)
         if refined is not None:
             yield refined
-        if self._missed[side] % _PALM_EVERY == 0:
+        if self._missed[side] % _SEARCH_EVERY == 0:
             yield forearm_region(body, side, unit)
 
     def _find_palms(
@@ -211,6 +217,12 @@ def _inside(image: NDArray[np.uint8], body: Body, side: int, margin: float) -> b
     height, width = image.shape[:2]
     region = rough_region(body, side)
     return bool(-margin <= region.x <= width + margin and -margin <= region.y <= height + margin)
+
+
+def _lowered(body: Body, side: int, unit: float) -> bool:
+    """Whether the hand hangs down or lies in the lap, by the body's wrist."""
+    shoulders_y = (body.points[LEFT_SHOULDER, 1] + body.points[RIGHT_SHOULDER, 1]) / 2
+    return bool(body.points[_WRISTS[side], 1] - shoulders_y >= layout.LOW * unit)
 
 
 def _front(body: Body, unit: float) -> Region:

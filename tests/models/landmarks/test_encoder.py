@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.landmarks import layout
+from models.landmarks.detectors import Hand
 from models.landmarks.encoder import LandmarkEncoder, landmark_spec
 from models.landmarks.networks import MediapipeError
 from models.landmarks.track import Track
@@ -190,6 +192,27 @@ def test_hands_are_found_in_each_frame_and_the_body_in_every_other(
         assert np.allclose(np.diff(wrist, axis=0)[::2], moved, atol=1e-4)
 
 
+def test_a_missing_hand_is_searched_in_each_frame_unless_it_is_lowered(
+    encoder: LandmarkEncoder, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = data_dir / "negatives" / "ntu_standing_person.mp4"
+    searched: list[int] = []
+    find_hand = Track._find_hand
+
+    def found(track: Track, *args: Any) -> Hand | None:
+        searched.append(args[-2])
+        return find_hand(track, *args)
+
+    monkeypatch.setattr(Track, "_find_hand", found)
+    monkeypatch.setattr(encoder._hands, "locate", lambda *_: None)  # neither hand is ever found
+    rows_of(encoder, tuple(read(path, 0.0, 8)))
+    assert searched == [0, 1] * 2
+    monkeypatch.setattr(layout, "LOW", 2.0)  # now these count as raised
+    searched.clear()
+    rows_of(encoder, tuple(read(path, 0.0, 8)))
+    assert searched == [0, 1] * 8
+
+
 @pytest.mark.parametrize("jump_s", [-5.0, 1.5])
 def test_a_jump_of_the_clock_starts_anew(
     encoder: LandmarkEncoder, frames: tuple[Frame, ...], jump_s: float
@@ -279,6 +302,16 @@ def test_nobody_gives_zeros(encoder: LandmarkEncoder) -> None:
     encoder.forget("nobody")
     assert not embedding.features.any()
     assert embedding.seen == Seen(aspect=4 / 3, signer=None)
+
+
+def test_where_nobody_is_somebody_is_searched_in_every_fourth_frame(
+    encoder: LandmarkEncoder, frames: tuple[Frame, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searches = Calls(monkeypatch, encoder._bodies, "detect")
+    grey = np.full_like(frames[0].image, 90)
+    rows = rows_of(encoder, [*(replace(frame, image=grey) for frame in frames[:2]), *frames[2:]])
+    assert searches.count == 2
+    assert np.array_equal(rows.any(axis=1), [False] * 4 + [True] * 4)
 
 
 def test_a_model_of_other_rows_is_refused() -> None:
