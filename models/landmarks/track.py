@@ -159,19 +159,20 @@ class Track:
     ) -> list[Hand | None]:
         unit = self._rows.unit
         found: list[Hand | None] = [None, None]
-        for side in SIDES:
-            if not _inside(image, body, side, 0.1 * unit):
-                self._missed[side] = 0
-                continue
+        inside = [side for side in SIDES if _inside(image, body, side, 0.1 * unit)]
+        for side in inside:
             if self._missed[side] % _SEARCH_EVERY == 0 or not _lowered(body, side, unit):
                 found[side] = self._find_hand(image, body, before, side, unit)
-            self._missed[side] = 0 if found[side] is not None else self._missed[side] + 1
+        gaps = [side for side in inside if found[side] is None]
         self._searched += 1
-        missed = [frames for frames in self._missed if frames]
-        if missed and (self._searched >= _SEARCH_EVERY or min(missed) == 1):
+        if gaps and (self._searched >= _SEARCH_EVERY or not all(self._missed[s] for s in gaps)):
             self._searched = 0
-            self._find_palms(image, body, found, unit)
-        return _without_duplicates(found, body, unit)
+            self._find_palms(image, body, found, gaps, unit)
+        found = _without_duplicates(found, body, unit)
+        for side in SIDES:
+            missed = side in inside and found[side] is None
+            self._missed[side] = self._missed[side] + 1 if missed else 0
+        return found
 
     def _find_hand(
         self, image: NDArray[np.uint8], body: Body, before: Body | None, side: int, unit: float
@@ -198,16 +199,20 @@ class Track:
             yield forearm_region(body, side, unit)
 
     def _find_palms(
-        self, image: NDArray[np.uint8], body: Body, found: list[Hand | None], unit: float
+        self,
+        image: NDArray[np.uint8],
+        body: Body,
+        found: list[Hand | None],
+        gaps: Sequence[int],
+        unit: float,
     ) -> None:
-        """Fill the gaps in `found` with palms detected in front of the body."""
+        """Fill the `gaps` in `found` with palms detected in front of the body."""
         for palm in self._hands.palms(image, _front(body, unit)):
-            for side in SIDES:
-                if found[side] is None and self._missed[side]:
+            for side in gaps:
+                if found[side] is None:
                     hand = self._hands.locate(image, replace(palm, flipped=side == 0))
                     if hand is not None and _fits(hand, body, side, unit):
                         found[side] = hand
-                        self._missed[side] = 0
 
 
 def _inside(image: NDArray[np.uint8], body: Body, side: int, margin: float) -> bool:

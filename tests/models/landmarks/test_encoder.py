@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from models.landmarks import layout
 from models.landmarks.detectors import Hand
 from models.landmarks.encoder import LandmarkEncoder, landmark_spec
-from models.landmarks.networks import MediapipeError
+from models.landmarks.networks import MediapipeError, Region
 from models.landmarks.track import Track
 from models.schema import Clip, Frame, Seen
 from models.window import FrameSampler
@@ -211,6 +211,38 @@ def test_a_missing_hand_is_searched_in_each_frame_unless_it_is_lowered(
     searched.clear()
     rows_of(encoder, tuple(read(path, 0.0, 8)))
     assert searched == [0, 1] * 8
+
+
+def test_the_other_hand_found_in_place_of_a_missing_one_is_still_missing(
+    encoder: LandmarkEncoder, frames: tuple[Frame, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    palm = Region(-1.0, -1.0, 1.0)
+    left: Hand | None = None
+    searches = 0
+    find_hand, locate = Track._find_hand, encoder._hands.locate
+
+    def found(track: Track, *args: Any) -> Hand | None:
+        nonlocal left
+        if args[-2]:
+            return None
+        left = find_hand(track, *args)
+        return left
+
+    def palms(*_: object) -> list[Region]:
+        nonlocal searches
+        searches += 1
+        return [palm]
+
+    monkeypatch.setattr(Track, "_find_hand", found)
+    monkeypatch.setattr(encoder._hands, "palms", palms)
+    monkeypatch.setattr(
+        encoder._hands,
+        "locate",
+        lambda image, region: left if region.x == palm.x else locate(image, region),
+    )
+    rows = rows_of(encoder, frames)
+    assert rows[:, layout.SEEN].tolist() == [[1, 0]] * 8
+    assert searches == 2  # as it is missed, and four frames later
 
 
 @pytest.mark.parametrize("jump_s", [-5.0, 1.5])
