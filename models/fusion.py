@@ -75,6 +75,11 @@ class FusedRecognizer:
         """Where the parts compute, each device once: "cpu", "cpu and cuda:0"."""
         return " and ".join(dict.fromkeys(part.device for part in self._parts))
 
+    @property
+    def prepare(self) -> Callable[[Sequence[Clip]], None] | None:
+        """As of `Recognizer`: None if no part can."""
+        return self._prepare if any(part.prepare for part in self._parts) else None
+
     def recognise(self, clips: Sequence[Clip]) -> list[Prediction]:
         """A prediction for each clip, in order. It is the same for a clip alone or in any batch.
 
@@ -92,6 +97,11 @@ class FusedRecognizer:
         if len(complete) < len(predictions):
             raise NotANumber(predictions)
         return complete
+
+    def _prepare(self, clips: Sequence[Clip]) -> None:
+        for part in self._parts:
+            if part.prepare is not None:
+                part.prepare([cut(clip, part.spec) for clip in clips])
 
     def _fused(self, clip: Clip, predictions: Sequence[Prediction]) -> Prediction:
         """One prediction from those of the parts."""

@@ -27,6 +27,7 @@ from models.schema import (
     Encoder,
     EncoderSpec,
     Frame,
+    FrameEncoder,
     Prediction,
     Seen,
 )
@@ -34,6 +35,9 @@ from models.schema import (
 
 class Recognizer:
     """A bundle at work. Called from one thread at a time.
+
+    `prepare` takes clips of streams whose windows are not due yet and computes what those will need
+    of them; None if the encoder can't. Predictions are the same with and without.
 
     Raises (from `recognise`):
         NotANumber: for some clips; it carries the other clips' predictions.
@@ -47,6 +51,7 @@ class Recognizer:
                 f"the encoder returns {encoder.spec.dim}"
             )
         self.bundle = bundle
+        self.prepare = encoder.prepare if isinstance(encoder, FrameEncoder) else None
         self._encoder = encoder
         self._classifier = classifier
         # Features stay on the encoder's device unless the head or the embedding space needs them

@@ -207,6 +207,15 @@ class Encoder(Protocol):
 
 
 @runtime_checkable
+class FrameEncoder(Encoder, Protocol):
+    """An encoder that computes each frame of a stream once, whatever windows it is in."""
+
+    def prepare(self, clips: Sequence[Clip]) -> None:
+        """Compute the newest frames of streams before a window that has them is due."""
+        ...
+
+
+@runtime_checkable
 class DeviceEncoder(Encoder, Protocol):
     """An encoder that can leave its features on its device, for a head that computes there too."""
 

@@ -87,7 +87,13 @@ class WindowCutter:
         return bool(self._frames) and self._frames[-1].media_s >= self._cut_s + self.hop_s - _EDGE
 
     def cut(self) -> Clip:
-        """The window that ends at the newest frame: exactly `spec.frames` frames.
+        """The window that ends at the newest frame, a hop before the next: see `newest`."""
+        clip = self.newest()
+        self._cut_s = clip.end_s
+        return clip
+
+    def newest(self) -> Clip:
+        """The newest `spec.frames` frames, exactly.
 
         Ticks before the first frame kept repeat that frame, as if the signer had stood still.
 
@@ -96,8 +102,8 @@ class WindowCutter:
         """
         if not self._frames:
             raise LookupError("no frame to cut a window from")
-        self._cut_s = self._frames[-1].media_s
-        last = self._sampler.tick(self._cut_s)
+        end_s = self._frames[-1].media_s
+        last = self._sampler.tick(end_s)
         frames: list[Frame] = []
         held = iter(self._frames)
         current = next(held)
@@ -109,8 +115,8 @@ class WindowCutter:
         return Clip(
             stream=self._stream,
             frames=tuple(frames),
-            start_s=self._cut_s - self._spec.window_s,
-            end_s=self._cut_s,
+            start_s=end_s - self._spec.window_s,
+            end_s=end_s,
         )
 
 

@@ -10,6 +10,7 @@ time; meanwhile the next one gathers. A free device never waits: it takes the ba
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -36,7 +37,11 @@ class Device(Protocol):
     @property
     def cost(self) -> CostModel: ...
 
+    @property
+    def prepares(self) -> bool: ...
+
     async def recognise(self, clips: Sequence[Clip]) -> Sequence[WindowResult]: ...
+    async def prepare(self, clips: Sequence[Clip]) -> None: ...
     async def check(self) -> None: ...
     async def back(self) -> None: ...
     def forget(self, stream: str) -> None: ...
@@ -80,9 +85,10 @@ class BatcherCounts:
 class Batcher:
     """Collects windows, forms batches, and gives each session its predictions.
 
-    Bound: one waiting window a stream. Overflow rule: a stream's newer window replaces its waiting
-    one and keeps its deadline, so that a busy stream loses no time by its own newer windows. It
-    waits while an older window of its stream is in a batch, so that predictions come in order.
+    Bound: one waiting window a stream, and one to begin with early. Overflow rule: a stream's newer
+    window replaces its waiting one and keeps its deadline, so that a busy stream loses no time by
+    its own newer windows. It waits while an older window of its stream is in a batch, so that
+    predictions come in order.
 
     A lost device gets no more batches, a stuck one none until it is back. A device that keeps
     failing rests while another works, for it would attract the windows. Without any device in
@@ -95,6 +101,7 @@ class Batcher:
         self._lanes = [_Lane(device) for device in devices]
         self.max_batch = max_batch
         self._waiting: dict[str, _Waiting] = {}
+        self._early: dict[str, Clip] = {}  # by stream
         self._in_batches: set[str] = set()  # streams
         self._changed = asyncio.Event()
         self.counts = BatcherCounts()
@@ -129,6 +136,7 @@ class Batcher:
         """
         self.counts.due += 1
         prediction: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
+        self._early.pop(clip.stream, None)  # the window has its frames
         older = self._waiting.pop(clip.stream, None)
         if older is not None:
             deadline_s = min(deadline_s, older.deadline_s)
@@ -140,8 +148,17 @@ class Batcher:
             self._fail_waiting()
         return prediction
 
+    def prepare(self, clip: Clip) -> None:
+        """Begin with the frames of a window that is not due yet, when the device has nothing else
+        to do. Several devices don't: a stream's frames are computed in their order.
+        """
+        if len(self._lanes) == 1 and self._lanes[0].device.prepares:
+            self._early[clip.stream] = clip
+            self._changed.set()
+
     def forget(self, stream: str) -> None:
         """A stream has ended: withdraw its waiting window, let the devices drop its state."""
+        self._early.pop(stream, None)
         self.withdraw(stream)
         for lane in self._lanes:
             lane.device.forget(stream)
@@ -171,6 +188,10 @@ class Batcher:
                 await self._recognise(lane, batch)
                 lane.free = True
                 self._changed.set()  # newer windows of its streams may go to any device now
+            elif self._early and not lane.failures_in_a_row:
+                clips = list(self._early.values())
+                self._early.clear()
+                await self._attempt(lane, functools.partial(lane.device.prepare, clips))
             else:
                 await self._idle(lane)
 

@@ -197,6 +197,8 @@ class Pipeline:
                 clip = self._cutter.cut()
                 future = self._batcher.submit(clip, loop.time() + self._goal_s)
                 future.add_done_callback(functools.partial(self._receive, clip, self.frames_s))
+            elif not self._pace.added_s:  # else windows leave frames out
+                self._batcher.prepare(self._cutter.newest())
 
     async def predictions(self) -> None:
         """Send each prediction, and the signs, hints and takes that come of it."""

@@ -46,6 +46,11 @@ class RecognizerCore(Protocol):
     @property
     def device(self) -> str: ...
 
+    @property
+    def prepare(self) -> Callable[[Sequence[Clip]], None] | None:
+        """Begins with clips whose windows are not due; None: it can't."""
+        ...
+
     def recognise(self, clips: Sequence[Clip]) -> list[Prediction]: ...
     def warm(self, size: int = 1) -> None: ...
     def forget(self, stream: str) -> None: ...
@@ -95,6 +100,7 @@ class Runner:
         self._batch_s = settings.batch_s
         self._thread = _CallThread("recognizer")
         self._core: RecognizerCore | None = None
+        self._prepared_s: dict[str, float] = {}  # for each stream's next window
         self._stuck: asyncio.Future[Any] | None = None
 
     async def __aenter__(self) -> Self:
@@ -131,6 +137,15 @@ class Runner:
             self.cost.learn(len(clips), seconds)
         return results
 
+    @property
+    def prepares(self) -> bool:
+        """Whether it can begin with windows that are not due."""
+        return self._opened().prepare is not None
+
+    async def prepare(self, clips: Sequence[Clip]) -> None:
+        """Begin with windows that are not due. Their cost includes it. Raises as `recognise`."""
+        await self._bounded(self._prepare, clips)
+
     async def check(self) -> None:
         """Run a warm-up batch, to find out whether the device works. Raises as `recognise`."""
         await self._bounded(self._opened().warm)
@@ -144,7 +159,7 @@ class Runner:
 
     def forget(self, stream: str) -> None:
         """Drop a stream's state, after the call that the thread is on."""
-        self._thread.call(self._opened().forget, stream)
+        self._thread.call(self._forget, stream)
 
     async def _bounded(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         future = asyncio.wrap_future(self._thread.call(function, *args, **kwargs))
@@ -198,7 +213,23 @@ class Runner:
         finally:
             seconds = time.perf_counter() - began
             self.busy_s += seconds
+            seconds += sum(self._prepared_s.pop(clip.stream, 0.0) for clip in clips)
         return results, seconds
+
+    def _prepare(self, clips: Sequence[Clip]) -> None:
+        prepare = self._opened().prepare
+        assert prepare is not None
+        began = time.perf_counter()
+        prepare(clips)
+        seconds = time.perf_counter() - began
+        self.busy_s += seconds
+        for clip in clips:
+            before_s = self._prepared_s.get(clip.stream, 0.0)
+            self._prepared_s[clip.stream] = before_s + seconds / len(clips)
+
+    def _forget(self, stream: str) -> None:
+        self._prepared_s.pop(stream, None)
+        self._opened().forget(stream)
 
     def _recognise(self, clips: Sequence[Clip]) -> list[WindowResult]:
         """Without the memory for all clips at once, in halves: the cost model learns what that

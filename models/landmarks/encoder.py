@@ -44,7 +44,7 @@ def landmark_spec(frames: int = 32, fps: float = 15.0) -> EncoderSpec:
 
 
 class LandmarkEncoder:
-    """Implements `models.schema.Encoder`. Features are (T, 154) float32, a row a frame.
+    """Implements `models.schema.FrameEncoder`. Features are (T, 154) float32, a row a frame.
 
     Bounds: `max_tracks` streams (the least recently used is dropped first), and of each stream the
     newest `spec.frames` frames with their rows. `max_new_frames` bounds the work for one clip: of
@@ -117,6 +117,10 @@ class LandmarkEncoder:
             for number, embedding in zip(own, future.result(), strict=True)
         }
         return [encoded[number] for number in range(len(clips))]
+
+    def prepare(self, clips: Sequence[Clip]) -> None:
+        """Run the new frames of `clips`, whose streams' next clips begin where these end."""
+        self.encode(clips)
 
     def _stream(self, name: str) -> _Stream:
         stream = self._streams.pop(name, None)

@@ -47,6 +47,7 @@ class StandIn:
     """
 
     device: str = "cpu"
+    prepare = None
 
     def __init__(
         self,
@@ -120,7 +121,7 @@ class WatchedRecognizer:
         self.newest: NewestPictures = {}
         self._core = core
         self.bundle, self.device = core.bundle, core.device
-        self.forget, self.close = core.forget, core.close
+        self.prepare, self.forget, self.close = core.prepare, core.forget, core.close
 
     def recognise(self, clips: Sequence[Clip]) -> list[Prediction]:
         predictions = self._core.recognise(clips)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from models.classifier import Classifier
 from models.faults import NotANumber
 from models.fusion import FusedRecognizer, cut, fuse
 from models.recognizer import Recognizer
-from models.schema import Frame, Seen
+from models.schema import Clip, Frame, Seen
 from models.window import windows
 from offline.exporting.bundle_export import fused_spec, write_fused
 from tests.models.blind_parts import GLOSSES, SPECS, PartEncoder, part_bundle
@@ -72,6 +73,27 @@ def test_a_batch_of_many_sessions_is_one_batch_for_each_part(
     for clip, prediction in zip(clips, together, strict=True):
         [alone] = fused.recognise([clip])
         np.testing.assert_array_equal(alone.probabilities, prediction.probabilities)
+
+
+def test_a_part_that_computes_frame_by_frame_may_begin_early(
+    fused: FusedRecognizer, encoders: list[PartEncoder], bundle: Bundle
+) -> None:
+    assert fused.prepare is None
+
+    class Early(PartEncoder):
+        def prepare(self, clips: Sequence[Clip]) -> None:
+            self.given += clips
+
+    early = Early(0)
+    waiting = iter([early, encoders[1]])
+    other = FusedRecognizer.open(
+        bundle, lambda part: Recognizer(part, next(waiting), Classifier(part, "cpu"))
+    )
+    clip = list(windows("s", frames(0), other.spec, 0.5))[-1]
+    assert other.prepare is not None
+    other.prepare([clip])
+    assert [one.frames for one in early.given] == [cut(clip, early.spec).frames]
+    assert not encoders[1].given
 
 
 def test_each_part_gets_the_frames_that_it_would_have_got_alone() -> None:

@@ -98,6 +98,18 @@ def test_due_once_a_hop() -> None:
     assert ends == [0.0, 0.3, 0.6, 0.9]
 
 
+def test_a_look_at_the_newest_frames_is_no_window() -> None:
+    cutter = WindowCutter("a", SPEC, 0.3)
+    cutter.push(frame(0.0))
+    cutter.cut()
+    for n in (1, 2, 3):
+        cutter.push(frame(n / 10))
+        newest = cutter.newest()
+    assert cutter.due()
+    assert cutter.cut().frames == newest.frames
+    assert not cutter.due()
+
+
 @pytest.mark.parametrize("jump_s", [-0.5, 0.9, 40.0])
 def test_a_jump_of_the_clock_starts_over(jump_s: float) -> None:
     cutter = WindowCutter("a", SPEC, 0.2)

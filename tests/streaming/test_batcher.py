@@ -40,8 +40,14 @@ class Device:
     """Takes `first_s + (n - 1) * more_s` for n windows; `faults` strike its first batches."""
 
     def __init__(
-        self, first_s: float = 1.0, more_s: float = 0.0, faults: Sequence[Fault] = ()
+        self,
+        first_s: float = 1.0,
+        more_s: float = 0.0,
+        faults: Sequence[Fault] = (),
+        prepares: bool = False,
     ) -> None:
+        self.prepares = prepares
+        self.prepared: list[list[Clip]] = []
         self.cost = CostModel()
         for size in range(1, 17):
             self.cost.warm(size, first_s + (size - 1) * more_s)
@@ -60,6 +66,12 @@ class Device:
         elif fault is not None:
             raise fault
         return answers
+
+    async def prepare(self, clips: Sequence[Clip]) -> None:
+        self.prepared.append(list(clips))
+        await asyncio.sleep(self.cost(len(clips)))
+        if self._faults and (fault := self._faults.pop(0)) is not None:
+            raise fault
 
     async def check(self) -> None:
         self.checks += 1
@@ -157,6 +169,58 @@ def test_two_free_devices_share_what_waits() -> None:
         async with running(one, two) as batcher:
             await asyncio.gather(*(batcher.submit(clip(name), 10.0) for name in "abcd"))
         assert sorted(one.streams + two.streams) == ["ac", "bd"]
+
+    simulate(work())
+
+
+def test_a_device_with_nothing_else_to_do_begins_with_windows_that_are_not_due() -> None:
+    async def work() -> None:
+        device = Device(prepares=True)
+        async with running(device) as batcher:
+            batcher.prepare(clip("a", 1.0))
+            await asyncio.sleep(0.5)
+            batcher.prepare(clip("b", 1.0))
+            batcher.prepare(clip("c", 1.0))
+            batcher.prepare(clip("a", 2.0))
+            batcher.prepare(clip("a", 3.0))
+            due = batcher.submit(clip("d"), 10.0)
+            await batcher.submit(clip("b", 2.0), 10.0)
+            assert due.done() and device.streams == ["db"]
+            await asyncio.sleep(0.5)
+            batcher.forget("c")
+            await asyncio.sleep(1.0)
+        prepared = [[(one.stream, one.end_s) for one in clips] for clips in device.prepared]
+        assert prepared == [[("a", 1.0)], [("c", 1.0), ("a", 3.0)]]
+
+    simulate(work())
+
+
+def test_several_devices_and_those_that_see_windows_whole_prepare_nothing() -> None:
+    async def work() -> None:
+        two = Device(prepares=True), Device(prepares=True)
+        whole = Device()
+        for devices in (two, (whole,)):
+            async with running(*devices) as batcher:
+                batcher.prepare(clip("a"))
+                await asyncio.sleep(1.0)
+        assert not [one.prepared for one in (*two, whole) if one.prepared]
+
+    simulate(work())
+
+
+def test_a_device_that_fails_prepares_nothing_before_it_has_predicted_again() -> None:
+    async def work() -> None:
+        device = Device(faults=[RuntimeError("fault")], prepares=True)
+        async with running(device) as batcher:
+            batcher.prepare(clip("a", 1.0))
+            await asyncio.sleep(2.0)
+            batcher.prepare(clip("a", 2.0))
+            await asyncio.sleep(2.0)
+            assert len(device.prepared) == 1
+            await batcher.submit(clip("a", 3.0), 10.0)
+            batcher.prepare(clip("a", 4.0))
+            await asyncio.sleep(2.0)
+        assert [clips[0].end_s for clips in device.prepared] == [1.0, 4.0]
 
     simulate(work())
 

@@ -69,6 +69,26 @@ async def test_warm_up_ends_with_the_first_slow_batch() -> None:
         assert worker.cost(16) == pytest.approx(8 * worker.cost(2))
 
 
+async def test_what_a_window_costs_includes_what_was_prepared_for_it() -> None:
+    class Early(StandIn):
+        def prepare(self, clips: Sequence[Clip]) -> None:  # type: ignore[override]
+            self._closed.wait(0.1)
+
+    async with working(StandIn()) as worker:
+        assert not worker.prepares
+    async with working(Early(0.01)) as worker:
+        assert worker.prepares
+        for _ in range(20):
+            await worker.prepare(clips("ab"))
+            await worker.recognise(clips("a"))
+        assert worker.busy_s >= 20 * 0.11
+        assert worker.cost(1) > 0.05  # the half of "a", and the window
+        assert worker._prepared_s.keys() == {"b"}
+        worker.forget("b")
+        await worker.recognise(clips("a"))
+        assert not worker._prepared_s
+
+
 async def test_a_batch_without_memory_is_run_in_halves() -> None:
     core = Small(2)
     async with working(core) as worker:

@@ -150,6 +150,20 @@ def test_no_frame_is_processed_twice(
     encoder.forget("never heard of")
 
 
+def test_frames_that_were_prepared_are_not_processed_again(
+    encoder: LandmarkEncoder, frames: tuple[Frame, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = rows_of(encoder, frames)
+    runs = Calls(monkeypatch, Track, "row")
+    for count in (3, 4, 7):
+        encoder.prepare([clip_of(frames[:count], "early")])
+        assert runs.count == count
+    (embedding,) = encoder.encode([clip_of(frames, "early")])
+    encoder.forget("early")
+    assert runs.count == len(frames)
+    np.testing.assert_array_equal(embedding.features, whole)
+
+
 def test_alone_and_in_a_batch_are_the_same(
     encoder: LandmarkEncoder, frames: tuple[Frame, ...]
 ) -> None:
