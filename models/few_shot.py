@@ -59,6 +59,15 @@ class EmbeddingSpace:
     background: NDArray[np.float32] = field(compare=False)  # `id` stands for it
     temperature: float = TEMPERATURE
     floor: float = FLOOR
+    # Of the background, once for all sessions: (E,) its mean, and (M, E) unit rows without it.
+    centre: NDArray[np.float32] = field(init=False, compare=False, repr=False)
+    centred: NDArray[np.float32] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        rows = self.background
+        centre = rows.mean(0) if len(rows) else np.zeros(self.dim, np.float32)
+        object.__setattr__(self, "centre", centre)
+        object.__setattr__(self, "centred", unit_length(rows - centre))
 
 
 def trained_space(
@@ -184,7 +193,10 @@ class FewShotClassifier:
         if len(self._firsts):
             nearest = np.maximum.reduceat(self._takes @ x, self._firsts)
         signs = (self._prototypes @ x + nearest) / 2 / self._space.temperature
-        others = np.append(self._others @ x, self._space.floor) / self._space.temperature
+        background = self._space.centred @ x
+        background[self._retaught] = -np.inf
+        others = np.concatenate([background, self._idle @ x, [self._space.floor]])
+        others /= self._space.temperature
         top = max(signs.max(initial=-np.inf), others.max())
         powers = np.exp(signs - top)
         result: NDArray[np.float32] = powers / (powers.sum() + np.exp(others - top).sum())
@@ -198,19 +210,16 @@ class FewShotClassifier:
             places.setdefault(gloss, len(places))
         self._glosses = tuple(places)
         self._places = np.array([places[gloss] for gloss in signs], np.intp)
-        background = self._space.background
+        background = len(self._space.background)
         size = self._space.dim
         means = {gloss: unit_length(takes.mean(0)) for gloss, takes in self._taught.items()}
-        if len(background):
-            self._centre = background.mean(0)
-        else:  # only the taught signs can be compared with each other
+        self._centre = self._space.centre
+        if not background:  # only the taught signs can be compared with each other
             self._centre = np.stack([*means.values(), np.zeros(size, np.float32)]).mean(0)
         # A gloss of the head that is taught as well does not compete with its own background row.
-        kept = np.ones(len(background), bool)
-        of_trained = self._places[self._places < min(len(self._trained), len(background))]
-        kept[of_trained] = False
+        self._retaught = self._places[self._places < min(len(self._trained), background)]
         idle = self._taught.get(IDLE, np.zeros((0, size), np.float32))
-        self._others = unit_length(np.concatenate([background[kept], idle]) - self._centre)
+        self._idle = unit_length(idle - self._centre)
         rows = np.array([means[gloss] for gloss in signs], np.float32).reshape(-1, size)
         self._prototypes = unit_length(rows - self._centre)  # (K, E)
         takes = np.concatenate([np.zeros((0, size), np.float32), *(self._taught[g] for g in signs)])
