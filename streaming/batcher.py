@@ -4,7 +4,8 @@
 
 Knows no model: a device is anything that recognises a batch of clips. Each runs one batch at a
 time; meanwhile the next one gathers. A free device never waits: it takes the batch that
-`streaming.batching` chooses among the waiting windows.
+`streaming.batching` chooses among the waiting windows. Where none waits, it begins with those that
+are not due yet, if it computes frame by frame.
 """
 
 from __future__ import annotations
@@ -108,6 +109,11 @@ class Batcher:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    @property
+    def early(self) -> int:
+        """How many windows that are not due wait for a device with nothing else to do."""
+        return len(self._early)
 
     @property
     def trouble(self) -> str | None:

@@ -116,6 +116,7 @@ class ServerMetrics(Collector):
             "connections": (len(self.connections), self.connections_limit),
             "waiting_offers": (self.sessions.coming, self.max_sessions),
             "waiting_windows": (len(self.batcher), self.max_sessions),
+            "early_windows": (self.batcher.early, self.max_sessions),
             "drafts": (len(self.drafts), self.drafts.at_once),
         }
         for session in self.sessions:

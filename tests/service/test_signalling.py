@@ -417,6 +417,7 @@ async def test_metrics_show_every_buffer_beside_its_bound(
         "ring_frames",
         "window_frames",
         "waiting_windows",
+        "early_windows",
         "outbox_messages",
     }
     assert all(held[name] <= bounds[name] for name in held)

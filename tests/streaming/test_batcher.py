@@ -183,6 +183,7 @@ def test_a_device_with_nothing_else_to_do_begins_with_windows_that_are_not_due()
             batcher.prepare(clip("c", 1.0))
             batcher.prepare(clip("a", 2.0))
             batcher.prepare(clip("a", 3.0))
+            assert batcher.early == 3
             due = batcher.submit(clip("d"), 10.0)
             await batcher.submit(clip("b", 2.0), 10.0)
             assert due.done() and device.streams == ["db"]
