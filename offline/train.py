@@ -121,7 +121,7 @@ def train_head(options: TrainOptions) -> dict[str, Any]:
         f"glosses; {plan.settings}",
         flush=True,
     )
-    progress = Progress(options.tensorboard)
+    progress = Progress(options.tensorboard, options.training.heads)
     trained = _learn(options, plan, clips, progress)
     losses = [loss for fitted in trained.fitted for loss in fitted.losses]
 

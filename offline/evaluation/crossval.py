@@ -108,7 +108,7 @@ def cross_validate(
 
 def _train_head(plan: TrainingPlan, train: Sequence[Example]) -> nn.Module:
     print(f"{len(train)} clips to train on", flush=True)
-    return learn(plan, train, progress=Progress()).head
+    return learn(plan, train, progress=Progress(heads=plan.settings.heads)).head
 
 
 def read_folds(

@@ -42,13 +42,15 @@ class LearntCurve(Protocol):
 
 class Progress:
     """Shows loss and validation: on a terminal twice a second, else a line every half minute; in
-    TensorBoard each step."""
+    TensorBoard each step. `heads` are trained one after the other."""
 
-    def __init__(self, tensorboard: str | None = None) -> None:
+    def __init__(self, tensorboard: str | None = None, heads: int = 1) -> None:
         """Raises ValueError: TensorBoard is not installed, or its folder can't be written."""
         self._board: Any = None
         self._score = ""
-        self._first: tuple[int, float] | None = None  # a step, and when it was done
+        self._heads = heads
+        self._head = 0  # its number, from one on
+        self._first = (0, 0.0)  # a step of this head, and when it was done
         self._terminal = sys.stderr.isatty()
         self._shown_s = time.monotonic() if not self._terminal else 0.0
         if tensorboard is not None:
@@ -61,27 +63,32 @@ class Progress:
             except OSError as exc:
                 raise ValueError(f"{tensorboard}: can't be written: {exc.strerror}") from exc
 
-    def __call__(self, step: int, steps: int, loss: float, score: Score | None = None) -> None:
+    def __call__(
+        self, step: int, steps: int, loss: float, score: Score | None = None, *, head: int = 1
+    ) -> None:
+        if head != self._head:
+            self._head, self._first, self._score = head, (step, time.monotonic()), ""
         if score is not None:
             self._score = f"  held back: {100 * score[0]:.1f} % right, loss {-score[1]:.3f}"
         if self._board is not None:
-            self._board.add_scalar("loss/training", loss, step)
+            of = f"/{self._head}" if self._heads > 1 else ""
+            self._board.add_scalar(f"loss/training{of}", loss, step)
             if score is not None:
-                self._board.add_scalar("accuracy/held_back", score[0], step)
-                self._board.add_scalar("loss/held_back", -score[1], step)
-        self._first = self._first or (step, time.monotonic())
+                self._board.add_scalar(f"accuracy/held_back{of}", score[0], step)
+                self._board.add_scalar(f"loss/held_back{of}", -score[1], step)
         now, often = time.monotonic(), 0.5 if self._terminal else _LOG_S
         if now - self._shown_s > often or step == steps:
             self._shown_s = now
             start, end = ("\r", "" if step < steps else "\n") if self._terminal else ("", "\n")
-            line = f"{start}step {step}/{steps}  loss {loss:.3f}{self._score}"
+            of = f"head {self._head}/{self._heads}  " if self._heads > 1 else ""
+            line = f"{start}{of}step {step}/{steps}  loss {loss:.3f}{self._score}"
             print(f"{line}{self._left(step, steps, now)} ", end=end, file=sys.stderr, flush=True)
 
     def _left(self, step: int, steps: int, now: float) -> str:
-        """The minutes that are left, from one on."""
-        assert self._first is not None
+        """The minutes that are left for all heads, from one on."""
         first, since = self._first
-        minutes = (steps - step) * (now - since) / max(1, step - first) / 60
+        to_go = steps - step + steps * (self._heads - self._head)
+        minutes = to_go * (now - since) / max(1, step - first) / 60
         return f"  {minutes:.0f} min left" if minutes >= 1 else ""
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -156,7 +157,7 @@ def learn(
                 replace(settings, seed=settings.seed + i),
                 validation=_validation(held, plan, classes) if held else None,
                 resume=Resume(resume, part=i) if resume else None,
-                progress=progress,
+                progress=progress and partial(progress, head=i + 1),
             )
         )
         adjust_logits(fitted[-1].head, clips, len(glosses))

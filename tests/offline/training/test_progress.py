@@ -34,6 +34,30 @@ def test_a_log_has_its_last_step_and_tensorboard_all(
         (2, 0.75), (4, 0.75)]  # fmt: skip
 
 
+def test_each_head_has_its_number_its_curve_and_its_own_pace(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now_s[0])
+    progress = Progress(str(tmp_path), heads=2)
+    for head in (1, 2):
+        for step in (1, 2, 3):
+            now_s[0] += 60
+            progress(step, 3, float(head), head=head)
+    progress.close()
+    assert capsys.readouterr().err.splitlines() == [
+        "head 1/2  step 1/3  loss 1.000 ",
+        "head 1/2  step 2/3  loss 1.000  4 min left ",
+        "head 1/2  step 3/3  loss 1.000  3 min left ",
+        "head 2/2  step 1/3  loss 2.000 ",
+        "head 2/2  step 2/3  loss 2.000  1 min left ",
+        "head 2/2  step 3/3  loss 2.000 ",
+    ]
+    events = EventAccumulator(str(tmp_path)).Reload()
+    for head in (1, 2):
+        assert [e.value for e in events.Scalars(f"loss/training/{head}")] == [head] * 3
+
+
 def test_curves_have_a_line_a_step_and_a_picture(tmp_path: Path) -> None:
     scored = [ScoredStep(step=2, epoch=1, top1=0.5, loss=0.8)]
     write_curve([fitted(scored), fitted([])], tmp_path / "curve.csv")
