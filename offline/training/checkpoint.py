@@ -135,6 +135,8 @@ def keep_glosses(checkpoint: Checkpoint, glosses: Sequence[str]) -> Checkpoint:
     data = dict(card.get("data", {}))
     if "held_out_clips" in data:
         data["held_out_clips"] = [c for c in data["held_out_clips"] if c["gloss"] in wanted]
+    if "same_sign" in data:
+        data["same_sign"] = {g: words for g, words in data["same_sign"].items() if g in wanted}
     background = checkpoint.background
     background = background[[*first, *range(len(known), len(background))]]
     return Checkpoint(

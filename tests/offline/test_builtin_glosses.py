@@ -21,7 +21,8 @@ _CLASSES = 7  # two other glosses, idle
 def _checkpoint(folder: Path) -> Checkpoint:
     torch.manual_seed(0)
     heads = [LandmarkClassifier(classes=_CLASSES, width=16, blocks=1).eval() for _ in range(2)]
-    card = {"glosses": _GLOSSES, "classes": _CLASSES}
+    same = {gloss: [f"another word for {gloss}"] for gloss in _GLOSSES}
+    card = {"glosses": _GLOSSES, "classes": _CLASSES, "data": {"same_sign": same}}
     background = np.arange(14, dtype=np.float32).reshape(7, 2)
     save_checkpoint(folder / "head.pt", heads, card, background)
     return load_checkpoint(folder / "head.pt")
@@ -38,6 +39,7 @@ def test_a_dropped_gloss_becomes_a_sign_outside_the_vocabulary(tmp_path: Path) -
     before = _checkpoint(tmp_path)
     after = keep_glosses(before, ["hello", "zoo"])
     assert after.card["glosses"] == ["hello", "zoo"]
+    assert list(after.card["data"]["same_sign"]) == ["hello", "zoo"]
     was, now = _logits(before.head), _logits(after.head)
     assert torch.allclose(now[:, :2], was[:, [1, 3]], atol=1e-5)
     # The logits' sum of powers stays: what the two glosses had is idle's now.
