@@ -106,7 +106,7 @@ async def first_visit(
 
     # Another sign, by a word that is not its name.
     await page.get_by_label("Find a sign").fill(WORD)
-    found = page.locator("#glosses").get_by_role("button", name=FOUND, exact=True)
+    found = page.locator(f'#glosses li[data-gloss="{FOUND}"]').get_by_role("button").first
     await expect(found).to_be_visible()
     await found.scroll_into_view_if_needed()
     await look("5-found")
