@@ -1,7 +1,8 @@
 """The whole product on signs and signers that its head never met: Chromium plays the clips.
 
 The head is `tests/bundles/heldout`: the built-in model's recipe without the signer groups of these
-clips. The ten are the first clip of each of the first ten glosses it was held out from.
+clips. The ten glosses stay the same, whatever the vocabulary: words that a beginner tries, the
+first by name of those that this test had with the model of 23 glosses, of which there is a clip.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tests.browser import (
     write_camera,
 )
 
-CLIPS = 10
+GLOSSES = ("book", "drink", "eat", "fine", "go", "happy", "hello", "help", "mother", "name")
 AT_ONCE = 1  # browsers: two and the server are too much for two cores
 LEAD_S = 3.0  # page load to live takes about one
 TAIL_S = 1.5
@@ -91,7 +92,8 @@ async def read(url: str, clip: clips.LabelledClip, folder: Path) -> Reading:
 
 
 async def test_the_page_names_signs_of_signers_it_never_met(data_dir: Path, tmp_path: Path) -> None:
-    chosen = clips.one_a_gloss(clips.held_out(data_dir))[:CLIPS]
+    first = {clip.gloss: clip for clip in clips.one_a_gloss(clips.held_out(data_dir))}
+    chosen = [first[gloss] for gloss in GLOSSES]
     turns = asyncio.Semaphore(AT_ONCE)
 
     async def reading(number: int, clip: clips.LabelledClip) -> Reading:
@@ -107,6 +109,6 @@ async def test_the_page_names_signs_of_signers_it_never_met(data_dir: Path, tmp_
     readings = [task.result() for task in under_way]
     for result in readings:
         print(result.gloss, "|", *result.transcript, "|", *result.candidates)
-    assert len(readings) == CLIPS
-    assert sum(result.named for result in readings) >= 6
+    assert len(readings) == len(GLOSSES)
+    assert sum(result.named for result in readings) >= 7
     assert sum(result.considered for result in readings) >= 8
