@@ -11,9 +11,9 @@
 #                                        the last command below; one take goes on after its sign)
 #
 # Five of the idle videos are kept out of the heads on all, for tests. A false sign costs half of
-# what a right one is worth, which sets the decoder's threshold. An hour and a half; a head that
-# is there is not trained again. Without a C++ compiler or AMX it takes longer, and where the
-# processor has no bfloat16 products are in float32: twice to three times as long.
+# what a right one is worth, which sets the decoder's threshold. An hour and a half where the
+# processor has bfloat16 and there is a C++ compiler; elsewhere products are in float32, and it
+# takes two to three times as long. A head that is there is not trained again.
 set -eu
 cd "$(dirname "$0")/.."
 data=${1:-../shared/data}
