@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from models.landmarks import layout
 from offline.scoring.takes import sign_span
@@ -24,6 +25,7 @@ _STAYS, _LIES, _APART = 0.25, 0.45, 0.6
 _HOLD = 4  # steps for which a lost hand stays in place: layout.HOLD_S at 15 fps
 _MIRROR_INDEX = torch.from_numpy(layout.mirror_index())
 _MIRROR_SIGN = torch.from_numpy(layout.mirror_sign())
+_PIECES = (layout.BODY, *layout.HANDS, layout.SEEN)  # of a row, in its order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +60,8 @@ class WindowSource:
         self.fps = fps
         lengths = [len(rows) for rows in clips]
         self.rows = torch.from_numpy(np.concatenate(clips))  # N, D
+        found = [(self.rows[:, piece] != 0).any(1) for piece in _PIECES[:-1]]
+        self.moves = torch.stack([*found, torch.zeros_like(found[0])], 1)  # N, 4: flags do not
         self.start = torch.tensor(np.cumsum([0, *lengths[:-1]]))
         self.length = torch.tensor(lengths)
         spans = torch.tensor([sign_span(rows) for rows in clips])
@@ -76,16 +80,16 @@ class WindowSource:
         when = when.clamp(min=0).minimum(top.to(when.dtype))
         low = when.floor().long()
         high = torch.minimum(low + 1, top)
-        part = (when - low)[..., None]
-        a = self.rows[self.start[clip][:, None] + low]
-        b = self.rows[self.start[clip][:, None] + high]
-        near = torch.where(part < 0.5, a, b)
-        out = near.clone()
-        for piece in (layout.BODY, *layout.HANDS):
-            x, y = a[..., piece], b[..., piece]
-            both = (x.abs().sum(-1, keepdim=True) > 0) & (y.abs().sum(-1, keepdim=True) > 0)
-            out[..., piece] = torch.where(both, x + part * (y - x), near[..., piece])
-        return out
+        part = (when - low)[..., None]  # B, T, 1
+        low, high = self.start[clip][:, None] + low, self.start[clip][:, None] + high
+        both = self.moves[low] & self.moves[high]  # B, T, 4
+        parts = torch.where(both, part, (part >= 0.5).to(part.dtype))
+        wide = [
+            parts[..., i : i + 1].expand(-1, -1, piece.stop - piece.start)
+            for i, piece in enumerate(_PIECES)
+        ]
+        a, b = (F.embedding(at, self.rows) for at in (low, high))  # quicker than self.rows[at]
+        return torch.lerp(a, b, torch.cat(wide, -1))
 
     def windows(
         self, clip: Tensor, settings: AugmentSettings, draw: torch.Generator
@@ -120,13 +124,14 @@ class WindowSource:
         back = until - 1 - torch.arange(frames)
         stop = self.last[other].float() + 6 * torch.rand(count, generator=draw)
         stop = torch.minimum(stop, self.length[other].float() - 1)
-        before = self.take(other, stop[:, None] - back)
         early = end < last  # not where the sign is over
         length = (self.last[other] - self.first[other]).float()
         whole = until[:, 0] >= torch.minimum(0.7 * length, torch.tensor(frames / 2))
         instead = torch.where(chosen & early & whole & (seen < 1), other, -1)
-        put = chosen & ((seen > 0.99) | (instead >= 0))
-        return torch.where((foreign & put[:, None])[..., None], before, rows), seen, instead
+        put = (chosen & ((seen > 0.99) | (instead >= 0))).nonzero()[:, 0]
+        before = self.take(other[put], (stop[:, None] - back)[put])
+        rows[put] = torch.where(foreign[put][..., None], before, rows[put])
+        return rows, seen, instead
 
     def rest_a_hand(self, rows: Tensor, settings: AugmentSettings, draw: torch.Generator) -> Tensor:
         """Rows (B, T, D), some one-handed ones with another clip's resting hand as the other hand.
@@ -141,14 +146,16 @@ class WindowSource:
             if not len(self.resting[side]):
                 continue
             which = torch.randint(len(self.resting[side]), (count,), generator=draw)
-            hand = torch.unflatten(self.resting[side][which], -1, (-1, 3))  # B, T, 21, 3
-            there = hand.abs().sum((-2, -1)) > 0  # B, T
             place = torch.tensor((0.15, 0.12)) * torch.randn(count, 1, 1, 2, generator=draw)
-            moved = torch.cat([hand[..., :2] + place, hand[..., 2:]], -1).flatten(-2)
-            free = (rows[..., piece].abs().sum(-1) == 0) & there & chosen[:, None]
-            out[..., piece] = torch.where(free[..., None], moved, out[..., piece])
+            chosen = chosen.nonzero()[:, 0]  # C
+            hand = torch.unflatten(self.resting[side][which[chosen]], -1, (-1, 3))  # C, T, 21, 3
+            there = hand.abs().sum((-2, -1)) > 0  # C, T
+            moved = torch.cat([hand[..., :2] + place[chosen], hand[..., 2:]], -1).flatten(-2)
+            before = rows[chosen, :, piece]
+            free = (before.abs().sum(-1) == 0) & there
+            out[chosen, :, piece] = torch.where(free[..., None], moved, before)
             flag = layout.LEFT_SEEN + side
-            out[..., flag] = torch.where(free, 1.0, out[..., flag])
+            out[chosen, :, flag] = torch.where(free, 1.0, rows[chosen, :, flag])
         return out
 
 
@@ -195,7 +202,8 @@ def augment(rows: Tensor, settings: AugmentSettings, draw: torch.Generator) -> T
         return 2 * torch.rand(*shape, generator=draw) - 1
 
     flip = torch.rand(count, generator=draw) < 0.5
-    rows = torch.where(flip[:, None, None], rows[..., _MIRROR_INDEX] * _MIRROR_SIGN, rows)
+    rows = rows.clone()
+    rows[flip] = rows[flip].index_select(-1, _MIRROR_INDEX) * _MIRROR_SIGN
 
     angle = torch.deg2rad(settings.rotate_deg * spread(count))
     size = torch.exp(settings.scale * spread(count))
@@ -234,16 +242,16 @@ def augment(rows: Tensor, settings: AugmentSettings, draw: torch.Generator) -> T
         flag = layout.LEFT_SEEN + side
         _lose(out, side, missed[..., side])
         gone = out[..., piece.start + 1] > edge[:, None]
-        out[..., piece] = torch.where(gone[..., None], 0.0, out[..., piece])
-        out[..., flag] = torch.where(gone, 0.0, out[..., flag])
+        out[..., piece].masked_fill_(gone[..., None], 0.0)
+        out[..., flag].masked_fill_(gone, 0.0)
 
     seen = out[..., layout.SEEN].sum(1)  # B, 2
     drop = torch.rand(count, generator=draw) < settings.lose_other
     for side, piece in enumerate(layout.HANDS):
         flag = layout.LEFT_SEEN + side
-        gone = (drop & (seen[:, side] < 0.5 * seen[:, 1 - side]))[:, None]
-        out[..., piece] = torch.where(gone[..., None], 0.0, out[..., piece])
-        out[..., flag] = torch.where(gone, 0.0, out[..., flag])
+        gone = drop & (seen[:, side] < 0.5 * seen[:, 1 - side])
+        out[gone, :, piece] = 0.0
+        out[gone, :, flag] = 0.0
     return out
 
 
@@ -253,11 +261,12 @@ def _lose(rows: Tensor, side: int, missed: Tensor) -> None:
     It stays in its last place for a while, unseen, then it is gone. No first step may be missed.
     """
     piece, flag = layout.HANDS[side], layout.LEFT_SEEN + side
+    some = missed.any(1).nonzero()[:, 0]  # C
     steps = torch.arange(rows.shape[1])
-    kept = torch.where(missed, 0, steps).cummax(1).values
-    points = rows[..., piece].gather(1, kept[..., None].expand(-1, -1, 63))
-    rows[..., piece] = torch.where((steps - kept <= _HOLD)[..., None], points, 0.0)
-    rows[..., flag] = torch.where(missed, 0.0, rows[..., flag])
+    kept = torch.where(missed[some], 0, steps).cummax(1).values  # C, T
+    points = rows[some[:, None], kept, piece]
+    rows[some, :, piece] = torch.where((steps - kept <= _HOLD)[..., None], points, 0.0)
+    rows[..., flag].masked_fill_(missed, 0.0)
 
 
 def _ramp(x: Tensor, low: float, high: float) -> Tensor:
