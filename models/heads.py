@@ -32,6 +32,7 @@ from models.landmarks.posture import (
 torch.backends.mha.set_fastpath_enabled(False)
 
 _MOST_HEADS = 16
+_ROWS = 2**14  # described at once: 0.1 GB
 _LAG = 2  # steps: a feature's movement is its change since then
 
 
@@ -204,11 +205,17 @@ class LandmarkClassifier(nn.Module):
     @torch.no_grad()
     def fit_scale(self, rows: Tensor) -> None:
         """Set mean and scale of the computed features from training rows (N, D)."""
-        rows = torch.cat([rows, self.mirrored(rows)])
-        values, present = describe(hide_lowered(rows)[None])
-        count = present.sum(1).clamp(min=1.0)  # 1, F
-        self.mean.copy_(((values * present).sum(1) / count)[0])
-        spread = (((values - self.mean) * present).square().sum(1) / count)[0].sqrt()
+        count, total, squares = torch.zeros(3, FEATURES, dtype=torch.float64)
+        for start in range(0, len(rows), _ROWS):
+            part = rows[start : start + _ROWS]
+            for seen in (part, self.mirrored(part)):
+                values, present = (x[0].double() for x in describe(hide_lowered(seen)[None]))
+                count += present.sum(0)
+                total += (values * present).sum(0)
+                squares += (values.square() * present).sum(0)
+        mean = total / count.clamp(min=1.0)
+        spread = (squares / count.clamp(min=1.0) - mean.square()).clamp(min=0).sqrt()
+        self.mean.copy_(mean)
         self.scale.copy_(1 / spread.clamp(min=0.02))
 
     def mirrored(self, rows: Tensor) -> Tensor:
