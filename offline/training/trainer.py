@@ -244,7 +244,7 @@ class CandidateHead:
             {"params": [p for p in others if p.ndim > 1], "weight_decay": weight_decay},
             {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=lr)]
+        optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=lr, fused=True)]
         if between:
             optimizers.append(
                 Muon(between, lr, weight_decay)
@@ -285,9 +285,9 @@ class CandidateHead:
         # Not AveragedModel: its first average is the first step's weights, ours weighs that too.
         keep = min(settings.average, step / (step + 9))
         with torch.no_grad():
-            pairs = zip(self.average.parameters(), self.head.parameters(), strict=True)
-            for average, current in pairs:
-                average.lerp_(current, 1 - keep)
+            torch._foreach_lerp_(
+                list(self.average.parameters()), list(self.head.parameters()), 1 - keep
+            )
         return float(loss)
 
     def score_by(self, score: Callable[[nn.Module], Score], epoch: float) -> Score:
