@@ -1,4 +1,5 @@
-"""The built-in model's vocabulary: which of the glosses that its heads learnt it keeps.
+"""The built-in model's vocabulary: which of the glosses that its heads learnt it keeps, and which
+of them are likelier.
 
     report of offline.evaluate -> [builtin_glosses] -> the same heads with fewer glosses
 
@@ -12,6 +13,7 @@ they can judge. What is dropped becomes a sign outside the vocabulary.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -22,6 +24,7 @@ from offline.builtin_labels import EVERYDAY
 
 _SOURCE = "wlasl/landmarks"
 _LEAST = 2 / 3
+_OFTEN = 3.0  # times as often as another gloss, an everyday word is taken to be signed
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,13 +33,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if len(arguments) < 3:
         print("use: python -m offline.builtin_glosses REPORT.json OUT HEAD.pt ...", file=sys.stderr)
         return 2
-    from offline.training.checkpoint import keep_glosses, load_checkpoint, save_checkpoint  # torch
+    from offline.training.checkpoint import (  # torch comes when the command line is right
+        keep_glosses,
+        load_checkpoint,
+        make_likelier,
+        save_checkpoint,
+    )
 
     report, out, *heads = map(Path, arguments)
     try:
         glosses = kept_glosses(json.loads(report.read_text(encoding="utf-8")))
         for file in heads:
             kept = keep_glosses(load_checkpoint(file), glosses)
+            make_likelier(kept, EVERYDAY, math.log(_OFTEN))
             members: list[Any] = list(kept.head.heads)
             save_checkpoint(out / file.name, members, kept.card, kept.background)
     except (OSError, ValueError, KeyError, TypeError) as exc:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -75,12 +76,16 @@ def test_the_rule_is_by_landmark_clips_and_the_command_writes_heads(
     report = {"glosses": _GLOSSES, "clips": clips}
     assert kept_glosses(report) == ["hello", "tree"]
 
-    _checkpoint(tmp_path)
+    before = _checkpoint(tmp_path)
     file = tmp_path / "report.json"
     file.write_text(json.dumps(report))
     out = tmp_path / "kept"
     assert main([str(file), str(out), str(tmp_path / "head.pt")]) == 0
-    assert load_checkpoint(out / "head.pt").card["glosses"] == ["hello", "tree"]
+    after = load_checkpoint(out / "head.pt")
+    assert after.card["glosses"] == ["hello", "tree"]
+    was, now = _logits(before.head), _logits(after.head)
+    assert torch.allclose(now[:, 0], was[:, 1] + math.log(3), atol=1e-5)  # an everyday word
+    assert torch.allclose(now[:, 1], was[:, 2], atol=1e-5)
     assert main([str(file), str(out), str(tmp_path / "none.pt")]) == 2
     assert "none.pt" in capsys.readouterr().err
     assert main([]) == 2
