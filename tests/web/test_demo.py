@@ -33,7 +33,7 @@ from tests.web.page import barriers
 from tests.web.test_network_camera import levels, served
 
 DEMO = str(ROOT / "web" / "demo.py")
-UNSURE = "brother"  # the model is never 95 % sure of its clip
+UNSURE = "sister"  # the model is never 95 % sure of its clip
 GLOSS = "hello"
 LONG_S = 30.0
 LATER_MS = 30_000  # a whole start, on a busy machine
