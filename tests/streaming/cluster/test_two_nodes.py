@@ -65,6 +65,7 @@ async def test_a_server_starts_where_one_is_full_and_goes_when_it_is_not_needed(
     await page.until_signs(2)
     async with calling(nodes.url, http) as one, calling(nodes.url, http) as two:
         await nodes.until_servers(2)
+        await nodes.until_room()
         async with calling(nodes.url, http) as three, calling(nodes.url, http) as four:
             for caller in (one, two, three, four):
                 await caller.wait_for_more("prediction", 3)

@@ -116,6 +116,15 @@ class TwoNodes:
                 await asyncio.sleep(0.2)
         return names
 
+    async def until_room(self, within_s: float = _START_S) -> None:
+        """Wait until the way in knows of a server with room: one that answers may be news to it."""
+        async with asyncio.timeout(within_s):
+            while True:
+                async with self._http.get(f"{self.url}/readyz") as response:
+                    if response.status == 200:
+                        return
+                await asyncio.sleep(0.2)
+
     async def sessions(self) -> dict[str, int]:
         """Sessions of each server."""
         line = r'^livegloss_sessions\{replica="(\w+)"\} (\d+)'
